@@ -1,0 +1,264 @@
+//! What the controllers agree on: objects, artifacts, members, and the history of changes.
+//!
+//! Commands flow in through [`State::apply`], which is deterministic; readers hold O(1) clones.
+//! Nothing here does I/O, reads a clock or draws a random number.
+
+mod command;
+mod history;
+mod object;
+
+use std::sync::Arc;
+
+use hive_manifests::Resource;
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+pub use command::{Command, Outcome, Rejection, Reply};
+pub use history::{Change, Compacted, History};
+pub use object::{Key, Object};
+
+/// Where a controller listens; `host:port` each, as the others reach it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub link: String,
+    pub api: String,
+    pub ingress: String,
+}
+
+/// An artifact that a majority of controllers holds durably.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// Bytes.
+    pub size: u64,
+    /// Revision at which it was registered; what is young is never collected.
+    pub revision: u64,
+}
+
+/// The replicated state. Cloning is O(1): maps are persistent and shared.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    revision: u64,
+    objects: OrdMap<Key, Arc<Object>>,
+    /// By SHA-256, lower hex.
+    artifacts: OrdMap<String, ArtifactRecord>,
+    /// Controllers admitted to the swarm by Raft id; the membership reconciler makes Raft follow.
+    controllers: OrdMap<u64, Member>,
+    /// Highest Raft id ever given: ids are never used twice.
+    last_controller: u64,
+    history: History,
+}
+
+/// What a snapshot holds of a [`State`]; the history starts anew after one.
+#[derive(Serialize, Deserialize)]
+pub struct StateImage {
+    revision: u64,
+    last_controller: u64,
+    controllers: Vec<(u64, Member)>,
+    artifacts: Vec<(String, ArtifactRecord)>,
+    objects: Vec<Object>,
+}
+
+impl State {
+    /// The cluster-wide counter of committed changes.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Objects of a resource in key order, in one namespace or in all.
+    pub fn list<'a>(
+        &'a self,
+        resource: Resource,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
+        let first = Key::new(resource, namespace.unwrap_or(""), "");
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| {
+                key.resource == resource && namespace.is_none_or(|ns| key.namespace == ns)
+            })
+            .map(|(_, object)| object)
+    }
+
+    /// Changes after `revision`, oldest first.
+    ///
+    /// # Errors
+    /// [`Compacted`] when some of them are no longer kept: list again.
+    pub fn changes_since(
+        &self,
+        revision: u64,
+    ) -> Result<impl Iterator<Item = &Arc<Change>>, Compacted> {
+        self.history.since(revision, self.revision)
+    }
+
+    pub fn artifact(&self, sha256: &str) -> Option<&ArtifactRecord> {
+        self.artifacts.get(sha256)
+    }
+
+    pub fn artifacts(&self) -> impl Iterator<Item = (&String, &ArtifactRecord)> {
+        self.artifacts.iter()
+    }
+
+    pub fn controllers(&self) -> impl Iterator<Item = (u64, &Member)> {
+        self.controllers.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// Performs one committed command. Same state and command, same result, on every replica.
+    pub fn apply(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Create { key, body } => self.create(key, body),
+            Command::Replace { key, body, expect } => self.replace(key, body, expect),
+            Command::Delete { key, expect, uid } => self.delete(&key, expect, uid.as_deref()),
+            Command::RegisterArtifact { sha256, size } => {
+                if !self.artifacts.contains_key(&sha256) {
+                    self.revision += 1;
+                    let revision = self.revision;
+                    self.artifacts
+                        .insert(sha256, ArtifactRecord { size, revision });
+                }
+                Ok(Outcome::Done)
+            }
+            Command::ForgetArtifact { sha256, registered } => {
+                match self.artifacts.get(&sha256) {
+                    Some(record) if record.revision == registered => {
+                        self.revision += 1;
+                        self.artifacts.remove(&sha256);
+                        Ok(Outcome::Done)
+                    }
+                    Some(record) => Err(Rejection::Conflict {
+                        current: record.revision,
+                    }),
+                    None => Err(Rejection::NotFound),
+                }
+            }
+            Command::AdmitController { member } => {
+                self.last_controller += 1;
+                self.revision += 1;
+                self.controllers.insert(self.last_controller, member);
+                Ok(Outcome::Controller(self.last_controller))
+            }
+            Command::MoveController { id, member } => match self.controllers.get(&id) {
+                None => Err(Rejection::NotFound),
+                Some(known) if *known == member => Ok(Outcome::Done),
+                Some(_) => {
+                    self.revision += 1;
+                    self.controllers.insert(id, member);
+                    Ok(Outcome::Done)
+                }
+            },
+            Command::RemoveController { id } => match self.controllers.remove(&id) {
+                None => Err(Rejection::NotFound),
+                Some(_) => {
+                    self.revision += 1;
+                    Ok(Outcome::Done)
+                }
+            },
+        }
+    }
+
+    fn create(&mut self, key: Key, body: serde_json::Value) -> Reply {
+        if self.objects.contains_key(&key) {
+            return Err(Rejection::AlreadyExists);
+        }
+        let object = self.put(key, body, None);
+        Ok(Outcome::Created(object))
+    }
+
+    fn replace(&mut self, key: Key, body: serde_json::Value, expect: Option<u64>) -> Reply {
+        let Some(current) = self.objects.get(&key).cloned() else {
+            return Err(Rejection::NotFound);
+        };
+        if expect.is_some_and(|revision| revision != current.revision()) {
+            return Err(Rejection::Conflict {
+                current: current.revision(),
+            });
+        }
+        if current.same_content(&body) {
+            return Ok(Outcome::Unchanged(current));
+        }
+        let object = self.put(key, body, Some(current));
+        Ok(Outcome::Replaced(object))
+    }
+
+    fn put(
+        &mut self,
+        key: Key,
+        body: serde_json::Value,
+        before: Option<Arc<Object>>,
+    ) -> Arc<Object> {
+        self.revision += 1;
+        let object = Arc::new(Object::new(key.clone(), body, self.revision));
+        self.objects.insert(key.clone(), object.clone());
+        self.history.push(Change {
+            revision: self.revision,
+            key,
+            before,
+            after: Some(object.clone()),
+        });
+        object
+    }
+
+    fn delete(&mut self, key: &Key, expect: Option<u64>, uid: Option<&str>) -> Reply {
+        let Some(current) = self.objects.get(key).cloned() else {
+            return Err(Rejection::NotFound);
+        };
+        if expect.is_some_and(|revision| revision != current.revision())
+            || uid.is_some_and(|uid| uid != current.uid())
+        {
+            return Err(Rejection::Conflict {
+                current: current.revision(),
+            });
+        }
+        self.revision += 1;
+        self.objects.remove(key);
+        // The last event of an object carries the revision of its deletion.
+        let last = Arc::new(Object::new(
+            key.clone(),
+            current.body().clone(),
+            self.revision,
+        ));
+        self.history.push(Change {
+            revision: self.revision,
+            key: key.clone(),
+            before: Some(last.clone()),
+            after: None,
+        });
+        Ok(Outcome::Deleted(last))
+    }
+
+    /// A copy fit for a snapshot.
+    pub fn image(&self) -> StateImage {
+        StateImage {
+            revision: self.revision,
+            last_controller: self.last_controller,
+            controllers: self.controllers.iter().map(|(k, v)| (*k, v.clone())).collect(),
+            artifacts: self
+                .artifacts
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+            objects: self.objects.values().map(|o| Object::clone(o)).collect(),
+        }
+    }
+
+    pub fn from_image(image: StateImage) -> Self {
+        Self {
+            revision: image.revision,
+            last_controller: image.last_controller,
+            controllers: image.controllers.into_iter().collect(),
+            artifacts: image.artifacts.into_iter().collect(),
+            objects: image
+                .objects
+                .into_iter()
+                .map(|object| (object.key().clone(), Arc::new(object)))
+                .collect(),
+            history: History::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
