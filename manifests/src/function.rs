@@ -1,0 +1,270 @@
+//! The kind `Function`: a WebAssembly component, where it runs and how it is reached.
+//!
+//! These types are what a person writes (`spec`) and what the controller answers (`status`); their
+//! comments are the documentation that `hivectl explain` and editors show.
+//! Rules that a type cannot express are in `validate/function.rs`, defaults in `defaults.rs`.
+
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one type are no duplicates"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+use crate::quantity::{Bytes, MilliCpu};
+
+/// More copies than nodes in the largest swarm that is tested would be a typing mistake.
+pub const MAX_REPLICAS: u32 = 1000;
+/// The pooling allocator of a large node holds a few thousand instances; more only queues.
+pub const MAX_CONCURRENCY: u32 = 10_000;
+/// A shorter limit would fire on the scheduling noise of a busy single-core board.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+/// Longer work belongs in a topic: a request this old has lost its caller.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// What a function should be: which component, how many copies, where, and under which limits.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "hive.dev",
+    version = "v1",
+    kind = "Function",
+    plural = "functions",
+    namespaced,
+    status = "FunctionStatus",
+    derive = "PartialEq",
+    shortname = "fn",
+    category = "all",
+    doc = "A WebAssembly component that answers HTTP requests on the nodes of the swarm.",
+    crates(kube_core = "::kube_core"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Copies that answer requests, of the copies wanted"
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".status.url",
+        description = "Where the function is reached"
+    ),
+    printcolumn(
+        name = "Artifact",
+        type_ = "string",
+        json_path = ".spec.artifact.sha256",
+        description = "Digest of the component",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionSpec {
+    /// The component to run. Name exactly one of its fields.
+    pub artifact: Artifact,
+    /// How many copies run, each on a node of its own where possible: 0 to 1000. Default 1.
+    /// Not together with everyNode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<u32>,
+    /// One copy on every node that nodeSelector and tolerations allow, also on nodes that join
+    /// later. Default false. Not together with replicas.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_node: bool,
+    /// Labels that a node must have to run this function. Default: any node will do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that this function puts up with: it may run on nodes that carry them. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// What one copy may use; nodes without room for it are passed over.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The longest that one request may take, from "10ms" to "15m". Default "30s". A request that
+    /// takes longer is stopped and answered with 504.
+    #[serde(default = "default_timeout")]
+    pub timeout: GoDuration,
+    /// How many requests one copy works on at once: 1 to 10000. Default 100. More wait, and are
+    /// answered with 503 when too many wait.
+    #[serde(default = "default_concurrency")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub concurrency: u32,
+    /// Environment variables of the function. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// How the function is reached from outside.
+    #[serde(default)]
+    pub http: Http,
+    /// Where the function may send requests: "host", "host:port", "*.suffix", or "*" for anywhere.
+    /// Default none: it cannot reach the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
+}
+
+/// Where the bytes of a component come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// A file, relative to the manifest. hivectl uploads it and sends the sha256 in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// SHA-256 of a component that was uploaded before: 64 hexadecimal digits, with or without
+    /// "sha256:" before them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// What one copy of a function may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resources {
+    /// Memory, such as "64Mi". Default "128Mi". Reserved on the node, and the most that one
+    /// instance may use: one that asks for more is stopped.
+    pub memory: Bytes,
+    /// CPU, such as "250m" for a quarter of a core. Default "100m". Reserved on the node.
+    pub cpu: MilliCpu,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            memory: Bytes(128 * Bytes::MIB),
+            cpu: MilliCpu(100),
+        }
+    }
+}
+
+/// An environment variable: its value, or where to take it from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvVar {
+    /// Letters, digits, '_', '-' and '.', not starting with a digit. Names that start with HIVE_
+    /// are Hive's own.
+    pub name: String,
+    /// The value itself. Default "". Not together with valueFrom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Take the value from a Secret or ConfigMap of the same namespace. Not together with value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvVarSource>,
+}
+
+/// Where the value of a variable comes from. Name exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvVarSource {
+    /// One key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyRef>,
+    /// One key of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyRef>,
+}
+
+/// One key of a Secret or ConfigMap in the function's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRef {
+    /// Name of the Secret or ConfigMap.
+    pub name: String,
+    /// Key in its data.
+    pub key: String,
+    /// Start without the variable when the object or the key is missing. Default false: the
+    /// function waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+/// How a function is reached from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Http {
+    /// The host name to answer for. Default: "<name>.<namespace>.<domain of the swarm>", as in
+    /// hello.default.localhost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only requests whose path starts with this reach the function. Default "/": all.
+    pub path: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            host: None,
+            path: "/".into(),
+        }
+    }
+}
+
+fn default_timeout() -> GoDuration {
+    GoDuration(Duration::from_secs(30))
+}
+
+fn default_concurrency() -> u32 {
+    100
+}
+
+/// What became of a function, as the controller last saw it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionStatus {
+    /// The metadata.generation that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Copies wanted now: spec.replicas, or with everyNode one for each node that fits.
+    pub replicas: u32,
+    /// Copies that answer requests.
+    pub ready_replicas: u32,
+    /// Both as text: "2/3".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ready: String,
+    /// Compiled: the component is ready for every kind of node it runs on. Available: at least one
+    /// copy answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The component, compiled for each kind of node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<CompiledArtifact>,
+    /// Where the function is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Label selector of the function's assignments, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+}
+
+/// A component compiled for one kind of node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CompiledArtifact {
+    /// What it was compiled for, such as "aarch64-unknown-linux-gnu".
+    pub target: String,
+    /// SHA-256 of the component it was compiled from, 64 hexadecimal digits.
+    pub source_sha256: String,
+    /// SHA-256 of the compiled bytes, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// The Wasmtime it was compiled with; an agent runs its own version only.
+    pub wasmtime_version: String,
+    /// The signed description, base64.
+    pub description: String,
+    /// The signature of the cluster's CA over the description, base64.
+    pub signature: String,
+}

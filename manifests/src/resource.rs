@@ -1,0 +1,249 @@
+//! Which resources there are, and how each is named in URLs, manifests and commands.
+//!
+//! Everything that lists, routes or discovers resources reads this one table.
+//! It says nothing about the content of an object: that is the kinds' and the validation's part.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// API group of Hive's own kinds.
+pub const GROUP: &str = "hive.dev";
+
+/// A resource of the API. The order is that in which objects must be created: what others refer to
+/// comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    Namespace,
+    Secret,
+    ConfigMap,
+    Event,
+    Node,
+    Function,
+    Assignment,
+}
+
+/// One row of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ResourceInfo {
+    /// `""` for core/v1, else [`GROUP`].
+    pub group: &'static str,
+    pub version: &'static str,
+    /// `group/version`, or only the version for core: as in a manifest.
+    pub api_version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    pub has_status: bool,
+    pub has_scale: bool,
+}
+
+const fn core(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+) -> ResourceInfo {
+    ResourceInfo {
+        group: "",
+        version: "v1",
+        api_version: "v1",
+        kind,
+        plural,
+        singular,
+        short_names,
+        categories: &[],
+        namespaced: true,
+        has_status: false,
+        has_scale: false,
+    }
+}
+
+const fn hive(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+) -> ResourceInfo {
+    ResourceInfo {
+        group: GROUP,
+        api_version: "hive.dev/v1",
+        has_status: true,
+        ..core(kind, plural, singular, short_names)
+    }
+}
+
+static NAMESPACE: ResourceInfo = ResourceInfo {
+    namespaced: false,
+    has_status: true,
+    ..core("Namespace", "namespaces", "namespace", &["ns"])
+};
+static SECRET: ResourceInfo = core("Secret", "secrets", "secret", &[]);
+static CONFIG_MAP: ResourceInfo = core("ConfigMap", "configmaps", "configmap", &["cm"]);
+static EVENT: ResourceInfo = core("Event", "events", "event", &["ev"]);
+static NODE: ResourceInfo = ResourceInfo {
+    namespaced: false,
+    ..hive("Node", "nodes", "node", &["no"])
+};
+static FUNCTION: ResourceInfo = ResourceInfo {
+    categories: &["all"],
+    has_scale: true,
+    ..hive("Function", "functions", "function", &["fn"])
+};
+static ASSIGNMENT: ResourceInfo = hive("Assignment", "assignments", "assignment", &["asg"]);
+
+impl Resource {
+    pub const ALL: [Resource; 7] = [
+        Resource::Namespace,
+        Resource::Secret,
+        Resource::ConfigMap,
+        Resource::Event,
+        Resource::Node,
+        Resource::Function,
+        Resource::Assignment,
+    ];
+
+    pub fn info(self) -> &'static ResourceInfo {
+        match self {
+            Resource::Namespace => &NAMESPACE,
+            Resource::Secret => &SECRET,
+            Resource::ConfigMap => &CONFIG_MAP,
+            Resource::Event => &EVENT,
+            Resource::Node => &NODE,
+            Resource::Function => &FUNCTION,
+            Resource::Assignment => &ASSIGNMENT,
+        }
+    }
+
+    /// The resource behind a URL such as `/apis/hive.dev/v1/functions`.
+    pub fn by_plural(group: &str, plural: &str) -> Option<Resource> {
+        Self::ALL
+            .into_iter()
+            .find(|r| r.group() == group && r.plural() == plural)
+    }
+
+    /// The resource behind a manifest's `apiVersion` (its group) and `kind`.
+    pub fn by_kind(group: &str, kind: &str) -> Option<Resource> {
+        Self::ALL
+            .into_iter()
+            .find(|r| r.group() == group && r.kind() == kind)
+    }
+
+    /// `v1` or `hive.dev/v1`.
+    pub fn api_version(self) -> &'static str {
+        self.info().api_version
+    }
+
+    pub fn group(self) -> &'static str {
+        self.info().group
+    }
+
+    pub fn version(self) -> &'static str {
+        self.info().version
+    }
+
+    pub fn kind(self) -> &'static str {
+        self.info().kind
+    }
+
+    pub fn plural(self) -> &'static str {
+        self.info().plural
+    }
+
+    pub fn singular(self) -> &'static str {
+        self.info().singular
+    }
+
+    pub fn short_names(self) -> &'static [&'static str] {
+        self.info().short_names
+    }
+
+    pub fn categories(self) -> &'static [&'static str] {
+        self.info().categories
+    }
+
+    pub fn namespaced(self) -> bool {
+        self.info().namespaced
+    }
+
+    pub fn has_status(self) -> bool {
+        self.info().has_status
+    }
+
+    pub fn has_scale(self) -> bool {
+        self.info().has_scale
+    }
+}
+
+/// The plural name, as in a URL.
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.plural())
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.plural())
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Plural names are unique across the two groups (a test holds that).
+        let plural = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::ALL
+            .into_iter()
+            .find(|r| r.plural() == plural)
+            .ok_or_else(|| D::Error::custom(format_args!("unknown resource \"{plural}\"")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_resource_is_found_by_both_names_and_survives_serde() {
+        for resource in Resource::ALL {
+            let info = resource.info();
+            assert_eq!(Resource::by_plural(info.group, info.plural), Some(resource));
+            assert_eq!(Resource::by_kind(info.group, info.kind), Some(resource));
+            let json = serde_json::to_string(&resource).unwrap();
+            assert_eq!(json, format!("\"{}\"", info.plural));
+            assert_eq!(serde_json::from_str::<Resource>(&json).unwrap(), resource);
+        }
+        assert_eq!(Resource::by_kind("", "Function"), None);
+        assert_eq!(Resource::by_plural("hive.dev", "secrets"), None);
+    }
+
+    #[test]
+    fn no_name_means_two_resources() {
+        let mut names = BTreeSet::new();
+        for resource in Resource::ALL {
+            let info = resource.info();
+            for name in [info.plural, info.singular].iter().chain(info.short_names) {
+                assert!(names.insert(*name), "{name} is used twice");
+            }
+        }
+    }
+
+    #[test]
+    fn api_version_is_group_and_version() {
+        for resource in Resource::ALL {
+            let expected = match resource.group() {
+                "" => resource.version().to_owned(),
+                group => format!("{group}/{}", resource.version()),
+            };
+            assert_eq!(resource.api_version(), expected);
+        }
+    }
+}
