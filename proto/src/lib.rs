@@ -1,1 +1,14 @@
+//! What processes say to each other.
+//!
+//! [`v1`] is the protocol in protobuf. A [`Link`](link::Link) is one multiplexed, mutually
+//! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
+//! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
+//! [`frame`] reads and writes the messages that travel without gRPC, [`desired`] says how desired
+//! state is hashed.
 
+/// The messages and services of `proto/hive/v1/*.proto`; generated, see `tests/generated.rs`.
+#[allow(clippy::all, clippy::unwrap_used, missing_docs)]
+#[rustfmt::skip]
+pub mod v1 {
+    include!("generated/hive.v1.rs");
+}
