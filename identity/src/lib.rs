@@ -1,1 +1,31 @@
+//! Who a process is, and how it proves it.
+//!
+//! Every process owns one Ed25519 [`DeviceKey`]; its fingerprint is its identity for life. The
+//! cluster's [`CertificateAuthority`] binds that key to a [`Subject`] in a certificate of a day,
+//! [`LiveCredentials`] hold the newest one, and [`tls`] turns them into rustls configurations. A
+//! [`JoinToken`] carries what a newcomer needs: which CA to trust and a secret to show it.
+//!
+//! This crate opens no sockets, starts no tasks, and touches no file but those it is handed.
 
+mod ca;
+mod certificate_pem;
+mod credentials;
+mod fingerprint;
+mod key;
+mod random;
+pub mod store;
+mod subject;
+pub mod tls;
+mod token;
+
+pub use ca::{
+    BACKDATE, CA_LIFETIME, CaCertificate, CaError, CertificateAuthority, DEFAULT_LIFETIME,
+    IssueError, IssuedCertificate, MAX_CSR_BYTES, SignatureError,
+};
+pub use credentials::{Credentials, CredentialsError, DifferentCa, LiveCredentials};
+pub use fingerprint::{CaFingerprint, FingerprintError, KeyFingerprint};
+pub use key::{DeviceKey, KeyError};
+pub use store::StoreError;
+pub use subject::{CONTROLLER_SERVER_NAME, InvalidLabel, Peer, PeerError, Subject};
+pub use tls::{ExpectedController, LINK_ALPN, PinMismatch};
+pub use token::{ApiToken, JoinToken, TokenError, TokenHash, TokenSecret};

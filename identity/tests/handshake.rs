@@ -1,0 +1,475 @@
+//! Who gets through a TLS handshake and who doesn't, over a wire in memory.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hive_identity::tls::{
+    api_server_config, enrol_client_config, link_client_config, link_server_config,
+};
+use hive_identity::{
+    CONTROLLER_SERVER_NAME, CaFingerprint, CertificateAuthority, Credentials, DEFAULT_LIFETIME,
+    DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, Peer, PinMismatch, Subject,
+};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A full handshake with client authentication takes two flights each way.
+const MAX_FLIGHTS: usize = 10;
+
+/// Both ends after a handshake, with the error that each of them met.
+struct Outcome {
+    client: Connection,
+    server: Connection,
+    client_error: Option<Error>,
+    server_error: Option<Error>,
+}
+
+impl Outcome {
+    fn connected(self) -> Self {
+        assert_eq!((&self.client_error, &self.server_error), (&None, &None));
+        assert!(!self.client.is_handshaking() && !self.server.is_handshaking());
+        self
+    }
+
+    /// Whom the server sees.
+    fn client_peer(&self) -> Option<Peer> {
+        let chain = self.server.peer_certificates()?;
+        Some(Peer::from_certificate(chain.first()?).unwrap())
+    }
+
+    /// Whom the client sees.
+    fn server_peer(&self) -> Peer {
+        let chain = self.client.peer_certificates().unwrap();
+        Peer::from_certificate(&chain[0]).unwrap()
+    }
+}
+
+fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
+    handshake_at(client, server, CONTROLLER_SERVER_NAME)
+}
+
+fn handshake_at(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    dialled: &'static str,
+) -> Outcome {
+    let name = dialled.try_into().unwrap();
+    let mut outcome = Outcome {
+        client: ClientConnection::new(client, name).unwrap().into(),
+        server: ServerConnection::new(server).unwrap().into(),
+        client_error: None,
+        server_error: None,
+    };
+    for _ in 0..MAX_FLIGHTS {
+        if !outcome.client.wants_write() && !outcome.server.wants_write() {
+            return outcome;
+        }
+        let error = deliver(&mut outcome.client, &mut outcome.server);
+        outcome.server_error = outcome.server_error.take().or(error);
+        let error = deliver(&mut outcome.server, &mut outcome.client);
+        outcome.client_error = outcome.client_error.take().or(error);
+    }
+    panic!("the handshake doesn't come to an end");
+}
+
+/// Everything that `from` has to say, and what `to` thinks of it.
+fn deliver(from: &mut Connection, to: &mut Connection) -> Option<Error> {
+    let mut wire = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut wire).unwrap();
+    }
+    let mut wire = &wire[..];
+    let mut error = None;
+    while !wire.is_empty() {
+        to.read_tls(&mut wire).unwrap();
+        error = error.or(to.process_new_packets().err());
+    }
+    error
+}
+
+fn ca() -> CertificateAuthority {
+    CertificateAuthority::create("home").unwrap()
+}
+
+fn issue(
+    ca: &CertificateAuthority,
+    key: DeviceKey,
+    subject: Subject,
+    at: SystemTime,
+) -> Credentials {
+    let csr = key.csr().unwrap();
+    let issued = ca.issue(&csr, &subject, &[], at, DEFAULT_LIFETIME).unwrap();
+    Credentials::new(key, issued.der, ca.certificate().clone()).unwrap()
+}
+
+fn controller(ca: &CertificateAuthority, raft_id: u64) -> LiveCredentials {
+    let subject = Subject::Controller { raft_id };
+    LiveCredentials::new(issue(ca, DeviceKey::generate(), subject, SystemTime::now()))
+}
+
+fn node(ca: &CertificateAuthority, name: &str) -> LiveCredentials {
+    let subject = Subject::Node { name: name.into() };
+    LiveCredentials::new(issue(ca, DeviceKey::generate(), subject, SystemTime::now()))
+}
+
+fn link(live: &LiveCredentials) -> Arc<ClientConfig> {
+    link_client_config(live, ExpectedController::Any)
+}
+
+/// The error that our verifier gave its reason in.
+fn reason<E: std::error::Error + 'static>(error: &Error) -> &E {
+    let Error::Other(other) = error else {
+        panic!("no reason of ours: {error}");
+    };
+    other.0.downcast_ref().unwrap()
+}
+
+#[test]
+fn members_of_one_cluster_know_each_other() {
+    let ca = ca();
+    let (controller, node) = (controller(&ca, 3), node(&ca, "pi"));
+    let outcome = handshake(link(&node), link_server_config(&controller)).connected();
+
+    assert_eq!(outcome.server_peer(), *controller.current().own());
+    assert_eq!(outcome.client_peer().unwrap(), *node.current().own());
+    let peer = outcome.client_peer().unwrap();
+    assert_eq!(peer.subject, Subject::Node { name: "pi".into() });
+    assert_eq!(peer.cluster, "home");
+    assert_eq!(peer.key, node.current().key().fingerprint());
+    assert_eq!(outcome.client.alpn_protocol(), Some(LINK_ALPN));
+    assert_eq!(
+        outcome.client.protocol_version(),
+        Some(rustls::ProtocolVersion::TLSv1_3)
+    );
+}
+
+#[test]
+fn the_address_that_was_dialled_does_not_matter() {
+    let ca = ca();
+    let (controller, node) = (controller(&ca, 1), node(&ca, "pi"));
+    for dialled in ["192.0.2.7", "seed.example.org"] {
+        handshake_at(link(&node), link_server_config(&controller), dialled).connected();
+    }
+}
+
+#[test]
+fn a_raft_member_reaches_the_controller_it_means() {
+    let ca = ca();
+    let (one, two) = (controller(&ca, 1), controller(&ca, 2));
+    let to = |raft_id| link_client_config(&one, ExpectedController::Id(raft_id));
+    handshake(to(2), link_server_config(&two)).connected();
+
+    let outcome = handshake(to(4), link_server_config(&two));
+    let error = outcome.client_error.unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("the server is controller 2, expected controller 4"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_newcomer_connects_without_a_certificate_and_is_nobody() {
+    let ca = ca();
+    let controller = controller(&ca, 1);
+    let newcomer = enrol_client_config(ca.certificate().fingerprint());
+    let outcome = handshake(newcomer, link_server_config(&controller)).connected();
+    assert_eq!(outcome.client_peer(), None);
+    assert_eq!(outcome.server_peer(), *controller.current().own());
+}
+
+#[test]
+fn a_server_of_another_ca_is_refused() {
+    let server = controller(&ca(), 1);
+    let member = node(&ca(), "pi");
+    let outcome = handshake(link(&member), link_server_config(&server));
+    assert_eq!(
+        outcome.client_error,
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    );
+    assert_eq!(
+        outcome.server_error,
+        Some(Error::AlertReceived(AlertDescription::UnknownCA))
+    );
+}
+
+/// A client that trusts the server's CA and still shows a certificate of its own choice.
+fn stranger(trusted: &CertificateAuthority, live: LiveCredentials) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.certificate().der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(live));
+    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    Arc::new(config)
+}
+
+#[test]
+fn a_client_of_another_ca_is_refused() {
+    let ours = ca();
+    let server = controller(&ours, 1);
+    // Under the same cluster name: what a cluster that was made anew meets.
+    let outcome = handshake(
+        stranger(&ours, node(&ca(), "pi")),
+        link_server_config(&server),
+    );
+    assert_eq!(
+        outcome.server_error,
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    );
+    assert_eq!(
+        outcome.client_error,
+        Some(Error::AlertReceived(AlertDescription::UnknownCA))
+    );
+}
+
+#[test]
+fn a_node_cannot_pose_as_a_controller() {
+    let ca = ca();
+    let (false_controller, victim) = (node(&ca, "mallory"), node(&ca, "pi"));
+    for client in [
+        link(&victim),
+        enrol_client_config(ca.certificate().fingerprint()),
+    ] {
+        let outcome = handshake(client, link_server_config(&false_controller));
+        assert!(matches!(
+            outcome.client_error,
+            Some(Error::InvalidCertificate(
+                CertificateError::NotValidForNameContext { .. }
+            ))
+        ));
+    }
+}
+
+#[test]
+fn a_token_for_another_cluster_is_refused_and_both_fingerprints_are_named() {
+    let (ours, other) = (ca(), ca());
+    let pinned = other.certificate().fingerprint();
+    let presented = ours.certificate().fingerprint();
+    let outcome = handshake(
+        enrol_client_config(pinned),
+        link_server_config(&controller(&ours, 1)),
+    );
+    let error = outcome.client_error.unwrap();
+    assert_eq!(
+        *reason::<PinMismatch>(&error),
+        PinMismatch {
+            presented: Some(presented),
+            pinned
+        }
+    );
+    let wanted =
+        format!("the server's CA is sha256:{presented} but the token pins sha256:{pinned}");
+    assert!(error.to_string().contains(&wanted), "{error}");
+    assert!(outcome.server_error.is_some());
+}
+
+/// A CA certificate is public: showing it proves nothing unless it issued the leaf.
+#[test]
+fn a_borrowed_ca_certificate_does_not_satisfy_a_pin() {
+    let (genuine, forged) = (ca(), ca());
+    let leaf = controller(&forged, 1).current();
+    let server = server_with_chain(
+        &leaf,
+        vec![
+            leaf.certificate().clone(),
+            genuine.certificate().der().clone(),
+        ],
+    );
+    let pin = genuine.certificate().fingerprint();
+    let outcome = handshake(enrol_client_config(pin), server);
+    assert_eq!(
+        outcome.client_error,
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    );
+}
+
+#[test]
+fn a_server_that_shows_no_ca_is_refused_by_a_newcomer() {
+    let ca = ca();
+    let leaf = controller(&ca, 1).current();
+    let server = server_with_chain(&leaf, vec![leaf.certificate().clone()]);
+    let pinned: CaFingerprint = ca.certificate().fingerprint();
+    let error = handshake(enrol_client_config(pinned), server)
+        .client_error
+        .unwrap();
+    assert_eq!(reason::<PinMismatch>(&error).presented, None);
+}
+
+fn server_with_chain(
+    of: &Credentials,
+    chain: Vec<rustls_pki_types::CertificateDer<'static>>,
+) -> Arc<ServerConfig> {
+    use rustls_pki_types::pem::PemObject;
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(of.key().to_pem().as_bytes());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key.unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    Arc::new(config)
+}
+
+#[test]
+fn expired_certificates_are_refused_on_both_sides() {
+    let ca = ca_made_before(3 * DAY);
+    let long_ago = SystemTime::now() - 2 * DAY;
+    let expired =
+        |subject| LiveCredentials::new(issue(&ca, DeviceKey::generate(), subject, long_ago));
+
+    let server = expired(Subject::Controller { raft_id: 1 });
+    let outcome = handshake(link(&node(&ca, "pi")), link_server_config(&server));
+    assert!(matches!(
+        outcome.client_error,
+        Some(Error::InvalidCertificate(
+            CertificateError::ExpiredContext { .. }
+        ))
+    ));
+
+    let client = expired(Subject::Node { name: "pi".into() });
+    let server = controller(&ca, 1);
+    let outcome = handshake(link(&client), link_server_config(&server));
+    assert!(matches!(
+        outcome.server_error,
+        Some(Error::InvalidCertificate(
+            CertificateError::ExpiredContext { .. }
+        ))
+    ));
+    assert_eq!(
+        outcome.client_error,
+        Some(Error::AlertReceived(AlertDescription::CertificateExpired))
+    );
+
+    // Its way back: with the CA that it still holds, and its device key.
+    let pin = client.current().ca().fingerprint();
+    handshake(enrol_client_config(pin), link_server_config(&server)).connected();
+}
+
+#[test]
+fn renewed_credentials_show_in_the_next_handshake() {
+    let ca = ca();
+    let (controller, node) = (controller(&ca, 1), node(&ca, "pi"));
+    let (client, server) = (link(&node), link_server_config(&controller));
+    let before = handshake(client.clone(), server.clone()).connected();
+
+    for (live, subject) in [
+        (&controller, Subject::Controller { raft_id: 1 }),
+        (&node, Subject::Node { name: "pi".into() }),
+    ] {
+        let current = live.current();
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let renewed = issue(&ca, current.key().clone(), subject, later);
+        assert!(renewed.not_after() > current.not_after());
+        live.replace(renewed).unwrap();
+    }
+    let after = handshake(client, server).connected();
+    assert_eq!(after.server_peer(), *controller.current().own());
+    assert_eq!(after.client_peer().unwrap(), *node.current().own());
+    assert_ne!(after.server_peer(), before.server_peer());
+    assert_ne!(after.client_peer(), before.client_peer());
+}
+
+#[test]
+fn links_never_resume_an_old_identity() {
+    let ca = ca();
+    let (client, server) = (
+        link(&node(&ca, "pi")),
+        link_server_config(&controller(&ca, 1)),
+    );
+    for _ in 0..3 {
+        let outcome = handshake(client.clone(), server.clone()).connected();
+        assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+/// The server's half by itself: a client that would resume gets nothing to resume with.
+#[test]
+fn a_client_that_keeps_tickets_gets_none() {
+    let ca = ca();
+    let client = stranger(&ca, node(&ca, "pi"));
+    let server = link_server_config(&controller(&ca, 1));
+    for _ in 0..2 {
+        let outcome = handshake(client.clone(), server.clone()).connected();
+        assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[test]
+fn another_protocol_is_refused_in_the_handshake() {
+    let ca = ca();
+    let mut client = Arc::unwrap_or_clone(link(&node(&ca, "pi")));
+    client.alpn_protocols = vec![b"hive/2".to_vec()];
+    let outcome = handshake(client.into(), link_server_config(&controller(&ca, 1)));
+    assert_eq!(outcome.server_error, Some(Error::NoApplicationProtocol));
+}
+
+#[test]
+fn the_api_answers_ordinary_clients_under_its_own_names() {
+    let ca = ca();
+    let key = DeviceKey::generate();
+    let names = ["localhost", "127.0.0.1", "::1", "Seed.Example.org"].map(String::from);
+    let subject = Subject::Controller { raft_id: 1 };
+    let issued = ca
+        .issue(
+            &key.csr().unwrap(),
+            &subject,
+            &names,
+            SystemTime::now(),
+            DEFAULT_LIFETIME,
+        )
+        .unwrap();
+    let live =
+        LiveCredentials::new(Credentials::new(key, issued.der, ca.certificate().clone()).unwrap());
+    let server = api_server_config(&live);
+
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.certificate().der().clone()).unwrap();
+    let mut client =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    client.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let client = Arc::new(client);
+
+    for dialled in ["localhost", "127.0.0.1", "::1", "seed.example.org"] {
+        let outcome = handshake_at(client.clone(), server.clone(), dialled).connected();
+        assert_eq!(outcome.client.alpn_protocol(), Some(&b"h2"[..]));
+    }
+    let outcome = handshake_at(client, server, "elsewhere.example.org");
+    assert!(outcome.client_error.is_some());
+    // And a link's client is no client of the API.
+    let outcome = handshake(link(&node(&ca, "pi")), api_server_config(&live));
+    assert_eq!(outcome.server_error, Some(Error::NoApplicationProtocol));
+}
+
+/// A CA that is older than the certificates of the test: `create` would start it now.
+fn ca_made_before(age: Duration) -> CertificateAuthority {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = (SystemTime::now() - age)
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI("spiffe://home".try_into().unwrap())];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + made;
+    params.not_after = params.not_before + 365 * DAY;
+    let certificate = params.self_signed(&key).unwrap();
+    CertificateAuthority::load(&certificate.pem(), &key.serialize_pem()).unwrap()
+}
