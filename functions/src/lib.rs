@@ -1,1 +1,60 @@
+//! WebAssembly functions: looked at (`inspect`) and compiled ahead of time by controllers
+//! (feature `compile`), run under limits by agents (feature `run`).
+//!
+//! Component bytes flow in on the controller's side and machine code for one target flows out; the
+//! agent's side takes that code and HTTP requests and gives HTTP responses. Neither side may ever
+//! hold an engine whose settings differ from [`config`], and the agent's side carries no compiler.
 
+pub mod config;
+
+#[cfg(feature = "compile")]
+pub mod compile;
+#[cfg(feature = "compile")]
+pub mod inspect;
+
+#[cfg(feature = "run")]
+mod artifact;
+#[cfg(feature = "run")]
+mod egress;
+#[cfg(feature = "run")]
+mod function;
+#[cfg(feature = "run")]
+mod guest;
+#[cfg(feature = "run")]
+mod invoke;
+#[cfg(feature = "run")]
+mod limits;
+#[cfg(feature = "run")]
+mod logs;
+#[cfg(feature = "run")]
+mod pool;
+#[cfg(feature = "run")]
+mod runtime;
+#[cfg(feature = "run")]
+mod ticker;
+
+pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
+
+#[cfg(feature = "compile")]
+pub use compile::{CompileError, Compiler};
+#[cfg(feature = "compile")]
+pub use inspect::{ComponentInfo, InspectError, InspectLimits, World, inspect};
+
+#[cfg(feature = "run")]
+pub use artifact::{VerifiedArtifact, VerifyError};
+#[cfg(feature = "run")]
+pub use config::host_target;
+#[cfg(feature = "run")]
+pub use egress::{AllowedHosts, InvalidHostPattern};
+#[cfg(feature = "run")]
+pub use function::{Function, FunctionOptions, FunctionUsage};
+#[cfg(feature = "run")]
+pub use invoke::{BoxBody, BoxError, InvokeError};
+#[cfg(feature = "run")]
+pub use limits::Limits;
+#[cfg(feature = "run")]
+pub use logs::{LogRecord, LogSink, LogStream};
+#[cfg(feature = "run")]
+pub use pool::Allocation;
+#[cfg(feature = "run")]
+pub use runtime::{LoadError, Runtime, RuntimeOptions, StartError};

@@ -1,0 +1,477 @@
+//! One loaded function: admits requests, runs each in an instance of its own, counts.
+//!
+//! Requests come in, responses whose bodies stream go out. Every request gets a fresh instance, in
+//! both WASI versions, and the instance dies with it: nothing of one request is ever seen by
+//! another. (wasmtime's own server does the same for 0.2 and reuses instances for 0.3; a pooled
+//! instance costs microseconds, leaked state costs more.)
+
+use std::{
+    future::{self, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use futures::channel::oneshot;
+use http::{
+    Uri, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body_util::BodyExt;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    time::{Instant, timeout_at},
+};
+use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::{
+    WasiHttpView,
+    handler::{Prepared, ProxyPre},
+    p2, p3,
+};
+
+use crate::{
+    egress::{AllowedHosts, Egress},
+    guest::Guest,
+    invoke::{AbortOnDrop, BoxBody, Failure, InvokeError, ResponseBody},
+    limits::{Limits, MemoryMeter, Metered, Stopped},
+    logs::{LogSink, RequestLog},
+    runtime::Shared,
+};
+
+/// Requests that wait for each that may run: a burst is smoothed, but who waits is likely to be
+/// answered within its timeout.
+const WAITING_PER_RUNNING: u32 = 2;
+
+/// The epoch's next tick, whenever it comes.
+const TICKS_PER_TURN: u64 = 1;
+
+pub struct FunctionOptions {
+    /// For logs: "namespace/name".
+    pub name: String,
+    pub limits: Limits,
+    pub env: Vec<(String, String)>,
+    /// "host", "host:port", "*.suffix" or "*"; empty: no outgoing requests.
+    pub allowed_hosts: Vec<String>,
+    pub logs: LogSink,
+}
+
+/// Counters since the function was loaded; the last two are gauges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionUsage {
+    pub requests: u64,
+    /// Requests that ended in an [`InvokeError`], also after their head was sent.
+    pub errors: u64,
+    pub cpu_micros: u64,
+    pub in_flight: u32,
+    /// Linear memory of the instances that live now.
+    pub memory_bytes: u64,
+}
+
+/// Cheap to clone; all clones are one. Requests under way keep what they need when it is dropped.
+#[derive(Clone)]
+pub struct Function(Arc<Inner>);
+
+struct Inner {
+    runtime: Arc<Shared>,
+    proxy: ProxyPre<Guest>,
+    /// Slots that one instance takes.
+    memories: u32,
+    name: Arc<str>,
+    limits: Limits,
+    env: Vec<(String, String)>,
+    allowed_hosts: Arc<AllowedHosts>,
+    logs: LogSink,
+    running: Arc<Semaphore>,
+    waiting: AtomicU32,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    in_flight: AtomicU32,
+    cpu_micros: Arc<AtomicU64>,
+    memory_bytes: Arc<AtomicU64>,
+}
+
+/// What a request holds while its instance lives.
+struct Admitted {
+    _running: OwnedSemaphorePermit,
+    _slots: OwnedSemaphorePermit,
+}
+
+type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Response>>;
+
+impl Function {
+    pub(crate) fn new(
+        runtime: Arc<Shared>,
+        proxy: ProxyPre<Guest>,
+        memories: u32,
+        allowed_hosts: AllowedHosts,
+        options: FunctionOptions,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            runtime,
+            proxy,
+            memories,
+            name: options.name.into(),
+            running: Arc::new(Semaphore::new(options.limits.concurrency as usize)),
+            limits: options.limits,
+            env: options.env,
+            allowed_hosts: Arc::new(allowed_hosts),
+            logs: options.logs,
+            waiting: AtomicU32::new(0),
+            counters: Counters::default(),
+        }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn usage(&self) -> FunctionUsage {
+        let counters = &self.0.counters;
+        FunctionUsage {
+            requests: counters.requests.load(Ordering::Relaxed),
+            errors: counters.errors.load(Ordering::Relaxed),
+            cpu_micros: counters.cpu_micros.load(Ordering::Relaxed),
+            in_flight: counters.in_flight.load(Ordering::Relaxed),
+            memory_bytes: counters.memory_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Answers one request. Must be called on a tokio runtime.
+    ///
+    /// The body of the response streams while the guest still runs; if the guest is stopped then,
+    /// the body ends with an [`InvokeError`]. Dropping the future or the body stops the guest.
+    pub async fn handle(
+        &self,
+        request: http::Request<BoxBody>,
+    ) -> Result<http::Response<BoxBody>, InvokeError> {
+        let inner = &self.0;
+        let deadline = Instant::now() + inner.limits.timeout;
+        inner.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let log = RequestLog::new(inner.logs.clone(), inner.name.clone(), request_id(&request));
+
+        let admitted = match inner.admit(deadline).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                inner.refuse(&log, &error);
+                return Err(error);
+            }
+        };
+
+        let run = Run {
+            deadline,
+            log,
+            failure: Failure::default(),
+            memory_refused: Arc::default(),
+        };
+        let (head, answered) = oneshot::channel();
+        let task = tokio::spawn({
+            let (inner, run) = (inner.clone(), run.clone());
+            async move {
+                inner.run(request, head, &run).await;
+                drop(admitted);
+            }
+        });
+        let guard = AbortOnDrop::new(task.abort_handle());
+
+        let error = match answered.await {
+            Ok(Ok(response)) => {
+                return Ok(response.map(|body| {
+                    BoxBody::new(ResponseBody {
+                        body,
+                        failure: run.failure,
+                        task: guard,
+                    })
+                }));
+            }
+            Ok(Err(error)) => inner
+                .blame(&run, &error)
+                .unwrap_or_else(|| match inner.proxy {
+                    // The only other error that comes this way.
+                    ProxyPre::P2(_) => InvokeError::NoResponse,
+                    ProxyPre::P3(_) => InvokeError::Trap(error.root_cause().to_string()),
+                }),
+            Err(oneshot::Canceled) => InvokeError::NoResponse,
+        };
+        if !matches!(error, InvokeError::ErrorCode(_))
+            // The guest's run is ending, and knows better why: a limit looks like a missing
+            // response from here.
+            && let Err(error) = task.await
+        {
+            inner.fail(&run, InvokeError::Host(error.to_string()));
+        }
+        Err(inner.fail(&run, error))
+    }
+}
+
+impl Inner {
+    async fn admit(&self, deadline: Instant) -> Result<Admitted, InvokeError> {
+        let running = match self.running.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::NoPermits) => {
+                let _waiting = self.wait()?;
+                self.acquire(&self.running, 1, deadline).await?
+            }
+            Err(TryAcquireError::Closed) => return Err(InvokeError::Overloaded),
+        };
+        // At most `concurrency` requests of a function wait here.
+        let slots = self
+            .acquire(&self.runtime.slots, self.memories, deadline)
+            .await?;
+        Ok(Admitted {
+            _running: running,
+            _slots: slots,
+        })
+    }
+
+    /// A request whose time is up before it ran was not too slow, it came at a bad time.
+    async fn acquire(
+        &self,
+        semaphore: &Arc<Semaphore>,
+        permits: u32,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, InvokeError> {
+        match timeout_at(deadline, semaphore.clone().acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(InvokeError::Overloaded),
+        }
+    }
+
+    /// Takes a place in the queue.
+    fn wait(&self) -> Result<Waiting<'_>, InvokeError> {
+        let places = self.limits.concurrency.saturating_mul(WAITING_PER_RUNNING);
+        let taken = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
+        if taken >= places {
+            return Err(InvokeError::Overloaded);
+        }
+        Ok(waiting)
+    }
+
+    /// Runs one request in its own instance, to the end of what the guest does for it.
+    async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run) {
+        let _in_flight = InFlight::new(&self.counters.in_flight);
+        let _ticking = self.runtime.ticker.run();
+        let mut store = self.store(run);
+        let mut guest = pin!(Metered::new(
+            self.serve(&mut store, request, head, run),
+            run.deadline,
+            self.limits.cpu_time,
+            self.counters.cpu_micros.clone(),
+        ));
+        let error = match guest.as_mut().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(Stopped::Deadline) => InvokeError::Timeout(self.limits.timeout),
+            Err(Stopped::CpuTime) => {
+                InvokeError::CpuTimeout(self.limits.cpu_time.unwrap_or_default())
+            }
+        };
+        // Before the guest goes, and the body that it was writing ends.
+        self.fail(run, error);
+    }
+
+    fn store(&self, run: &Run) -> Store<Guest> {
+        let egress = Egress {
+            allowed: self.allowed_hosts.clone(),
+            log: run.log.clone(),
+        };
+        let memory = MemoryMeter::new(
+            self.limits.memory_bytes,
+            run.memory_refused.clone(),
+            self.counters.memory_bytes.clone(),
+        );
+        let guest = Guest::new(&self.env, egress, memory);
+        let mut store = Store::new(&self.runtime.engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_epoch_deadline(TICKS_PER_TURN);
+        store.epoch_deadline_async_yield_and_update(TICKS_PER_TURN);
+        store
+    }
+
+    async fn serve(
+        &self,
+        store: &mut Store<Guest>,
+        request: http::Request<BoxBody>,
+        head: Head,
+        run: &Run,
+    ) -> Result<(), InvokeError> {
+        let unable = |error: wasmtime::Error| {
+            self.blame(run, &error)
+                .unwrap_or_else(|| InvokeError::Host(format!("{error:#}")))
+        };
+        let proxy = self
+            .proxy
+            .instantiate_async(&mut *store)
+            .await
+            .map_err(unable)?;
+        let request = addressed(request).map(|body| {
+            body.map_err(|error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string())))
+                .boxed_unsync()
+        });
+        let prepared = Prepared::new(store.as_context_mut(), &proxy, request, Guest::http, head)
+            .map_err(unable)?;
+        store
+            .run_concurrent(async |accessor| {
+                prepared.run(accessor, future::pending()).await?;
+                // What is left of the guest: it may still write its body, or work after that.
+                poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                wasmtime::Result::Ok(())
+            })
+            .await
+            .flatten()
+            .map_err(|error| {
+                self.blame(run, &error)
+                    .unwrap_or_else(|| InvokeError::Trap(error.root_cause().to_string()))
+            })
+    }
+
+    /// What an error says about the guest, if it says anything.
+    fn blame(&self, run: &Run, error: &wasmtime::Error) -> Option<InvokeError> {
+        use p2::bindings::http::types::ErrorCode as ErrorCode02;
+        use p3::bindings::http::types::ErrorCode as ErrorCode03;
+
+        if run.memory_refused.load(Ordering::Relaxed) {
+            Some(InvokeError::MemoryLimit(self.limits.memory_bytes))
+        } else if error.is::<PoolConcurrencyLimitError>() {
+            Some(InvokeError::Overloaded)
+        } else if error.is::<Trap>() || error.is::<I32Exit>() {
+            Some(InvokeError::Trap(error.root_cause().to_string()))
+        } else if let Some(code) = error.downcast_ref::<ErrorCode02>() {
+            Some(InvokeError::ErrorCode(format!("{code:?}")))
+        } else {
+            error
+                .downcast_ref::<ErrorCode03>()
+                .map(|code| InvokeError::ErrorCode(format!("{code:?}")))
+        }
+    }
+
+    /// Sets how a request failed, and counts and logs it, unless it has failed already. Returns
+    /// the first failure.
+    fn fail(&self, run: &Run, error: InvokeError) -> InvokeError {
+        run.failure
+            .get_or_init(|| {
+                self.refuse(&run.log, &error);
+                error
+            })
+            .clone()
+    }
+
+    fn refuse(&self, log: &RequestLog, error: &InvokeError) {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        log.hive(format!("{}: {error}", error.reason()));
+    }
+}
+
+/// One request's run, as the task that runs it and the caller that waits for it share it.
+#[derive(Clone)]
+struct Run {
+    deadline: Instant,
+    log: RequestLog,
+    failure: Failure,
+    /// A memory was not allowed to grow: whatever happened since, this is why.
+    memory_refused: Arc<AtomicBool>,
+}
+
+/// A place in the queue; given back when dropped.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request that runs, for as long as it lives.
+struct InFlight<'a>(&'a AtomicU32);
+
+impl<'a> InFlight<'a> {
+    fn new(counter: &'a AtomicU32) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn request_id<B>(request: &http::Request<B>) -> Option<Arc<str>> {
+    /// Longer ones are not ids, and would be repeated in every line.
+    const LONGEST: usize = 128;
+    let id = request.headers().get("x-request-id")?.to_str().ok()?;
+    (!id.is_empty() && id.len() <= LONGEST).then(|| id.into())
+}
+
+/// A request whose URI is whole: guests of both versions expect scheme and authority, HTTP/1.1
+/// sends neither.
+fn addressed<B>(request: http::Request<B>) -> http::Request<B> {
+    let (mut head, body) = request.into_parts();
+    let mut uri = head.uri.into_parts();
+    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
+    if uri.authority.is_none() {
+        let host = head.headers.get(header::HOST);
+        uri.authority = host
+            .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+            .or(Some(Authority::from_static("localhost")));
+    }
+    head.uri = Uri::from_parts(uri).expect("scheme, authority and path are all there");
+    http::Request::from_parts(head, body)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_request_gets_the_address_it_was_sent_to() {
+        let cases = [
+            (
+                "/a?b",
+                Some("example.com:8080"),
+                "http://example.com:8080/a?b",
+            ),
+            ("/", None, "http://localhost/"),
+            ("/", Some("not a host"), "http://localhost/"),
+            ("https://a.b/c", Some("d.e"), "https://a.b/c"),
+            ("*", Some("a.b"), "http://a.b*"),
+        ];
+        for (uri, host, expected) in cases {
+            let mut request = http::Request::builder().uri(uri);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let uri = addressed(request.body(()).unwrap()).into_parts().0.uri;
+            assert_eq!(uri.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn only_short_printable_ids_are_kept() {
+        let id = |value: &[u8]| {
+            request_id(
+                &http::Request::builder()
+                    .header("x-request-id", value)
+                    .body(())
+                    .unwrap(),
+            )
+        };
+        assert_eq!(id(b"abc-1").as_deref(), Some("abc-1"));
+        assert_eq!(id(b""), None);
+        assert_eq!(id(b"\xff"), None);
+        assert_eq!(id(&[b'a'; 129]), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! Where instances get their memory from: a pool mapped in advance, or the system, one by one.
+//!
+//! A pool makes an instance in microseconds but needs 4 GiB of address space a slot. Machines with
+//! 39-bit addresses (many Android phones) have 512 GiB, some less: what fits is found by trying.
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::TABLE_ELEMENTS;
+
+/// Slots to try, in turn: 4 TiB of addresses for a server, 1 TiB, and 256 GiB for 39 bits.
+const POOL_SLOTS: [u32; 3] = [1000, 256, 64];
+
+/// Instances at once where no pool could be had. Each reserves 4 GiB too: 64 leave half of a 39-bit
+/// address space.
+const ON_DEMAND_SLOTS: u32 = 64;
+
+/// Core modules of one component instance, on average. Components from JavaScript and Python have
+/// up to ten (adapters and shared libraries); a slot costs address space only.
+const CORE_INSTANCES_PER_SLOT: u32 = 10;
+
+/// Tables of one component instance, on average.
+const TABLES_PER_SLOT: u32 = 4;
+
+/// A WASI 0.3 guest runs each of its tasks on a stack of its own.
+const STACKS_PER_SLOT: u32 = 2;
+
+/// Where this machine's instances get their memory from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    Pooled { slots: u32 },
+    OnDemand { slots: u32 },
+}
+
+impl Allocation {
+    /// Memories that exist at once, over all functions.
+    pub const fn slots(self) -> u32 {
+        match self {
+            Self::Pooled { slots } | Self::OnDemand { slots } => slots,
+        }
+    }
+}
+
+/// Takes the first allocation with at most `max` slots that `engine` can be made with.
+pub(crate) fn probe<E>(
+    max: u32,
+    mut engine: impl FnMut(Allocation) -> wasmtime::Result<E>,
+) -> wasmtime::Result<(Allocation, E)> {
+    // Also when it is none of the usual sizes, the greatest is tried first.
+    let sizes = std::iter::once(max).chain(POOL_SLOTS.into_iter().filter(|slots| *slots < max));
+    for slots in sizes {
+        let allocation = Allocation::Pooled { slots };
+        match engine(allocation) {
+            Ok(engine) => return Ok((allocation, engine)),
+            Err(error) => {
+                tracing::info!(slots, error = format!("{error:#}"), "no pool of this size");
+            }
+        }
+    }
+    let allocation = Allocation::OnDemand {
+        slots: max.min(ON_DEMAND_SLOTS),
+    };
+    Ok((allocation, engine(allocation)?))
+}
+
+pub(crate) fn engine(mut config: Config, allocation: Allocation) -> wasmtime::Result<Engine> {
+    if let Allocation::Pooled { slots } = allocation {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(slots)
+            .total_memories(slots)
+            .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
+            .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
+            .total_stacks(slots.saturating_mul(STACKS_PER_SLOT))
+            .table_elements(TABLE_ELEMENTS);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    Engine::new(&config)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What is tried on a machine that can give `possible` slots to a pool, and what is taken.
+    fn tried(max: u32, possible: u32) -> (Vec<Allocation>, Allocation) {
+        let mut tried = Vec::new();
+        let (taken, ()) = probe(max, |allocation| {
+            tried.push(allocation);
+            match allocation {
+                Allocation::Pooled { slots } if slots > possible => {
+                    Err(wasmtime::Error::msg("mmap: out of memory"))
+                }
+                _ => Ok(()),
+            }
+        })
+        .unwrap();
+        (tried, taken)
+    }
+
+    #[test]
+    fn the_greatest_pool_that_fits_is_taken() {
+        use Allocation::{OnDemand, Pooled};
+        let pooled = |slots| Pooled { slots };
+        assert_eq!(tried(1000, u32::MAX), (vec![pooled(1000)], pooled(1000)));
+        assert_eq!(
+            tried(1000, 100),
+            (vec![pooled(1000), pooled(256), pooled(64)], pooled(64))
+        );
+        assert_eq!(tried(100, 64).1, pooled(64));
+        assert_eq!(tried(1000, 0).1, OnDemand { slots: 64 });
+        assert_eq!(tried(10, 0).1, OnDemand { slots: 10 });
+    }
+
+    #[test]
+    fn an_engine_that_can_be_had_in_no_way_is_an_error() {
+        assert!(probe::<()>(1000, |_| Err(wasmtime::Error::msg("no"))).is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! The engine of an agent, and how compiled artifacts become functions.
+//!
+//! One [`Runtime`] a process. Verified artifacts come in, functions that answer requests go out. It
+//! compiles nothing and maps nothing that was not verified.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker},
+};
+use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
+
+use crate::{
+    artifact::VerifiedArtifact,
+    config,
+    egress::{AllowedHosts, InvalidHostPattern},
+    function::{Function, FunctionOptions},
+    guest::{self, Guest},
+    pool::{self, Allocation},
+    ticker::Ticker,
+};
+
+const PAGE: u64 = 64 * 1024;
+
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// Instances at once over all functions, at most; fewer where the address space is small.
+    pub max_instances: u32,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            // What wasmtime's own server has: more requests at once than a node's memory feeds.
+            max_instances: 1000,
+        }
+    }
+}
+
+/// Why there is no runtime on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("max_instances is 0: no function could ever run")]
+    NoInstances,
+    #[error("cannot set up WebAssembly: {0}")]
+    Engine(String),
+    #[error("cannot start the thread that makes functions yield")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// Why an artifact is no function. Only `Incompatible` can change: by compiling anew.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "the artifact was not compiled for this machine and version ({target}, {version}): {message}"
+    )]
+    Incompatible {
+        target: &'static str,
+        version: String,
+        message: String,
+    },
+    #[error("the component imports what functions do not get: {0}")]
+    Imports(String),
+    #[error(
+        "the component exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3"
+    )]
+    WrongWorld,
+    #[error("the component starts with {initial} bytes of memory, its limit is {limit}")]
+    MemoryLimit { initial: u64, limit: u64 },
+    #[error("the component has {needed} memories, this machine gives {given}")]
+    TooManyMemories { needed: u32, given: u32 },
+    #[error("a concurrency of 0 would answer nothing")]
+    NoConcurrency,
+    #[error(transparent)]
+    AllowedHosts(#[from] InvalidHostPattern),
+}
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub engine: Engine,
+    pub ticker: Ticker,
+    /// One permit a memory: requests wait here rather than fail in the pool.
+    pub slots: Arc<Semaphore>,
+    linker: Linker<Guest>,
+    allocation: Allocation,
+}
+
+impl Runtime {
+    /// Takes address space but next to no memory: an idle runtime costs about a megabyte.
+    pub fn start(options: RuntimeOptions) -> Result<Self, StartError> {
+        if options.max_instances == 0 {
+            return Err(StartError::NoInstances);
+        }
+        // Functions' outgoing TLS takes the process's provider. Whoever was first has set one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+
+        let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
+        let (allocation, engine) = pool::probe(options.max_instances, |allocation| {
+            pool::engine(config::running()?, allocation)
+        })
+        .map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        guest::link(&mut linker).map_err(failed)?;
+        let ticker = Ticker::start(engine.clone()).map_err(StartError::Ticker)?;
+        tracing::info!(?allocation, "WebAssembly is ready");
+        Ok(Self(Arc::new(Shared {
+            engine,
+            ticker,
+            slots: Arc::new(Semaphore::new(allocation.slots() as usize)),
+            linker,
+            allocation,
+        })))
+    }
+
+    /// Where instances get their memory from on this machine.
+    pub fn allocation(&self) -> Allocation {
+        self.0.allocation
+    }
+
+    /// Maps an artifact and prepares it for requests. Blocks for milliseconds (relocation and the
+    /// memory image of a large component).
+    pub fn load(
+        &self,
+        artifact: &VerifiedArtifact,
+        options: FunctionOptions,
+    ) -> Result<Function, LoadError> {
+        if options.limits.concurrency == 0 {
+            return Err(LoadError::NoConcurrency);
+        }
+        let allowed_hosts = AllowedHosts::parse(&options.allowed_hosts)?;
+
+        let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
+            target: config::host_target(),
+            version: config::engine_version(),
+            message: format!("{error:#}"),
+        };
+        // SAFETY: the content must be what a wasmtime engine serialized, and must stay as it is.
+        // A `VerifiedArtifact` exists only for a file whose digest stood in a description signed by
+        // the controllers, which sign what `Compiler` made; its contract keeps the file unchanged.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize_file(&self.0.engine, artifact.path()) }
+            .map_err(incompatible)?;
+
+        // None only for components that import whole modules, which the linker does not have.
+        let needs = component.resources_required();
+        let initial = needs
+            .as_ref()
+            .and_then(|needs| needs.max_initial_memory_size)
+            .map_or(0, |pages| pages.saturating_mul(PAGE));
+        if initial > options.limits.memory_bytes {
+            return Err(LoadError::MemoryLimit {
+                initial,
+                limit: options.limits.memory_bytes,
+            });
+        }
+        let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
+        let given = self.0.allocation.slots();
+        if memories > given {
+            return Err(LoadError::TooManyMemories {
+                needed: memories,
+                given,
+            });
+        }
+
+        let instance = self
+            .0
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::Imports(format!("{error:#}")))?;
+        let proxy = proxy(instance)?;
+        // Here rather than in the first request.
+        component
+            .initialize_copy_on_write_image()
+            .map_err(incompatible)?;
+        Ok(Function::new(
+            self.0.clone(),
+            proxy,
+            memories,
+            allowed_hosts,
+            options,
+        ))
+    }
+}
+
+/// The newer world wins where a component exports both, as in `inspect`.
+fn proxy(instance: InstancePre<Guest>) -> Result<ProxyPre<Guest>, LoadError> {
+    if let Ok(service) = p3::bindings::ServicePre::new(instance.clone()) {
+        return Ok(ProxyPre::P3(service));
+    }
+    match p2::bindings::ProxyPre::new(instance) {
+        Ok(proxy) => Ok(ProxyPre::P2(proxy)),
+        Err(_) => Err(LoadError::WrongWorld),
+    }
+}
