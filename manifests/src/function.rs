@@ -212,11 +212,11 @@ impl Default for Http {
     }
 }
 
-fn default_timeout() -> GoDuration {
+pub(crate) fn default_timeout() -> GoDuration {
     GoDuration(Duration::from_secs(30))
 }
 
-fn default_concurrency() -> u32 {
+pub(crate) fn default_concurrency() -> u32 {
     100
 }
 

@@ -1,16 +1,26 @@
 //! What people declare: the kinds, their defaults, their validation and where a mistake is.
 //!
-//! The same Rust types give objects their shape, the CRDs and the JSON schemas.
+//! Text of manifests flows in and becomes [`Document`]s; JSON objects are checked by [`validate`]
+//! and completed by [`apply_defaults`]; the same Rust types give the CRDs and the JSON schemas.
 //! This crate never opens a socket, starts a task, or reads a file that it was not handed.
 
 pub mod assignment;
+pub mod defaults;
 pub mod duration;
+pub mod field_path;
 pub mod function;
+pub mod generated;
 pub mod node;
 pub mod quantity;
 pub mod resource;
+pub mod schema;
+pub mod validate;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase};
+pub use defaults::apply_defaults;
+pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use resource::{GROUP, Resource};
+pub use schema::{crd, openapi_schema};
+pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

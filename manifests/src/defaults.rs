@@ -1,0 +1,165 @@
+//! Writes out what a manifest leaves unsaid, so that what is stored says all that will be done.
+//!
+//! A validated object flows in and is completed in place: applying it again changes nothing, and a
+//! release with other defaults does not change what runs already. It never overrides what was said.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::Resource;
+use crate::function::{Http, Resources, default_concurrency, default_timeout};
+use crate::validate::normal_digest;
+
+/// Completes `value`. Fields of a wrong type are left for the validation to refuse.
+pub fn apply_defaults(resource: Resource, value: &mut Value) {
+    drop_nulls(value);
+    let Some(object) = value.as_object_mut() else {
+        return;
+    };
+    match resource {
+        Resource::Function => {
+            if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+                complete_function(spec);
+            }
+        }
+        Resource::Secret => complete_secret(object),
+        Resource::Namespace
+        | Resource::ConfigMap
+        | Resource::Event
+        | Resource::Node
+        | Resource::Assignment => {}
+    }
+}
+
+/// A field that is null is a field that is not there.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+fn complete_function(spec: &mut Map<String, Value>) {
+    if let Some(Value::String(digest)) = spec
+        .get_mut("artifact")
+        .and_then(|artifact| artifact.get_mut("sha256"))
+        && let Some(normal) = normal_digest(digest)
+    {
+        *digest = normal;
+    }
+    if spec.get("everyNode") != Some(&Value::Bool(true)) {
+        set(spec, "replicas", || json!(1));
+    }
+    let resources = Resources::default();
+    set(spec, "resources", || json!({}));
+    if let Some(fields) = spec.get_mut("resources").and_then(Value::as_object_mut) {
+        set(fields, "memory", || json!(resources.memory));
+        set(fields, "cpu", || json!(resources.cpu));
+    }
+    set(spec, "timeout", || json!(default_timeout()));
+    set(spec, "concurrency", || json!(default_concurrency()));
+    set(spec, "http", || json!({}));
+    if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
+        set(fields, "path", || json!(Http::default().path));
+    }
+}
+
+/// As Kubernetes does: plain text moves from stringData to data, and the type is said.
+fn complete_secret(secret: &mut Map<String, Value>) {
+    let all_text = |value: &Value| {
+        value
+            .as_object()
+            .is_some_and(|fields| fields.values().all(Value::is_string))
+    };
+    if secret.get("stringData").is_some_and(all_text)
+        && secret.get("data").is_none_or(Value::is_object)
+        && let Some(Value::Object(plain)) = secret.remove("stringData")
+        && let Some(data) = secret
+            .entry("data")
+            .or_insert_with(|| json!({}))
+            .as_object_mut()
+    {
+        for (key, value) in plain {
+            let encoded = STANDARD.encode(value.as_str().unwrap_or_default());
+            data.insert(key, encoded.into());
+        }
+    }
+    set(secret, "type", || json!("Opaque"));
+}
+
+fn set(fields: &mut Map<String, Value>, name: &str, value: impl FnOnce() -> Value) {
+    if !fields.contains_key(name) {
+        fields.insert(name.into(), value());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Function, validate_stored};
+
+    #[test]
+    fn a_small_function_is_written_out() {
+        let mut value = json!({
+            "apiVersion": "hive.dev/v1",
+            "kind": "Function",
+            "metadata": {"name": "hello", "labels": null},
+            "spec": {"artifact": {"sha256": format!("sha256:{}", "AB".repeat(32))}, "env": null},
+        });
+        apply_defaults(Resource::Function, &mut value);
+        assert_eq!(
+            value,
+            json!({
+                "apiVersion": "hive.dev/v1",
+                "kind": "Function",
+                "metadata": {"name": "hello"},
+                "spec": {
+                    "artifact": {"sha256": "ab".repeat(32)},
+                    "replicas": 1,
+                    "resources": {"memory": "128Mi", "cpu": "100m"},
+                    "timeout": "30s",
+                    "concurrency": 100,
+                    "http": {"path": "/"},
+                },
+            })
+        );
+        assert_eq!(validate_stored(Resource::Function, &value), []);
+        let function: Function = serde_json::from_value(value).unwrap();
+        assert_eq!(function.spec.replicas, Some(1));
+        assert_eq!(function.spec.resources, Resources::default());
+    }
+
+    #[test]
+    fn what_was_said_stays() {
+        let mut value = json!({"spec": {
+            "artifact": {"path": "a.wasm"},
+            "everyNode": true,
+            "resources": {"memory": "64Mi"},
+            "timeout": "1s",
+            "http": {"host": "a.example", "path": "/x"},
+        }});
+        apply_defaults(Resource::Function, &mut value);
+        let spec = &value["spec"];
+        assert!(spec.get("replicas").is_none());
+        assert_eq!(spec["resources"], json!({"memory": "64Mi", "cpu": "100m"}));
+        assert_eq!(spec["timeout"], "1s");
+        assert_eq!(spec["http"], json!({"host": "a.example", "path": "/x"}));
+    }
+
+    #[test]
+    fn plain_text_of_a_secret_is_encoded_and_wins() {
+        let mut value = json!({"data": {"a": "eA==", "b": "eQ=="}, "stringData": {"a": "new"}});
+        apply_defaults(Resource::Secret, &mut value);
+        assert_eq!(
+            value,
+            json!({"data": {"a": "bmV3", "b": "eQ=="}, "type": "Opaque"})
+        );
+    }
+}

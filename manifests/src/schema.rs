@@ -1,0 +1,190 @@
+//! The shape of every kind as data: OpenAPI schemas, CRDs, and JSON schemas for editors.
+//!
+//! All of it is derived from the Rust types, so that documentation, validation and
+//! `hivectl explain` cannot disagree. Built once a process; nothing here looks at an object.
+
+use std::sync::LazyLock;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_core::CustomResourceExt;
+use kube_core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::AddNullable;
+use serde_json::{Map, Value, json};
+
+use crate::{Assignment, Function, Node, Resource};
+
+static SCHEMAS: LazyLock<[Value; Resource::ALL.len()]> = LazyLock::new(|| Resource::ALL.map(build));
+
+/// The OpenAPI v3 schema of a whole object: self-contained, structural, with a description of every
+/// field.
+pub fn openapi_schema(resource: Resource) -> &'static Value {
+    let position = Resource::ALL
+        .iter()
+        .position(|r| *r == resource)
+        .expect("ALL holds every resource");
+    &SCHEMAS[position]
+}
+
+/// The definition that makes Kubernetes, or a tool that reads CRDs, know one of Hive's kinds.
+/// `None` for the kinds of core/v1, which Kubernetes has.
+pub fn crd(resource: Resource) -> Option<CustomResourceDefinition> {
+    match resource {
+        Resource::Node => Some(Node::crd()),
+        Resource::Function => Some(Function::crd()),
+        Resource::Assignment => Some(Assignment::crd()),
+        Resource::Namespace | Resource::Secret | Resource::ConfigMap | Resource::Event => None,
+    }
+}
+
+fn build(resource: Resource) -> Value {
+    let mut schema = match resource {
+        Resource::Namespace => structural::<core::Namespace>(),
+        Resource::Secret => structural::<core::Secret>(),
+        Resource::ConfigMap => structural::<core::ConfigMap>(),
+        Resource::Event => structural::<core::Event>(),
+        Resource::Node | Resource::Function | Resource::Assignment => hive_object(resource),
+    };
+    let object = schema
+        .as_object_mut()
+        .expect("a kind's schema is an object");
+    object.remove("title");
+    let properties = object
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .expect("a kind has properties");
+    properties.insert(
+        "apiVersion".into(),
+        json!({
+            "type": "string",
+            "description": format!("Group and version of the kind: {}", resource.api_version()),
+        }),
+    );
+    properties.insert(
+        "kind".into(),
+        json!({
+            "type": "string",
+            "description": format!("The kind of this object: {}", resource.kind()),
+        }),
+    );
+    object.insert(
+        "x-kubernetes-group-version-kind".into(),
+        json!([{
+            "group": resource.group(),
+            "version": resource.version(),
+            "kind": resource.kind(),
+        }]),
+    );
+    schema
+}
+
+/// A CRD's schema names metadata only; the whole object needs its fields too.
+fn hive_object(resource: Resource) -> Value {
+    let crd = crd(resource).expect("only called for kinds with a CRD");
+    let props = crd
+        .spec
+        .versions
+        .into_iter()
+        .next()
+        .and_then(|version| version.schema)
+        .and_then(|schema| schema.open_api_v3_schema)
+        .expect("the derive makes one version with a schema");
+    let mut schema = serde_json::to_value(props).expect("a schema is JSON");
+    whole_numbers(&mut schema);
+    schema["properties"]["metadata"] = structural::<ObjectMeta>();
+    schema
+}
+
+/// A CRD's type holds limits as floating point: `10000.0`. People and most tools write `10000`.
+pub(crate) fn whole_numbers(value: &mut Value) {
+    /// Every integer up to here is exact in an `f64`.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(float) = number.as_f64()
+                && float.fract() == 0.0
+                && float.abs() <= EXACT
+            {
+                *value = (float as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+/// The same settings and transforms as kube's derive, so that core kinds look like ours.
+fn structural<T: JsonSchema>() -> Value {
+    let schema = SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString)
+        .into_generator()
+        .into_root_schema_for::<T>();
+    serde_json::to_value(schema).expect("a schema is JSON")
+}
+
+/// JSON schema (draft 2020-12) of a kind, as editors read it: unknown fields are errors there too.
+pub fn editor_schema(resource: Resource) -> Value {
+    let mut schema = openapi_schema(resource).clone();
+    for_editors(&mut schema);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(
+            "$schema".into(),
+            "https://json-schema.org/draft/2020-12/schema".into(),
+        );
+        object.insert("title".into(), resource.kind().into());
+        object.insert(
+            "required".into(),
+            match resource.group() {
+                // Core objects have their content beside the metadata, all of it optional.
+                "" => json!(["apiVersion", "kind", "metadata"]),
+                _ => json!(["apiVersion", "kind", "metadata", "spec"]),
+            },
+        );
+        object["properties"]["apiVersion"]["const"] = resource.api_version().into();
+        object["properties"]["kind"]["const"] = resource.kind().into();
+    }
+    schema
+}
+
+/// OpenAPI says `nullable` and `x-kubernetes-int-or-string` where JSON schema lists types.
+fn for_editors(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    if object.remove("x-kubernetes-int-or-string").is_some() {
+        object.insert("type".into(), json!(["integer", "string"]));
+    }
+    if object.remove("nullable") == Some(Value::Bool(true))
+        && let Some(Value::String(single)) = object.get("type").cloned()
+    {
+        object.insert("type".into(), json!([single, "null"]));
+    }
+    object.retain(|name, _| !name.starts_with("x-kubernetes-"));
+    if object.contains_key("properties") && !object.contains_key("additionalProperties") {
+        object.insert("additionalProperties".into(), false.into());
+    }
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(for_editors);
+    }
+    for name in ["items", "additionalProperties"] {
+        if let Some(child) = object.get_mut(name) {
+            for_editors(child);
+        }
+    }
+}
+
+/// The properties of an object schema, if it lists any.
+pub(crate) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
+}

@@ -1,0 +1,361 @@
+//! Rules about a Function's spec that its schema cannot express.
+//!
+//! Whatever has the wrong type is passed over here: the schema has reported it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::findings::{Findings, quoted};
+use super::metadata::check_labels;
+use super::{Reason, names, taints};
+use crate::FieldPath;
+use crate::duration::GoDuration;
+use crate::function::{MAX_TIMEOUT, MIN_TIMEOUT};
+use crate::quantity::{Bytes, MilliCpu};
+
+/// A component cannot be instantiated in less.
+const MIN_MEMORY: Bytes = Bytes(Bytes::MIB);
+/// What 32-bit WebAssembly can address.
+const MAX_MEMORY: Bytes = Bytes(4096 * Bytes::MIB);
+/// Names that Hive sets itself.
+const RESERVED_ENV: &str = "HIVE_";
+
+pub(super) fn check(value: &Value, findings: &mut Findings) {
+    let path = FieldPath::of(["spec"]);
+    let Some(spec) = value.get("spec").and_then(Value::as_object) else {
+        return;
+    };
+    if let Some(artifact) = object(spec, "artifact") {
+        check_artifact(artifact, &path.field("artifact"), findings);
+    }
+    if spec.get("everyNode") == Some(&Value::Bool(true))
+        && spec.get("replicas").is_some_and(|v| !v.is_null())
+    {
+        findings.forbidden(
+            &path.field("replicas"),
+            "not together with everyNode, which runs one copy on every node",
+        );
+    }
+    if let Some(selector) = object(spec, "nodeSelector") {
+        check_labels(selector, &path.field("nodeSelector"), findings);
+    }
+    taints::check_tolerations(
+        list(spec, "tolerations"),
+        &path.field("tolerations"),
+        findings,
+    );
+    if let Some(resources) = object(spec, "resources") {
+        check_resources(resources, &path.field("resources"), findings);
+    }
+    if let Some(timeout) = text(spec, "timeout") {
+        check_timeout(timeout, &path.field("timeout"), findings);
+    }
+    check_env(list(spec, "env"), &path.field("env"), findings);
+    if let Some(http) = object(spec, "http") {
+        check_http(http, &path.field("http"), findings);
+    }
+    let hosts = list(spec, "allowedHosts");
+    check_allowed_hosts(hosts, &path.field("allowedHosts"), findings);
+}
+
+fn object<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+    parent.get(name).and_then(Value::as_object)
+}
+
+fn text<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    parent.get(name).and_then(Value::as_str)
+}
+
+fn list<'a>(parent: &'a Map<String, Value>, name: &str) -> &'a [Value] {
+    parent
+        .get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn present(parent: &Map<String, Value>, name: &str) -> bool {
+    parent.get(name).is_some_and(|value| !value.is_null())
+}
+
+fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if artifact.contains_key("oci") {
+        if let Some(error) = findings.at_mut(&path.field("oci")) {
+            error.reason = Reason::Forbidden;
+            error.message = "not supported yet; use path or sha256".into();
+            error.suggestion = None;
+        }
+        return;
+    }
+    match (present(artifact, "path"), present(artifact, "sha256")) {
+        (false, false) => findings.push(
+            path,
+            Reason::Required,
+            "name the component: path for a file beside the manifest, or sha256 of one that was uploaded",
+        ),
+        (true, true) => findings.forbidden(path, "path and sha256 exclude each other; keep one"),
+        _ => {}
+    }
+    if text(artifact, "path") == Some("") {
+        findings.invalid(&path.field("path"), "the path is empty");
+    }
+    if let Some(digest) = text(artifact, "sha256")
+        && normal_digest(digest).is_none()
+    {
+        findings.invalid(
+            &path.field("sha256"),
+            format!(
+                "{} is not a SHA-256: 64 hexadecimal digits, with or without \"sha256:\" before them",
+                quoted(digest)
+            ),
+        );
+    }
+}
+
+/// A digest as it is stored: 64 lower-case hexadecimal digits.
+pub(crate) fn normal_digest(text: &str) -> Option<String> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    (hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit()))
+        .then(|| hex.to_ascii_lowercase())
+}
+
+/// A quantity as its JSON says it: text or a number.
+fn amount(parent: &Map<String, Value>, name: &str) -> Option<String> {
+    match parent.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn check_resources(resources: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if let Some(text) = amount(resources, "memory") {
+        let path = path.field("memory");
+        match text.parse::<Bytes>() {
+            Err(error) => {
+                let suggestion = meant_binary(&text);
+                let message = format!("{}: {error}", quoted(&text));
+                findings.suggest(&path, Reason::Invalid, message, suggestion);
+            }
+            Ok(bytes) if bytes < MIN_MEMORY => {
+                let suggestion = meant_binary(&text);
+                let message = format!("{} is less than {MIN_MEMORY}", quoted(&text));
+                findings.suggest(&path, Reason::Invalid, message, suggestion);
+            }
+            Ok(bytes) if bytes > MAX_MEMORY => findings.invalid(
+                &path,
+                format!(
+                    "{} is more than {MAX_MEMORY}, all that a component can address",
+                    quoted(&text)
+                ),
+            ),
+            Ok(_) => {}
+        }
+    }
+    if let Some(text) = amount(resources, "cpu") {
+        let path = path.field("cpu");
+        match text.parse::<MilliCpu>() {
+            Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
+            Ok(MilliCpu(0)) => findings.invalid(&path, "a function needs some CPU, such as 100m"),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// "128m", "128MB" and "128mb" are meant as 128Mi.
+fn meant_binary(text: &str) -> Option<String> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "k" | "kb" | "kib" => "Ki",
+        "m" | "mb" | "mib" | "mi" => "Mi",
+        "g" | "gb" | "gib" | "gi" => "Gi",
+        _ => return None,
+    };
+    let meant = format!("{}{unit}", number.trim());
+    let bytes: Bytes = meant.parse().ok()?;
+    (MIN_MEMORY..=MAX_MEMORY).contains(&bytes).then_some(meant)
+}
+
+fn check_timeout(text: &str, path: &FieldPath, findings: &mut Findings) {
+    match text.parse::<GoDuration>() {
+        Err(error) => findings.invalid(path, format!("{}: {error}", quoted(text))),
+        Ok(GoDuration(timeout)) if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout) => findings
+            .invalid(
+                path,
+                format!(
+                    "{} is not between {} and {}",
+                    quoted(text),
+                    GoDuration(MIN_TIMEOUT),
+                    GoDuration(MAX_TIMEOUT)
+                ),
+            ),
+        Ok(_) => {}
+    }
+}
+
+fn check_env(env: &[Value], path: &FieldPath, findings: &mut Findings) {
+    let mut names_seen = BTreeSet::new();
+    for (index, variable) in env.iter().enumerate() {
+        let Some(variable) = variable.as_object() else {
+            continue;
+        };
+        let path = path.index(index);
+        if let Some(name) = text(variable, "name") {
+            let path = path.field("name");
+            if let Err(why) = names::env_name(name) {
+                findings.invalid(&path, format!("{} is not a name: {why}", quoted(name)));
+            } else if name.starts_with(RESERVED_ENV) {
+                findings.forbidden(
+                    &path,
+                    format!(
+                        "{}: names that begin with {RESERVED_ENV} are Hive's own",
+                        quoted(name)
+                    ),
+                );
+            }
+            if !names_seen.insert(name) {
+                findings.duplicate(&path, format!("{} is set twice", quoted(name)));
+            }
+        }
+        if present(variable, "value") && present(variable, "valueFrom") {
+            findings.forbidden(&path, "value and valueFrom exclude each other; keep one");
+        }
+        if let Some(source) = object(variable, "valueFrom") {
+            check_value_from(source, &path.field("valueFrom"), findings);
+        }
+    }
+}
+
+fn check_value_from(source: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    let kinds = ["secretKeyRef", "configMapKeyRef"];
+    match kinds.iter().filter(|kind| present(source, kind)).count() {
+        0 => findings.push(
+            path,
+            Reason::Required,
+            "name a source: secretKeyRef or configMapKeyRef",
+        ),
+        1 => {}
+        _ => findings.forbidden(
+            path,
+            "secretKeyRef and configMapKeyRef exclude each other; keep one",
+        ),
+    }
+    for kind in kinds {
+        let Some(reference) = object(source, kind) else {
+            continue;
+        };
+        let path = path.field(kind);
+        for (name, form) in [
+            (
+                "name",
+                names::dns_subdomain as fn(&str) -> Result<(), String>,
+            ),
+            ("key", names::data_key),
+        ] {
+            if let Some(text) = text(reference, name)
+                && let Err(why) = form(text)
+            {
+                let message = format!("{} is not a {name}: {why}", quoted(text));
+                findings.invalid(&path.field(name), message);
+            }
+        }
+    }
+}
+
+fn check_http(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if let Some(host) = text(http, "host") {
+        check_host(host, &path.field("host"), findings);
+    }
+    if let Some(prefix) = text(http, "path") {
+        let path = path.field("path");
+        if !prefix.starts_with('/') {
+            findings.suggest(
+                &path,
+                Reason::Invalid,
+                format!("{} does not begin with '/'", quoted(prefix)),
+                Some(format!("/{prefix}")).filter(|meant| is_path(meant)),
+            );
+        } else if !is_path(prefix) {
+            findings.invalid(
+                &path,
+                format!(
+                    "{} is not the path of a URL: no spaces, '?', '#', or '..' parts",
+                    quoted(prefix)
+                ),
+            );
+        }
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    text.bytes()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, b'?' | b'#'))
+        && text.split('/').all(|part| part != "..")
+}
+
+fn check_host(host: &str, path: &FieldPath, findings: &mut Findings) {
+    if let Err(why) = names::host(host) {
+        let (message, suggestion) = wrong_host(host, &why);
+        findings.suggest(path, Reason::Invalid, message, suggestion);
+    }
+}
+
+/// Says why, and what is left when the scheme, port and path are taken off.
+fn wrong_host(text: &str, why: &str) -> (String, Option<String>) {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or(bare);
+    let bare = bare.to_ascii_lowercase();
+    let suggestion = (bare != text && names::host(&bare).is_ok()).then_some(bare);
+    (
+        format!("{} is not a host name: {why}", quoted(text)),
+        suggestion,
+    )
+}
+
+fn check_allowed_hosts(hosts: &[Value], path: &FieldPath, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for (index, host) in hosts.iter().enumerate() {
+        let Some(text) = host.as_str() else {
+            continue;
+        };
+        let path = path.index(index);
+        if !seen.insert(text) {
+            findings.duplicate(&path, format!("{} is listed twice", quoted(text)));
+        }
+        if text == "*" {
+            continue;
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) if !text.contains("://") => (name, Some(port)),
+            _ => (text, None),
+        };
+        if let Some(port) = port
+            && !port.parse::<u16>().is_ok_and(|port| port != 0)
+        {
+            findings.invalid(
+                &path,
+                format!("{}: a port is a number from 1 to 65535", quoted(text)),
+            );
+            continue;
+        }
+        let result = match name.strip_prefix("*.") {
+            Some(_) if port.is_some() => {
+                findings.invalid(
+                    &path,
+                    format!(
+                        "{}: \"*.suffix\" allows every port; leave it out",
+                        quoted(text)
+                    ),
+                );
+                continue;
+            }
+            Some(suffix) => names::host(suffix),
+            None => names::host(name),
+        };
+        if let Err(why) = result {
+            let (message, suggestion) = wrong_host(text, &why);
+            findings.suggest(&path, Reason::Invalid, message, suggestion);
+        }
+    }
+}
