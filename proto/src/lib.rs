@@ -6,6 +6,11 @@
 //! [`frame`] reads and writes the messages that travel without gRPC, [`desired`] says how desired
 //! state is hashed.
 
+pub mod desired;
+pub mod frame;
+
+pub use desired::{ARTIFACT_CONTEXT, assignment_hash, desired_hash};
+
 /// The messages and services of `proto/hive/v1/*.proto`; generated, see `tests/generated.rs`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]
 #[rustfmt::skip]
