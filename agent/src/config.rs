@@ -1,0 +1,367 @@
+//! What a person can choose about an agent, on the command line or in the environment.
+//! Checked here, before anything is begun, so that a typing error never ends as a node half joined.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use hive_identity::JoinToken;
+
+use crate::os;
+
+/// One node's agent: joins the swarm once with a token, then runs what the swarm wants here.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AgentArgs {
+    /// Directory of keys, ledger and artifacts [default: $XDG_DATA_HOME/hive/agent]
+    #[arg(long, value_name = "DIR", env = "HIVE_AGENT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Controllers to join, as host:port; needed the first time only
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "HIVE_CONTROLLERS",
+        value_delimiter = ',',
+        value_parser = endpoint
+    )]
+    pub controllers: Vec<String>,
+
+    /// Join token; needed the first time only
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "HIVE_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    pub token: Option<String>,
+
+    /// File that holds the join token ("-": standard input): other processes can't read it there
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Name of the node, unique in the swarm [default: the machine's host name]
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
+    pub name: Option<String>,
+
+    /// Label of the node, as in disk=ssd; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+
+    /// Address on which functions are served to the local network over HTTP, or "none"
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8070",
+        env = "HIVE_LISTEN",
+        value_parser = listen
+    )]
+    pub listen: Listen,
+
+    /// Memory to offer, as in 512Mi [default: all of it]
+    #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
+    pub memory: Option<u64>,
+
+    /// Processors to offer, as in 2 or 1500m [default: all of them]
+    #[arg(long, value_name = "QUANTITY", value_parser = millis)]
+    pub cpu: Option<u32>,
+
+    /// What to log, as in info or hive_agent=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "HIVE_LOG")]
+    pub log: String,
+}
+
+/// Where functions are served locally.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    None,
+    On(SocketAddr),
+}
+
+/// Loopback: to offer functions to the network is a choice that a person makes.
+impl Default for Listen {
+    fn default() -> Self {
+        Self::On(SocketAddr::from(([127, 0, 0, 1], 8070)))
+    }
+}
+
+/// The arguments, with their defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub controllers: Vec<String>,
+    pub token: Option<JoinToken>,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub listen: Listen,
+    pub memory: Option<u64>,
+    pub cpu_millis: Option<u32>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("no place for the agent's data: set --data-dir (neither XDG_DATA_HOME nor HOME is set)")]
+    DataDir,
+    #[error("the join token cannot be used")]
+    Token(#[source] hive_identity::TokenError),
+    #[error("cannot read the join token from {}", .path.display())]
+    TokenFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the host name {0:?} makes no node name: set --name")]
+    HostName(String),
+}
+
+impl AgentArgs {
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let token = match (self.token, &self.token_file) {
+            (Some(token), _) => Some(token),
+            (None, Some(path)) => Some(read_token(path)?),
+            (None, None) => None,
+        };
+        let name = match self.name {
+            Some(name) => name,
+            None => {
+                let host = os::hostname();
+                sanitised(&host).ok_or(ConfigError::HostName(host))?
+            }
+        };
+        Ok(Config {
+            data_dir: match self.data_dir {
+                Some(dir) => dir,
+                None => default_data_dir(|name| std::env::var_os(name).map(PathBuf::from))
+                    .ok_or(ConfigError::DataDir)?,
+            },
+            controllers: self.controllers,
+            token: token
+                .map(|token| token.parse().map_err(ConfigError::Token))
+                .transpose()?,
+            name,
+            labels: self.labels.into_iter().collect(),
+            listen: self.listen,
+            memory: self.memory,
+            cpu_millis: self.cpu,
+        })
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, ConfigError> {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    read.map_err(|source| ConfigError::TokenFile {
+        path: path.into(),
+        source,
+    })
+}
+
+/// As the XDG base directory specification says; a relative path there is to be ignored.
+fn default_data_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let base = variable("XDG_DATA_HOME")
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))?;
+    Some(base.join("hive/agent"))
+}
+
+/// A host name as a DNS label: `Pi 4.local` is called `pi-4`.
+fn sanitised(host: &str) -> Option<String> {
+    let first = host.split('.').next().unwrap_or_default();
+    let plain: String = first
+        .chars()
+        .map(|c| match c.to_ascii_lowercase() {
+            c if c.is_ascii_alphanumeric() => c,
+            _ => '-',
+        })
+        .take(63)
+        .collect();
+    let label = plain.trim_matches('-');
+    (!label.is_empty()).then(|| label.to_owned())
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    if sanitised(text).as_deref() == Some(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a node name has 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends".into())
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let port = text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    match port {
+        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected host:port, as in 192.168.1.10:7443".into()),
+    }
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "none" {
+        return Ok(Listen::None);
+    }
+    text.parse()
+        .map(Listen::On)
+        .map_err(|_| "expected address:port, as in 0.0.0.0:8070, or \"none\"".into())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected key=value".into()),
+    }
+}
+
+/// Bytes as Kubernetes writes them: plain, or with k, M, G, T, Ki, Mi, Gi or Ti.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((text, 1));
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "expected an amount of memory, as in 512Mi or 2Gi".into())
+}
+
+/// Thousandths of a processor: `2`, `0.5` or `1500m`.
+fn millis(text: &str) -> Result<u32, String> {
+    let millis = match text.strip_suffix('m') {
+        Some(millis) => millis.parse().ok(),
+        None => text
+            .parse::<f64>()
+            .ok()
+            .map(|cores| (cores * 1000.0).round() as u32),
+    };
+    millis
+        .filter(|millis| *millis > 0)
+        .ok_or_else(|| "expected an amount of processors, as in 2, 0.5 or 1500m".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<Config, String> {
+        let args = ["hive-agent", "--data-dir", "/d", "--name", "n"]
+            .iter()
+            .chain(args);
+        let command = Command::try_parse_from(args).map_err(|error| error.to_string())?;
+        command.args.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn arguments_become_a_configuration() {
+        let token = JoinToken::generate([7; 32].into()).to_string();
+        let config = parse(&[
+            "--controllers",
+            "a:1,b:2",
+            "--controllers",
+            "[::1]:3",
+            "--token",
+            &token,
+            "--label",
+            "disk=ssd",
+            "--listen",
+            "none",
+            "--memory",
+            "512Mi",
+            "--cpu",
+            "1.5",
+        ])
+        .unwrap();
+        assert_eq!(config.controllers, ["a:1", "b:2", "[::1]:3"]);
+        assert_eq!(config.token.unwrap().to_string(), token);
+        assert_eq!(config.labels["disk"], "ssd");
+        assert_eq!(config.listen, Listen::None);
+        assert_eq!(config.memory, Some(512 << 20));
+        assert_eq!(config.cpu_millis, Some(1500));
+        assert_eq!(
+            parse(&[]).unwrap().listen,
+            Listen::default(),
+            "the flag's default is the type's"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (args, hint) in [
+            (&["--controllers", "a"][..], "host:port"),
+            (&["--controllers", "a:0"], "host:port"),
+            (&["--token", "hivetok.x"], "join token"),
+            (&["--listen", "8070"], "address:port"),
+            (&["--label", "disk"], "key=value"),
+            (&["--memory", "lots"], "512Mi"),
+            (&["--cpu", "-1"], "1500m"),
+            (&["--name", "My Phone"], "node name"),
+            (&["--token-file", "/does/not/exist"], "/does/not/exist"),
+        ] {
+            let message = parse(args).unwrap_err();
+            assert!(message.contains(hint), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_file_may_end_in_a_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let token = JoinToken::generate([7; 32].into()).to_string();
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        let config = parse(&["--token-file", path.to_str().unwrap()]).unwrap();
+        assert_eq!(config.token.unwrap().to_string(), token);
+    }
+
+    #[test]
+    fn host_names_become_labels() {
+        for (host, name) in [
+            ("Pi 4.local", Some("pi-4")),
+            ("localhost", Some("localhost")),
+            ("-x_y-", Some("x-y")),
+            ("...", None),
+            ("日本", None),
+        ] {
+            assert_eq!(sanitised(host).as_deref(), name, "{host}");
+        }
+        assert_eq!(sanitised(&"a".repeat(80)).unwrap().len(), 63);
+    }
+
+    #[test]
+    fn data_goes_where_the_platform_keeps_it() {
+        let with = |xdg: Option<&str>, home: Option<&str>| {
+            default_data_dir(|name| match name {
+                "XDG_DATA_HOME" => xdg.map(PathBuf::from),
+                _ => home.map(PathBuf::from),
+            })
+        };
+        assert_eq!(with(Some("/x"), None), Some("/x/hive/agent".into()));
+        let in_home = Some("/h/.local/share/hive/agent".into());
+        assert_eq!(with(None, Some("/h")), in_home);
+        assert_eq!(with(Some("relative"), Some("/h")), in_home);
+        assert_eq!(with(None, None), None);
+    }
+}

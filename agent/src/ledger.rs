@@ -1,0 +1,328 @@
+//! What the agent remembers through a restart: who the controllers are, and what it must run.
+//!
+//! Whole values go in and come out, each under a checksum, because redb finds flipped bits only
+//! when asked. A write that changes nothing never reaches the flash. Keys, certificates and
+//! artifacts are files of their own; nothing that can be had again from the controllers is fatal to lose.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hive_proto::v1;
+use prost::Message;
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+
+use crate::desired::{DesiredSet, Refused};
+use crate::ids::Digest;
+use crate::os;
+
+const FILE: &str = "ledger.redb";
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("ledger");
+const CONTROLLERS: &str = "controllers";
+const DESIRED: &str = "desired";
+
+/// redb's default is 1 GiB. The whole ledger has some kilobytes.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// The ledger's file. One process at a time has it open.
+pub struct Ledger {
+    path: PathBuf,
+    database: Database,
+}
+
+/// What was in it.
+#[derive(Debug, PartialEq)]
+pub struct Contents {
+    pub controllers: Vec<v1::Endpoint>,
+    pub desired: DesiredSet,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("another agent is running on {}", .0.display())]
+    InUse(PathBuf),
+    #[error("cannot use {}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{} is damaged ({what}): move it away, and the agent gets what it must run from its \
+         controllers again", .path.display()
+    )]
+    Damaged { path: PathBuf, what: String },
+    #[error("cannot write {}", .path.display())]
+    Write {
+        path: PathBuf,
+        source: Box<redb::Error>,
+    },
+}
+
+impl Ledger {
+    /// Opens the ledger in `dir`, or makes it.
+    pub fn open(dir: &Path) -> Result<(Self, Contents), LedgerError> {
+        let path = dir.join(FILE);
+        let io_error = |source| LedgerError::Io {
+            path: path.clone(),
+            source,
+        };
+        let fresh = !path.try_exists().map_err(io_error)?;
+        let mut database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+            .map_err(|error| open_error(&path, error))?;
+        if fresh {
+            // Else a power cut can take the file's name, and all that was committed to it.
+            os::sync_directory(dir).map_err(io_error)?;
+        } else {
+            // The file is small enough to be read whole at each start.
+            let sound = database.check_integrity();
+            match sound {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(path = %path.display(), "the ledger needed and got repair")
+                }
+                Err(error) => return Err(open_error(&path, error)),
+            }
+        }
+        let ledger = Self { path, database };
+        let contents = ledger.contents()?;
+        Ok((ledger, contents))
+    }
+
+    /// Like [`Ledger::open`], but a damaged ledger is moved aside and a new one started: all in
+    /// it comes again from the controllers. The error that led to this comes along, to be told.
+    pub fn open_or_start_over(
+        dir: &Path,
+    ) -> Result<(Self, Contents, Option<LedgerError>), LedgerError> {
+        match Self::open(dir) {
+            Ok((ledger, contents)) => Ok((ledger, contents, None)),
+            Err(damage @ LedgerError::Damaged { .. }) => {
+                let path = dir.join(FILE);
+                // One is kept, for whoever wants to know; disks of phones are small.
+                let aside = dir.join(format!("{FILE}.damaged"));
+                fs::rename(&path, &aside).map_err(|source| LedgerError::Io { path, source })?;
+                let (ledger, contents) = Self::open(dir)?;
+                Ok((ledger, contents, Some(damage)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Durable on return.
+    pub fn save_desired(&self, desired: &DesiredSet) -> Result<(), LedgerError> {
+        self.put(DESIRED, &desired.encode().encode_to_vec())
+    }
+
+    /// Durable on return.
+    pub fn save_controllers(&self, controllers: &[v1::Endpoint]) -> Result<(), LedgerError> {
+        let message = v1::Controllers {
+            endpoints: controllers.to_vec(),
+        };
+        self.put(CONTROLLERS, &message.encode_to_vec())
+    }
+
+    fn contents(&self) -> Result<Contents, LedgerError> {
+        let controllers = match self.get(CONTROLLERS)? {
+            Some(bytes) => {
+                v1::Controllers::decode(&bytes[..])
+                    .map_err(|error| self.damaged(format!("{CONTROLLERS}: {error}")))?
+                    .endpoints
+            }
+            None => Vec::new(),
+        };
+        let desired = match self.get(DESIRED)? {
+            Some(bytes) => {
+                let message = v1::Desired::decode(&bytes[..])
+                    .map_err(|error| self.damaged(format!("{DESIRED}: {error}")))?;
+                DesiredSet::decode(message).map_err(|refused: Refused| {
+                    self.damaged(format!("{DESIRED}: {refused}"))
+                })?
+            }
+            None => DesiredSet::none(),
+        };
+        Ok(Contents {
+            controllers,
+            desired,
+        })
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let table = match transaction.open_table(TABLE) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        };
+        let Some(sealed) = read().map_err(|error| self.damaged(error.to_string()))? else {
+            return Ok(None);
+        };
+        unseal(key, &sealed)
+            .map(|payload| Some(payload.to_vec()))
+            .ok_or_else(|| self.damaged(format!("{key}: wrong checksum")))
+    }
+
+    fn put(&self, key: &str, payload: &[u8]) -> Result<(), LedgerError> {
+        if self.get(key).is_ok_and(|held| held.as_deref() == Some(payload)) {
+            return Ok(());
+        }
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            transaction
+                .open_table(TABLE)?
+                .insert(key, &seal(key, payload)[..])?;
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(|error| LedgerError::Write {
+            path: self.path.clone(),
+            source: Box::new(error),
+        })
+    }
+
+    fn damaged(&self, what: String) -> LedgerError {
+        LedgerError::Damaged {
+            path: self.path.clone(),
+            what,
+        }
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> LedgerError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => LedgerError::InUse(path.into()),
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData
+                && source.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            LedgerError::Io {
+                path: path.into(),
+                source,
+            }
+        }
+        other => LedgerError::Damaged {
+            path: path.into(),
+            what: other.to_string(),
+        },
+    }
+}
+
+/// The checksum covers the key too: a value under another's key is as wrong as a flipped bit.
+fn seal(key: &str, payload: &[u8]) -> Vec<u8> {
+    let mut sealed = checksum(key, payload).0.to_vec();
+    sealed.extend_from_slice(payload);
+    sealed
+}
+
+fn unseal<'a>(key: &str, sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, payload) = sealed.split_first_chunk::<32>()?;
+    (*sum == checksum(key, payload).0).then_some(payload)
+}
+
+fn checksum(key: &str, payload: &[u8]) -> Digest {
+    Digest::of(&[key.as_bytes(), b"\0", payload].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use hive_proto::desired::desired_hash;
+
+    use super::*;
+
+    fn some_set() -> DesiredSet {
+        let assignment = v1::Assignment {
+            namespace: "default".into(),
+            name: "hello-1".into(),
+            function: "hello".into(),
+            ..Default::default()
+        };
+        DesiredSet {
+            generation: 7,
+            hash: Digest(desired_hash(std::slice::from_ref(&assignment))),
+            assignments: vec![Arc::new(assignment)],
+        }
+    }
+
+    fn endpoint(link: &str) -> v1::Endpoint {
+        v1::Endpoint {
+            link: link.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, empty) = Ledger::open(dir.path()).unwrap();
+        assert_eq!(empty.desired, DesiredSet::none());
+        assert!(empty.controllers.is_empty());
+        ledger.save_desired(&some_set()).unwrap();
+        ledger.save_controllers(&[endpoint("a:1")]).unwrap();
+        drop(ledger);
+
+        let (_, contents) = Ledger::open(dir.path()).unwrap();
+        assert_eq!(contents.desired, some_set());
+        assert_eq!(contents.controllers, [endpoint("a:1")]);
+    }
+
+    #[test]
+    fn what_is_there_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        ledger.save_desired(&some_set()).unwrap();
+        let before = fs::read(dir.path().join(FILE)).unwrap();
+        ledger.save_desired(&some_set()).unwrap();
+        assert!(fs::read(dir.path().join(FILE)).unwrap() == before);
+    }
+
+    #[test]
+    fn a_second_agent_is_told_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Ledger::open(dir.path()).unwrap();
+        assert!(matches!(
+            Ledger::open(dir.path()),
+            Err(LedgerError::InUse(_))
+        ));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_and_a_new_ledger_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let (ledger, _) = Ledger::open(dir.path()).unwrap();
+        ledger.save_desired(&some_set()).unwrap();
+        drop(ledger);
+
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(7).position(|w| w == b"hello-1").unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+
+        let message = Ledger::open(dir.path()).err().unwrap().to_string();
+        assert!(message.contains("ledger.redb is damaged"), "{message}");
+        let (_, contents, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
+        assert!(damage.is_some());
+        assert_eq!(contents.desired, DesiredSet::none());
+        assert!(dir.path().join("ledger.redb.damaged").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_ledger_is_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), b"not a database at all").unwrap();
+        let (_, contents, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
+        assert!(matches!(damage, Some(LedgerError::Damaged { .. })));
+        assert_eq!(contents.desired, DesiredSet::none());
+    }
+
+    #[test]
+    fn a_value_under_another_key_is_refused() {
+        assert_eq!(unseal("a", &seal("a", b"x")), Some(&b"x"[..]));
+        assert_eq!(unseal("b", &seal("a", b"x")), None);
+        assert_eq!(unseal("a", b"short"), None);
+    }
+}

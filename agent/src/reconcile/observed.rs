@@ -1,0 +1,169 @@
+//! What is so on this node: what each slot serves, which artifacts are on the disk, what is under
+//! way, what failed and when. Only the executor writes it, as steps begin and end; no I/O here.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::ids::{Digest, FunctionId, SlotId};
+
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub slots: BTreeMap<SlotId, Slot>,
+    /// What is on the disk or coming.
+    pub artifacts: BTreeMap<Digest, OnDisk>,
+    /// By artifact.
+    pub fetch_failures: BTreeMap<Digest, Failure>,
+    /// By instance.
+    pub load_failures: BTreeMap<Digest, Failure>,
+}
+
+/// A place for one instance, with up to one more that is to follow it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    pub serving: Option<Loaded>,
+    /// Ready to serve, and not serving yet.
+    pub prepared: Option<Loaded>,
+    pub loading: Option<Loaded>,
+}
+
+/// An instance of a function, and what it was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub instance: Digest,
+    pub artifact: Digest,
+    pub function: FunctionId,
+    pub uid: String,
+    pub generation: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    pub state: ArtifactState,
+    /// When the plan last had a use for it.
+    pub last_wanted: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactState {
+    /// The first part, from an attempt that was cut off.
+    Partial,
+    Fetching,
+    Held,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub attempts: u32,
+    pub at: Instant,
+    /// CamelCase, for machines.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Reason of a fetch that failed for lack of space; what is not needed is then removed at once.
+pub const DISK_FULL: &str = "DiskFull";
+
+impl Slot {
+    pub fn is_empty(&self) -> bool {
+        self.serving.is_none() && self.prepared.is_none() && self.loading.is_none()
+    }
+
+    pub fn occupants(&self) -> impl Iterator<Item = &Loaded> {
+        [&self.serving, &self.prepared, &self.loading]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl Failure {
+    /// The failure after `previous`, if that was the same thing failing.
+    pub fn again(
+        previous: Option<&Self>,
+        at: Instant,
+        reason: &'static str,
+        message: String,
+    ) -> Self {
+        Self {
+            attempts: previous.map_or(0, |failure| failure.attempts).saturating_add(1),
+            at,
+            reason,
+            message,
+        }
+    }
+}
+
+impl Observed {
+    pub fn state_of(&self, artifact: Digest) -> Option<ArtifactState> {
+        self.artifacts.get(&artifact).map(|on_disk| on_disk.state)
+    }
+
+    pub fn set_artifact(&mut self, artifact: Digest, state: ArtifactState, now: Instant) {
+        self.artifacts.insert(
+            artifact,
+            OnDisk {
+                state,
+                last_wanted: now,
+            },
+        );
+    }
+
+    /// Notes that these artifacts are of use now. The others grow old.
+    pub fn touch(&mut self, artifacts: impl IntoIterator<Item = Digest>, now: Instant) {
+        for digest in artifacts {
+            if let Some(on_disk) = self.artifacts.get_mut(&digest) {
+                on_disk.last_wanted = now;
+            }
+        }
+    }
+
+    pub fn start_load(&mut self, slot: &SlotId, loaded: Loaded) {
+        self.slots.entry(slot.clone()).or_default().loading = Some(loaded);
+    }
+
+    /// What was loading is ready. `None` if nothing was loading.
+    pub fn finish_load(&mut self, slot: &SlotId) -> Option<&Loaded> {
+        let slot = self.slots.get_mut(slot)?;
+        let loaded = slot.loading.take()?;
+        self.load_failures.remove(&loaded.instance);
+        slot.prepared = Some(loaded);
+        slot.prepared.as_ref()
+    }
+
+    pub fn fail_load(&mut self, slot: &SlotId, at: Instant, reason: &'static str, message: String) {
+        let Some(loaded) = self.slots.get_mut(slot).and_then(|slot| slot.loading.take()) else {
+            return;
+        };
+        let previous = self.load_failures.get(&loaded.instance);
+        let failure = Failure::again(previous, at, reason, message);
+        self.load_failures.insert(loaded.instance, failure);
+        self.drop_if_empty(slot);
+    }
+
+    pub fn swap(&mut self, slot: &SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot)
+            && let Some(prepared) = slot.prepared.take()
+        {
+            slot.serving = Some(prepared);
+        }
+    }
+
+    pub fn discard(&mut self, slot: &SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.prepared = None;
+        }
+        self.drop_if_empty(slot);
+    }
+
+    pub fn unload(&mut self, slot: &SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.serving = None;
+        }
+        self.drop_if_empty(slot);
+    }
+
+    fn drop_if_empty(&mut self, slot: &SlotId) {
+        if self.slots.get(slot).is_some_and(Slot::is_empty) {
+            self.slots.remove(slot);
+        }
+    }
+}

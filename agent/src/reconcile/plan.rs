@@ -1,0 +1,206 @@
+//! Which steps lead from what is so to what is wanted. Pure: equal arguments, equal plan.
+//!
+//! A new instance is loaded beside the old one and takes its place when it is ready; until then, and
+//! if it never is, the old one serves. A function that is wanted here and serves here is never
+//! without an instance that serves.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::backoff::backoff;
+use super::observed::{ArtifactState, DISK_FULL, Failure, Loaded, Observed};
+use super::wanted::{Artifact, Wanted};
+use crate::ids::{Digest, FunctionId, SlotId};
+
+/// Fetches at once. Two keep a link busy while one waits for the disk; more would only make each
+/// artifact later on a home's uplink.
+pub const MAX_FETCHES: usize = 2;
+
+/// How long an artifact that nothing uses stays on the disk: a roll back on the same day costs a
+/// metered link nothing.
+pub const ARTIFACT_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Get the artifact, or the rest of it, onto the disk.
+    Fetch(Artifact),
+    /// Stop fetching what nobody needs any more; the part that came is kept for a while.
+    CancelFetch(Digest),
+    /// Make an instance ready in the slot, beside the one that may be serving.
+    Load { slot: SlotId, loaded: Loaded },
+    /// Let the ready instance serve in place of the other, which ends with its last request.
+    Swap(SlotId),
+    /// Drop a ready instance that is not wanted after all.
+    Discard(SlotId),
+    /// Stop serving.
+    Unload(SlotId),
+    /// Delete the artifact, or what came of it.
+    RemoveArtifact(Digest),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// When to look again though nothing may have happened: a retry or a removal is due then.
+    pub wake: Option<Instant>,
+}
+
+/// The artifacts that something on this node needs.
+pub fn needed_artifacts(wanted: &[Wanted], observed: &Observed) -> BTreeSet<Digest> {
+    let for_slots = observed.slots.values().flat_map(|slot| slot.occupants());
+    wanted
+        .iter()
+        .filter_map(|wanted| wanted.artifact.as_ref().ok())
+        .map(|artifact| artifact.digest)
+        .chain(for_slots.map(|loaded| loaded.artifact))
+        .collect()
+}
+
+pub fn plan(wanted: &[Wanted], observed: &Observed, now: Instant) -> Plan {
+    let mut plan = Plan::default();
+    let mut fetching: BTreeSet<Digest> = observed
+        .artifacts
+        .iter()
+        .filter(|(_, on_disk)| on_disk.state == ArtifactState::Fetching)
+        .map(|(digest, _)| *digest)
+        .collect();
+    for wanted in wanted {
+        plan.fill(wanted, observed, &mut fetching, now);
+    }
+    plan.empty_unwanted_slots(wanted, observed);
+    plan.remove_artifacts(wanted, observed, now);
+    plan
+}
+
+impl Plan {
+    fn fill(
+        &mut self,
+        wanted: &Wanted,
+        observed: &Observed,
+        fetching: &mut BTreeSet<Digest>,
+        now: Instant,
+    ) {
+        let current = observed.slots.get(&wanted.slot);
+        let slot = || wanted.slot.clone();
+        let is_wanted = |loaded: &Loaded| loaded.instance == wanted.instance;
+
+        if let Some(prepared) = current.and_then(|slot| slot.prepared.as_ref()) {
+            if is_wanted(prepared) {
+                return self.steps.push(Step::Swap(slot()));
+            }
+            self.steps.push(Step::Discard(slot()));
+        }
+        if current.is_some_and(|slot| slot.serving.as_ref().is_some_and(is_wanted)) {
+            return;
+        }
+        // Whatever is loading must end first: loads can't be interrupted.
+        if current.is_some_and(|slot| slot.loading.is_some()) {
+            return;
+        }
+        let Ok(artifact) = wanted.artifact else {
+            return;
+        };
+        match observed.state_of(artifact.digest) {
+            Some(ArtifactState::Fetching) => {}
+            Some(ArtifactState::Held) => {
+                if self.may_try(observed.load_failures.get(&wanted.instance), now) {
+                    self.steps.push(Step::Load {
+                        slot: slot(),
+                        loaded: loaded(wanted, artifact.digest),
+                    });
+                }
+            }
+            Some(ArtifactState::Partial) | None => {
+                let failure = observed.fetch_failures.get(&artifact.digest);
+                // One that must wait its turn starts when another ends, which wakes us.
+                if self.may_try(failure, now)
+                    && fetching.len() < MAX_FETCHES
+                    && fetching.insert(artifact.digest)
+                {
+                    self.steps.push(Step::Fetch(artifact));
+                }
+            }
+        }
+    }
+
+    fn empty_unwanted_slots(&mut self, wanted: &[Wanted], observed: &Observed) {
+        for (id, slot) in &observed.slots {
+            if wanted.iter().any(|wanted| wanted.slot == *id) {
+                continue;
+            }
+            if slot.prepared.is_some() {
+                self.steps.push(Step::Discard(id.clone()));
+            }
+            if let Some(serving) = &slot.serving
+                && !stands_in(&serving.function, wanted, observed)
+            {
+                self.steps.push(Step::Unload(id.clone()));
+            }
+        }
+    }
+
+    fn remove_artifacts(&mut self, wanted: &[Wanted], observed: &Observed, now: Instant) {
+        let needed = needed_artifacts(wanted, observed);
+        let disk_is_full = needed.iter().any(|digest| {
+            let failure = observed.fetch_failures.get(digest);
+            failure.is_some_and(|failure| failure.reason == DISK_FULL)
+        });
+        for (digest, on_disk) in &observed.artifacts {
+            if needed.contains(digest) {
+                continue;
+            }
+            if on_disk.state == ArtifactState::Fetching {
+                self.steps.push(Step::CancelFetch(*digest));
+                continue;
+            }
+            let until = on_disk.last_wanted + ARTIFACT_GRACE;
+            if disk_is_full || until <= now {
+                self.steps.push(Step::RemoveArtifact(*digest));
+            } else {
+                self.wake_at(until);
+            }
+        }
+    }
+
+    /// Whether what failed may be tried again; if not yet, the plan wakes when it may.
+    fn may_try(&mut self, failure: Option<&Failure>, now: Instant) -> bool {
+        let Some(failure) = failure else {
+            return true;
+        };
+        let due = failure.at + backoff(failure.attempts);
+        if due <= now {
+            return true;
+        }
+        self.wake_at(due);
+        false
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+/// Whether an instance in an unwanted slot must go on, because its function is wanted in other slots
+/// of this node and serves in none of them yet.
+fn stands_in(function: &FunctionId, wanted: &[Wanted], observed: &Observed) -> bool {
+    let mut successors = wanted
+        .iter()
+        .filter(|wanted| wanted.function == *function)
+        .map(|wanted| observed.slots.get(&wanted.slot))
+        .peekable();
+    successors.peek().is_some()
+        && successors.all(|slot| slot.is_none_or(|slot| slot.serving.is_none()))
+}
+
+fn loaded(wanted: &Wanted, artifact: Digest) -> Loaded {
+    Loaded {
+        instance: wanted.instance,
+        artifact,
+        function: wanted.function.clone(),
+        uid: wanted.assignment.uid.clone(),
+        generation: wanted.assignment.function_generation,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What the controllers are told about each assignment. Pure.
+//!
+//! While a change is on its way the old instance serves, so it is Ready, at the generation that it
+//! has; a change that failed is Failed, and says what serves instead. No progress is told: a
+//! report is sent on each difference, and a metered link should carry artifacts.
+
+use hive_proto::v1::{AssignmentStatus, Phase};
+
+use super::observed::{Failure, Observed};
+use super::wanted::Wanted;
+
+/// A message is for one line of a terminal; what a toolchain says can be pages.
+const MESSAGE_BYTES: usize = 1024;
+
+/// One status for each assignment, in their order.
+pub fn statuses(wanted: &[Wanted], observed: &Observed) -> Vec<AssignmentStatus> {
+    wanted
+        .iter()
+        .map(|wanted| status(wanted, observed))
+        .collect()
+}
+
+fn status(wanted: &Wanted, observed: &Observed) -> AssignmentStatus {
+    let assignment = &wanted.assignment;
+    let serving = observed
+        .slots
+        .get(&wanted.slot)
+        .and_then(|slot| slot.serving.as_ref())
+        // A predecessor of the same name is not this assignment.
+        .filter(|serving| serving.uid == assignment.uid);
+    let status = |phase: Phase, generation, reason: &str, message: String| AssignmentStatus {
+        namespace: wanted.slot.namespace.clone(),
+        name: wanted.slot.name.clone(),
+        uid: assignment.uid.clone(),
+        function_generation: generation,
+        phase: phase.into(),
+        reason: reason.to_owned(),
+        message,
+    };
+    let generation = assignment.function_generation;
+
+    if let Some(serving) = serving
+        && serving.instance == wanted.instance
+    {
+        return status(Phase::Ready, generation, "", String::new());
+    }
+    if let Some((reason, mut message)) = failure(wanted, observed) {
+        if let Some(serving) = serving {
+            message = format!("{message}; generation {} serves on", serving.generation);
+        }
+        return status(Phase::Failed, generation, reason, message);
+    }
+    match serving {
+        Some(serving) => status(Phase::Ready, serving.generation, "", String::new()),
+        None => status(Phase::Fetching, generation, "", String::new()),
+    }
+}
+
+fn failure(wanted: &Wanted, observed: &Observed) -> Option<(&'static str, String)> {
+    let artifact = match &wanted.artifact {
+        Ok(artifact) => artifact,
+        Err(refusal) => return Some((refusal.reason(), refusal.to_string())),
+    };
+    let told = |failure: &Failure| (failure.reason, cut(&failure.message));
+    observed
+        .load_failures
+        .get(&wanted.instance)
+        .or_else(|| observed.fetch_failures.get(&artifact.digest))
+        .map(told)
+}
+
+fn cut(message: &str) -> String {
+    message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use hive_proto::v1;
+
+    use super::*;
+    use crate::ids::{Digest, FunctionId, SlotId};
+    use crate::reconcile::observed::{ArtifactState, Loaded};
+    use crate::reconcile::wanted::{Artifact, Refusal};
+
+    fn want(generation: u64) -> Wanted {
+        Wanted {
+            slot: SlotId::new("default", "hello-1"),
+            function: FunctionId::new("default", "hello"),
+            instance: Digest([generation as u8; 32]),
+            artifact: Ok(Artifact {
+                digest: Digest([100; 32]),
+                size: 1,
+            }),
+            assignment: Arc::new(v1::Assignment {
+                uid: "u1".into(),
+                function_generation: generation,
+                ..Default::default()
+            }),
+        }
+    }
+
+    fn load(observed: &mut Observed, wanted: &Wanted) {
+        let loaded = Loaded {
+            instance: wanted.instance,
+            artifact: Digest([100; 32]),
+            function: wanted.function.clone(),
+            uid: wanted.assignment.uid.clone(),
+            generation: wanted.assignment.function_generation,
+        };
+        observed.start_load(&wanted.slot, loaded);
+    }
+
+    fn told(wanted: &Wanted, observed: &Observed) -> (Phase, u64, String, String) {
+        let status = statuses(std::slice::from_ref(wanted), observed).remove(0);
+        let phase = status.phase();
+        (
+            phase,
+            status.function_generation,
+            status.reason,
+            status.message,
+        )
+    }
+
+    #[test]
+    fn an_assignment_is_fetching_then_ready_and_a_failed_change_says_what_serves() {
+        let (first, second) = (want(1), want(2));
+        let mut observed = Observed::default();
+        let now = Instant::now();
+        observed.set_artifact(Digest([100; 32]), ArtifactState::Fetching, now);
+        let none = String::new;
+        assert_eq!(told(&first, &observed), (Phase::Fetching, 1, none(), none()));
+
+        load(&mut observed, &first);
+        observed.finish_load(&first.slot);
+        observed.swap(&first.slot);
+        assert_eq!(told(&first, &observed), (Phase::Ready, 1, none(), none()));
+        // The change is on its way: what serves is told.
+        assert_eq!(told(&second, &observed), (Phase::Ready, 1, none(), none()));
+
+        load(&mut observed, &second);
+        observed.fail_load(&second.slot, now, "LoadFailed", "it is broken".into());
+        assert_eq!(
+            told(&second, &observed),
+            (
+                Phase::Failed,
+                2,
+                "LoadFailed".into(),
+                "it is broken; generation 1 serves on".into()
+            )
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_a_failure() {
+        let mut refused = want(1);
+        refused.artifact = Err(Refusal::Signature);
+        let (phase, _, reason, message) = told(&refused, &Observed::default());
+        assert_eq!((phase, reason.as_str()), (Phase::Failed, "BadSignature"));
+        assert!(message.contains("not signed"));
+    }
+
+    #[test]
+    fn a_namesake_that_serves_is_not_the_new_assignment() {
+        let mut observed = Observed::default();
+        let old = want(1);
+        load(&mut observed, &old);
+        observed.finish_load(&old.slot);
+        observed.swap(&old.slot);
+        let mut anew = want(2);
+        anew.assignment = Arc::new(v1::Assignment {
+            uid: "u2".into(),
+            function_generation: 2,
+            ..Default::default()
+        });
+        assert_eq!(told(&anew, &observed).0, Phase::Fetching);
+    }
+}

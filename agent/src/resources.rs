@@ -1,0 +1,137 @@
+//! What this machine is and how busy it is: for the scheduler, and for `hivectl top`.
+//!
+//! Read every few seconds for as long as the agent lives, so it has to be nearly free: on Linux and
+//! Android a handful of small files, elsewhere sysinfo. What the system doesn't tell is left out,
+//! never guessed.
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod parse;
+#[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
+mod portable;
+
+use std::path::{Path, PathBuf};
+
+use hive_proto::v1;
+
+use crate::config::Config;
+use crate::os;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use linux::Machine;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use portable::Machine;
+
+/// What a look at the machine gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sample {
+    /// Since the look before; 1000 = one core busy.
+    cpu_millis: u32,
+    memory_total: u64,
+    memory_available: u64,
+    network_received: u64,
+    network_sent: u64,
+    temperature_celsius: Option<f32>,
+    battery: Option<Battery>,
+    own_memory: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Battery {
+    percent: u32,
+    charging: bool,
+}
+
+/// Looks at the machine; remembers what is needed to tell how busy it was since the last look.
+pub struct Resources {
+    machine: Machine,
+    data_dir: PathBuf,
+}
+
+impl Resources {
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            machine: Machine::new(),
+            data_dir: data_dir.into(),
+        }
+    }
+
+    /// How busy the machine is, without the functions' part.
+    pub fn usage(&mut self) -> v1::Usage {
+        let sample = self.machine.sample();
+        v1::Usage {
+            cpu_millis: sample.cpu_millis,
+            memory_used_bytes: sample.memory_total.saturating_sub(sample.memory_available),
+            memory_available_bytes: sample.memory_available,
+            storage_free_bytes: os::space(&self.data_dir).map_or(0, |space| space.free),
+            network_received_bytes: sample.network_received,
+            network_sent_bytes: sample.network_sent,
+            temperature_celsius: sample.temperature_celsius,
+            battery_percent: sample.battery.map(|battery| battery.percent),
+            battery_charging: sample.battery.map(|battery| battery.charging),
+            functions: Vec::new(),
+            agent_memory_bytes: sample.own_memory,
+        }
+    }
+
+    /// What the machine is, and how much of it is offered.
+    pub fn node_info(&mut self, config: &Config, local_address: String) -> v1::NodeInfo {
+        let sample = self.machine.sample();
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        v1::NodeInfo {
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            os: std::env::consts::OS.into(),
+            arch: std::env::consts::ARCH.into(),
+            kernel: os::kernel(),
+            target: hive_functions::host_target().into(),
+            wasmtime_version: hive_functions::engine_version(),
+            memory_bytes: config.memory.unwrap_or(sample.memory_total),
+            cpu_millis: config.cpu_millis.unwrap_or(cores.saturating_mul(1000)),
+            storage_bytes: os::space(&self.data_dir).map_or(0, |space| space.total),
+            local_address,
+            labels: config.labels.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Two independent ways to ask the same machine.
+    #[test]
+    fn agrees_with_sysinfo() {
+        let ours = Machine::new().sample();
+        let theirs = portable::Machine::new().sample();
+        assert!(ours.memory_total > 0 && ours.memory_total <= theirs.memory_total);
+        assert!(ours.memory_available <= ours.memory_total);
+        let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / 4;
+        assert!(near(ours.own_memory, theirs.own_memory), "{ours:?} {theirs:?}");
+        assert!(near(ours.network_received, theirs.network_received), "{ours:?} {theirs:?}");
+    }
+
+    #[test]
+    fn usage_and_info_are_filled_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut resources = Resources::new(dir.path());
+        let usage = resources.usage();
+        assert!(usage.memory_available_bytes > 0);
+        assert!(usage.storage_free_bytes > 0);
+        assert!(usage.agent_memory_bytes > 1 << 20);
+    }
+
+    #[test]
+    fn a_busy_core_is_seen() {
+        let mut machine = Machine::new();
+        machine.sample();
+        let start = std::time::Instant::now();
+        let mut spun = 0_u64;
+        while start.elapsed() < std::time::Duration::from_millis(300) {
+            spun = std::hint::black_box(spun + 1);
+        }
+        assert!(machine.sample().cpu_millis >= 200);
+    }
+}

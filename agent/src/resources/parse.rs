@@ -1,0 +1,132 @@
+//! What the kernel's text files say. Pure; a line that isn't there gives nothing.
+
+/// Ticks of all processors together: busy, and in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTicks {
+    pub busy: u64,
+    pub all: u64,
+}
+
+/// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal; what follows
+/// are guests' ticks, which are in user already.
+pub fn cpu_ticks(stat: &str) -> Option<CpuTicks> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .take(8)
+        .map(|field| field.parse().ok())
+        .collect::<Option<_>>()?;
+    let all: u64 = ticks.iter().sum();
+    let idle = ticks.get(3)? + ticks.get(4).copied().unwrap_or_default();
+    Some(CpuTicks {
+        busy: all.saturating_sub(idle),
+        all,
+    })
+}
+
+/// Thousandths of a core that were busy between two looks.
+pub fn busy_millis(before: CpuTicks, after: CpuTicks, cores: u32) -> u32 {
+    let all = after.all.saturating_sub(before.all);
+    let busy = after.busy.saturating_sub(before.busy).min(all);
+    if all == 0 {
+        return 0;
+    }
+    (busy as f64 / all as f64 * f64::from(cores) * 1000.0).round() as u32
+}
+
+/// A value in kB of `/proc/meminfo` or `/proc/self/status`, in bytes.
+pub fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    number.checked_mul(1024)
+}
+
+/// Bytes received and sent over all interfaces of `/proc/net/dev` but the loopback.
+pub fn network_totals(dev: &str) -> (u64, u64) {
+    let interface = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let mut counters = counters.split_whitespace().map(str::parse::<u64>);
+        let received = counters.next()?.ok()?;
+        let sent = counters.nth(7)?.ok()?;
+        (name.trim() != "lo").then_some((received, sent))
+    };
+    dev.lines()
+        .filter_map(interface)
+        .fold((0, 0), |(received, sent), (r, s)| (received + r, sent + s))
+}
+
+/// A limit in a file of a control group: `max` is none.
+pub fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// Thousandths of a degree, where a sensor shows something that can be true. Sensors that are
+/// switched off show 0, -273 or 127.
+pub fn degrees(text: &str) -> Option<f32> {
+    let thousandths: i32 = text.trim().parse().ok()?;
+    (1_000..126_000)
+        .contains(&thousandths)
+        .then_some(thousandths as f32 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn processors() {
+        let before = cpu_ticks("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3\n").unwrap();
+        assert_eq!(
+            before,
+            CpuTicks {
+                busy: 150,
+                all: 1000
+            }
+        );
+        let after = cpu_ticks("cpu  150 0 100 850 100 0 0 0 7 7\n").unwrap();
+        assert_eq!(busy_millis(before, after, 4), 2000);
+        assert_eq!(busy_millis(after, before, 4), 0);
+        assert_eq!(busy_millis(after, after, 4), 0);
+        for nothing in ["", "cpu ", "cpu  1 2 x 4", "intr 5"] {
+            assert_eq!(cpu_ticks(nothing), None, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn memory() {
+        let meminfo = "MemTotal:       16384 kB\nMemFree: 1 kB\nMemAvailable:    8192 kB\n";
+        assert_eq!(kilobytes(meminfo, "MemTotal"), Some(16 << 20));
+        assert_eq!(kilobytes(meminfo, "MemAvailable"), Some(8 << 20));
+        assert_eq!(kilobytes(meminfo, "Mem"), None);
+        assert_eq!(kilobytes("VmRSS:\t  12 kB", "VmRSS"), Some(12 << 10));
+    }
+
+    #[test]
+    fn network() {
+        let dev = "Inter-|   Receive                |  Transmit\n \
+            face |bytes    packets errs drop fifo frame compressed multicast|bytes packets\n    \
+            lo: 999 1 0 0 0 0 0 0 999 1 0 0 0 0 0 0\n  \
+            eth0: 100 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n \
+            wlan0:5 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n";
+        assert_eq!(network_totals(dev), (105, 27));
+        assert_eq!(network_totals(""), (0, 0));
+    }
+
+    #[test]
+    fn sensors_that_lie_are_left_out() {
+        assert_eq!(degrees("48500\n"), Some(48.5));
+        for lie in ["0", "-273150", "127000", "hot", ""] {
+            assert_eq!(degrees(lie), None, "{lie}");
+        }
+    }
+
+    #[test]
+    fn control_groups() {
+        assert_eq!(limit("max\n"), None);
+        assert_eq!(limit("536870912\n"), Some(512 << 20));
+    }
+}
