@@ -144,8 +144,11 @@ impl<F: Future> Future for Metered<F> {
         let before = thread_time();
         let polled = self.future.as_mut().poll(cx);
         let spent = thread_time().saturating_sub(before);
+        let counted = micros(self.used);
         self.used += spent;
-        self.total.fetch_add(micros(spent), Ordering::Relaxed);
+        // Of the sum, not of each poll: many polls take less than a microsecond.
+        self.total
+            .fetch_add(micros(self.used) - counted, Ordering::Relaxed);
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }

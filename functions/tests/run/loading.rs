@@ -1,0 +1,108 @@
+//! What the runtime does and does not take.
+
+use hive_functions::{
+    Allocation, Compiler, LoadError, Runtime, RuntimeOptions, StartError, Target, host_target,
+};
+
+use crate::guests::{
+    Logs, RUNTIME, RUST_0_2, compiled, get, guest_with_memory, handler, limits, options, verified,
+};
+
+fn refused(artifact: &[u8]) -> LoadError {
+    let (_directory, artifact) = verified(artifact);
+    let loaded = RUNTIME.load(&artifact, options(limits(), &Logs::default()));
+    loaded.err().expect("it must be refused")
+}
+
+#[test]
+fn code_for_other_targets_is_made_but_not_loaded() {
+    for target in Target::ALL {
+        let artifact = Compiler::new(target.as_str())
+            .unwrap()
+            .compile(RUST_0_2)
+            .unwrap();
+        if target.as_str() != host_target() {
+            let error = refused(&artifact);
+            assert!(matches!(error, LoadError::Incompatible { .. }), "{error}");
+        }
+    }
+    assert!(Compiler::new("vax").is_err());
+}
+
+#[test]
+fn what_is_no_compiled_component_is_not_loaded() {
+    for artifact in [b"".as_slice(), b"garbage", RUST_0_2] {
+        let error = refused(artifact);
+        assert!(matches!(error, LoadError::Incompatible { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_component_without_a_handler_is_not_loaded() {
+    let empty = wat::parse_str("(component)").unwrap();
+    assert!(matches!(refused(&compiled(&empty)), LoadError::WrongWorld));
+}
+
+#[test]
+fn a_component_with_unknown_imports_is_not_loaded() {
+    let importing =
+        wat::parse_str(r#"(component (import "a:b/c" (instance (export "f" (func)))))"#);
+    let error = refused(&compiled(&importing.unwrap()));
+    assert!(
+        matches!(&error, LoadError::Imports(what) if what.contains("a:b/c")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_component_that_starts_over_its_limit_is_not_loaded() {
+    let main = r#"(func (export "handle") (param i32 i32))"#;
+    let error = refused(&compiled(&guest_with_memory(2000, main)));
+    let LoadError::MemoryLimit { initial, limit } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((initial, limit), (2000 * 65536, limits().memory_bytes));
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    assert!(matches!(
+        Runtime::start(RuntimeOptions { max_instances: 0 }),
+        Err(StartError::NoInstances)
+    ));
+    let (_directory, artifact) = verified(&compiled(&handler("")));
+    let mut no_concurrency = options(limits(), &Logs::default());
+    no_concurrency.limits.concurrency = 0;
+    assert!(matches!(
+        RUNTIME.load(&artifact, no_concurrency),
+        Err(LoadError::NoConcurrency)
+    ));
+    let mut wrong_host = options(limits(), &Logs::default());
+    wrong_host.allowed_hosts = vec!["https://example.com".to_owned()];
+    assert!(matches!(
+        RUNTIME.load(&artifact, wrong_host),
+        Err(LoadError::AllowedHosts(_))
+    ));
+}
+
+/// With fewer slots than requests, requests wait for each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_pool_answers_many_requests_in_turn() {
+    let runtime = Runtime::start(RuntimeOptions { max_instances: 2 }).unwrap();
+    assert_eq!(runtime.allocation(), Allocation::Pooled { slots: 2 });
+    let (_directory, artifact) = verified(&compiled(RUST_0_2));
+    let function = runtime
+        .load(&artifact, options(limits(), &Logs::default()))
+        .unwrap();
+    let requests = (0..20).map(|_| {
+        let function = function.clone();
+        async move {
+            function
+                .handle(get())
+                .await
+                .map(|response| response.status())
+        }
+    });
+    let statuses = futures::future::try_join_all(requests).await.unwrap();
+    assert_eq!(statuses, [http::StatusCode::OK; 20]);
+}

@@ -1,0 +1,8 @@
+//! Real guests in a real engine: what a caller, and a reader of the logs, would notice.
+#![allow(clippy::unwrap_used)]
+
+mod guests;
+mod inspecting;
+mod limits;
+mod loading;
+mod serving;
