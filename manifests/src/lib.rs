@@ -6,6 +6,7 @@
 
 pub mod assignment;
 pub mod defaults;
+pub mod document;
 pub mod duration;
 pub mod field_path;
 pub mod function;
@@ -18,6 +19,7 @@ pub mod validate;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase};
 pub use defaults::apply_defaults;
+pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};
 pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};

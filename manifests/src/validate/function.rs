@@ -78,6 +78,11 @@ fn present(parent: &Map<String, Value>, name: &str) -> bool {
     parent.get(name).is_some_and(|value| !value.is_null())
 }
 
+/// Nothing is said, not even under a misspelt name, which the schema reports.
+fn is_empty(fields: &Map<String, Value>) -> bool {
+    fields.values().all(Value::is_null)
+}
+
 fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
     if artifact.contains_key("oci") {
         if let Some(error) = findings.at_mut(&path.field("oci")) {
@@ -88,7 +93,7 @@ fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mu
         return;
     }
     match (present(artifact, "path"), present(artifact, "sha256")) {
-        (false, false) => findings.push(
+        (false, false) if is_empty(artifact) => findings.push(
             path,
             Reason::Required,
             "name the component: path for a file beside the manifest, or sha256 of one that was uploaded",
@@ -230,12 +235,12 @@ fn check_env(env: &[Value], path: &FieldPath, findings: &mut Findings) {
 fn check_value_from(source: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
     let kinds = ["secretKeyRef", "configMapKeyRef"];
     match kinds.iter().filter(|kind| present(source, kind)).count() {
-        0 => findings.push(
+        0 if is_empty(source) => findings.push(
             path,
             Reason::Required,
             "name a source: secretKeyRef or configMapKeyRef",
         ),
-        1 => {}
+        0 | 1 => {}
         _ => findings.forbidden(
             path,
             "secretKeyRef and configMapKeyRef exclude each other; keep one",

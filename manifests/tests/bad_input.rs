@@ -1,0 +1,471 @@
+//! What people get wrong, and exactly what they are told.
+#![allow(clippy::unwrap_used)]
+
+use hive_manifests::{
+    MAX_OBJECT_BYTES, Reason, Resource, apply_defaults, resource_of, validate, validate_stored,
+};
+use serde_json::{Value, json};
+
+fn messages(resource: Resource, value: &Value) -> Vec<String> {
+    validate(resource, value)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// A good function whose spec has `changes` merged into it; null takes a field away.
+fn function(changes: Value) -> Value {
+    let mut value = json!({
+        "apiVersion": "hive.dev/v1",
+        "kind": "Function",
+        "metadata": {"name": "hello"},
+        "spec": {"artifact": {"path": "hello.wasm"}},
+    });
+    let spec = value["spec"].as_object_mut().unwrap();
+    for (name, change) in changes.as_object().unwrap() {
+        spec.insert(name.clone(), change.clone());
+    }
+    value
+}
+
+#[test]
+fn functions_that_are_good() {
+    let digest = "ab".repeat(32);
+    for spec in [
+        json!({}),
+        json!({"artifact": {"sha256": digest}}),
+        json!({"artifact": {"sha256": format!("sha256:{digest}")}}),
+        json!({"replicas": 0}),
+        json!({"everyNode": true}),
+        json!({"everyNode": false, "replicas": 2}),
+        json!({"replicas": null, "env": null, "http": null}),
+        json!({"nodeSelector": {"hive.dev/arch": "aarch64", "empty": ""}}),
+        json!({"tolerations": [{"operator": "Exists"}]}),
+        json!({"tolerations": [{"key": "a/b", "value": "c", "effect": "NoExecute", "tolerationSeconds": 5}]}),
+        json!({"resources": {"memory": "64Mi", "cpu": 1}}),
+        json!({"resources": {"cpu": 0.5}}),
+        json!({"timeout": "1m30s", "concurrency": 10000}),
+        json!({"env": [{"name": "A"}, {"name": "B", "value": ""},
+            {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
+        json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
+        json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
+    ] {
+        let value = function(spec);
+        assert_eq!(messages(Resource::Function, &value), [""; 0], "{value}");
+    }
+}
+
+#[test]
+fn functions_that_are_not() {
+    let env = |variable: Value| json!({"env": [{"name": "A"}, variable]});
+    for (spec, expected) in [
+        (
+            json!({"replica": 3}),
+            "spec.replica: unknown field; did you mean \"replicas\"?",
+        ),
+        (
+            json!({"every_node": true}),
+            "spec.every_node: unknown field; did you mean \"everyNode\"?",
+        ),
+        (
+            json!({"memory": "1Mi"}),
+            "spec.memory: unknown field; did you mean \"resources.memory\"?",
+        ),
+        (json!({"image": "x"}), "spec.image: unknown field"),
+        (
+            json!({"artifact": null}),
+            "spec.artifact: required, but missing",
+        ),
+        (
+            json!({"artifact": "a.wasm"}),
+            "spec.artifact: expected an object, found text",
+        ),
+        (
+            json!({"artifact": {}}),
+            "spec.artifact: name the component: path for a file beside the manifest, or sha256 of one that was uploaded",
+        ),
+        (
+            json!({"artifact": {"path": "a", "sha256": "ab".repeat(32)}}),
+            "spec.artifact: path and sha256 exclude each other; keep one",
+        ),
+        (
+            json!({"artifact": {"sha256": "abc"}}),
+            "spec.artifact.sha256: \"abc\" is not a SHA-256: 64 hexadecimal digits, with or without \"sha256:\" before them",
+        ),
+        (
+            json!({"artifact": {"oci": "ghcr.io/x"}}),
+            "spec.artifact.oci: not supported yet; use path or sha256",
+        ),
+        (
+            json!({"replicas": "3"}),
+            "spec.replicas: expected a whole number, found text",
+        ),
+        (
+            json!({"replicas": 1.5}),
+            "spec.replicas: expected a whole number, found a fraction",
+        ),
+        (json!({"replicas": -1}), "spec.replicas: -1 is less than 0"),
+        (
+            json!({"replicas": 1001}),
+            "spec.replicas: 1001 is more than 1000",
+        ),
+        (
+            json!({"replicas": u64::MAX}),
+            "spec.replicas: 18446744073709551615 is more than 1000",
+        ),
+        (
+            json!({"replicas": 2, "everyNode": true}),
+            "spec.replicas: not together with everyNode, which runs one copy on every node",
+        ),
+        (
+            json!({"nodeSelector": {"a b": "c"}}),
+            "spec.nodeSelector: \"a b\" is not the key of a label: use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+        ),
+        (
+            json!({"nodeSelector": {"a": true}}),
+            "spec.nodeSelector.a: expected text, found true or false; put it in quotes",
+        ),
+        (
+            json!({"tolerations": [{"key": "a", "effect": "NoShedule"}]}),
+            "spec.tolerations[0].effect: \"NoShedule\" is none of NoSchedule, PreferNoSchedule, NoExecute; did you mean \"NoSchedule\"?",
+        ),
+        (
+            json!({"tolerations": [{"value": "x"}]}),
+            "spec.tolerations[0].key: required, unless operator is Exists",
+        ),
+        (
+            json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}),
+            "spec.tolerations[0].value: not together with operator Exists, which takes any value",
+        ),
+        (
+            json!({"resources": {"memory": "128MB"}}),
+            "spec.resources.memory: \"128MB\": unknown unit; use one of Ki, Mi, Gi, Ti, Pi, Ei (powers of 1024), k, M, G, T, P, E (powers of 1000), or m (a thousandth); did you mean \"128Mi\"?",
+        ),
+        (
+            json!({"resources": {"memory": "128m"}}),
+            "spec.resources.memory: \"128m\" is less than 1Mi; did you mean \"128Mi\"?",
+        ),
+        (
+            json!({"resources": {"memory": 128}}),
+            "spec.resources.memory: \"128\" is less than 1Mi",
+        ),
+        (
+            json!({"resources": {"memory": "5Gi"}}),
+            "spec.resources.memory: \"5Gi\" is more than 4Gi, all that a component can address",
+        ),
+        (
+            json!({"resources": {"memory": true}}),
+            "spec.resources.memory: expected text or a number, found true or false",
+        ),
+        (
+            json!({"resources": {"cpu": "-1"}}),
+            "spec.resources.cpu: \"-1\": an amount cannot be negative",
+        ),
+        (
+            json!({"resources": {"cpu": 0}}),
+            "spec.resources.cpu: a function needs some CPU, such as 100m",
+        ),
+        (
+            json!({"timeout": 30}),
+            "spec.timeout: expected text, found a number; put it in quotes",
+        ),
+        (
+            json!({"timeout": "30"}),
+            "spec.timeout: \"30\": a duration needs a unit after each number: ms, s, m or h, such as 30s",
+        ),
+        (
+            json!({"timeout": "1h"}),
+            "spec.timeout: \"1h\" is not between 10ms and 15m",
+        ),
+        (
+            json!({"concurrency": 0}),
+            "spec.concurrency: 0 is less than 1",
+        ),
+        (
+            json!({"env": {"A": "1"}}),
+            "spec.env: expected a list, found an object",
+        ),
+        (
+            env(json!({"value": "1"})),
+            "spec.env[1].name: required, but missing",
+        ),
+        (
+            env(json!({"name": "A"})),
+            "spec.env[1].name: \"A\" is set twice",
+        ),
+        (
+            env(json!({"name": "B", "value": 1})),
+            "spec.env[1].value: expected text, found a number; put it in quotes",
+        ),
+        (
+            env(json!({"name": "1B"})),
+            "spec.env[1].name: \"1B\" is not a name: use letters, digits, '_', '-' and '.', not beginning with a digit",
+        ),
+        (
+            env(json!({"name": "HIVE_NODE"})),
+            "spec.env[1].name: \"HIVE_NODE\": names that begin with HIVE_ are Hive's own",
+        ),
+        (
+            env(
+                json!({"name": "B", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+            ),
+            "spec.env[1]: value and valueFrom exclude each other; keep one",
+        ),
+        (
+            env(json!({"name": "B", "valueFrom": {}})),
+            "spec.env[1].valueFrom: name a source: secretKeyRef or configMapKeyRef",
+        ),
+        (
+            env(json!({"name": "B", "valueFrom": {"secretRef": {}}})),
+            "spec.env[1].valueFrom.secretRef: unknown field; did you mean \"secretKeyRef\"?",
+        ),
+        (
+            env(json!({"name": "B", "valueFrom": {"secretKeyRef": {"name": "s"}}})),
+            "spec.env[1].valueFrom.secretKeyRef.key: required, but missing",
+        ),
+        (
+            json!({"http": {"host": "https://Example.com/x"}}),
+            "spec.http.host: \"https://Example.com/x\" is not a host name: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit; did you mean \"example.com\"?",
+        ),
+        (
+            json!({"http": {"path": "v1"}}),
+            "spec.http.path: \"v1\" does not begin with '/'; did you mean \"/v1\"?",
+        ),
+        (
+            json!({"http": {"path": "/a/../b"}}),
+            "spec.http.path: \"/a/../b\" is not the path of a URL: no spaces, '?', '#', or '..' parts",
+        ),
+        (
+            json!({"allowedHosts": ["a.example:0"]}),
+            "spec.allowedHosts[0]: \"a.example:0\": a port is a number from 1 to 65535",
+        ),
+        (
+            json!({"allowedHosts": ["*.a.example:80"]}),
+            "spec.allowedHosts[0]: \"*.a.example:80\": \"*.suffix\" allows every port; leave it out",
+        ),
+        (
+            json!({"allowedHosts": ["a", "a"]}),
+            "spec.allowedHosts[1]: \"a\" is listed twice",
+        ),
+        (
+            json!({"allowedHosts": ["http://a.example"]}),
+            "spec.allowedHosts[0]: \"http://a.example\" is not a host name: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit; did you mean \"a.example\"?",
+        ),
+    ] {
+        let value = function(spec);
+        assert_eq!(messages(Resource::Function, &value), [expected], "{value}");
+    }
+}
+
+#[test]
+fn metadata_and_other_kinds() {
+    use Resource::{ConfigMap, Event, Function, Namespace, Node, Secret};
+    let core = |kind: &str, rest: Value| {
+        let mut value = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}});
+        for (name, field) in rest.as_object().unwrap() {
+            value[name] = field.clone();
+        }
+        value
+    };
+    let node = |spec: Value| json!({"apiVersion": "hive.dev/v1", "kind": "Node", "metadata": {"name": "n"}, "spec": spec});
+    let metadata = |metadata: Value| {
+        let mut value = function(json!({}));
+        value["metadata"] = metadata;
+        value
+    };
+    let large = json!({"a": "x".repeat(150_000), "b": "x".repeat(150_000)});
+    let cases: Vec<(Resource, Value, &[&str])> = vec![
+        (
+            Secret,
+            core(
+                "Secret",
+                json!({"data": {"a": "eA=="}, "stringData": {"b": "plain"}}),
+            ),
+            &[],
+        ),
+        (
+            Secret,
+            core("Secret", json!({"data": {"a": "hunter2!"}})),
+            &["data.a: not base64; write plain text under stringData, or encode it"],
+        ),
+        (
+            Secret,
+            core("Secret", json!({"data": {"a": 12345}})),
+            &["data.a: expected text, found a number; put it in quotes"],
+        ),
+        (
+            Secret,
+            core("Secret", json!({"stringData": {"a/b": "x"}})),
+            &["stringData: \"a/b\" is not a key: use letters, digits, '-', '_' and '.'"],
+        ),
+        (
+            Secret,
+            core("Secret", json!({"dta": {}})),
+            &["dta: unknown field; did you mean \"data\"?"],
+        ),
+        (
+            ConfigMap,
+            core(
+                "ConfigMap",
+                json!({"data": {"a": "x"}, "binaryData": {"a": "eA=="}}),
+            ),
+            &["binaryData.a: \"a\" is in data too"],
+        ),
+        (Namespace, core("Namespace", json!({})), &[]),
+        (
+            Namespace,
+            core(
+                "Namespace",
+                json!({"metadata": {"name": "x", "namespace": "y"}}),
+            ),
+            &["metadata.namespace: a Namespace belongs to no namespace"],
+        ),
+        (
+            Event,
+            core(
+                "Event",
+                json!({"involvedObject": {"kind": "Function"}, "count": 3, "firstTimestamp": "2026-01-31T12:00:00Z"}),
+            ),
+            &[],
+        ),
+        (
+            Event,
+            core(
+                "Event",
+                json!({"involvedObject": {}, "firstTimestamp": "yesterday"}),
+            ),
+            &["firstTimestamp: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z"],
+        ),
+        (
+            Node,
+            node(json!({"key": "k", "taints": [{"key": "a", "effect": "NoSchedule"}]})),
+            &[],
+        ),
+        (Node, node(json!({})), &["spec.key: required, but missing"]),
+        (
+            Node,
+            node(
+                json!({"key": "k", "taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]}),
+            ),
+            &["spec.taints[1]: \"a\" is there twice with the same effect"],
+        ),
+        (
+            Function,
+            metadata(json!({})),
+            &["metadata.name: required, but missing"],
+        ),
+        (Function, metadata(json!({"generateName": "hello-"})), &[]),
+        (
+            Function,
+            metadata(json!({"name": "Hello"})),
+            &[
+                "metadata.name: \"Hello\" is not a name: use lower-case letters, digits and '-', beginning and ending with a letter or digit",
+            ],
+        ),
+        (
+            Function,
+            metadata(json!({"name": "a", "namespace": "B"})),
+            &[
+                "metadata.namespace: \"B\" is not a name: use lower-case letters, digits and '-', beginning and ending with a letter or digit",
+            ],
+        ),
+        (
+            Function,
+            metadata(json!({"name": "a", "labels": {"app": 1}})),
+            &["metadata.labels.app: expected text, found a number; put it in quotes"],
+        ),
+        (
+            Function,
+            metadata(json!({"name": "a", "label": {}})),
+            &["metadata.label: unknown field; did you mean \"labels\"?"],
+        ),
+        (
+            Function,
+            metadata(json!({"name": "a", "creationTimestamp": null})),
+            &[],
+        ),
+        (
+            Function,
+            metadata(json!({"name": "a", "annotations": large})),
+            &["metadata.annotations: annotations take 300002 bytes; at most 262144 are kept"],
+        ),
+        (
+            Function,
+            json!({"apiVersion": "v1", "kind": "Function"}),
+            &[
+                "apiVersion: expected hive.dev/v1, found \"v1\"",
+                "metadata: required, but missing",
+                "spec: required, but missing",
+            ],
+        ),
+        (
+            Function,
+            json!([]),
+            &["expected an object with apiVersion, kind and metadata, found a list"],
+        ),
+    ];
+    for (resource, value, expected) in cases {
+        assert_eq!(messages(resource, &value), expected, "{value}");
+    }
+}
+
+#[test]
+fn an_object_over_the_limit_is_refused_with_its_size() {
+    let mut value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    value["data"] = json!({"a": "x".repeat(MAX_OBJECT_BYTES)});
+    let found = messages(Resource::ConfigMap, &value);
+    assert_eq!(
+        found,
+        ["the object takes 1048654 bytes as JSON; at most 1048576 are stored"]
+    );
+}
+
+#[test]
+fn an_object_wrong_everywhere_gives_a_short_answer() {
+    let env: Vec<Value> = (0..10_000).map(|i| json!({ format!("x{i}"): i })).collect();
+    let found = validate(Resource::Function, &function(json!({"env": env})));
+    assert_eq!(found.len(), 64);
+}
+
+#[test]
+fn a_controller_accepts_digests_only() {
+    let errors = validate_stored(Resource::Function, &function(json!({})));
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].reason, Reason::Forbidden);
+    assert_eq!(errors[0].path.to_string(), "spec.artifact.path");
+    let stored = function(json!({"artifact": {"sha256": "0".repeat(64)}}));
+    assert_eq!(validate_stored(Resource::Function, &stored), []);
+}
+
+#[test]
+fn the_kind_of_a_manifest_is_found_or_suggested() {
+    let of = |api_version: &str, kind: &str| {
+        resource_of(&json!({"apiVersion": api_version, "kind": kind})).map_err(|e| e.to_string())
+    };
+    assert_eq!(of("hive.dev/v1", "Function"), Ok(Resource::Function));
+    assert_eq!(of("v1", "Secret"), Ok(Resource::Secret));
+    for (api_version, kind, expected) in [
+        (
+            "hive.dev/v1",
+            "Functoin",
+            "kind: unknown kind \"Functoin\"; did you mean \"Function\"?",
+        ),
+        ("apps/v1", "Deployment", "kind: unknown kind \"Deployment\""),
+        (
+            "hive.dev/v1beta1",
+            "Function",
+            "apiVersion: \"hive.dev/v1beta1\" has no kind Function; did you mean \"hive.dev/v1\"?",
+        ),
+    ] {
+        assert_eq!(of(api_version, kind), Err(expected.to_owned()));
+    }
+    let missing = resource_of(&json!({"apiVersion": "v1"})).unwrap_err();
+    assert_eq!(missing.to_string(), "kind: required, but missing");
+}
+
+#[test]
+fn a_good_function_stays_good_when_completed() {
+    let mut value = function(json!({"everyNode": true}));
+    apply_defaults(Resource::Function, &mut value);
+    assert_eq!(messages(Resource::Function, &value), [""; 0]);
+}
