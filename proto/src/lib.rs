@@ -8,6 +8,8 @@
 
 pub mod desired;
 pub mod frame;
+pub mod grpc;
+pub mod link;
 
 pub use desired::{ARTIFACT_CONTEXT, assignment_hash, desired_hash};
 

@@ -1,0 +1,267 @@
+//! A link over QUIC: streams, flow control, keep-alive and a change of address are QUIC's own.
+//! What this adds is the server's welcome, so that a link counts as made only when the server has
+//! judged the client, and the reset of streams that are dropped unfinished.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hive_identity::{CONTROLLER_SERVER_NAME, Peer, PeerError};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::heartbeat::MAX_REASON_BYTES;
+use super::settings::{LINK_WINDOW, STREAM_WINDOW};
+use super::stream::Io;
+use super::{DialError, Link, LinkError, LinkSettings, ListenError, udp};
+
+/// The only application code there is; the reason's text says the rest.
+const CLOSED: VarInt = VarInt::from_u32(0);
+/// A stream dropped before its end.
+const DROPPED: VarInt = VarInt::from_u32(0);
+
+/// Handshakes begun by others that nobody has taken yet; the listener takes them as fast as it
+/// may, and QUIC clients ask again.
+const MAX_INCOMING: usize = 64;
+
+/// What early packets of those may occupy, in all.
+const MAX_INCOMING_BYTES: u64 = 1024 * 1024;
+
+#[derive(Clone)]
+pub(super) struct Connection {
+    connection: quinn::Connection,
+    /// The socket of a dialled link is its own.
+    own_endpoint: Option<Endpoint>,
+}
+
+impl Connection {
+    pub(super) async fn open(&self) -> Result<Io, LinkError> {
+        let (send, recv) = self.connection.open_bi().await.map_err(end)?;
+        Ok(Io::Quic(Bidi::new(send, recv)))
+    }
+
+    pub(super) async fn accept(&self) -> Result<Io, LinkError> {
+        let (send, recv) = self.connection.accept_bi().await.map_err(end)?;
+        Ok(Io::Quic(Bidi::new(send, recv)))
+    }
+
+    pub(super) fn close(&self, reason: &str) {
+        let cut = reason.floor_char_boundary(MAX_REASON_BYTES);
+        self.connection.close(CLOSED, &reason.as_bytes()[..cut]);
+    }
+
+    pub(super) async fn closed(&self) -> LinkError {
+        end(self.connection.closed().await)
+    }
+
+    pub(super) fn end(&self) -> Option<LinkError> {
+        self.connection.close_reason().map(end)
+    }
+
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The goodbye was sent. For an accepted link the listener waits, whose socket it is.
+    pub(super) async fn gone(&self) {
+        if let Some(endpoint) = &self.own_endpoint {
+            endpoint.wait_idle().await;
+        }
+    }
+}
+
+/// Connects, and waits until the server has let this side in.
+pub(super) async fn dial(
+    address: SocketAddr,
+    tls: Arc<rustls::ClientConfig>,
+    settings: LinkSettings,
+) -> Result<Link, DialError> {
+    let unreachable = |error| DialError::unreachable(address, error);
+    let socket = udp::Socket::toward(address).map_err(unreachable)?;
+    let endpoint = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        None,
+        socket.clone(),
+        Arc::new(TokioRuntime),
+    )
+    .map_err(unreachable)?;
+
+    let crypto = QuicClientConfig::try_from(tls).map_err(DialError::tls)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    // One stream from the server's side: its welcome.
+    config.transport_config(Arc::new(transport_config(&settings, 1)));
+    let connecting = endpoint
+        .connect_with(config, address, CONTROLLER_SERVER_NAME)
+        .map_err(|error| DialError::unreachable(address, io::Error::other(error)))?;
+
+    let handshake = async {
+        let connection = connecting.await?;
+        // In TLS 1.3 a server judges the client's certificate after the client is done.
+        connection.accept_uni().await?;
+        Ok::<_, ConnectionError>(connection)
+    };
+    let connection = tokio::select! {
+        connection = handshake => connection.map_err(|error| dial_error(address, error))?,
+        error = socket.fault() => return Err(unreachable(error)),
+    };
+    let peer = peer_of(&connection).map_err(DialError::tls)?;
+    let connection = Connection {
+        connection,
+        own_endpoint: Some(endpoint),
+    };
+    Ok(Link::new(
+        super::Connection::Quic(connection),
+        peer,
+        Some(address),
+    ))
+}
+
+/// The server's side of [`dial`].
+pub(super) async fn accept(incoming: Incoming) -> Result<Link, ListenError> {
+    let connection = incoming.accept()?.await?;
+    let peer = match peer_of(&connection) {
+        Ok(peer) => peer,
+        Err(error) => {
+            connection.close(CLOSED, error.to_string().as_bytes());
+            return Err(error.into());
+        }
+    };
+    // Dropping it ends it; an empty stream that ended is seen all the same.
+    connection.open_uni().await?;
+    let remote = connection.remote_address();
+    let connection = Connection {
+        connection,
+        own_endpoint: None,
+    };
+    Ok(Link::new(
+        super::Connection::Quic(connection),
+        peer,
+        Some(remote),
+    ))
+}
+
+pub(super) fn server_config(
+    tls: Arc<rustls::ServerConfig>,
+    settings: &LinkSettings,
+) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+    let crypto = QuicServerConfig::try_from(tls)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size_total(MAX_INCOMING_BYTES)
+        .transport_config(Arc::new(transport_config(settings, 0)));
+    Ok(config)
+}
+
+fn transport_config(settings: &LinkSettings, max_uni_streams: u32) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let idle = VarInt::try_from(settings.idle_timeout.as_millis()).unwrap_or(VarInt::MAX);
+    config
+        .keep_alive_interval(Some(settings.keep_alive))
+        .max_idle_timeout(Some(idle.into()))
+        .max_concurrent_bidi_streams(settings.max_streams.into())
+        .max_concurrent_uni_streams(max_uni_streams.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(LINK_WINDOW.into())
+        // What is sent and not yet acknowledged is held here: as much as a peer takes.
+        .send_window(LINK_WINDOW.into())
+        .datagram_receive_buffer_size(None)
+        // Android kernels accept the option and then fail to send.
+        .enable_segmentation_offload(!cfg!(target_os = "android"));
+    config
+}
+
+fn peer_of(connection: &quinn::Connection) -> Result<Option<Peer>, PeerError> {
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    super::tcp::leaf_of(chain.as_ref().map(|chain| &chain[..]))
+}
+
+fn end(error: ConnectionError) -> LinkError {
+    match error {
+        ConnectionError::LocallyClosed => LinkError::ClosedHere,
+        ConnectionError::ApplicationClosed(close) => LinkError::ClosedByPeer {
+            reason: String::from_utf8_lossy(&close.reason).into(),
+        },
+        ConnectionError::TimedOut => LinkError::TimedOut,
+        ConnectionError::Reset => LinkError::Lost,
+        other => LinkError::failed(other),
+    }
+}
+
+fn dial_error(address: SocketAddr, error: ConnectionError) -> DialError {
+    // QUIC puts TLS alerts at 0x100 + alert, whichever side raised them.
+    let is_tls = |code: quinn::TransportErrorCode| (0x100..0x200).contains(&u64::from(code));
+    match error {
+        ConnectionError::TransportError(error) if is_tls(error.code) => DialError::tls(error),
+        ConnectionError::ConnectionClosed(ref close) if is_tls(close.error_code) => {
+            DialError::tls(error)
+        }
+        ConnectionError::ApplicationClosed(close) => DialError::Refused {
+            reason: String::from_utf8_lossy(&close.reason).into(),
+        },
+        other => DialError::unreachable(address, io::Error::from(other)),
+    }
+}
+
+/// Both halves of a QUIC stream.
+pub(super) struct Bidi {
+    send: quinn::SendStream,
+    recv: quinn::RecvStream,
+    shut_down: bool,
+}
+
+impl Bidi {
+    fn new(send: quinn::SendStream, recv: quinn::RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            shut_down: false,
+        }
+    }
+}
+
+impl Drop for Bidi {
+    fn drop(&mut self) {
+        // Quinn would end it in good order, and half a message would pass for a whole one.
+        if !self.shut_down {
+            let _ = self.send.reset(DROPPED);
+        }
+    }
+}
+
+impl AsyncRead for Bidi {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Bidi {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut_down = true;
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
+    }
+}

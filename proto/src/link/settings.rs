@@ -1,0 +1,64 @@
+//! What can be chosen about links: times and bounds, with the reasons for their defaults.
+
+use std::time::Duration;
+
+/// Times and bounds of a link. Both ends should have the same; the shorter idle timeout counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// A quiet link says something this often. 10 s keeps the UDP mappings of home routers and
+    /// carriers, which forget after 30 s at the soonest.
+    pub keep_alive: Duration,
+    /// A link from which nothing is heard for this long is dead: three lost keep-alives.
+    pub idle_timeout: Duration,
+    /// Streams that either side may have open at once. 256 requests under way on one node is more
+    /// than phones serve. At most 256.
+    pub max_streams: u32,
+    /// From the first packet to an authenticated link. Seconds for slow boards and bad networks.
+    pub handshake_timeout: Duration,
+    /// The ways to listen and to dial.
+    pub transports: Transports,
+    /// How often a link that had to take TCP tries QUIC again. A probe costs a few packets and,
+    /// where UDP is blocked, is likely to stay in vain.
+    pub probe_interval: Duration,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            max_streams: 256,
+            handshake_timeout: Duration::from_secs(10),
+            transports: Transports::Both,
+            probe_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What one side may leave unread in one stream: 40 Mbit/s at a round trip of 50 ms, and little
+/// enough that one slow reader among many is no matter. The same for QUIC and yamux (where it is
+/// given by its specification).
+pub(super) const STREAM_WINDOW: u32 = yamux::DEFAULT_CREDIT;
+
+/// The same for all streams of a QUIC link: 32 stalled readers before others feel them, and with
+/// three links at most 24 MiB of a board of 512 MiB.
+pub(super) const LINK_WINDOW: u32 = 32 * STREAM_WINDOW;
+
+/// The ways that a link may take. One alone is for networks known to block the other, and for tests of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transports {
+    #[default]
+    Both,
+    QuicOnly,
+    TcpOnly,
+}
+
+impl Transports {
+    pub(super) fn quic(self) -> bool {
+        self != Self::TcpOnly
+    }
+
+    pub(super) fn tcp(self) -> bool {
+        self != Self::QuicOnly
+    }
+}

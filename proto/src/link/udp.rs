@@ -1,0 +1,146 @@
+//! The UDP socket of one dialled QUIC link. It differs from quinn's own in one thing: it tells when
+//! sending fails. Quinn drops the datagram and waits for a timeout, which is right for a link that
+//! lives, but a device whose UDP is broken (some Android kernels answer EIO) should go to TCP at once.
+
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    /// The first error of sending.
+    fault: watch::Sender<Option<io::ErrorKind>>,
+}
+
+impl Socket {
+    /// A socket on any free port that can reach `remote`.
+    pub(super) fn toward(remote: SocketAddr) -> io::Result<Arc<Self>> {
+        let any: SocketAddr = match remote {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = std::net::UdpSocket::bind(any)?;
+        // Sets it to non-blocking too.
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Arc::new(Self {
+            io: UdpSocket::from_std(socket)?,
+            state,
+            fault: watch::Sender::new(None),
+        }))
+    }
+
+    /// Waits until sending fails.
+    pub(super) async fn fault(&self) -> io::Error {
+        let mut fault = self.fault.subscribe();
+        match fault.wait_for(Option::is_some).await {
+            Ok(kind) => (*kind).unwrap_or(io::ErrorKind::Other).into(),
+            Err(_) => unreachable!("this socket holds the sender"),
+        }
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller {
+            socket: self,
+            writable: None,
+        })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), transmit)
+        });
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            // A probe for the path's MTU that was too big: expected.
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) =>
+            {
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "sending over udp failed");
+                self.fault.send_if_modified(|fault| {
+                    let first = fault.is_none();
+                    fault.get_or_insert(error.kind());
+                    first
+                });
+                // To QUIC a lost datagram: a link that lives outlasts a network that goes and comes.
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), bufs, meta)
+            });
+            // Any other error is of one datagram (an ICMP answer): the next may do.
+            if let Ok(received) = received {
+                return Poll::Ready(Ok(received));
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.state.gro_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+}
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Waits for the socket to take more; there may be several, each waking its own task.
+struct Poller {
+    socket: Arc<Socket>,
+    writable: Option<Writable>,
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let writable = this.writable.get_or_insert_with(|| {
+            let socket = this.socket.clone();
+            Box::pin(async move { socket.io.writable().await })
+        });
+        let done = ready!(writable.as_mut().poll(cx));
+        this.writable = None;
+        Poll::Ready(done)
+    }
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
