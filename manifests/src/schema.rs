@@ -188,3 +188,80 @@ fn for_editors(schema: &mut Value) {
 pub(crate) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{FieldPath, GROUP};
+
+    #[test]
+    fn crds_agree_with_the_table_of_resources() {
+        for resource in Resource::ALL {
+            let info = resource.info();
+            let Some(crd) = crd(resource) else {
+                assert_eq!(info.group, "");
+                continue;
+            };
+            let names = crd.spec.names;
+            assert_eq!(crd.spec.group, info.group);
+            assert_eq!(names.kind, info.kind);
+            assert_eq!(names.plural, info.plural);
+            assert_eq!(names.singular.as_deref(), Some(info.singular));
+            assert_eq!(names.short_names.unwrap_or_default(), info.short_names);
+            assert_eq!(names.categories.unwrap_or_default(), info.categories);
+            assert_eq!(crd.spec.scope == "Namespaced", info.namespaced);
+            let version = &crd.spec.versions[0];
+            assert_eq!(version.name, info.version);
+            let subresources = version.subresources.as_ref().unwrap();
+            assert_eq!(subresources.status.is_some(), info.has_status);
+            assert_eq!(subresources.scale.is_some(), info.has_scale);
+        }
+    }
+
+    #[test]
+    fn every_field_of_our_kinds_is_described() {
+        fn undescribed(schema: &Value, path: &FieldPath, found: &mut Vec<String>) {
+            for (name, field) in properties(schema).into_iter().flatten() {
+                let path = path.field(name);
+                if field.get("description").is_none() {
+                    found.push(path.to_string());
+                }
+                undescribed(field, &path, found);
+                undescribed(&field["items"], &path, found);
+            }
+        }
+        for resource in Resource::ALL {
+            if resource.group() == GROUP {
+                for part in ["spec", "status"] {
+                    let mut found = Vec::new();
+                    let schema = &openapi_schema(resource)["properties"][part];
+                    undescribed(schema, &FieldPath::of([part]), &mut found);
+                    assert_eq!(found, [""; 0], "{resource}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_schemas_hold_only_what_the_walker_understands() {
+        fn check(schema: &Value) {
+            let Some(object) = schema.as_object() else {
+                return;
+            };
+            for keyword in ["$ref", "anyOf", "oneOf", "allOf", "not", "definitions"] {
+                assert!(!object.contains_key(keyword), "{keyword} in {schema}");
+            }
+            properties(schema)
+                .into_iter()
+                .flat_map(Map::values)
+                .chain(object.get("items"))
+                .chain(object.get("additionalProperties"))
+                .for_each(check);
+        }
+        for resource in Resource::ALL {
+            check(openapi_schema(resource));
+        }
+    }
+}
