@@ -1,0 +1,47 @@
+//! How a link to a peer is kept: dialled again and again for controllers, handed over by tests.
+
+use hive_identity::{ExpectedController, LiveCredentials, tls};
+use hive_proto::link::{Link, LinkSettings, Maintained};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::Member;
+
+/// Makes the route to the controller of this id.
+pub type Connect = Box<dyn Fn(u64, &Member) -> Route + Send + Sync>;
+
+/// Keeps a link to each controller, for as long as its route is there.
+pub(super) fn maintained(live: LiveCredentials, settings: LinkSettings) -> Connect {
+    Box::new(move |id, member| {
+        let config = tls::link_client_config(&live, ExpectedController::Id(id));
+        // The route's drop ends it.
+        let cancel = CancellationToken::new();
+        let maintained = Maintained::spawn(member.link.as_str(), config, settings.clone(), cancel);
+        Route {
+            links: maintained.links(),
+            _kept: Some(maintained),
+        }
+    })
+}
+
+/// The link to one peer, as it comes and goes.
+pub struct Route {
+    links: watch::Receiver<Option<Link>>,
+    /// Closes the link when the route is dropped.
+    _kept: Option<Maintained>,
+}
+
+impl Route {
+    /// Follows links that somebody else makes.
+    pub fn following(links: watch::Receiver<Option<Link>>) -> Self {
+        Self { links, _kept: None }
+    }
+
+    /// The link now, if there is one that lives.
+    pub fn current(&self) -> Option<Link> {
+        self.links
+            .borrow()
+            .clone()
+            .filter(|link| link.end().is_none())
+    }
+}

@@ -1,0 +1,412 @@
+//! The replicated store: openraft around [`State`](crate::state::State), seen only as a [`Replica`].
+//!
+//! Commands go in through [`Replica::propose`] on any controller; the applied state comes out as
+//! O(1) clones, with watches for its changes. Nobody else touches Raft, its log or its snapshots.
+
+mod codec;
+mod disk;
+mod leadership;
+mod log;
+mod machine;
+mod membership;
+mod network;
+mod propose;
+mod serve;
+mod snapshot;
+mod timing;
+mod types;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
+use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::disk::DirectoryError;
+pub use self::leadership::Leadership;
+pub use self::log::replay::OpenError;
+pub use self::membership::{BootstrapError, MembershipError};
+pub use self::propose::ProposeError;
+pub use self::serve::HandleError;
+pub use self::snapshot::SnapshotError;
+pub use self::timing::{Timing, TimingError};
+pub use self::types::{MAX_PROPOSAL_BYTES, TooLarge};
+
+use self::disk::{Directory, DirectoryLock};
+use self::log::Log;
+use self::machine::{Machine, Published};
+use self::network::Network;
+use self::snapshot::Snapshots;
+use self::types::{LogId, TypeConfig};
+use crate::peers::Peers;
+use crate::state::State;
+
+type RaftNode = Raft<TypeConfig, Machine>;
+
+/// A snapshot is made this often. At some thousand changes an hour that is every few hours, and a
+/// start replays no more than this.
+const ENTRIES_PER_SNAPSHOT: u64 = 10_000;
+
+/// Entries kept behind a snapshot: enough that the snapshot before it can still be started from,
+/// and that a follower which was away for a while needs no snapshot.
+const ENTRIES_KEPT: u64 = ENTRIES_PER_SNAPSHOT + 1_000;
+
+/// Entries removed at a time; a few purges per snapshot, each of which costs a sync.
+const ENTRIES_PURGED_TOGETHER: u64 = 1_000;
+
+/// A follower further behind than the log reaches gets a snapshot; none gets one sooner.
+const LAG_FOR_SNAPSHOT: u64 = 2 * (ENTRIES_KEPT + ENTRIES_PER_SNAPSHOT);
+
+/// Entries in one append message; their bytes are bounded apart from this (3 MiB).
+const ENTRIES_PER_MESSAGE: u64 = 512;
+
+/// Requests that may wait for Raft's core before callers wait in turn. Those who write over HTTP
+/// are bounded before this.
+const WAITING_REQUESTS: u64 = 4_096;
+
+/// How soon a peer that did not answer is tried again.
+const BACKOFF: &str = "100ms 200ms 400ms ..1s";
+
+pub struct ReplicaOptions {
+    /// For the log and the snapshots; nothing else may use it.
+    pub dir: PathBuf,
+    /// This controller's Raft id: given once, never used for another data directory.
+    pub id: u64,
+    /// Measured on the directory's disk, and kept there, when `None`.
+    pub timing: Option<Timing>,
+}
+
+/// Why a replica cannot start. Messages name the file and the repair.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    #[error(
+        "the log in {} begins behind entry {purged}, but the newest snapshot ends at entry \
+         {snapshot}: remove this controller's data directory and join it again",
+        dir.display()
+    )]
+    Gap {
+        dir: PathBuf,
+        purged: u64,
+        snapshot: u64,
+    },
+    #[error("Raft cannot start from {}: {reason}", dir.display())]
+    Raft { dir: PathBuf, reason: String },
+}
+
+/// What a replica knows of itself, for logs and health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub applied: u64,
+    pub committed: u64,
+    pub last_log: u64,
+    pub leader: Option<u64>,
+    pub term: u64,
+    pub voters: Vec<u64>,
+    pub learners: Vec<u64>,
+}
+
+/// This controller's copy of the state, and its part in agreeing on it. Clones are handles to one.
+#[derive(Clone)]
+pub struct Replica {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    raft: RaftNode,
+    log: Log,
+    snapshots: Snapshots,
+    peers: Peers,
+    published: Published,
+    leadership: watch::Receiver<Leadership>,
+    /// A leader that heard from no majority for this long leads no more.
+    lease: Duration,
+    /// Held while a snapshot is taken in.
+    receiving: tokio::sync::Mutex<()>,
+    /// Let go only after everything is on disk.
+    lock: Mutex<Option<DirectoryLock>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Replica {
+    /// Opens log and snapshots and takes up its part in Raft.
+    pub async fn start(options: ReplicaOptions, peers: Peers) -> Result<Self, StartError> {
+        let ReplicaOptions { dir, id, timing } = options;
+        let opened = tokio::task::spawn_blocking({
+            let dir = dir.clone();
+            move || open(&dir, timing)
+        })
+        .await
+        .map_err(|error| StartError::Raft {
+            dir: dir.clone(),
+            reason: error.to_string(),
+        })??;
+        let Opened {
+            lock,
+            log,
+            snapshots,
+            machine,
+            published,
+            timing,
+        } = opened;
+        let network = Network::new(id, peers.clone());
+        let failed = |reason: Fatal<TypeConfig>| StartError::Raft {
+            dir: dir.clone(),
+            reason: reason.to_string(),
+        };
+        let raft = Raft::new(id, config(timing), network, log.clone(), machine)
+            .await
+            .map_err(failed)?;
+        let alone = raft
+            .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]))
+            .await
+            .map_err(failed)?;
+        if alone {
+            // Nobody else can lead: no reason to wait for an election to be due.
+            raft.trigger().elect(false).await.map_err(failed)?;
+        }
+        let lease = Duration::from_millis(timing.election_max_ms);
+        let stop = CancellationToken::new();
+        let (publish, leadership) = watch::channel(Leadership::default());
+        // Both end with the replica; without them it would serve, but follow nobody.
+        tokio::spawn(leadership::follow(
+            raft.clone(),
+            lease,
+            published.applied.clone(),
+            publish,
+            stop.clone(),
+        ));
+        tokio::spawn(follow_members(raft.clone(), peers.clone(), stop.clone()));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                raft,
+                log,
+                snapshots,
+                peers,
+                published,
+                leadership,
+                lease,
+                receiving: tokio::sync::Mutex::default(),
+                lock: Mutex::new(Some(lock)),
+                stop,
+            }),
+        })
+    }
+
+    pub fn id(&self) -> u64 {
+        *self.shared.raft.node_id()
+    }
+
+    /// What is applied here, as an O(1) clone. It may be behind the leader's; see
+    /// [`Replica::read_barrier`].
+    pub fn state(&self) -> State {
+        self.shared.published.applied.borrow().state.clone()
+    }
+
+    /// The applied revision. Carries no data: read [`Replica::state`] when it changes.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.shared.published.revisions.clone()
+    }
+
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.shared.leadership.clone()
+    }
+
+    pub fn health(&self) -> Health {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        Health {
+            applied: self.shared.published.applied.borrow().index(),
+            committed: metrics.local_committed.map_or(0, |id: LogId| id.index),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+        }
+    }
+
+    /// Resolves, with what happened, when Raft ended by itself: its storage failed. Nothing is
+    /// written after that; the process should say so and exit.
+    pub async fn fatal(&self) -> String {
+        let mut metrics = self.shared.raft.metrics();
+        loop {
+            let ended = metrics.borrow_and_update().running_state.clone();
+            match ended {
+                Err(Fatal::Stopped) => break,
+                Err(fatal) => return fatal.to_string(),
+                Ok(()) => {}
+            }
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+        if self.shared.stop.is_cancelled() {
+            std::future::pending().await
+        }
+        "Raft ended".to_owned()
+    }
+
+    /// Why nothing can be written here any more, if so.
+    fn stopped(&self) -> Option<ProposeError> {
+        match &self.shared.raft.metrics().borrow_watched().running_state {
+            Err(Fatal::StorageError(error)) => Some(ProposeError::Storage(error.to_string())),
+            Err(Fatal::Panicked | Fatal::Stopped) => Some(ProposeError::Stopped),
+            Ok(()) if self.shared.stop.is_cancelled() => Some(ProposeError::Stopped),
+            Ok(()) => None,
+        }
+    }
+
+    /// Hands leadership over if this replica has it, and stops with everything on disk.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.shared.stop.cancel();
+        if let Err(error) = self.shared.raft.shutdown().await {
+            tracing::error!(%error, "Raft did not stop cleanly");
+        }
+        if let Err(error) = self.shared.log.close().await {
+            tracing::error!(%error, "the Raft log did not stop cleanly");
+        }
+        self.shared
+            .lock
+            .lock()
+            .expect("nothing panics while it holds the directory's lock")
+            .take();
+    }
+
+    /// Best effort: without it the others elect a leader once they miss this one.
+    async fn hand_over(&self) {
+        let id = self.id();
+        let mut metrics = self.shared.raft.metrics();
+        let successor = {
+            let metrics = metrics.borrow_watched();
+            let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+            metrics
+                .replication
+                .iter()
+                .flatten()
+                .filter(|(peer, _)| **peer != id && voters.contains(peer))
+                .max_by_key(|(_, matched)| **matched)
+                .map(|(peer, _)| *peer)
+        };
+        let Some(successor) = successor else { return };
+        if self
+            .shared
+            .raft
+            .trigger()
+            .transfer_leader(successor)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != id));
+        match tokio::time::timeout(self.shared.lease, handed).await {
+            Ok(_) => tracing::info!(successor, "handed leadership over"),
+            Err(_) => tracing::warn!(successor, "leadership was not taken over in time"),
+        }
+    }
+}
+
+struct Opened {
+    lock: DirectoryLock,
+    log: Log,
+    snapshots: Snapshots,
+    machine: Machine,
+    published: Published,
+    timing: Timing,
+}
+
+fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartError> {
+    let (directory, lock) = Directory::open(&dir.join("log"))?;
+    let timing = match timing {
+        Some(timing) => timing,
+        None => Timing::of(dir)?,
+    };
+    let snapshots = Snapshots::open(&dir.join("snapshots"))?;
+    let (machine, published) = Machine::open(snapshots.clone())?;
+    let log = Log::open(Arc::new(directory))?;
+    let snapshot = published.applied.borrow().last;
+    if let Some(purged) = log.purged()
+        && snapshot < Some(purged)
+    {
+        return Err(StartError::Gap {
+            dir: dir.to_owned(),
+            purged: purged.index,
+            snapshot: snapshot.map_or(0, |id| id.index),
+        });
+    }
+    Ok(Opened {
+        lock,
+        log,
+        snapshots,
+        machine,
+        published,
+        timing,
+    })
+}
+
+fn config(timing: Timing) -> Arc<Config> {
+    let config = Config {
+        cluster_name: "hive".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        election_timeout_min: timing.election_min_ms,
+        election_timeout_max: timing.election_max_ms,
+        max_payload_entries: ENTRIES_PER_MESSAGE,
+        replication_lag_threshold: LAG_FOR_SNAPSHOT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        purge_batch_size: ENTRIES_PURGED_TOGETHER,
+        api_channel_size: Some(WAITING_REQUESTS),
+        backoff: BACKOFF.to_owned(),
+        // A controller that was cut off must not depose a leader that works when it comes back.
+        enable_pre_vote: Some(true),
+        // What was committed is on disk without a sync of its own, so a restarted leader may know
+        // too little of it: it has to be elected like everyone else.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    Arc::new(
+        config
+            .validate()
+            .expect("Timing keeps heartbeats and elections in order, and the rest is constant"),
+    )
+}
+
+/// Tells the peers' links where the members are, so that a follower can reach whoever leads.
+async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
+    let id = *raft.node_id();
+    let mut metrics = raft.metrics();
+    let mut known = None;
+    loop {
+        let membership = metrics.borrow_and_update().membership_config.clone();
+        if known.as_ref() != Some(membership.log_id()) {
+            known = Some(*membership.log_id());
+            for (peer, member) in membership.nodes().filter(|(peer, _)| **peer != id) {
+                peers.set_member(*peer, member.clone());
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+        }
+    }
+}

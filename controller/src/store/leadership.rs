@@ -1,0 +1,97 @@
+//! Who leads, as this replica knows it: what the reconcilers start and stop by.
+//!
+//! Derived from Raft's metrics and what is applied here; a change wakes the watchers, nothing else does.
+
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Instant as _, ServerState};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::RaftNode;
+use super::machine::Applied;
+use super::types::TypeConfig;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader this replica follows, itself included.
+    pub leader: Option<u64>,
+    pub term: u64,
+    /// This replica leads, has applied an entry of its own term (so it knows all that was
+    /// committed before), and heard from a majority within an election's time.
+    pub is_leader: bool,
+}
+
+fn of(
+    id: u64,
+    lease: Duration,
+    metrics: &openraft::RaftMetrics<TypeConfig>,
+    applied: &Applied,
+) -> Leadership {
+    let term = metrics.current_term;
+    let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(id);
+    // A majority of one is never asked, so nothing records its answer.
+    let alone = metrics.membership_config.voter_ids().eq([id]);
+    let heard = alone
+        || metrics
+            .last_quorum_acked
+            .as_ref()
+            .is_some_and(|at| at.elapsed() < lease);
+    let caught_up = applied
+        .last
+        .is_some_and(|last| last.leader_id.term == term && last.leader_id.node_id == id);
+    Leadership {
+        leader: metrics.current_leader,
+        term,
+        is_leader: leads && heard && caught_up,
+    }
+}
+
+/// Follows Raft until cancelled or Raft ends; then nobody leads as far as this replica knows.
+pub(super) async fn follow(
+    raft: RaftNode,
+    lease: Duration,
+    mut applied: watch::Receiver<Applied>,
+    publish: watch::Sender<Leadership>,
+    stop: CancellationToken,
+) {
+    let id = *raft.node_id();
+    let mut metrics = raft.metrics();
+    loop {
+        let now = of(
+            id,
+            lease,
+            &metrics.borrow_and_update(),
+            &applied.borrow_and_update(),
+        );
+        publish.send_if_modified(|known| {
+            let changed = *known != now;
+            if changed {
+                tracing::info!(
+                    leader = now.leader,
+                    term = now.term,
+                    is_leader = now.is_leader,
+                    "leadership"
+                );
+            }
+            *known = now;
+            changed
+        });
+        // A lease runs out by time alone; only a leader has one to lose.
+        let expiry = async {
+            if now.is_leader {
+                tokio::time::sleep(lease / 4).await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = metrics.changed() => if changed.is_err() { break },
+            changed = applied.changed(), if !now.is_leader => if changed.is_err() { break },
+            () = expiry => {}
+        }
+    }
+    publish.send_replace(Leadership::default());
+}

@@ -1,0 +1,248 @@
+//! The Raft log on disk: segment files of our own, one writing thread, group commit.
+//!
+//! Entries and votes flow in from Raft and are acknowledged only after they are synced. Damage to
+//! what was acknowledged is never served and never cut off; see docs/decisions/0002-raft-log.md.
+
+pub mod index;
+pub mod mark;
+pub mod record;
+pub mod replay;
+pub mod segments;
+mod writer;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use tokio::sync::{mpsc, oneshot};
+
+use self::index::{Found, Index};
+use self::record::Record;
+use self::replay::OpenError;
+use self::segments::{Segments, read_record};
+use self::writer::Job;
+use super::disk::Disk;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+
+/// Entries of one append message: with its header it stays under the 4 MiB that a message may be.
+const MESSAGE_BYTES: usize = 3 * 1024 * 1024;
+
+/// A handle to the log; clones share it.
+#[derive(Clone)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    index: Arc<Mutex<Index>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index
+        .lock()
+        .expect("nothing panics while it holds the log's index")
+}
+
+fn stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the log's writer has stopped")
+}
+
+impl Log {
+    /// Opens the log; blocks while it reads all of it.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let (segments, recovered) = Segments::open(disk.clone())?;
+        if let Some(cut) = &recovered.cut {
+            tracing::warn!(
+                file = %cut.path.display(),
+                kept_bytes = cut.kept,
+                removed_bytes = cut.removed,
+                "cut off the end of the Raft log: a write that was interrupted and never acknowledged"
+            );
+        }
+        let index = Arc::new(Mutex::new(Index::new(recovered)));
+        let jobs = writer::spawn(segments, index.clone()).map_err(|source| OpenError::Io {
+            path: disk.path(""),
+            source,
+        })?;
+        Ok(Self { disk, index, jobs })
+    }
+
+    /// Syncs and stops the writer. Appends fail from then on.
+    pub async fn close(&self) -> io::Result<()> {
+        self.run(|done| Job::Stop { done }).await
+    }
+
+    pub fn purged(&self) -> Option<LogId> {
+        lock(&self.index).purged()
+    }
+
+    /// Runs a job to its end; what it wrote is durable then.
+    async fn run(
+        &self,
+        job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job,
+    ) -> io::Result<()> {
+        let (done, result) = oneshot::channel();
+        self.jobs.send(job(done)).await.map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())?
+    }
+
+    async fn read(&self, first: u64, end: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let found = lock(&self.index).read(first, end, limit);
+        if found.iter().all(|item| matches!(item, Found::Cached(_))) {
+            return Ok(found
+                .into_iter()
+                .filter_map(|item| match item {
+                    Found::Cached(entry) => Some(entry),
+                    Found::OnDisk(..) => None,
+                })
+                .collect());
+        }
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.load(found))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    fn load(&self, found: Vec<Found>) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(found.len());
+        for item in found {
+            match item {
+                Found::Cached(entry) => entries.push(entry),
+                Found::OnDisk(id, place) => match read_record(&*self.disk, place) {
+                    Ok(Record::Entry(entry)) if entry.log_id == id => entries.push(entry),
+                    Ok(_) => {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            format!("entry {id} is not where the index says"),
+                        ));
+                    }
+                    // Purged while this was reading: it need not be there.
+                    Err(_) if !lock(&self.index).holds(id) => {}
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (first, end) = bounds(&range);
+        self.read(first, end, usize::MAX).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(lock(&self.index).vote())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, MESSAGE_BYTES).await
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let first = match range.start_bound() {
+        Bound::Included(first) => *first,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (first, end)
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let index = lock(&self.index);
+        Ok(LogState {
+            last_purged_log_id: index.purged(),
+            last_log_id: index.last(),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.run(|done| Job::Vote { vote: *vote, done }).await?;
+        lock(&self.index).set_vote(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let known = lock(&self.index).committed();
+        if let Some(id) = committed
+            && known != committed
+        {
+            self.jobs
+                .send(Job::Committed(id))
+                .await
+                .map_err(|_| stopped())?;
+        }
+        lock(&self.index).set_committed(committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(lock(&self.index).committed())
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        {
+            let mut index = lock(&self.index);
+            for entry in &entries {
+                index.append(entry).map_err(|expected| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("entry {} appended where {expected} belongs", entry.log_id),
+                    )
+                })?;
+            }
+        }
+        self.jobs
+            .send(Job::Append {
+                entries,
+                flushed: callback,
+            })
+            .await
+            .map_err(|_| stopped())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let from = last_log_id.map_or(0, |id| id.index + 1);
+        lock(&self.index).truncate(from);
+        self.run(|done| Job::Truncate { from, done }).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        lock(&self.index).purge(log_id);
+        self.run(|done| Job::Purge { id: log_id, done }).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

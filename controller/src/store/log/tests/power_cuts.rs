@@ -1,0 +1,155 @@
+//! Thousands of power cuts at any moment of writing, opening and removing: what was acknowledged
+//! is there, nothing is there that was never written, and the log always opens.
+
+use super::super::record::Record;
+use super::super::replay::OpenError;
+use super::super::segments::Segments;
+use super::{Model, entry, log_id, open, vote};
+use crate::store::disk::simulated::{Random, Simulated};
+
+const SEEDS: u64 = 1_000;
+const CUTS_PER_SEED: usize = 4;
+
+/// What the disk may hold: the acknowledged state, then the state after each record since.
+struct Expected {
+    possible: Vec<Model>,
+}
+
+impl Expected {
+    fn newest(&self) -> &Model {
+        self.possible.last().unwrap()
+    }
+
+    fn wrote(&mut self, record: &Record) {
+        let mut next = self.newest().clone();
+        next.apply(record);
+        self.possible.push(next);
+    }
+
+    fn acknowledged(&mut self) {
+        self.possible.drain(..self.possible.len() - 1);
+    }
+}
+
+fn random_record(random: &mut Random, model: &Model) -> Record {
+    let next = model.last().map_or(0, |id| id.index + 1);
+    let term = 1 + model
+        .last()
+        .map_or(0, |id| id.leader_id.term)
+        .max(model.standing.vote.map_or(0, |v| v.leader_id.term));
+    match random.below(20) {
+        0 => Record::Vote(vote(term)),
+        1 if !model.entries.is_empty() => {
+            let first = model.entries[0].log_id.index;
+            // Raft never truncates all: what is purged stays purged.
+            Record::Truncate {
+                from: (first + 1 + random.below(model.entries.len() as u64)).min(next),
+            }
+        }
+        2 | 3 if !model.entries.is_empty() => {
+            let upto = random.below(model.entries.len() as u64) as usize;
+            Record::Purge(model.entries[upto].log_id)
+        }
+        // A snapshot was installed from further on.
+        4 if random.chance(20) => Record::Purge(log_id(term, next + random.below(5))),
+        5 | 6 => match model.last() {
+            Some(last) => Record::Committed(last),
+            None => Record::Vote(vote(term)),
+        },
+        _ => Record::Entry(entry(term - 1 + random.below(2), next)),
+    }
+}
+
+/// Writes until the power goes.
+fn write_until_cut(
+    segments: &mut Segments,
+    random: &mut Random,
+    expected: &mut Expected,
+) -> std::io::Result<()> {
+    loop {
+        let mut purge = false;
+        let mut batch = Vec::new();
+        for _ in 0..=random.below(6) {
+            let record = random_record(random, expected.newest());
+            expected.wrote(&record);
+            purge |= matches!(record, Record::Purge(_));
+            batch.push(record);
+        }
+        segments.write(&batch)?;
+        if purge || random.chance(80) {
+            segments.sync()?;
+            expected.acknowledged();
+        }
+        if purge {
+            segments.remove_purged()?;
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_any_power_cut() {
+    let mut torn = 0;
+    let mut lost_unacknowledged = 0;
+    let mut cut_while_opening = 0;
+    for seed in 0..SEEDS {
+        let mut random = Random::new(seed);
+        let disk = Simulated::new(seed ^ 0xd15c);
+        let mut expected = Expected {
+            possible: vec![Model::default()],
+        };
+        for _ in 0..CUTS_PER_SEED {
+            disk.cut_after(random.below(60));
+            let (mut segments, recovered) = loop {
+                match open(&disk) {
+                    Ok(opened) => break opened,
+                    Err(OpenError::Io { .. }) if disk.is_off() => {
+                        cut_while_opening += 1;
+                        disk.power_cycle();
+                        disk.cut_after(random.below(60));
+                    }
+                    Err(error) => panic!("seed {seed}: {error} {:?}", error),
+                }
+            };
+            torn += usize::from(recovered.cut.is_some());
+            // Reading back is no part of the experiment.
+            let found = Model::read(&disk.copy(), &recovered);
+            let at = expected
+                .possible
+                .iter()
+                .position(|model| model.recovered() == found)
+                .unwrap_or_else(|| {
+                    panic!(
+                        "seed {seed}: found {found:#?}, acknowledged {:#?}",
+                        expected.possible[0]
+                    )
+                });
+            lost_unacknowledged += usize::from(at + 1 < expected.possible.len());
+            // Opening syncs what it read.
+            expected.possible = vec![found];
+            write_until_cut(&mut segments, &mut random, &mut expected).unwrap_err();
+            disk.power_cycle();
+        }
+    }
+    // The experiment did happen.
+    assert!(torn > 100, "{torn} torn tails");
+    assert!(lost_unacknowledged > 100, "{lost_unacknowledged} lost");
+    assert!(cut_while_opening > 100, "{cut_while_opening} while opening");
+}
+
+/// The same disk without the syncs loses acknowledged records: the experiment can fail.
+#[test]
+fn without_syncs_the_simulated_disk_loses_data() {
+    let lost = (0..50).filter(|seed| {
+        let disk = Simulated::new(*seed);
+        let (mut segments, _) = open(&disk).unwrap();
+        for index in 0..20 {
+            segments.write(&[Record::Entry(entry(1, index))]).unwrap();
+        }
+        disk.power_cycle();
+        let Ok((_, recovered)) = open(&disk) else {
+            return true;
+        };
+        recovered.entries.len() < 20
+    });
+    assert!(lost.count() > 25);
+}

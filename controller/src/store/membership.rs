@@ -1,0 +1,158 @@
+//! Who takes part in Raft. Only the leader changes it, one change at a time.
+//!
+//! A new member learns first and votes once it has caught up, so that adding it never costs the
+//! others their majority.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+
+use super::types::TypeConfig;
+use super::{ProposeError, Replica};
+use crate::state::{Command, Member, Outcome};
+
+/// For a new member to fetch a snapshot and the log behind it, and for the change to commit.
+/// Whoever asked asks again.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// After a first controller's one-member cluster was made: its own vote, synced.
+const FIRST_ELECTION: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    #[error("this controller belongs to a swarm already; remove its data directory to begin anew")]
+    NotEmpty,
+    #[error("this controller was started as number {id}, but the first one got number {admitted}")]
+    NotFirst { id: u64, admitted: u64 },
+    #[error("cannot record the first controller")]
+    Propose(#[from] ProposeError),
+    #[error("this controller stopped")]
+    Stopped,
+}
+
+/// Why the members did not change. All of these may pass; ask again later.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    #[error("this controller does not lead")]
+    NotLeader,
+    #[error("controller {id} did not catch up within {} s", DEADLINE.as_secs())]
+    Behind { id: u64 },
+    /// Another change is under way, or this one makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    #[error("this controller stopped")]
+    Stopped,
+}
+
+type ClientError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+impl From<ClientError> for MembershipError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            ) => Self::NotLeader,
+            RaftError::APIError(refused) => Self::Refused(refused.to_string()),
+            RaftError::Fatal(_) => Self::Stopped,
+        }
+    }
+}
+
+impl Replica {
+    /// Makes this controller the first of a new swarm. Does the rest of it if an earlier call was
+    /// interrupted, and nothing if that is done.
+    pub async fn bootstrap(&self, member: Member) -> Result<(), BootstrapError> {
+        let raft = &self.shared.raft;
+        let id = self.id();
+        match raft
+            .initialize(BTreeMap::from([(id, member.clone())]))
+            .await
+        {
+            Ok(()) => {}
+            // Initialised before: by this call's predecessor, or as a member of another swarm.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
+                unreachable!("the members are this controller")
+            }
+            Err(RaftError::Fatal(_)) => return Err(BootstrapError::Stopped),
+        }
+        if !raft
+            .metrics()
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .eq([id])
+        {
+            return Err(BootstrapError::NotEmpty);
+        }
+        let mut leadership = self.leadership();
+        match tokio::time::timeout(FIRST_ELECTION, leadership.wait_for(|l| l.is_leader)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(BootstrapError::Stopped),
+            Err(_) => return Err(ProposeError::NoLeader.into()),
+        }
+        if self.state().controllers().next().is_some() {
+            return Ok(());
+        }
+        match self.propose(Command::AdmitController { member }).await? {
+            Outcome::Controller(admitted) if admitted == id => Ok(()),
+            Outcome::Controller(admitted) => Err(BootstrapError::NotFirst { id, admitted }),
+            other => unreachable!("admitting a controller yields its number, not {other:?}"),
+        }
+    }
+
+    /// Makes controller `id` a voter that is reached at `member`, or corrects where it is reached.
+    /// On the leader only.
+    pub async fn add_member(&self, id: u64, member: &Member) -> Result<(), MembershipError> {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let known = self.raft_member(id);
+        let raft = &self.shared.raft;
+        if let Some((known, _)) = &known
+            && known != member
+        {
+            let nodes = BTreeMap::from([(id, member.clone())]);
+            raft.change_membership(ChangeMembers::SetNodes(nodes), true)
+                .await?;
+            // Raft hands the new address to new clients only; those it has ask here.
+            self.shared.peers.set_member(id, member.clone());
+        }
+        if known.is_some_and(|(_, votes)| votes) {
+            return Ok(());
+        }
+        let added = raft.add_learner(id, member.clone(), true);
+        tokio::time::timeout_at(deadline, added)
+            .await
+            .map_err(|_| MembershipError::Behind { id })??;
+        raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), false)
+            .await?;
+        tracing::info!(controller = id, "votes in Raft now");
+        Ok(())
+    }
+
+    /// Ends a controller's part in Raft; its id is never used again. On the leader only; a leader
+    /// that removes itself hands over.
+    pub async fn remove_member(&self, id: u64) -> Result<(), MembershipError> {
+        let change = match self.raft_member(id) {
+            None => return Ok(()),
+            Some((_, true)) => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
+            Some((_, false)) => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
+        };
+        self.shared.raft.change_membership(change, false).await?;
+        self.shared.peers.forget(id);
+        tracing::info!(controller = id, "takes no part in Raft any more");
+        Ok(())
+    }
+
+    /// A member of Raft and whether it votes.
+    fn raft_member(&self, id: u64) -> Option<(Member, bool)> {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let member = membership.get_node(&id)?.clone();
+        let votes = membership.voter_ids().any(|voter| voter == id);
+        Some((member, votes))
+    }
+}

@@ -1,0 +1,280 @@
+//! Raft's messages to the other controllers.
+//!
+//! Heartbeats, appends and snapshots each go through a channel of their own, so that none waits
+//! behind another. What was sent and got no answer is an error here; Raft itself repeats it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hive_proto::v1::peers_client::PeersClient;
+use hive_proto::v1::{RaftMessage, SnapshotChunk};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias;
+use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use super::codec;
+use super::snapshot::SnapshotFile;
+use super::types::{SnapshotMeta, TypeConfig, Vote};
+use crate::peers::{Lane, Peers};
+use crate::state::Member;
+
+pub type RaftSnapshot = alias::SnapshotOf<TypeConfig, SnapshotFile>;
+type RaftRpcError = RPCError<TypeConfig>;
+type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
+
+/// An append may wait for a slow disk's sync and for the batch before it. Raft offers a heartbeat
+/// interval, which is for heartbeats.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the whole of a snapshot: hundreds of MiB over a home uplink.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Bytes of a snapshot in one message.
+const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Chunks read ahead of the network.
+const SNAPSHOT_CHUNKS_AHEAD: usize = 2;
+
+/// Opens a snapshot's stream.
+#[derive(Serialize, Deserialize)]
+pub struct SnapshotHeader {
+    pub vote: Vote,
+    pub meta: SnapshotMeta,
+}
+
+/// A request for a vote, or whether one would be given.
+#[derive(Serialize, Deserialize)]
+pub struct VoteMessage {
+    pub pre_vote: bool,
+    pub request: VoteRequest<TypeConfig>,
+}
+
+/// Makes the clients that Raft sends through.
+pub struct Network {
+    id: u64,
+    peers: Peers,
+}
+
+impl Network {
+    pub fn new(id: u64, peers: Peers) -> Self {
+        Self { id, peers }
+    }
+
+    fn client(&self, target: u64, member: &Member, lane: Lane) -> RaftClient {
+        self.peers.set_member(target, member.clone());
+        RaftClient {
+            id: self.id,
+            target,
+            lane,
+            peers: self.peers.clone(),
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = RaftClient;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> RaftClient {
+        self.client(target, node, Lane::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> RaftClient {
+        self.client(target, node, Lane::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> RaftClient {
+        self.client(target, node, Lane::Bulk)
+    }
+}
+
+/// Sends to one controller through one lane.
+pub struct RaftClient {
+    id: u64,
+    target: u64,
+    lane: Lane,
+    peers: Peers,
+}
+
+impl RaftClient {
+    fn client(&self) -> Result<PeersClient<Channel>, Unreachable<TypeConfig>> {
+        self.peers
+            .client(self.target, self.lane)
+            .map_err(|error| Unreachable::new(&error))
+    }
+
+    async fn call<R, F>(
+        &self,
+        action: RPCTypes,
+        timeout: Duration,
+        body: Bytes,
+        send: impl FnOnce(PeersClient<Channel>, Request<RaftMessage>) -> F,
+    ) -> Result<R, RaftRpcError>
+    where
+        R: DeserializeOwned,
+        F: Future<Output = Result<Response<RaftMessage>, Status>>,
+    {
+        let client = self.client()?;
+        let request = Request::new(RaftMessage { body });
+        let answer = tokio::time::timeout(timeout, send(client, request))
+            .await
+            .map_err(|_| self.timeout(action, timeout))?
+            .map_err(refused)?;
+        codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
+    }
+
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
+        Timeout {
+            action,
+            id: self.id,
+            target: self.target,
+            timeout,
+        }
+    }
+
+    async fn send_vote(
+        &self,
+        pre_vote: bool,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RaftRpcError> {
+        let body = codec::put_message(&VoteMessage { pre_vote, request });
+        self.call(
+            RPCTypes::Vote,
+            option.soft_ttl(),
+            body,
+            |mut client, request| async move { client.vote(request).await },
+        )
+        .await
+    }
+}
+
+/// Raft backs off from a peer that is unreachable, and repeats at once what failed otherwise.
+fn refused(status: Status) -> RaftRpcError {
+    match status.code() {
+        Code::Unavailable => Unreachable::new(&status).into(),
+        _ => NetworkError::new(&status).into(),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for RaftClient {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RaftRpcError> {
+        let timeout = match self.lane {
+            Lane::Heartbeat => option.soft_ttl(),
+            Lane::Append | Lane::Bulk | Lane::Requests => APPEND_TIMEOUT.max(option.soft_ttl()),
+        };
+        let body = codec::put_append(&request);
+        self.call(
+            RPCTypes::AppendEntries,
+            timeout,
+            body,
+            |mut client, request| async move { client.append(request).await },
+        )
+        .await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RaftRpcError> {
+        self.send_vote(false, request, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RaftRpcError> {
+        self.send_vote(true, request, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let mut client = self.client()?;
+        let header = codec::put_message(&SnapshotHeader {
+            vote,
+            meta: snapshot.meta,
+        });
+        let (chunks, stream) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
+        let reader =
+            tokio::task::spawn_blocking(move || read_chunks(&snapshot.snapshot, header, &chunks));
+        let sent = client.install_snapshot(ReceiverStream::new(stream));
+        let answer = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            answer = tokio::time::timeout(SNAPSHOT_TIMEOUT, sent) => answer
+                .map_err(|_| self.timeout(RPCTypes::InstallSnapshot, SNAPSHOT_TIMEOUT))?,
+        };
+        // The reader ends with the stream. When it failed, that is why the peer refused.
+        match reader.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(NetworkError::new(&error).into()),
+            Err(error) => return Err(NetworkError::new(&error).into()),
+        }
+        let answer = answer.map_err(refused)?;
+        codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse, RaftRpcError> {
+        let body = codec::put_message(&request);
+        self.call(
+            RPCTypes::TransferLeader,
+            option.soft_ttl(),
+            body,
+            |mut client, request| async move { client.transfer_leader(request).await },
+        )
+        .await
+    }
+}
+
+/// Feeds a snapshot into a stream; ends early when nobody takes it any more.
+fn read_chunks(
+    snapshot: &SnapshotFile,
+    header: Bytes,
+    chunks: &mpsc::Sender<SnapshotChunk>,
+) -> std::io::Result<()> {
+    let mut chunk = SnapshotChunk {
+        header,
+        data: Bytes::new(),
+    };
+    let mut offset = 0;
+    loop {
+        let data = snapshot.read_at(offset, SNAPSHOT_CHUNK_BYTES)?;
+        if data.is_empty() && offset > 0 {
+            return Ok(());
+        }
+        offset += data.len() as u64;
+        chunk.data = data.into();
+        if chunks.blocking_send(std::mem::take(&mut chunk)).is_err() {
+            return Ok(());
+        }
+    }
+}

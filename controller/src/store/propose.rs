@@ -1,0 +1,242 @@
+//! Writing: a command goes to the leader, and its author hears of it once it is applied here.
+//!
+//! A command is sent again only where it is certain that it was not taken. Otherwise its author is
+//! told that the outcome is unknown, and knows what to do: compare-and-swap makes a repeat harmless.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hive_proto::v1::{RaftMessage, ReadIndexRequest};
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+use tonic::Code;
+
+use super::codec;
+use super::types::{Proposal, TypeConfig};
+use super::{Replica, types};
+use crate::peers::Lane;
+use crate::state::{Command, Outcome, Rejection, Reply};
+
+/// From the call to the answer, elections and forwarding included. An election takes a few seconds
+/// at most; whoever asks over HTTP waits no longer than this either.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Before another try, if nothing tells of a new leader sooner.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a command was not, or may not have been, performed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Committed, and it changed nothing. Trying the same again does not help.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Not performed; may be tried again.
+    #[error("the controllers have no leader: a majority of them must be up and reach each other")]
+    NoLeader,
+    /// It may have been performed, or may yet be. Look before trying again.
+    #[error("no answer in time; whether it was done is unknown")]
+    TimedOut,
+    /// Not performed. Trying the same again does not help.
+    #[error(transparent)]
+    TooLarge(#[from] types::TooLarge),
+    /// This controller is stopping; another one may perform it.
+    #[error("this controller is stopping")]
+    Stopped,
+    /// This controller's disk failed, and it stops; another one may perform it.
+    #[error("this controller's storage failed: {0}")]
+    Storage(String),
+}
+
+/// What the leader answers to a forwarded command.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// Log index of the command.
+    pub index: u64,
+    pub reply: Reply,
+}
+
+/// What came of one try.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Certainly not taken: another leader may take it.
+    NotTaken,
+    /// Final.
+    Final(ProposeError),
+}
+
+impl Replica {
+    /// Performs a command: on the leader, wherever that is. Returns after it is applied here, so
+    /// that a read of [`Replica::state`] afterwards sees it.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let proposal = Proposal::encode(&command)?;
+        let deadline = Instant::now() + DEADLINE;
+        let answer = self
+            .at_leader(deadline, |leader| {
+                let proposal = proposal.clone();
+                async move {
+                    if leader == self.id() {
+                        self.write(proposal, deadline).await
+                    } else {
+                        self.forward(leader, proposal, deadline).await
+                    }
+                }
+            })
+            .await?;
+        self.applied_through(answer.index, deadline).await?;
+        Ok(answer.reply?)
+    }
+
+    /// Returns once this replica has applied all that was committed anywhere before the call.
+    pub async fn read_barrier(&self) -> Result<(), ProposeError> {
+        let deadline = Instant::now() + DEADLINE;
+        let index = self
+            .at_leader(deadline, |leader| async move {
+                if leader == self.id() {
+                    self.read_index().await
+                } else {
+                    self.ask_read_index(leader, deadline).await
+                }
+            })
+            .await?;
+        // A read changes nothing: what it lacks is a leader that answers.
+        self.applied_through(index, deadline)
+            .await
+            .map_err(|error| match error {
+                ProposeError::TimedOut => ProposeError::NoLeader,
+                other => other,
+            })
+    }
+
+    /// Tries `act` at whoever leads until it is taken, fails for good, or time runs out.
+    async fn at_leader<T, F>(
+        &self,
+        deadline: Instant,
+        act: impl Fn(u64) -> F,
+    ) -> Result<T, ProposeError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut leadership = self.leadership();
+        loop {
+            if let Some(error) = self.stopped() {
+                return Err(error);
+            }
+            let leader = leadership.borrow_and_update().leader;
+            if let Some(leader) = leader {
+                match act(leader).await {
+                    Ok(done) => return Ok(done),
+                    Err(Failure::Final(error)) => return Err(error),
+                    Err(Failure::NotTaken) => {}
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(ProposeError::NoLeader);
+            }
+            let until = deadline.min(Instant::now() + RETRY_PAUSE);
+            if let Ok(Err(_)) = timeout_at(until, leadership.changed()).await {
+                // Nobody follows Raft any more: it has ended.
+                return Err(self.stopped().unwrap_or(ProposeError::Stopped));
+            }
+        }
+    }
+
+    /// Waits until entry `index` is applied and visible here.
+    async fn applied_through(&self, index: u64, deadline: Instant) -> Result<(), ProposeError> {
+        let mut applied = self.shared.published.applied.clone();
+        match timeout_at(deadline, applied.wait_for(|a| a.index() >= index)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(self.stopped().unwrap_or(ProposeError::Stopped)),
+            Err(_) => Err(ProposeError::TimedOut),
+        }
+    }
+
+    /// Performs a command on this replica, which should lead.
+    pub(super) async fn write(
+        &self,
+        proposal: Proposal,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let written = timeout_at(deadline, self.shared.raft.client_write(proposal))
+            .await
+            .map_err(|_| Failure::Final(ProposeError::TimedOut))?;
+        match written {
+            Ok(response) => Ok(Answer {
+                index: response.log_id.index,
+                reply: response.data,
+            }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(Failure::NotTaken)
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                Err(Failure::Final(ProposeError::TimedOut))
+            }
+            Err(RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_),
+            )) => unreachable!("a plain write changes no membership and names no precondition"),
+            // Raft may have ended after it took the command.
+            Err(RaftError::Fatal(_)) => Err(Failure::Final(
+                self.stopped().unwrap_or(ProposeError::TimedOut),
+            )),
+        }
+    }
+
+    async fn forward(
+        &self,
+        leader: u64,
+        proposal: Proposal,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let Ok(mut client) = self.shared.peers.client(leader, Lane::Requests) else {
+            return Err(Failure::NotTaken);
+        };
+        let body: Bytes = proposal.encoded().clone();
+        let unknown = Failure::Final(ProposeError::TimedOut);
+        match timeout_at(deadline, client.propose(RaftMessage { body })).await {
+            Err(_) => Err(unknown),
+            Ok(Ok(answer)) => codec::get_message(&answer.into_inner().body).map_err(|error| {
+                tracing::warn!(leader, %error, "the leader's answer cannot be read");
+                unknown
+            }),
+            // Said before the command was taken.
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(Failure::NotTaken),
+            Ok(Err(status)) => {
+                tracing::debug!(leader, %status, "a forwarded command got no answer");
+                Err(unknown)
+            }
+        }
+    }
+
+    /// The read index of this replica, which should lead: a majority confirms that it does.
+    pub(super) async fn read_index(&self) -> Result<u64, Failure> {
+        match self
+            .shared
+            .raft
+            .get_read_log_id(ReadPolicy::ReadIndex)
+            .await
+        {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(
+                LinearizableReadError::<TypeConfig>::ForwardToLeader(_)
+                | LinearizableReadError::QuorumNotEnough(_),
+            )) => Err(Failure::NotTaken),
+            Err(RaftError::Fatal(_)) => Err(Failure::Final(
+                self.stopped().unwrap_or(ProposeError::Stopped),
+            )),
+        }
+    }
+
+    async fn ask_read_index(&self, leader: u64, deadline: Instant) -> Result<u64, Failure> {
+        let Ok(mut client) = self.shared.peers.client(leader, Lane::Requests) else {
+            return Err(Failure::NotTaken);
+        };
+        // Asking again is always safe; a leader that went silent is given up for a new one.
+        let until = deadline.min(Instant::now() + self.shared.lease);
+        match timeout_at(until, client.read_index(ReadIndexRequest {})).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner().index),
+            Ok(Err(_)) | Err(_) => Err(Failure::NotTaken),
+        }
+    }
+}

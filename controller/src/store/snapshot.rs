@@ -1,0 +1,281 @@
+//! Snapshots on disk: the state as of one log entry, compressed and checksummed.
+//!
+//! Written under a temporary name, synced, renamed, directory synced; the last two are kept. A
+//! snapshot that does not match its checksum is an error that names file and repair, never skipped.
+
+mod format;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub use self::format::SnapshotError;
+use super::types::SnapshotMeta;
+use crate::state::State;
+
+/// The one in use and the one before it, for a person to go back to when the newest is damaged.
+const KEPT: usize = 2;
+
+/// More than any state should take; bounds what a peer can make this disk hold.
+const MAX_RECEIVED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+const EXTENSION: &str = "snapshot";
+const PARTIAL: &str = "partial";
+
+/// A directory of snapshots; clones share it.
+#[derive(Clone)]
+pub struct Snapshots {
+    directory: Arc<Path>,
+    current: Arc<Mutex<Option<SnapshotFile>>>,
+    /// Held while a complete file takes its place: two that become ready together follow each other.
+    keeping: Arc<Mutex<()>>,
+    /// Gives each temporary file a name of its own.
+    partials: Arc<AtomicU64>,
+}
+
+/// An open snapshot: it stays readable when a newer one replaces it.
+#[derive(Clone)]
+pub struct SnapshotFile {
+    meta: SnapshotMeta,
+    file: Arc<File>,
+    path: Arc<Path>,
+    length: u64,
+}
+
+impl SnapshotFile {
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// Up to `limit` bytes from `offset`; empty at the end. Blocks.
+    pub fn read_at(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let rest = self.length.saturating_sub(offset);
+        let mut chunk = vec![0; usize::try_from(rest).unwrap_or(limit).min(limit)];
+        self.file.read_exact_at(&mut chunk, offset)?;
+        Ok(chunk)
+    }
+
+    /// Checks and reads the whole file. Blocks.
+    pub fn load(&self) -> Result<State, SnapshotError> {
+        let (meta, state) = format::read(&self.file, &self.path)?;
+        if meta != self.meta {
+            return Err(format::damaged(
+                &self.path,
+                "it is of another log entry than announced",
+            ));
+        }
+        Ok(state)
+    }
+}
+
+impl Snapshots {
+    /// Opens the directory and the newest snapshot in it, and removes what an interrupted write
+    /// left behind. Blocks.
+    pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
+        let io = |source| SnapshotError::Io {
+            path: directory.to_owned(),
+            source,
+        };
+        fs::create_dir_all(directory).map_err(io)?;
+        let mut newest = None;
+        for entry in fs::read_dir(directory).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                Some(PARTIAL) => fs::remove_file(&path).map_err(io)?,
+                // Names sort as the log entries do.
+                Some(EXTENSION) => newest = newest.max(Some(path)),
+                _ => {}
+            }
+        }
+        let current = newest.map(|path| open_file(&path)).transpose()?;
+        Ok(Self {
+            directory: directory.into(),
+            current: Arc::new(Mutex::new(current)),
+            keeping: Arc::default(),
+            partials: Arc::default(),
+        })
+    }
+
+    pub fn current(&self) -> Option<SnapshotFile> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<SnapshotFile>> {
+        self.current
+            .lock()
+            .expect("nothing panics while it holds the current snapshot")
+    }
+
+    /// Writes a snapshot of `state`. Blocks; the state is a clone that nobody changes.
+    pub fn write(&self, meta: &SnapshotMeta, state: &State) -> Result<SnapshotFile, SnapshotError> {
+        let mut partial = self.partial()?;
+        format::write(&mut partial.file, meta, state).map_err(|source| SnapshotError::Io {
+            path: partial.path.clone(),
+            source,
+        })?;
+        self.keep(partial, meta)
+    }
+
+    /// Begins to take in a snapshot that another controller sends.
+    pub fn receive(&self) -> Result<Receiving, SnapshotError> {
+        Ok(Receiving {
+            snapshots: self.clone(),
+            partial: self.partial()?,
+            length: 0,
+        })
+    }
+
+    fn partial(&self) -> Result<Partial, SnapshotError> {
+        let number = self.partials.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("{number}.{PARTIAL}"));
+        match File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+        {
+            Ok(file) => Ok(Partial {
+                file,
+                path,
+                kept: false,
+            }),
+            Err(source) => Err(SnapshotError::Io { path, source }),
+        }
+    }
+
+    /// Makes a complete file the current snapshot and removes those no longer kept.
+    fn keep(
+        &self,
+        mut partial: Partial,
+        meta: &SnapshotMeta,
+    ) -> Result<SnapshotFile, SnapshotError> {
+        let path = self.directory.join(file_name(meta));
+        let io = |source| SnapshotError::Io {
+            path: path.clone(),
+            source,
+        };
+        let _keeping = self
+            .keeping
+            .lock()
+            .expect("nothing panics while a snapshot takes its place");
+        partial.file.sync_all().map_err(io)?;
+        fs::rename(&partial.path, &path).map_err(io)?;
+        partial.kept = true;
+        self.sync_directory().map_err(io)?;
+        let file = open_file(&path)?;
+        {
+            let mut current = self.lock();
+            if current
+                .as_ref()
+                .is_none_or(|known| known.meta.last_log_id <= meta.last_log_id)
+            {
+                *current = Some(file.clone());
+            }
+        }
+        self.remove_old().map_err(io)?;
+        Ok(file)
+    }
+
+    fn remove_old(&self) -> io::Result<()> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == EXTENSION) {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        for old in paths.iter().rev().skip(KEPT) {
+            fs::remove_file(old)?;
+        }
+        self.sync_directory()
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// Sorts by log index, then term, as text.
+fn file_name(meta: &SnapshotMeta) -> String {
+    let (index, term) = meta
+        .last_log_id
+        .map_or((0, 0), |id| (id.index, id.leader_id.term));
+    format!("{index:020}-{term:020}.{EXTENSION}")
+}
+
+fn open_file(path: &Path) -> Result<SnapshotFile, SnapshotError> {
+    let io = |source| SnapshotError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let meta = format::read_meta(&file, path)?;
+    Ok(SnapshotFile {
+        meta,
+        file: Arc::new(file),
+        path: path.into(),
+        length,
+    })
+}
+
+/// A file not yet complete; removed when dropped before it was kept.
+struct Partial {
+    file: File,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing more can be done about it here; the next start removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A snapshot that is being received.
+pub struct Receiving {
+    snapshots: Snapshots,
+    partial: Partial,
+    length: u64,
+}
+
+impl Receiving {
+    /// Blocks.
+    pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        self.length += chunk.len() as u64;
+        if self.length > MAX_RECEIVED_BYTES {
+            return Err(SnapshotError::TooLarge {
+                limit: MAX_RECEIVED_BYTES,
+            });
+        }
+        self.partial
+            .file
+            .write_all(chunk)
+            .map_err(|source| SnapshotError::Io {
+                path: self.partial.path.clone(),
+                source,
+            })
+    }
+
+    /// Checks what arrived and keeps it as the current snapshot. Blocks.
+    pub fn finish(self, announced: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
+        let (meta, _) = format::read(&self.partial.file, &self.partial.path)?;
+        if meta != *announced {
+            return Err(format::damaged(
+                &self.partial.path,
+                "it is of another log entry than announced",
+            ));
+        }
+        self.snapshots.keep(self.partial, &meta)
+    }
+}
+
+#[cfg(test)]
+mod tests;
