@@ -133,12 +133,10 @@ pub(crate) fn compiling(target: Target) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// Settings of an engine that runs what [`compiling`] made for [`Target::host`]. The target is
-/// named for bytecode only: a native one would have to be equal to this machine's in its C
-/// library too.
+/// Settings of an engine that runs what [`compiling`] made for the same target. It is named for
+/// bytecode only: a native one would have to be equal to this machine's in its C library too.
 #[cfg(feature = "run")]
-pub(crate) fn running() -> wasmtime::Result<Config> {
-    let target = Target::host();
+pub(crate) fn running(target: Target) -> wasmtime::Result<Config> {
     let mut config = tuned(target);
     if target == Target::Pulley64 {
         config.target(target.as_str())?;

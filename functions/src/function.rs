@@ -16,7 +16,7 @@ use std::{
 
 use futures::channel::oneshot;
 use http::{
-    Uri, header,
+    Method, StatusCode, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::BodyExt;
@@ -171,6 +171,7 @@ impl Function {
             failure: Failure::default(),
             memory_refused: Arc::default(),
         };
+        let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
         let task = tokio::spawn({
             let (inner, run) = (inner.clone(), run.clone());
@@ -179,10 +180,14 @@ impl Function {
                 drop(admitted);
             }
         });
-        let guard = AbortOnDrop::new(task.abort_handle());
+        let mut guard = AbortOnDrop::new(task.abort_handle());
 
         let error = match answered.await {
             Ok(Ok(response)) => {
+                if to_head || has_no_body(response.status()) {
+                    // The server drops the body unread: that is no caller who went away.
+                    guard.release();
+                }
                 return Ok(response.map(|body| {
                     BoxBody::new(ResponseBody {
                         body,
@@ -403,6 +408,11 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Statuses whose responses end with their head.
+fn has_no_body(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 fn request_id<B>(request: &http::Request<B>) -> Option<Arc<str>> {

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
 use crate::{
     artifact::VerifiedArtifact,
-    config,
+    config::{self, Target},
     egress::{AllowedHosts, InvalidHostPattern},
     function::{Function, FunctionOptions},
     guest::{self, Guest},
@@ -57,7 +57,7 @@ pub enum LoadError {
         "the artifact was not compiled for this machine and version ({target}, {version}): {message}"
     )]
     Incompatible {
-        target: &'static str,
+        target: Target,
         version: String,
         message: String,
     },
@@ -88,11 +88,16 @@ pub(crate) struct Shared {
     pub slots: Arc<Semaphore>,
     linker: Linker<Guest>,
     allocation: Allocation,
+    target: Target,
 }
 
 impl Runtime {
-    /// Takes address space but next to no memory: an idle runtime costs about a megabyte.
+    /// Takes address space but next to no memory: an idle runtime costs about half a megabyte.
     pub fn start(options: RuntimeOptions) -> Result<Self, StartError> {
+        Self::start_for(Target::host(), options)
+    }
+
+    fn start_for(target: Target, options: RuntimeOptions) -> Result<Self, StartError> {
         if options.max_instances == 0 {
             return Err(StartError::NoInstances);
         }
@@ -101,7 +106,7 @@ impl Runtime {
 
         let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
         let (allocation, engine) = pool::probe(options.max_instances, |allocation| {
-            pool::engine(config::running()?, allocation)
+            pool::engine(config::running(target)?, allocation)
         })
         .map_err(failed)?;
         let mut linker = Linker::new(&engine);
@@ -114,6 +119,7 @@ impl Runtime {
             slots: Arc::new(Semaphore::new(allocation.slots() as usize)),
             linker,
             allocation,
+            target,
         })))
     }
 
@@ -135,7 +141,7 @@ impl Runtime {
         let allowed_hosts = AllowedHosts::parse(&options.allowed_hosts)?;
 
         let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
-            target: config::host_target(),
+            target: self.0.target,
             version: config::engine_version(),
             message: format!("{error:#}"),
         };
@@ -195,5 +201,51 @@ fn proxy(instance: InstancePre<Guest>) -> Result<ProxyPre<Guest>, LoadError> {
     match p2::bindings::ProxyPre::new(instance) {
         Ok(proxy) => Ok(ProxyPre::P2(proxy)),
         Err(_) => Err(LoadError::WrongWorld),
+    }
+}
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt, Empty};
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::{BoxBody, Compiler, Limits};
+
+    /// What machines run for which there is no native code. It needs no such machine.
+    #[tokio::test]
+    async fn bytecode_is_interpreted_on_any_machine() {
+        let component = include_bytes!("../tests/fixtures/rust-hello-p2.wasm");
+        let code = Compiler::new("pulley64").unwrap().compile(component);
+        let code = code.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("artifact");
+        std::fs::write(&path, &code).unwrap();
+        let artifact = VerifiedArtifact::verify(&path, &Sha256::digest(&code).into()).unwrap();
+
+        let options = RuntimeOptions { max_instances: 4 };
+        let runtime = Runtime::start_for(Target::Pulley64, options).unwrap();
+        let function = runtime.load(
+            &artifact,
+            FunctionOptions {
+                name: "default/test".to_owned(),
+                limits: Limits {
+                    memory_bytes: 64 << 20,
+                    timeout: Duration::from_secs(60),
+                    concurrency: 1,
+                    cpu_time: None,
+                },
+                env: Vec::new(),
+                allowed_hosts: Vec::new(),
+                logs: Arc::new(|_| {}),
+            },
+        );
+        let body = BoxBody::new(Empty::new().map_err(|never| match never {}));
+        let response = function.unwrap().handle(http::Request::new(body)).await;
+        assert_eq!(response.unwrap().status(), 200);
     }
 }

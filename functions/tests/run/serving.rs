@@ -116,3 +116,27 @@ async fn nothing_of_one_request_is_seen_by_the_next() {
     }
     assert_eq!(loaded.logs.of(LogStream::Stdout), ["1", "1", "1"]);
 }
+
+/// Answers, computes for longer than a turn, and prints.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_may_go_on_after_answering_a_head_request() {
+    let guest = handler(
+        r#"(local $n i32)
+           (drop (call $begin (local.get $out)))
+           (loop
+             (local.set $n (i32.add (local.get $n) (i32.const 1)))
+             (br_if 0 (i32.lt_u (local.get $n) (i32.const 400000000))))
+           (i32.store8 (i32.const 64) (i32.const 120))
+           (call $write (call $get-stdout) (i32.const 64) (i32.const 1) (i32.const 48))"#,
+    );
+    let loaded = load(&guest, limits());
+    let mut request = get();
+    *request.method_mut() = http::Method::HEAD;
+    drop(loaded.function.handle(request).await.unwrap());
+    assert_eq!(loaded.function.usage().in_flight, 1);
+    eventually("it has printed", || {
+        loaded.logs.of(LogStream::Stdout) == ["x"]
+    })
+    .await;
+    assert_eq!(loaded.function.usage().errors, 0);
+}
