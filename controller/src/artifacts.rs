@@ -1,0 +1,243 @@
+//! Artifacts across the controllers: uploaded to any of them, durable on a majority before they
+//! may be named, fetched from another where one is missing.
+
+mod digest;
+mod files;
+
+use std::io;
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt, TryStreamExt};
+use hive_functions::{ComponentInfo, InspectError, InspectLimits};
+use hive_proto::v1::{FetchArtifactRequest, PutArtifactChunk};
+
+pub use digest::{BadDigest, Digest};
+pub use files::{ArtifactFiles, MAX_ARTIFACT_BYTES, ReceiveError, Received};
+
+use crate::peers::Peers;
+use crate::state::Command;
+use crate::store::{ProposeError, Replica};
+
+#[derive(Clone)]
+pub struct Artifacts {
+    files: ArtifactFiles,
+    replica: Replica,
+    peers: Peers,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error(transparent)]
+    Digest(#[from] BadDigest),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(
+        "only {held} of {needed} controllers could store the artifact: try again when more of them are up"
+    )]
+    NoMajority { held: usize, needed: usize },
+    #[error("the artifact is stored but could not be registered")]
+    Register(#[source] ProposeError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("artifact {0} is on no controller that can be reached")]
+    Nowhere(Digest),
+    #[error("cannot read artifact {digest}")]
+    Io {
+        digest: Digest,
+        #[source]
+        source: io::Error,
+    },
+    /// Bit rot: the copy here was removed, so that the next attempt takes a good one.
+    #[error(
+        "the copy of artifact {0} on this controller had rotted and was removed; another controller's is fetched"
+    )]
+    Rotten(Digest),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InspectArtifactError {
+    #[error(transparent)]
+    Digest(#[from] BadDigest),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Component(#[from] InspectError),
+}
+
+impl Artifacts {
+    pub fn new(files: ArtifactFiles, replica: Replica, peers: Peers) -> Self {
+        Self {
+            files,
+            replica,
+            peers,
+        }
+    }
+
+    pub fn files(&self) -> &ArtifactFiles {
+        &self.files
+    }
+
+    /// Takes an artifact in: verified, durable on a majority of controllers, registered.
+    pub async fn upload<E>(
+        &self,
+        sha256: &str,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Received, UploadError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let digest: Digest = sha256.parse()?;
+        let received = self.files.receive(&digest, body).await?;
+        if self.replica.state().artifact(&digest.hex()).is_none() {
+            self.replicate(&digest).await?;
+            self.register(&digest, received.size).await?;
+        }
+        Ok(received)
+    }
+
+    /// Takes in bytes made here, a compiled component for one.
+    pub async fn store(&self, bytes: Bytes) -> Result<Digest, UploadError> {
+        let digest = Digest::of(&bytes);
+        let body = futures::stream::iter([Ok::<_, io::Error>(bytes)]);
+        self.upload(&digest.hex(), body).await?;
+        Ok(digest)
+    }
+
+    async fn register(&self, digest: &Digest, size: u64) -> Result<(), UploadError> {
+        let command = Command::RegisterArtifact {
+            sha256: digest.hex(),
+            size,
+        };
+        match self.replica.propose(command).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(UploadError::Register(error)),
+        }
+    }
+
+    /// Puts a held artifact on other controllers until a majority of the voters has it. The rest
+    /// fetch it by themselves.
+    async fn replicate(&self, digest: &Digest) -> Result<(), UploadError> {
+        let voters = self.replica.health().voters;
+        let needed = voters.len() / 2 + 1;
+        let own = usize::from(voters.contains(&self.replica.id()));
+        let mut puts: FuturesUnordered<_> = voters
+            .iter()
+            .filter(|id| **id != self.replica.id())
+            .map(|id| self.put(*id, digest))
+            .collect();
+        let mut held = own;
+        while held < needed {
+            match puts.next().await {
+                Some(Ok(())) => held += 1,
+                Some(Err((id, error))) => {
+                    tracing::warn!(controller = id, artifact = %digest, error, "cannot replicate artifact");
+                }
+                None => return Err(UploadError::NoMajority { held, needed }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&self, id: u64, digest: &Digest) -> Result<(), (u64, String)> {
+        let failed = |error: &dyn std::fmt::Display| (id, error.to_string());
+        let mut client = self.peers.bulk(id).map_err(|e| failed(&e))?;
+        let size = self.files.size(digest).unwrap_or_default();
+        let header = PutArtifactChunk {
+            sha256: digest.as_bytes().to_vec(),
+            size,
+            data: Bytes::new(),
+        };
+        let data = self.files.read(digest, 0).await.map_err(|e| failed(&e))?;
+        // A read error ends the stream early: the receiver finds the digest wrong.
+        let data = data
+            .take_while(|chunk| std::future::ready(chunk.is_ok()))
+            .filter_map(|chunk| std::future::ready(chunk.ok()))
+            .map(|data| PutArtifactChunk {
+                data,
+                ..Default::default()
+            });
+        let request = futures::stream::iter([header]).chain(data);
+        client
+            .put_artifact(request)
+            .await
+            .map_err(|e| failed(&e.message()))?;
+        Ok(())
+    }
+
+    /// Makes sure that this controller holds the artifact.
+    pub async fn ensure(&self, digest: &Digest) -> Result<(), FetchError> {
+        if self.files.size(digest).is_some() {
+            return Ok(());
+        }
+        for (id, _) in self.replica.state().controllers() {
+            if id == self.replica.id() {
+                continue;
+            }
+            match self.fetch_from(id, digest).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(controller = id, artifact = %digest, error, "cannot fetch artifact");
+                }
+            }
+        }
+        Err(FetchError::Nowhere(*digest))
+    }
+
+    async fn fetch_from(&self, id: u64, digest: &Digest) -> Result<(), String> {
+        let mut client = self.peers.bulk(id).map_err(|e| e.to_string())?;
+        let request = FetchArtifactRequest {
+            sha256: digest.as_bytes().to_vec(),
+            offset: 0,
+        };
+        let chunks = client
+            .fetch_artifact(request)
+            .await
+            .map_err(|e| e.message().to_owned())?
+            .into_inner();
+        self.files
+            .receive(digest, chunks.map_ok(|chunk| chunk.data))
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// The whole artifact, its digest checked again: what rotted on disk is never used.
+    pub async fn load(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        self.ensure(digest).await?;
+        let path = self.files.path(digest);
+        let bytes = tokio::fs::read(&path)
+            .await
+            .map_err(|source| FetchError::Io {
+                digest: *digest,
+                source,
+            })?;
+        let bytes = Bytes::from(bytes);
+        let hashed = bytes.clone();
+        let actual = tokio::task::spawn_blocking(move || Digest::of(&hashed))
+            .await
+            .expect("hashing does not panic");
+        if actual != *digest {
+            tracing::error!(artifact = %digest, path = %path.display(), "artifact has rotted; removing it");
+            let _ = tokio::fs::remove_file(&path).await;
+            return Err(FetchError::Rotten(*digest));
+        }
+        Ok(bytes)
+    }
+
+    /// What a component is: its world, its imports, its initial memory.
+    pub async fn inspect(
+        &self,
+        sha256: &str,
+        limits: InspectLimits,
+    ) -> Result<ComponentInfo, InspectArtifactError> {
+        let digest: Digest = sha256.parse()?;
+        let bytes = self.load(&digest).await?;
+        let info = tokio::task::spawn_blocking(move || hive_functions::inspect(&bytes, limits))
+            .await
+            .expect("inspecting does not panic");
+        Ok(info?)
+    }
+}

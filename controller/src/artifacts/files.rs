@@ -1,0 +1,258 @@
+//! The artifacts that this controller holds: one immutable file each, named by its digest.
+//!
+//! A file appears under its name only when its bytes were verified and synced; it never changes
+//! afterwards.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use sha2::Digest as _;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+use super::Digest;
+
+/// Large enough for a Python or JavaScript component (18 MB) and its compiled form (some 60 MB);
+/// small enough that one upload can't fill an SD card.
+pub const MAX_ARTIFACT_BYTES: u64 = 128 << 20;
+
+/// Bytes read at once: a fair size for one gRPC message on a slow link.
+const READ_BYTES: usize = 64 << 10;
+
+#[derive(Clone)]
+pub struct ArtifactFiles {
+    dir: Arc<Path>,
+    /// Makes names of files under way unique within this process.
+    uploads: Arc<AtomicU64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    #[error("the artifact is over the limit of {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error(
+        "the bytes received ({size}) have digest {actual}, not {expected}: was the upload cut short, or the file changed meanwhile?"
+    )]
+    Mismatch {
+        expected: Digest,
+        actual: Digest,
+        size: u64,
+    },
+    #[error("the upload ended early")]
+    Interrupted(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot store the artifact in {}", dir.display())]
+    Io {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub size: u64,
+    /// False when it was there already.
+    pub created: bool,
+}
+
+impl ArtifactFiles {
+    /// Opens the directory, made if absent; uploads that a crash cut short are removed.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "part") {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(Self {
+            dir: dir.into(),
+            uploads: Arc::default(),
+        })
+    }
+
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Bytes, if it is held here.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        std::fs::metadata(self.path(digest)).ok().map(|m| m.len())
+    }
+
+    /// Stores a stream of bytes under `digest`; durable when this returns.
+    pub async fn receive<E>(
+        &self,
+        digest: &Digest,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Received, ReceiveError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(size) = self.size(digest) {
+            return Ok(Received {
+                size,
+                created: false,
+            });
+        }
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let part = Part(self.dir.join(format!("{}.{number}.part", digest.hex())));
+        let io = |source| ReceiveError::Io {
+            dir: self.dir.to_path_buf(),
+            source,
+        };
+        let mut file = tokio::fs::File::create(&part.0).await.map_err(io)?;
+        let mut hash = sha2::Sha256::new();
+        let mut size = 0;
+        let mut body = std::pin::pin!(body);
+        while let Some(data) = body.next().await {
+            let data = data.map_err(|e| ReceiveError::Interrupted(e.into()))?;
+            size += data.len() as u64;
+            if size > MAX_ARTIFACT_BYTES {
+                return Err(ReceiveError::TooLarge {
+                    limit: MAX_ARTIFACT_BYTES,
+                });
+            }
+            hash.update(&data);
+            file.write_all(&data).await.map_err(io)?;
+        }
+        let actual = Digest::from(<[u8; 32]>::from(hash.finalize()));
+        if actual != *digest {
+            return Err(ReceiveError::Mismatch {
+                expected: *digest,
+                actual,
+                size,
+            });
+        }
+        file.flush().await.map_err(io)?;
+        file.sync_all().await.map_err(io)?;
+        tokio::fs::rename(&part.0, self.path(digest))
+            .await
+            .map_err(io)?;
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || std::fs::File::open(dir)?.sync_all())
+            .await
+            .expect("syncing a directory does not panic")
+            .map_err(io)?;
+        Ok(Received {
+            size,
+            created: true,
+        })
+    }
+
+    /// The bytes from `offset` to the end.
+    pub async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+    ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
+        let mut file = tokio::fs::File::open(self.path(digest)).await?;
+        file.seek(io::SeekFrom::Start(offset)).await?;
+        Ok(futures::stream::try_unfold(file, |mut file| async move {
+            let mut buffer = BytesMut::with_capacity(READ_BYTES);
+            let read = file.read_buf(&mut buffer).await?;
+            Ok((read > 0).then(|| (buffer.freeze(), file)))
+        }))
+    }
+
+    /// Removes files that nobody asks for; `keep` is asked for each that is older than `before`.
+    pub fn sweep(&self, before: SystemTime, keep: impl Fn(&Digest) -> bool) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let Some(digest) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+                continue;
+            };
+            if entry.metadata()?.modified()? < before && !keep(&digest) {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// A file under way: removed unless it was renamed to its final name.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove, and that is the ordinary case.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use futures::TryStreamExt;
+
+    fn chunks(bytes: &[u8]) -> impl Stream<Item = Result<Bytes, io::Error>> + use<> {
+        let parts: Vec<_> = bytes.chunks(3).map(Bytes::copy_from_slice).collect();
+        futures::stream::iter(parts.into_iter().map(Ok))
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_read_from_any_offset() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let digest = Digest::of(b"component");
+        let received = files.receive(&digest, chunks(b"component")).await.unwrap();
+        assert_eq!((received.size, received.created), (9, true));
+        assert!(!files.receive(&digest, chunks(b"")).await.unwrap().created);
+        for (offset, rest) in [(0, "component"), (4, "onent"), (9, "")] {
+            let read: Vec<Bytes> = files
+                .read(&digest, offset)
+                .await
+                .unwrap()
+                .try_collect()
+                .await
+                .unwrap();
+            assert_eq!(read.concat(), rest.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_or_wrong_upload_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let digest = Digest::of(b"component");
+        let cut = files.receive(&digest, chunks(b"compo")).await.unwrap_err();
+        assert!(cut.to_string().contains("cut short"), "{cut}");
+        let broken = futures::stream::iter([
+            Ok(Bytes::from_static(b"comp")),
+            Err(io::Error::other("connection reset")),
+        ]);
+        assert!(matches!(
+            files.receive(&digest, broken).await,
+            Err(ReceiveError::Interrupted(_))
+        ));
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        assert_eq!(files.size(&digest), None);
+    }
+
+    #[tokio::test]
+    async fn sweeping_removes_what_is_old_and_unwanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let (wanted, unwanted) = (Digest::of(b"a"), Digest::of(b"b"));
+        files.receive(&wanted, chunks(b"a")).await.unwrap();
+        files.receive(&unwanted, chunks(b"b")).await.unwrap();
+        assert_eq!(files.sweep(SystemTime::UNIX_EPOCH, |_| false).unwrap(), 0);
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        assert_eq!(files.sweep(later, |d| *d == wanted).unwrap(), 1);
+        assert_eq!(names(dir.path()), vec![wanted.hex()]);
+    }
+}

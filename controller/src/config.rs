@@ -1,0 +1,171 @@
+//! The command line of a controller.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use hive_identity::JoinToken;
+use hive_manifests::duration::GoDuration;
+
+use crate::state::Member;
+
+/// One of the controllers that keep a swarm's state and give its agents their work.
+#[derive(Debug, Parser)]
+#[command(name = "hive-controller", version)]
+pub struct ControllerCommand {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Make a new swarm: its certificate authority, and this machine as its first controller
+    Init(InitArgs),
+    /// Make this machine another controller of a swarm
+    Join(JoinArgs),
+    /// Run the controller that `init` or `join` made here
+    Run(RunArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DataDir {
+    /// Where the controller keeps what it must not lose
+    #[arg(long, env = "HIVE_CONTROLLER_DATA", default_value_os_t = default_data_dir())]
+    pub data_dir: PathBuf,
+}
+
+/// Where others reach this controller.
+#[derive(Debug, Clone, Args)]
+pub struct Addresses {
+    /// Name or address at which agents, controllers and people reach this machine
+    #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]
+    pub advertise: String,
+    /// Port for agents and controllers, UDP and TCP
+    #[arg(long, default_value_t = 7443, value_name = "PORT")]
+    pub link_port: u16,
+    /// Port of the API (HTTPS)
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub api_port: u16,
+    /// Port of the public ingress (HTTP)
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub ingress_port: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub addresses: Addresses,
+    /// Name of the swarm: lower-case letters, digits, "-" and "."
+    #[arg(long, default_value = "hive")]
+    pub cluster: String,
+    /// Functions without a host of their own answer at NAME.NAMESPACE.DOMAIN
+    #[arg(long, default_value = "localhost")]
+    pub domain: String,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub addresses: Addresses,
+    /// A token made with `hivectl token create --kind controller-join`
+    #[arg(long, env = "HIVE_TOKEN", hide_env_values = true)]
+    pub token: JoinToken,
+    /// Link addresses of controllers that are there already, HOST:PORT
+    #[arg(long, required = true, value_delimiter = ',', value_name = "HOST:PORT")]
+    pub controllers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Address to listen on [default: all, or loopback where that is advertised]
+    #[arg(long, value_name = "IP")]
+    pub bind: Option<IpAddr>,
+    /// A node that nobody heard of for this long is lost, and its work moves
+    #[arg(long, default_value = "40s", value_name = "DURATION")]
+    pub node_grace: GoDuration,
+    /// A quiet link says something this often
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub link_keep_alive: GoDuration,
+    /// A link from which nothing was heard for this long is dead
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub link_idle_timeout: GoDuration,
+    /// How long the certificates of nodes live; they renew at two thirds
+    #[arg(long, default_value = "24h", value_name = "DURATION")]
+    pub certificate_lifetime: GoDuration,
+    /// What to log, as in "info,hive_controller=debug"
+    #[arg(long, env = "HIVE_LOG", default_value = "info,openraft=warn")]
+    pub log: String,
+}
+
+impl Addresses {
+    pub fn member(&self) -> Member {
+        let host = match self.advertise.parse::<std::net::Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => self.advertise.clone(),
+        };
+        Member {
+            link: format!("{host}:{}", self.link_port),
+            api: format!("{host}:{}", self.api_port),
+            ingress: format!("{host}:{}", self.ingress_port),
+        }
+    }
+}
+
+impl RunArgs {
+    pub fn link_settings(&self) -> hive_proto::link::LinkSettings {
+        hive_proto::link::LinkSettings {
+            keep_alive: self.link_keep_alive.0,
+            idle_timeout: self.link_idle_timeout.0,
+            ..Default::default()
+        }
+    }
+
+    pub fn node_grace(&self) -> Duration {
+        self.node_grace.0
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("."));
+    base.join("hive/controller")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        ControllerCommand::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_become_endpoints() {
+        let args = [
+            "hive-controller",
+            "init",
+            "--advertise",
+            "fd00::1",
+            "--api-port",
+            "1",
+        ];
+        let Action::Init(init) = ControllerCommand::try_parse_from(args).unwrap().action else {
+            panic!("not init");
+        };
+        let member = init.addresses.member();
+        assert_eq!(member.api, "[fd00::1]:1");
+        assert_eq!(member.link, "[fd00::1]:7443");
+    }
+}

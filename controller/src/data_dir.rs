@@ -1,0 +1,187 @@
+//! The directory in which a controller keeps everything: who it is, Raft's log and snapshots,
+//! artifacts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hive_identity::store::save_private;
+use serde::{Deserialize, Serialize};
+
+use crate::state::Member;
+
+/// Of the layout of this directory; raised when an older program could not read it.
+const VERSION: &str = "1";
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct DataDirectory {
+    root: PathBuf,
+}
+
+/// Who this controller is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfRecord {
+    pub raft_id: u64,
+    pub cluster: String,
+    pub member: Member,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("{path} holds no controller yet: make one with `hive controller init` or `join`")]
+    Absent { path: PathBuf },
+    #[error(
+        "{path} holds a controller already: run it with `hive controller run`, or choose another --data-dir"
+    )]
+    Occupied { path: PathBuf },
+    #[error(
+        "{path} was written in layout {found}, this program knows layout {VERSION}: use the program that wrote it, or another --data-dir"
+    )]
+    OtherVersion { path: PathBuf, found: String },
+    #[error("cannot use {path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{path} cannot be read: restore it from a backup, or remove this controller's data directory and join again"
+    )]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(transparent)]
+    Save(#[from] hive_identity::StoreError),
+}
+
+impl DataDirectory {
+    /// Prepares a directory for a new controller.
+    pub fn create(root: &Path) -> Result<Self, DataDirError> {
+        let dir = Self {
+            root: root.to_owned(),
+        };
+        if dir.record_path().exists() {
+            return Err(DataDirError::Occupied {
+                path: root.to_owned(),
+            });
+        }
+        std::fs::create_dir_all(root).map_err(|source| dir.io(source))?;
+        dir.check_version()?;
+        save_private(&root.join("version"), VERSION.as_bytes())?;
+        Ok(dir)
+    }
+
+    /// Opens the directory of a controller that was made before.
+    pub fn open(root: &Path) -> Result<(Self, SelfRecord), DataDirError> {
+        let dir = Self {
+            root: root.to_owned(),
+        };
+        dir.check_version()?;
+        let path = dir.record_path();
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(DataDirError::Absent {
+                    path: root.to_owned(),
+                });
+            }
+            Err(source) => return Err(DataDirError::Io { path, source }),
+        };
+        let record = serde_json::from_slice(&text)
+            .map_err(|source| DataDirError::Malformed { path, source })?;
+        Ok((dir, record))
+    }
+
+    /// Last act of `init` and `join`: from here on the directory holds a controller.
+    pub fn save(&self, record: &SelfRecord) -> Result<(), DataDirError> {
+        let text = serde_json::to_vec_pretty(record).expect("strings and numbers are JSON");
+        Ok(save_private(&self.record_path(), &text)?)
+    }
+
+    fn check_version(&self) -> Result<(), DataDirError> {
+        match std::fs::read_to_string(self.root.join("version")) {
+            Ok(found) if found.trim() == VERSION => Ok(()),
+            Ok(found) => Err(DataDirError::OtherVersion {
+                path: self.root.clone(),
+                found: found.trim().to_owned(),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(self.io(source)),
+        }
+    }
+
+    fn io(&self, source: io::Error) -> DataDirError {
+        DataDirError::Io {
+            path: self.root.clone(),
+            source,
+        }
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.root.join("controller.json")
+    }
+
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    pub fn raft(&self) -> PathBuf {
+        self.root.join("raft")
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn record() -> SelfRecord {
+        SelfRecord {
+            raft_id: 1,
+            cluster: "hive".into(),
+            member: Member::default(),
+        }
+    }
+
+    #[test]
+    fn a_directory_becomes_a_controllers_with_its_record() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("c1");
+        assert!(matches!(
+            DataDirectory::open(&root),
+            Err(DataDirError::Absent { .. })
+        ));
+        let dir = DataDirectory::create(&root).unwrap();
+        // A first attempt that failed half-way doesn't stand in the way.
+        let dir = DataDirectory::create(&dir.root).unwrap();
+        dir.save(&record()).unwrap();
+        assert_eq!(DataDirectory::open(&root).unwrap().1, record());
+        assert!(matches!(
+            DataDirectory::create(&root),
+            Err(DataDirError::Occupied { .. })
+        ));
+    }
+
+    #[test]
+    fn another_layout_is_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("version"), "7\n").unwrap();
+        for error in [
+            DataDirectory::open(temp.path()).map(|_| ()).unwrap_err(),
+            DataDirectory::create(temp.path()).map(|_| ()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("layout 7"), "{error}");
+        }
+    }
+}

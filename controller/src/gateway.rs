@@ -1,0 +1,206 @@
+//! The door for agents and for other controllers: links come in, and what travels in their
+//! streams is served according to who is at the other end.
+//!
+//! Who shows no certificate may enrol and nothing else.
+
+mod agents_service;
+pub mod desired;
+mod enrol;
+mod invoke;
+mod nodes;
+mod peers_service;
+mod presence;
+pub mod report;
+mod session;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hive_identity::{CertificateAuthority, Subject};
+use hive_manifests::Resource;
+use hive_proto::grpc::{self, GrpcStream};
+use hive_proto::link::{Link, Listener, Purpose};
+use hive_proto::v1::Endpoint;
+use hive_proto::v1::enrolment_server::EnrolmentServer;
+use hive_proto::v1::gateway_server::GatewayServer;
+use hive_proto::v1::peers_server::PeersServer;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::artifacts::Artifacts;
+use crate::state::State;
+use crate::store::Replica;
+
+pub use enrol::{EnrolmentService, api_names};
+pub use invoke::{Body, BoxError, Failed, Invoker, SendError};
+pub use nodes::{NodeUnreachable, Nodes};
+pub use presence::{Presence, report};
+
+use agents_service::AgentsService;
+use peers_service::PeersService;
+
+/// gRPC streams that wait to be taken over by the server; it takes them at once.
+const STREAM_QUEUE: usize = 64;
+
+#[derive(Clone)]
+pub struct Gateway {
+    pub replica: Replica,
+    pub artifacts: Artifacts,
+    pub nodes: Nodes,
+    pub presence: Presence,
+    pub invoker: Invoker,
+    pub authority: Arc<CertificateAuthority>,
+    /// How long certificates live that are issued here.
+    pub certificate_lifetime: Duration,
+}
+
+/// Where the controllers listen, as the protocol says it.
+pub fn endpoints(state: &State) -> Vec<Endpoint> {
+    state
+        .controllers()
+        .map(|(raft_id, member)| Endpoint {
+            raft_id,
+            link: member.link.clone(),
+            api: member.api.clone(),
+            ingress: member.ingress.clone(),
+        })
+        .collect()
+}
+
+impl Gateway {
+    /// Serves links until cancelled, then closes them.
+    pub async fn run(self, listener: Listener, cancel: CancellationToken) {
+        let (streams, incoming) = mpsc::channel(STREAM_QUEUE);
+        let tasks = TaskTracker::new();
+        let served = grpc::serve(self.routes(&cancel), incoming, cancel.clone());
+        tasks.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the gRPC server failed");
+            }
+        });
+        tasks.spawn(self.clone().close_removed(cancel.clone()));
+        loop {
+            let link = tokio::select! {
+                () = cancel.cancelled() => break,
+                link = listener.accept() => link,
+            };
+            let Some(link) = link else {
+                break;
+            };
+            tasks.spawn(self.clone().serve(link, streams.clone(), cancel.clone()));
+        }
+        drop(streams);
+        listener.close().await;
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn routes(&self, cancel: &CancellationToken) -> tonic::service::Routes {
+        let enrolment = EnrolmentService::new(
+            self.replica.clone(),
+            self.authority.clone(),
+            self.certificate_lifetime,
+        );
+        let agents = AgentsService {
+            replica: self.replica.clone(),
+            artifacts: self.artifacts.clone(),
+            nodes: self.nodes.clone(),
+            enrolment: enrolment.clone(),
+            cancel: cancel.clone(),
+        };
+        let peers = PeersService {
+            replica: self.replica.clone(),
+            artifacts: self.artifacts.clone(),
+            nodes: self.nodes.clone(),
+            presence: self.presence.clone(),
+        };
+        tonic::service::Routes::new(EnrolmentServer::new(enrolment))
+            .add_service(GatewayServer::new(agents))
+            .add_service(PeersServer::new(peers))
+    }
+
+    /// Takes the streams of one link until it closes.
+    async fn serve(self, link: Link, streams: mpsc::Sender<GrpcStream>, cancel: CancellationToken) {
+        let node = match link.peer().map(|peer| (&peer.subject, &peer.key)) {
+            Some((Subject::Node { name }, key)) => {
+                if !enrol::is_enrolled(&self.replica.state(), name, key)
+                    && !self.enrolled_meanwhile(name, key).await
+                {
+                    tracing::info!(node = name, "refusing a node that was removed");
+                    link.close(
+                        "this node is not part of the swarm: it was removed, or never joined",
+                    );
+                    return;
+                }
+                Some(name.clone())
+            }
+            Some((Subject::Controller { .. }, _)) | None => None,
+        };
+        if let Some(name) = &node {
+            self.nodes.add_link(name, link.clone());
+            tracing::info!(node = name, link = link.id(), transport = ?link.transport(), "node linked");
+        }
+        loop {
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => {
+                    link.close("this controller is stopping");
+                    break;
+                }
+                accepted = link.accept() => accepted,
+            };
+            match accepted {
+                Ok((Purpose::Grpc, stream)) => {
+                    if streams.send(GrpcStream::new(stream)).await.is_err() {
+                        break;
+                    }
+                }
+                // Only controllers open the other kinds.
+                Ok((purpose, _)) => {
+                    tracing::debug!(?purpose, link = link.id(), "refusing a stream");
+                }
+                Err(error) => {
+                    tracing::debug!(link = link.id(), %error, "link closed");
+                    break;
+                }
+            }
+        }
+        if let Some(name) = &node {
+            self.nodes.remove_link(name, link.id());
+            self.invoker.forget(link.id());
+            tracing::info!(node = name, link = link.id(), "node unlinked");
+        }
+    }
+
+    /// A node that enrolled with another controller a moment ago may be news to this one.
+    async fn enrolled_meanwhile(&self, name: &str, key: &hive_identity::KeyFingerprint) -> bool {
+        self.replica.read_barrier().await.is_ok()
+            && enrol::is_enrolled(&self.replica.state(), name, key)
+    }
+
+    /// Closes the links of nodes as soon as they are removed.
+    async fn close_removed(self, cancel: CancellationToken) {
+        let mut revisions = self.replica.revisions();
+        let mut seen = self.replica.state().revision();
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = revisions.changed() => if changed.is_err() { return },
+            }
+            revisions.borrow_and_update();
+            let state = self.replica.state();
+            let nodes_changed = state.changes_since(seen).map_or(true, |mut changes| {
+                changes.any(|change| change.key.resource == Resource::Node)
+            });
+            seen = state.revision();
+            if !nodes_changed {
+                continue;
+            }
+            self.nodes.close_unless(|name, link| {
+                link.peer()
+                    .is_some_and(|peer| enrol::is_enrolled(&state, name, &peer.key))
+            });
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What one node must run, whole: a pure function of the state.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_manifests::function::{EnvVar, KeyRef};
+use hive_manifests::{Assignment, AssignmentSpec, Resource};
+use hive_proto::v1;
+
+use crate::ingress::routes;
+use crate::state::{Change, Key, Object, State};
+
+/// The desired set of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeSet {
+    /// In order of namespace and name.
+    pub assignments: Vec<v1::Assignment>,
+    /// Assignments that can't be sent, and why.
+    pub problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: Key,
+    pub uid: String,
+    /// CamelCase.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+pub fn desired(state: &State, node: &str) -> NodeSet {
+    let mut set = NodeSet::default();
+    let domain = routes::domain(state);
+    for object in state.list(Resource::Assignment, None) {
+        if object.body()["spec"]["nodeName"] != node {
+            continue;
+        }
+        match assignment(state, object, domain) {
+            Ok(assignment) => set.assignments.push(assignment),
+            Err((reason, message)) => set.problems.push(Problem {
+                key: object.key().clone(),
+                uid: object.uid().to_owned(),
+                reason,
+                message,
+            }),
+        }
+    }
+    set
+}
+
+/// False when nothing that happened after revision `seen` can matter to `node`.
+pub fn concerns(state: &State, seen: u64, node: &str) -> bool {
+    let Ok(mut changes) = state.changes_since(seen) else {
+        return true;
+    };
+    // Controllers and artifacts change the revision without a change of any object.
+    let mut expected = seen;
+    let mut gap = false;
+    let relevant = changes.any(|change| {
+        expected += 1;
+        gap |= change.revision != expected;
+        expected = change.revision;
+        matters(change, node)
+    });
+    relevant || gap || expected != state.revision()
+}
+
+fn matters(change: &Change, node: &str) -> bool {
+    match change.key.resource {
+        Resource::Secret | Resource::ConfigMap => true,
+        Resource::Node => change.key.name == node,
+        Resource::Assignment => [&change.before, &change.after]
+            .into_iter()
+            .flatten()
+            .any(|object| object.body()["spec"]["nodeName"] == node),
+        Resource::Namespace | Resource::Event | Resource::Function => false,
+    }
+}
+
+fn assignment(
+    state: &State,
+    object: &Object,
+    domain: &str,
+) -> Result<v1::Assignment, (&'static str, String)> {
+    let parsed: Assignment = object
+        .parse()
+        .map_err(|e| ("InvalidAssignment", e.to_string()))?;
+    let namespace = object.key().namespace.clone();
+    let AssignmentSpec {
+        function_name,
+        function_generation,
+        function,
+        artifact,
+        ..
+    } = parsed.spec;
+    let signed = |text: &str| {
+        BASE64.decode(text).map_err(|e| {
+            (
+                "InvalidArtifact",
+                format!("the compiled artifact's record: {e}"),
+            )
+        })
+    };
+    let (host, path) = routes::route_of(&function_name, &namespace, &function.http, domain);
+    Ok(v1::Assignment {
+        name: object.key().name.clone(),
+        uid: object.uid().to_owned(),
+        function_generation: function_generation.unsigned_abs(),
+        artifact: Some(v1::CompiledArtifact {
+            description: signed(&artifact.description)?,
+            signature: signed(&artifact.signature)?,
+        }),
+        limits: Some(v1::Limits {
+            memory_bytes: function.resources.memory.0,
+            timeout_ms: function.timeout.0.as_millis() as u64,
+            concurrency: function.concurrency,
+            cpu_ms: 0,
+        }),
+        env: environment(state, &namespace, &function_name, &function.env)?,
+        allowed_hosts: function.allowed_hosts,
+        routes: vec![v1::Route { host, path }],
+        function: function_name,
+        namespace,
+    })
+}
+
+/// The variables with their values; what is wrong with a reference names its place.
+fn environment(
+    state: &State,
+    namespace: &str,
+    function: &str,
+    env: &[EnvVar],
+) -> Result<BTreeMap<String, String>, (&'static str, String)> {
+    let mut values: BTreeMap<String, String> = [
+        ("HIVE_FUNCTION".to_owned(), function.to_owned()),
+        ("HIVE_NAMESPACE".to_owned(), namespace.to_owned()),
+    ]
+    .into();
+    for (index, variable) in env.iter().enumerate() {
+        let value = match &variable.value_from {
+            None => Some(variable.value.clone().unwrap_or_default()),
+            Some(source) => {
+                let (reference, resource) =
+                    match (&source.secret_key_ref, &source.config_map_key_ref) {
+                        (Some(reference), _) => (reference, Resource::Secret),
+                        (None, Some(reference)) => (reference, Resource::ConfigMap),
+                        (None, None) => continue,
+                    };
+                let found = lookup(state, namespace, resource, reference);
+                if found.is_none() && !reference.optional {
+                    return Err((
+                        "MissingReference",
+                        format!(
+                            "spec.env[{index}].valueFrom: {} {:?} has no key {:?}; create it, or mark the reference optional",
+                            resource.singular(),
+                            reference.name,
+                            reference.key
+                        ),
+                    ));
+                }
+                found
+            }
+        };
+        if let Some(value) = value {
+            values.insert(variable.name.clone(), value);
+        }
+    }
+    Ok(values)
+}
+
+fn lookup(
+    state: &State,
+    namespace: &str,
+    resource: Resource,
+    reference: &KeyRef,
+) -> Option<String> {
+    let object = state.get(&Key::new(resource, namespace, &reference.name))?;
+    let text = object.body()["data"][&reference.key].as_str()?;
+    match resource {
+        Resource::Secret => String::from_utf8(BASE64.decode(text).ok()?).ok(),
+        _ => Some(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use crate::state::Command;
+    use serde_json::{Value, json};
+
+    fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
+        let namespace = if resource.namespaced() { "default" } else { "" };
+        let key = Key::new(resource, namespace, name);
+        let body = objects::fresh(&key, json!({}), extra);
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    fn assign(state: &mut State, name: &str, node: &str, env: Value) {
+        let extra = json!({ "spec": {
+            "functionName": "hello", "functionUid": "u", "functionGeneration": 2,
+            "nodeName": node, "slot": "0",
+            "function": { "artifact": { "sha256": "00" }, "env": env },
+            "artifact": {
+                "target": "t", "sourceSha256": "00", "sha256": "11", "size": 1,
+                "wasmtimeVersion": "48", "description": BASE64.encode("d"), "signature": BASE64.encode("s"),
+            },
+        }});
+        put(state, Resource::Assignment, name, extra);
+    }
+
+    #[test]
+    fn a_node_gets_its_own_assignments_with_defaults_and_routes() {
+        let mut state = State::default();
+        assign(
+            &mut state,
+            "hello.0",
+            "pi",
+            json!([{ "name": "A", "value": "b" }]),
+        );
+        assign(&mut state, "hello.1", "phone", json!([]));
+        let set = desired(&state, "pi");
+        assert_eq!(set.problems, []);
+        let [assignment] = &set.assignments[..] else {
+            panic!("{set:?}");
+        };
+        assert_eq!(assignment.name, "hello.0");
+        assert_eq!(assignment.env["A"], "b");
+        assert_eq!(assignment.env["HIVE_FUNCTION"], "hello");
+        assert_eq!(assignment.limits.as_ref().unwrap().timeout_ms, 30_000);
+        assert_eq!(assignment.routes[0].host, "hello.default.localhost");
+    }
+
+    #[test]
+    fn references_are_resolved_and_missing_ones_named() {
+        let mut state = State::default();
+        put(
+            &mut state,
+            Resource::Secret,
+            "s",
+            json!({ "data": { "k": BASE64.encode("v") } }),
+        );
+        put(
+            &mut state,
+            Resource::ConfigMap,
+            "c",
+            json!({ "data": { "k": "w" } }),
+        );
+        let reference = |kind: &str, name: &str, optional: bool| {
+            json!({
+                "name": kind, "valueFrom": { kind: { "name": name, "key": "k", "optional": optional } },
+            })
+        };
+        let good = json!([
+            reference("secretKeyRef", "s", false),
+            reference("configMapKeyRef", "c", false),
+        ]);
+        assign(&mut state, "good.0", "pi", good);
+        assign(
+            &mut state,
+            "optional.0",
+            "pi",
+            json!([reference("secretKeyRef", "none", true)]),
+        );
+        assign(
+            &mut state,
+            "bad.0",
+            "pi",
+            json!([reference("secretKeyRef", "none", false)]),
+        );
+        let set = desired(&state, "pi");
+        let by_name = |name: &str| set.assignments.iter().find(|a| a.name == name);
+        assert_eq!(by_name("good.0").unwrap().env["secretKeyRef"], "v");
+        assert_eq!(by_name("good.0").unwrap().env["configMapKeyRef"], "w");
+        assert!(
+            !by_name("optional.0")
+                .unwrap()
+                .env
+                .contains_key("secretKeyRef")
+        );
+        assert_eq!(
+            set.problems[0].message,
+            "spec.env[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional"
+        );
+    }
+
+    #[test]
+    fn only_what_concerns_a_node_wakes_its_session() {
+        let mut state = State::default();
+        assign(&mut state, "hello.0", "pi", json!([]));
+        let seen = state.revision();
+        assert!(!concerns(&state, seen, "pi"));
+        put(&mut state, Resource::Event, "e", json!({}));
+        put(&mut state, Resource::Node, "phone", json!({}));
+        assign(&mut state, "hello.1", "phone", json!([]));
+        assert!(!concerns(&state, seen, "pi"));
+        assert!(concerns(&state, seen, "phone"));
+        state
+            .apply(Command::RegisterArtifact {
+                sha256: "00".into(),
+                size: 1,
+            })
+            .unwrap();
+        assert!(concerns(&state, seen, "pi"), "members may have changed");
+    }
+}

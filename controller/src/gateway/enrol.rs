@@ -1,0 +1,311 @@
+//! Letting processes in: a token or a known device key, and a signing request, for a certificate.
+
+use std::time::{Duration, SystemTime};
+
+use hive_identity::{
+    CertificateAuthority, DEFAULT_LIFETIME, IssuedCertificate, KeyFingerprint, Subject, TokenSecret,
+};
+use hive_manifests::Resource;
+use hive_proto::v1::enrolment_server::Enrolment;
+use hive_proto::v1::{
+    ControllerAdmission, ControllerRole, EnrolRequest, EnrolResponse, NodeRole, enrol_request,
+};
+use serde_json::json;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+use super::endpoints;
+use super::status::from_propose;
+use crate::objects;
+use crate::state::{Command, Key, Member, Outcome, Rejection};
+use crate::store::{ProposeError, Replica};
+use crate::tokens::{self, Token, TokenKind};
+
+/// The longest a certificate may be asked to live in tests of renewal; production uses the default.
+#[derive(Clone)]
+pub struct EnrolmentService {
+    replica: Replica,
+    authority: Arc<CertificateAuthority>,
+    lifetime: Duration,
+}
+
+impl EnrolmentService {
+    pub fn new(replica: Replica, authority: Arc<CertificateAuthority>, lifetime: Duration) -> Self {
+        Self {
+            replica,
+            authority,
+            lifetime: lifetime.min(DEFAULT_LIFETIME),
+        }
+    }
+
+    fn issue(
+        &self,
+        csr: &[u8],
+        subject: &Subject,
+        names: &[String],
+    ) -> Result<IssuedCertificate, Status> {
+        self.authority
+            .issue(csr, subject, names, SystemTime::now(), self.lifetime)
+            .map_err(|e| Status::invalid_argument(format!("csr: {e}")))
+    }
+
+    async fn enrol_node(
+        &self,
+        secret: &str,
+        csr: &[u8],
+        role: NodeRole,
+    ) -> Result<EnrolResponse, Status> {
+        let name = role.name;
+        if !is_dns_label(&name) {
+            return Err(Status::invalid_argument(format!(
+                "node name {name:?}: use at most 63 lower-case letters, digits and \"-\", beginning and ending with a letter or digit"
+            )));
+        }
+        let issued = self.issue(csr, &Subject::Node { name: name.clone() }, &[])?;
+        let key = objects::node_key(&name);
+        // A follower that lags could take a removed node for a known one.
+        self.replica.read_barrier().await.map_err(from_propose)?;
+        let known = self.known_key(&key);
+        if secret.is_empty() {
+            match known {
+                Some(fingerprint) if fingerprint == issued.key.to_string() => {}
+                Some(_) => {
+                    return Err(Status::permission_denied(format!(
+                        "node {name:?} belongs to another device key"
+                    )));
+                }
+                None => {
+                    return Err(Status::permission_denied(format!(
+                        "node {name:?} is not part of this swarm: it was removed, or never joined. Join it with a token (`hivectl token create --kind join`)"
+                    )));
+                }
+            }
+        } else {
+            let token = self.check_token(secret, TokenKind::Join)?;
+            match known {
+                Some(fingerprint) if fingerprint == issued.key.to_string() => {}
+                Some(_) => {
+                    return Err(Status::already_exists(format!(
+                        "the name {name:?} belongs to another device: choose another with --name, or remove the old one with `hivectl delete node {name}`"
+                    )));
+                }
+                None => {
+                    self.use_token(&token).await?;
+                    self.create_node(key, &issued.key).await?;
+                    tracing::info!(node = name, key = %issued.key, "node joined");
+                }
+            }
+        }
+        Ok(self.response(issued, None))
+    }
+
+    fn known_key(&self, key: &Key) -> Option<String> {
+        let state = self.replica.state();
+        let node = state.get(key)?;
+        node.body()["spec"]["key"].as_str().map(str::to_owned)
+    }
+
+    async fn create_node(&self, key: Key, fingerprint: &KeyFingerprint) -> Result<(), Status> {
+        let body = objects::fresh(
+            &key,
+            json!({ "kubernetes.io/hostname": key.name }),
+            json!({ "spec": { "key": fingerprint.to_string() } }),
+        );
+        let name = key.name.clone();
+        match self.replica.propose(Command::Create { key, body }).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::Rejected(Rejection::AlreadyExists)) => {
+                Err(Status::already_exists(format!(
+                    "another device took the name {name:?} at this moment: choose another with --name"
+                )))
+            }
+            Err(error) => Err(from_propose(error)),
+        }
+    }
+
+    async fn enrol_controller(
+        &self,
+        secret: &str,
+        csr: &[u8],
+        role: ControllerRole,
+    ) -> Result<EnrolResponse, Status> {
+        let endpoint = role
+            .endpoint
+            .ok_or_else(|| Status::invalid_argument("controller.endpoint is required"))?;
+        let member = Member {
+            link: endpoint.link,
+            api: endpoint.api,
+            ingress: endpoint.ingress,
+        };
+        let names = api_names(&member);
+        self.replica.read_barrier().await.map_err(from_propose)?;
+        let token = self.check_token(secret, TokenKind::ControllerJoin)?;
+        // The request is checked before anything is written: its id is not known yet.
+        self.issue(csr, &Subject::Controller { raft_id: 0 }, &names)?;
+        self.use_token(&token).await?;
+        let outcome = self
+            .replica
+            .propose(Command::AdmitController {
+                member: member.clone(),
+            })
+            .await
+            .map_err(from_propose)?;
+        let Outcome::Controller(raft_id) = outcome else {
+            unreachable!("an admission is answered by an id, not {outcome:?}");
+        };
+        tracing::info!(
+            controller = raft_id,
+            link = member.link,
+            "controller admitted"
+        );
+        let issued = self.issue(csr, &Subject::Controller { raft_id }, &names)?;
+        let admission = ControllerAdmission {
+            raft_id,
+            ca_key: self.authority.key_pem(),
+        };
+        Ok(self.response(issued, Some(admission)))
+    }
+
+    fn check_token(&self, secret: &str, kind: TokenKind) -> Result<Token, Status> {
+        let secret = TokenSecret::parse(secret)
+            .map_err(|e| Status::unauthenticated(format!("token: {e}")))?;
+        tokens::check(&self.replica.state(), &secret, kind, SystemTime::now())
+            .map_err(|e| Status::unauthenticated(e.to_string()))
+    }
+
+    async fn use_token(&self, token: &Token) -> Result<(), Status> {
+        // Checked again inside the edit: two joins must not share a last use.
+        let mut used_up = false;
+        objects::edit(&self.replica, &token.key, |body| {
+            let before = body.clone();
+            let limited = tokens::count_use(body);
+            used_up = limited && *body == before;
+            limited && !used_up
+        })
+        .await
+        .map_err(|e| Status::unavailable(e.to_string()))?;
+        if used_up {
+            return Err(Status::unauthenticated(
+                tokens::TokenError::UsedUp.to_string(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn response(
+        &self,
+        issued: IssuedCertificate,
+        admission: Option<ControllerAdmission>,
+    ) -> EnrolResponse {
+        let ca = self.authority.certificate();
+        EnrolResponse {
+            certificate: issued.der.to_vec(),
+            ca: ca.der().to_vec(),
+            cluster: ca.cluster().to_owned(),
+            controllers: endpoints(&self.replica.state()),
+            admission,
+        }
+    }
+
+    /// A fresh certificate for a node whose certificate is still good.
+    pub fn renew(
+        &self,
+        csr: &[u8],
+        node: &str,
+        key: &KeyFingerprint,
+    ) -> Result<IssuedCertificate, Status> {
+        let issued = self.issue(
+            csr,
+            &Subject::Node {
+                name: node.to_owned(),
+            },
+            &[],
+        )?;
+        if issued.key != *key {
+            return Err(Status::permission_denied(
+                "csr: a certificate is renewed for the key it was issued to",
+            ));
+        }
+        Ok(issued)
+    }
+}
+
+#[tonic::async_trait]
+impl Enrolment for EnrolmentService {
+    async fn enrol(
+        &self,
+        request: Request<EnrolRequest>,
+    ) -> Result<Response<EnrolResponse>, Status> {
+        let request = request.into_inner();
+        let response = match request.role {
+            Some(enrol_request::Role::Node(role)) => {
+                self.enrol_node(&request.secret, &request.csr, role).await?
+            }
+            Some(enrol_request::Role::Controller(role)) => {
+                self.enrol_controller(&request.secret, &request.csr, role)
+                    .await?
+            }
+            None => return Err(Status::invalid_argument("role is required")),
+        };
+        Ok(Response::new(response))
+    }
+}
+
+/// DNS names and addresses that a controller's certificate carries for its API.
+pub fn api_names(member: &Member) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    for endpoint in [&member.link, &member.api, &member.ingress] {
+        if let Some((host, _)) = endpoint.rsplit_once(':') {
+            let host = host.trim_matches(['[', ']']).to_owned();
+            if !host.is_empty() && !names.contains(&host) {
+                names.push(host);
+            }
+        }
+    }
+    names
+}
+
+/// RFC 1123.
+fn is_dns_label(name: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let bytes = name.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|c| inner(*c))
+        && bytes[0] != b'-'
+        && bytes[bytes.len() - 1] != b'-'
+}
+
+/// True when `key` is that of an enrolled node.
+pub fn is_enrolled(state: &crate::state::State, node: &str, key: &KeyFingerprint) -> bool {
+    state
+        .get(&Key::new(Resource::Node, "", node))
+        .is_some_and(|object| object.body()["spec"]["key"] == key.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_nodes_are_dns_labels() {
+        for good in ["a", "pi-3", "n0", &"x".repeat(63)] {
+            assert!(is_dns_label(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"x".repeat(64)] {
+            assert!(!is_dns_label(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_controllers_certificate_names_where_it_listens() {
+        let member = Member {
+            link: "10.0.0.1:7443".into(),
+            api: "[fd00::1]:6443".into(),
+            ingress: "hive.example.org:80".into(),
+        };
+        let names = api_names(&member);
+        for name in ["localhost", "10.0.0.1", "fd00::1", "hive.example.org"] {
+            assert!(names.iter().any(|n| n == name), "{name} in {names:?}");
+        }
+    }
+}

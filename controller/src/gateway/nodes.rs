@@ -1,0 +1,216 @@
+//! Which nodes this controller is linked to, and what each last said of its use.
+//!
+//! Soft state: nothing here is ever written to disk or to Raft.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use hive_proto::frame;
+use hive_proto::link::{Link, LinkError, Purpose, Stream as LinkStream};
+use hive_proto::v1::{LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
+use tokio::sync::watch;
+
+use crate::peers::Peers;
+use crate::store::Replica;
+
+/// A log line is at most 8 KiB of text on the agent; the rest is names.
+const MAX_LOG_LINE_BYTES: usize = 16 << 10;
+
+/// How long another controller may take to tell the usage it knows.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub struct Nodes {
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    present: Arc<watch::Sender<BTreeSet<String>>>,
+    replica: Replica,
+    peers: Peers,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Newest last: a node that came back is reached by its new link.
+    links: Vec<Link>,
+    usage: Option<(Instant, Usage)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NodeUnreachable {
+    #[error("node {0:?} has no link to this controller: it is off, cut off, or just starting")]
+    NotLinked(String),
+    #[error("the link to node {node:?} failed")]
+    Link {
+        node: String,
+        #[source]
+        source: LinkError,
+    },
+    #[error("cannot ask node {node:?}")]
+    Ask {
+        node: String,
+        #[source]
+        source: frame::FrameError,
+    },
+}
+
+impl Nodes {
+    pub fn new(replica: Replica, peers: Peers) -> Self {
+        Self {
+            entries: Arc::default(),
+            present: Arc::new(watch::Sender::default()),
+            replica,
+            peers,
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().expect("no holder of the lock panics")
+    }
+
+    /// Nodes that hold a live link to this controller.
+    pub fn present(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.present.subscribe()
+    }
+
+    fn publish(&self, entries: &BTreeMap<String, Entry>) {
+        let present: BTreeSet<String> = entries
+            .iter()
+            .filter(|(_, entry)| !entry.links.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.present.send_if_modified(|known| {
+            let changed = *known != present;
+            *known = present;
+            changed
+        });
+    }
+
+    pub(super) fn add_link(&self, node: &str, link: Link) {
+        let mut entries = self.entries();
+        entries.entry(node.to_owned()).or_default().links.push(link);
+        self.publish(&entries);
+    }
+
+    pub(super) fn remove_link(&self, node: &str, id: u64) {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get_mut(node) {
+            entry.links.retain(|link| link.id() != id);
+            if entry.links.is_empty() {
+                entries.remove(node);
+            }
+        }
+        self.publish(&entries);
+    }
+
+    /// Closes the links of nodes that `allowed` no longer lets in.
+    pub(super) fn close_unless(&self, allowed: impl Fn(&str, &Link) -> bool) {
+        for (name, entry) in self.entries().iter() {
+            for link in entry.links.iter().filter(|link| !allowed(name, link)) {
+                tracing::info!(
+                    node = name,
+                    link = link.id(),
+                    "closing the link of a removed node"
+                );
+                link.close("this node was removed from the swarm");
+            }
+        }
+    }
+
+    pub(super) fn set_usage(&self, node: &str, usage: Usage) {
+        if let Some(entry) = self.entries().get_mut(node) {
+            entry.usage = Some((Instant::now(), usage));
+        }
+    }
+
+    /// The newest link of a node.
+    pub fn link(&self, node: &str) -> Option<Link> {
+        self.entries().get(node)?.links.last().cloned()
+    }
+
+    pub async fn open(&self, node: &str, purpose: Purpose) -> Result<LinkStream, NodeUnreachable> {
+        let link = self
+            .link(node)
+            .ok_or_else(|| NodeUnreachable::NotLinked(node.to_owned()))?;
+        link.open(purpose)
+            .await
+            .map_err(|source| NodeUnreachable::Link {
+                node: node.to_owned(),
+                source,
+            })
+    }
+
+    /// The log of a function on one node; ends when the node has no more, or with the link.
+    pub async fn logs(
+        &self,
+        node: &str,
+        request: LogRequest,
+    ) -> Result<
+        impl Stream<Item = Result<LogLine, frame::FrameError>> + Send + use<>,
+        NodeUnreachable,
+    > {
+        let mut stream = self.open(node, Purpose::Logs).await?;
+        frame::write(&mut stream, &request)
+            .await
+            .map_err(|source| NodeUnreachable::Ask {
+                node: node.to_owned(),
+                source,
+            })?;
+        Ok(futures::stream::try_unfold(
+            stream,
+            |mut stream| async move {
+                let line = frame::read(&mut stream, MAX_LOG_LINE_BYTES).await?;
+                Ok(line.map(|line| (line, stream)))
+            },
+        ))
+    }
+
+    /// What this controller heard itself.
+    pub fn own_usage(&self) -> Vec<NodeUsage> {
+        let entries = self.entries();
+        entries
+            .iter()
+            .filter_map(|(name, entry)| {
+                let (at, usage) = entry.usage.as_ref()?;
+                Some(NodeUsage {
+                    node: name.clone(),
+                    age_ms: at.elapsed().as_millis() as u64,
+                    usage: Some(usage.clone()),
+                })
+            })
+            .collect()
+    }
+
+    /// The newest usage of every node, whichever controller its session is with.
+    pub async fn usage(&self) -> Vec<NodeUsage> {
+        let others = self.replica.state();
+        let asks = others
+            .controllers()
+            .filter(|(id, _)| *id != self.replica.id())
+            .map(|(id, _)| self.usage_of(id));
+        let mut newest: BTreeMap<String, NodeUsage> = BTreeMap::new();
+        let answers = futures::future::join_all(asks).await;
+        for usage in answers.into_iter().flatten().chain(self.own_usage()) {
+            match newest.get(&usage.node) {
+                Some(known) if known.age_ms <= usage.age_ms => {}
+                _ => {
+                    newest.insert(usage.node.clone(), usage);
+                }
+            }
+        }
+        newest.into_values().collect()
+    }
+
+    async fn usage_of(&self, controller: u64) -> Vec<NodeUsage> {
+        let ask = async {
+            let mut client = self.peers.requests(controller).ok()?;
+            let reply = client.node_usage(NodeUsageRequest {}).await.ok()?;
+            Some(reply.into_inner().nodes)
+        };
+        tokio::time::timeout(USAGE_TIMEOUT, ask)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default()
+    }
+}

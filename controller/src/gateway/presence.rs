@@ -1,0 +1,90 @@
+//! Which nodes any controller is linked to, as the leader hears it every second.
+//!
+//! Soft state (heartbeats stay out of Raft): a new leader starts with nothing and grants every
+//! node the full grace.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hive_proto::v1::PresenceReport;
+use tokio_util::sync::CancellationToken;
+
+use super::Nodes;
+use crate::peers::Peers;
+use crate::store::Replica;
+
+/// How often each controller tells the leader which nodes it is linked to.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Default)]
+pub struct Presence {
+    last_seen: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+impl Presence {
+    /// Takes a report of a controller.
+    pub fn heard(&self, controller: u64, nodes: Vec<String>) {
+        tracing::trace!(controller, nodes = nodes.len(), "presence");
+        let now = Instant::now();
+        let mut last_seen = self.last_seen.lock().expect("no holder of the lock panics");
+        for node in nodes {
+            last_seen.insert(node, now);
+        }
+    }
+
+    /// When each node was last seen by any controller.
+    pub fn last_seen(&self) -> HashMap<String, Instant> {
+        self.last_seen
+            .lock()
+            .expect("no holder of the lock panics")
+            .clone()
+    }
+
+    /// Forgets everything: what was heard in an earlier term as leader says nothing now.
+    pub fn clear(&self) {
+        self.last_seen
+            .lock()
+            .expect("no holder of the lock panics")
+            .clear();
+    }
+}
+
+/// Reports the nodes linked here to whoever leads, at once when they change. A report that gets
+/// lost is made good by the next.
+pub async fn report(
+    replica: Replica,
+    peers: Peers,
+    nodes: Nodes,
+    presence: Presence,
+    cancel: CancellationToken,
+) {
+    let mut linked = nodes.present();
+    let mut leadership = replica.leadership();
+    loop {
+        let names: Vec<String> = linked.borrow_and_update().iter().cloned().collect();
+        let leader = leadership.borrow_and_update().leader;
+        match leader {
+            Some(id) if id == replica.id() => presence.heard(id, names),
+            Some(id) => {
+                let send = async {
+                    let mut client = peers.requests(id).ok()?;
+                    client
+                        .report_presence(PresenceReport { nodes: names })
+                        .await
+                        .ok()
+                };
+                if let Ok(None) | Err(_) = tokio::time::timeout(REPORT_INTERVAL, send).await {
+                    tracing::debug!(leader = id, "cannot report presence");
+                }
+            }
+            None => {}
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(REPORT_INTERVAL) => {}
+            Ok(()) = linked.changed() => {}
+            Ok(()) = leadership.changed() => {}
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! One agent's session: its reports go up into statuses, its desired set comes down.
+//!
+//! Every wake-up rereads the state. The node's status names the session that counts: one that
+//! finds another there ends itself, so that a stale report never overwrites a fresh one.
+
+use std::time::{Duration, SystemTime};
+
+use hive_manifests::Resource;
+use hive_proto::v1::{
+    AgentMessage, ControllerMessage, Controllers, Desired, DesiredEntry, Hello, Report,
+    agent_message, controller_message, desired_entry,
+};
+use hive_proto::{assignment_hash, desired_hash};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::desired::{self, NodeSet};
+use super::report::{self, StatusWrite};
+use super::{Nodes, endpoints, status};
+use crate::objects;
+use crate::reconcile::events::{self, Notice};
+use crate::state::{Key, State};
+use crate::store::Replica;
+
+/// A peer that opened a session says who it is at once, or is dropped.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Messages on their way down. The newest desired set replaces older ones, so few are needed.
+pub const OUTBOX: usize = 4;
+
+/// Events taken from one report; the agent sends no more.
+const MAX_EVENTS: usize = 64;
+
+pub struct Session {
+    pub replica: Replica,
+    pub nodes: Nodes,
+    pub node: String,
+    pub outbox: mpsc::Sender<Result<ControllerMessage, Status>>,
+    pub cancel: CancellationToken,
+}
+
+/// What was said on the session so far.
+struct Progress {
+    /// Random; in the node's status while this session counts.
+    id: String,
+    report: Option<Report>,
+    /// Generation and hash of the set that the agent holds.
+    generation: u64,
+    hash: Vec<u8>,
+    /// Hashes of the assignments in it.
+    held: Vec<Vec<u8>>,
+    controllers: Option<Controllers>,
+    /// State revision that was looked at last.
+    seen: u64,
+}
+
+impl Session {
+    /// Runs until the agent, the link or the swarm ends it.
+    pub async fn run(self, inbound: Streaming<AgentMessage>) {
+        let outbox = self.outbox.clone();
+        let node = self.node.clone();
+        if let Err(error) = self.talk(inbound).await {
+            tracing::info!(node, error = error.message(), "session ended");
+            // The agent may be gone already.
+            let _ = outbox.try_send(Err(error));
+        }
+    }
+
+    async fn talk(self, mut inbound: Streaming<AgentMessage>) -> Result<(), Status> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+        let Some(AgentMessage {
+            kind: Some(agent_message::Kind::Hello(hello)),
+        }) = first
+        else {
+            return Err(Status::invalid_argument("a session begins with Hello"));
+        };
+        let mut progress = self.begin(hello).await?;
+        let mut revisions = self.replica.revisions();
+        loop {
+            revisions.borrow_and_update();
+            self.look(&mut progress).await?;
+            tokio::select! {
+                () = self.cancel.cancelled() => {
+                    return Err(Status::unavailable("this controller is stopping"));
+                }
+                changed = revisions.changed() => {
+                    changed.map_err(|_| Status::unavailable("the store has stopped"))?;
+                }
+                message = inbound.message() => match message? {
+                    None => return Ok(()),
+                    Some(message) => self.hear(&mut progress, message).await?,
+                },
+            }
+        }
+    }
+
+    /// Makes this the session that counts and takes down what the machine is.
+    async fn begin(&self, hello: Hello) -> Result<Progress, Status> {
+        let id = objects::fresh_uid();
+        let info = hello.info.unwrap_or_default();
+        let labels = info.labels.clone();
+        let fresh = report::node_status(&info);
+        objects::edit(&self.replica, &objects::node_key(&self.node), |body| {
+            report::merge_status(&mut body["status"], &fresh);
+            body["status"]["session"] = json!(id);
+            report::merge_labels(body, &labels);
+            true
+        })
+        .await
+        .map_err(status::from_edit)?;
+        tracing::info!(
+            node = self.node,
+            generation = hello.generation,
+            "session begins"
+        );
+        Ok(Progress {
+            id,
+            report: None,
+            generation: hello.generation,
+            hash: hello.hash,
+            held: hello.held,
+            controllers: None,
+            seen: 0,
+        })
+    }
+
+    async fn hear(&self, progress: &mut Progress, message: AgentMessage) -> Result<(), Status> {
+        match message.kind {
+            Some(agent_message::Kind::Report(report)) => {
+                let events = report.events.clone();
+                progress.report = Some(report);
+                progress.seen = 0;
+                for event in events.into_iter().take(MAX_EVENTS) {
+                    self.record(event).await;
+                }
+                Ok(())
+            }
+            Some(agent_message::Kind::Usage(usage)) => {
+                self.nodes.set_usage(&self.node, usage);
+                Ok(())
+            }
+            Some(agent_message::Kind::Hello(_)) => {
+                Err(Status::invalid_argument("Hello comes once, first"))
+            }
+            // A newer agent may say more than this controller knows.
+            None => Ok(()),
+        }
+    }
+
+    async fn record(&self, event: hive_proto::v1::AgentEvent) {
+        // A node speaks only of what runs on it.
+        let key = Key::new(
+            Resource::Assignment,
+            event.namespace.clone(),
+            event.assignment.clone(),
+        );
+        let state = self.replica.state();
+        let Some(assignment) = state.get(&key) else {
+            return;
+        };
+        if assignment.body()["spec"]["nodeName"] != json!(self.node) {
+            return;
+        }
+        let function = assignment.body()["spec"]["functionName"]
+            .as_str()
+            .unwrap_or_default();
+        let about = Key::new(Resource::Function, event.namespace, function);
+        let notice = Notice {
+            warning: event.r#type == "Warning",
+            reason: event.reason,
+            message: event.message,
+            source: format!("agent/{}", self.node),
+        };
+        events::record(&self.replica, &about, notice).await;
+    }
+
+    /// Rereads the state and does what it asks for.
+    async fn look(&self, progress: &mut Progress) -> Result<(), Status> {
+        let state = self.replica.state();
+        if state.revision() == progress.seen {
+            return Ok(());
+        }
+        self.still_counts(&state, progress)?;
+        if !desired::concerns(&state, progress.seen, &self.node) {
+            progress.seen = state.revision();
+            return Ok(());
+        }
+        progress.seen = state.revision();
+        self.send_controllers(&state, progress).await?;
+        let set = desired::desired(&state, &self.node);
+        self.write_statuses(&state, progress, &set).await;
+        self.send_desired(state.revision(), progress, set).await
+    }
+
+    fn still_counts(&self, state: &State, progress: &Progress) -> Result<(), Status> {
+        let Some(node) = state.get(&objects::node_key(&self.node)) else {
+            return Err(Status::permission_denied(
+                "this node was removed from the swarm",
+            ));
+        };
+        if node.body()["status"]["session"] != json!(progress.id) {
+            return Err(Status::aborted("a newer session of this node took over"));
+        }
+        Ok(())
+    }
+
+    async fn send_controllers(&self, state: &State, progress: &mut Progress) -> Result<(), Status> {
+        let controllers = Controllers {
+            endpoints: endpoints(state),
+        };
+        if progress.controllers.as_ref() == Some(&controllers) {
+            return Ok(());
+        }
+        progress.controllers = Some(controllers.clone());
+        self.send(controller_message::Kind::Controllers(controllers))
+            .await
+    }
+
+    async fn send_desired(
+        &self,
+        generation: u64,
+        progress: &mut Progress,
+        set: NodeSet,
+    ) -> Result<(), Status> {
+        // This replica lags behind the one that the agent heard last: what it knows is old.
+        if generation < progress.generation {
+            return Ok(());
+        }
+        let hash = desired_hash(&set.assignments).to_vec();
+        if hash == progress.hash {
+            return Ok(());
+        }
+        let hashes: Vec<Vec<u8>> = set
+            .assignments
+            .iter()
+            .map(|assignment| assignment_hash(assignment).to_vec())
+            .collect();
+        let entries = set
+            .assignments
+            .into_iter()
+            .zip(&hashes)
+            .map(|(assignment, hash)| DesiredEntry {
+                kind: Some(if progress.held.contains(hash) {
+                    desired_entry::Kind::Hash(hash.clone())
+                } else {
+                    desired_entry::Kind::Assignment(assignment)
+                }),
+            })
+            .collect();
+        tracing::debug!(
+            node = self.node,
+            generation,
+            assignments = hashes.len(),
+            "sending desired set"
+        );
+        // The agent must be told even when its generation is ours already but its content is not:
+        // one more than it holds is accepted, equal is refused.
+        let generation = generation.max(progress.generation + 1);
+        progress.generation = generation;
+        progress.held = hashes;
+        progress.hash = hash.clone();
+        self.send(controller_message::Kind::Desired(Desired {
+            generation,
+            hash,
+            entries,
+        }))
+        .await
+    }
+
+    async fn send(&self, kind: controller_message::Kind) -> Result<(), Status> {
+        self.outbox
+            .send(Ok(ControllerMessage { kind: Some(kind) }))
+            .await
+            .map_err(|_| Status::cancelled("the agent went away"))
+    }
+
+    /// Writes what the agent reported, where the state says otherwise.
+    async fn write_statuses(&self, state: &State, progress: &Progress, set: &NodeSet) {
+        let now = SystemTime::now();
+        let writes =
+            report::status_writes(state, &self.node, progress.report.as_ref(), &set.problems);
+        for StatusWrite { key, uid, status } in writes {
+            let written = objects::edit(&self.replica, &key, |body| {
+                body["metadata"]["uid"] == json!(uid)
+                    && body["spec"]["nodeName"] == json!(self.node)
+                    && report::set_assignment_status(&mut body["status"], &status, now)
+            })
+            .await;
+            if let Err(error) = written {
+                // The next wake-up tries again.
+                tracing::warn!(assignment = %key, %error, "cannot write status");
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! How errors look in gRPC: the one place that maps them to status codes.
+
+use tonic::Status;
+
+use crate::artifacts::FetchError;
+use crate::objects::EditError;
+use crate::store::{HandleError, ProposeError};
+
+pub fn from_propose(error: ProposeError) -> Status {
+    let message = error.to_string();
+    match error {
+        ProposeError::Rejected(_) => Status::aborted(message),
+        ProposeError::TooLarge(_) => Status::invalid_argument(message),
+        _ => Status::unavailable(message),
+    }
+}
+
+pub fn from_edit(error: EditError) -> Status {
+    let message = error.to_string();
+    match error {
+        EditError::NotFound(_) => Status::not_found(message),
+        EditError::Contended(_) => Status::aborted(message),
+        EditError::Propose { source, .. } => from_propose(source),
+    }
+}
+
+pub fn from_fetch(error: FetchError) -> Status {
+    let message = error.to_string();
+    match error {
+        FetchError::Nowhere(_) => Status::not_found(message),
+        FetchError::Io { .. } | FetchError::Rotten(_) => Status::unavailable(message),
+    }
+}
+
+pub fn from_handle(error: HandleError) -> Status {
+    error.into()
+}

@@ -1,0 +1,141 @@
+//! The public door: HTTP requests find their function by host and path, and go to a ready copy
+//! over the link to its node.
+//!
+//! Every controller answers for every function from its own replica; none asks the leader.
+
+mod forward;
+pub mod routes;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use forward::Forwarder;
+use routes::Routes;
+
+use crate::gateway::BoxError;
+use crate::state::{Key, State};
+use crate::store::Replica;
+use hive_manifests::Resource;
+
+/// A client that does not finish its request headers in this time is a slow-loris.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at once; more wait in the kernel's queue. Half of the 20,000 open files that a
+/// process commonly may have.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Requests under way may finish for this long when the controller stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// After an error of `accept` such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Keeps a table of routes that follows the state.
+pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Receiver<Arc<Routes>> {
+    let state = replica.state();
+    let (sender, receiver) = watch::channel(Arc::new(Routes::of(&state)));
+    let replica = replica.clone();
+    let mut seen = state.revision();
+    let mut revisions = replica.revisions();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = revisions.changed() => if changed.is_err() { return },
+            }
+            revisions.borrow_and_update();
+            let state = replica.state();
+            if concerns(&state, seen) {
+                sender.send_replace(Arc::new(Routes::of(&state)));
+            }
+            seen = state.revision();
+        }
+    });
+    receiver
+}
+
+/// False when no route or endpoint can have changed after revision `seen`.
+fn concerns(state: &State, seen: u64) -> bool {
+    let settings = Key::new(
+        Resource::ConfigMap,
+        crate::tokens::SYSTEM_NAMESPACE,
+        routes::SETTINGS,
+    );
+    match state.changes_since(seen) {
+        Err(_) => true,
+        Ok(mut changes) => changes.any(|change| {
+            matches!(
+                change.key.resource,
+                Resource::Function | Resource::Assignment
+            ) || change.key == settings
+        }),
+    }
+}
+
+/// Serves until cancelled, then lets requests under way finish.
+pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    server.http2().timer(TokioTimer::new());
+    loop {
+        let slot = slots
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept at the ingress");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Answers are small; waiting to fill a segment only adds latency.
+        let _ = stream.set_nodelay(true);
+        let forwarder = forwarder.clone();
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let forwarder = forwarder.clone();
+            async move {
+                let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+                Ok::<_, Infallible>(forwarder.by_route(request).await)
+            }
+        });
+        let connection = server
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "ingress connection ended");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests at the ingress were cut off after {DRAIN:?}");
+    }
+}

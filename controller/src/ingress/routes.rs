@@ -1,0 +1,255 @@
+//! Which function a request is for, and where it is ready: pure functions of the state.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hive_manifests::function::Http;
+use hive_manifests::{Function, Resource};
+use http::HeaderValue;
+
+use crate::objects;
+use crate::state::{Key, State};
+use crate::tokens::SYSTEM_NAMESPACE;
+
+/// Where the swarm's settings are: a ConfigMap in the system's namespace.
+pub const SETTINGS: &str = "swarm";
+
+/// Functions without a host of their own answer at `<name>.<namespace>.<domain>`. Names under
+/// `localhost` resolve to the loopback address everywhere, without any DNS (RFC 6761).
+const DEFAULT_DOMAIN: &str = "localhost";
+
+/// The domain of the swarm.
+pub fn domain(state: &State) -> &str {
+    state
+        .get(&Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS))
+        .and_then(|settings| settings.body()["data"]["domain"].as_str())
+        .unwrap_or(DEFAULT_DOMAIN)
+}
+
+/// The host and the path prefix at which a function answers.
+pub fn route_of(name: &str, namespace: &str, http: &Http, domain: &str) -> (String, String) {
+    let host = match &http.host {
+        Some(host) => host.to_ascii_lowercase(),
+        None => format!("{name}.{namespace}.{domain}"),
+    };
+    (host, http.path.clone())
+}
+
+/// One function that answers requests.
+#[derive(Debug)]
+pub struct Backend {
+    pub namespace: HeaderValue,
+    pub function: HeaderValue,
+    /// Nodes with a ready assignment, sorted.
+    pub nodes: Vec<String>,
+}
+
+/// All routes of the swarm at one revision.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// By host; longest path first.
+    hosts: HashMap<String, Vec<(String, Key)>>,
+    backends: HashMap<Key, Backend>,
+}
+
+impl Routes {
+    pub fn of(state: &State) -> Self {
+        let mut routes = Self::default();
+        let domain = domain(state);
+        let mut ready = ready_nodes(state);
+        // Sorted by age: of two functions with the same route the older keeps it.
+        let mut functions: Vec<(String, Key, Function)> = state
+            .list(Resource::Function, None)
+            .filter_map(|object| {
+                let created = object.body()["metadata"]["creationTimestamp"].as_str()?;
+                Some((
+                    created.to_owned(),
+                    object.key().clone(),
+                    object.parse().ok()?,
+                ))
+            })
+            .collect();
+        functions.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        for (_, key, function) in functions {
+            let (Ok(namespace), Ok(name)) = (
+                HeaderValue::from_str(&key.namespace),
+                HeaderValue::from_str(&key.name),
+            ) else {
+                continue;
+            };
+            let (host, path) = route_of(&key.name, &key.namespace, &function.spec.http, domain);
+            let paths = routes.hosts.entry(host).or_default();
+            if paths.iter().all(|(known, _)| *known != path) {
+                paths.push((path, key.clone()));
+            }
+            let backend = Backend {
+                namespace,
+                function: name,
+                nodes: ready.remove(&key).unwrap_or_default(),
+            };
+            routes.backends.insert(key, backend);
+        }
+        for paths in routes.hosts.values_mut() {
+            paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        }
+        routes
+    }
+
+    /// The function for a request; `host` may carry a port.
+    pub fn find(&self, host: &str, path: &str) -> Option<&Backend> {
+        let host = without_port(host).to_ascii_lowercase();
+        let (_, key) = self
+            .hosts
+            .get(host.trim_end_matches('.'))?
+            .iter()
+            .find(|(prefix, _)| covers(prefix, path))?;
+        self.backends.get(key)
+    }
+
+    pub fn backend(&self, key: &Key) -> Option<&Backend> {
+        self.backends.get(key)
+    }
+}
+
+/// Nodes with a ready assignment, by function.
+fn ready_nodes(state: &State) -> HashMap<Key, Vec<String>> {
+    let mut ready: BTreeMap<Key, Vec<String>> = BTreeMap::new();
+    for object in state.list(Resource::Assignment, None) {
+        let spec = &object.body()["spec"];
+        let (Some(function), Some(node)) =
+            (spec["functionName"].as_str(), spec["nodeName"].as_str())
+        else {
+            continue;
+        };
+        if objects::condition(object.body(), "Ready") == Some("True") {
+            let key = Key::new(Resource::Function, object.key().namespace.clone(), function);
+            ready.entry(key).or_default().push(node.to_owned());
+        }
+    }
+    ready
+        .into_iter()
+        .map(|(key, mut nodes)| {
+            nodes.sort();
+            nodes.dedup();
+            (key, nodes)
+        })
+        .collect()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// True when `path` is `prefix` or lies under it: "/api" covers "/api/x", not "/apix".
+fn covers(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::Command;
+    use serde_json::{Value, json};
+
+    fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
+        let key = Key::new(resource, "default", name);
+        let body = objects::fresh(&key, json!({}), extra);
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    fn function(state: &mut State, name: &str, http: Value) {
+        let spec = json!({ "artifact": { "sha256": "00" }, "http": http });
+        put(state, Resource::Function, name, json!({ "spec": spec }));
+    }
+
+    fn assignment(state: &mut State, name: &str, function: &str, node: &str, ready: &str) {
+        let extra = json!({
+            "spec": { "functionName": function, "nodeName": node },
+            "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+        });
+        put(state, Resource::Assignment, name, extra);
+    }
+
+    fn found<'a>(routes: &'a Routes, host: &str, path: &str) -> Option<&'a str> {
+        Some(routes.find(host, path)?.function.to_str().unwrap())
+    }
+
+    #[test]
+    fn requests_find_their_function_by_host_and_longest_path() {
+        let mut state = State::default();
+        function(&mut state, "hello", json!({}));
+        function(&mut state, "site", json!({ "host": "Example.org" }));
+        function(
+            &mut state,
+            "api",
+            json!({ "host": "example.org", "path": "/api" }),
+        );
+        let routes = Routes::of(&state);
+        let cases = [
+            ("hello.default.localhost", "/", Some("hello")),
+            ("HELLO.default.localhost:8080", "/x", Some("hello")),
+            ("hello.default.localhost.", "/", Some("hello")),
+            ("hello.other.localhost", "/", None),
+            ("example.org", "/", Some("site")),
+            ("example.org", "/apix", Some("site")),
+            ("example.org", "/api", Some("api")),
+            ("example.org:80", "/api/v1", Some("api")),
+            ("", "/", None),
+        ];
+        for (host, path, expected) in cases {
+            assert_eq!(found(&routes, host, path), expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn only_ready_assignments_receive_requests() {
+        let mut state = State::default();
+        function(&mut state, "hello", json!({}));
+        assignment(&mut state, "hello.0", "hello", "pi", "True");
+        assignment(&mut state, "hello.1", "hello", "phone", "Unknown");
+        assignment(&mut state, "hello.2", "hello", "laptop", "True");
+        let routes = Routes::of(&state);
+        let backend = routes.find("hello.default.localhost", "/").unwrap();
+        assert_eq!(backend.nodes, ["laptop", "pi"]);
+    }
+
+    #[test]
+    fn of_two_functions_with_one_route_the_older_keeps_it() {
+        let mut state = State::default();
+        for (name, created) in [
+            ("b-old", "2020-01-01T00:00:00Z"),
+            ("a-new", "2024-01-01T00:00:00Z"),
+        ] {
+            let key = Key::new(Resource::Function, "default", name);
+            let extra =
+                json!({ "spec": { "artifact": { "sha256": "00" }, "http": { "host": "x.org" } } });
+            let mut body = objects::fresh(&key, json!({}), extra);
+            body["metadata"]["creationTimestamp"] = json!(created);
+            state.apply(Command::Create { key, body }).unwrap();
+        }
+        assert_eq!(found(&Routes::of(&state), "x.org", "/"), Some("b-old"));
+    }
+
+    #[test]
+    fn the_domain_is_a_setting_of_the_swarm() {
+        let mut state = State::default();
+        function(&mut state, "hello", json!({}));
+        let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+        let body = objects::fresh(
+            &key,
+            json!({}),
+            json!({ "data": { "domain": "swarm.example" } }),
+        );
+        state.apply(Command::Create { key, body }).unwrap();
+        let routes = Routes::of(&state);
+        assert_eq!(
+            found(&routes, "hello.default.swarm.example", "/"),
+            Some("hello")
+        );
+    }
+}

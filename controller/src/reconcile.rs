@@ -1,0 +1,162 @@
+//! The reconcilers: each looks at the whole state when something changed or time has passed, and
+//! brings one aspect of it nearer to what was declared.
+//!
+//! They run on the leader only, and write by compare-and-swap: two leaders for a moment do no
+//! harm. A restart is the ordinary path.
+
+pub mod collect;
+pub mod compile;
+pub mod events;
+pub mod health;
+pub mod membership;
+pub mod namespaces;
+pub mod schedule;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hive_identity::CertificateAuthority;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::Artifacts;
+use crate::gateway::Presence;
+use crate::state::State;
+use crate::store::Replica;
+use compile::Compilation;
+
+/// Retries of what failed for a passing reason.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A lost node is noticed within its grace and this.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Collecting is never urgent.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+pub struct Reconcilers {
+    pub replica: Replica,
+    pub artifacts: Artifacts,
+    pub presence: Presence,
+    pub authority: Arc<CertificateAuthority>,
+    /// A node that no controller heard of for this long is lost, and its work moves.
+    pub node_grace: Duration,
+    /// What this controller's own kind of machine is called.
+    pub own_target: &'static str,
+}
+
+impl Reconcilers {
+    /// Runs the reconcilers whenever this controller leads, until cancelled.
+    pub async fn run(self, cancel: CancellationToken) {
+        let mut leadership = self.replica.leadership();
+        loop {
+            if leadership.borrow_and_update().is_leader {
+                tracing::info!("leading");
+                let term = cancel.child_token();
+                let mut tasks = self.clone().start(&term);
+                loop {
+                    tokio::select! {
+                        () = cancel.cancelled() => break,
+                        changed = leadership.changed() => {
+                            if changed.is_err() || !leadership.borrow_and_update().is_leader {
+                                break;
+                            }
+                        }
+                        // A reconciler ends only by a panic: without it the swarm would stand
+                        // still unseen.
+                        ended = tasks.join_next() => {
+                            tracing::error!(?ended, "a reconciler ended; starting all anew");
+                            break;
+                        }
+                    }
+                }
+                term.cancel();
+                tasks.shutdown().await;
+                tracing::info!("no longer leading");
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                // Also when nothing changed: after a panic the next round starts from here.
+                () = tokio::time::sleep(RETRY) => {}
+                changed = leadership.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn start(self, cancel: &CancellationToken) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let replica = &self.replica;
+        self.presence.clear();
+
+        let looks = Looks::new(replica, RETRY, cancel);
+        tasks.spawn(looks.run(async |replica, state| schedule::pass(replica, state).await));
+        let looks = Looks::new(replica, RETRY, cancel);
+        tasks.spawn(looks.run(async |replica, state| status::pass(replica, state).await));
+        let looks = Looks::new(replica, RETRY, cancel);
+        tasks.spawn(looks.run(async |replica, state| namespaces::pass(replica, state).await));
+        let looks = Looks::new(replica, RETRY, cancel);
+        tasks.spawn(looks.run(async |replica, state| membership::pass(replica, state).await));
+
+        let looks = Looks::new(replica, HEALTH_INTERVAL, cancel);
+        let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);
+        tasks.spawn(looks.run(async move |replica, state| {
+            health::pass(replica, state, &presence, since, grace).await;
+        }));
+
+        let looks = Looks::new(replica, RETRY, cancel);
+        let mut compilation = Compilation::new(
+            replica.clone(),
+            self.artifacts.clone(),
+            self.authority.clone(),
+            self.own_target,
+        );
+        tasks.spawn(looks.run(async move |_, state| compilation.pass(state).await));
+
+        let looks = Looks::new(replica, COLLECT_INTERVAL, cancel);
+        let mut unused = collect::Unused::default();
+        tasks.spawn(looks.run(async move |replica, state| {
+            collect::pass(replica, state, &mut unused).await;
+        }));
+        tasks
+    }
+}
+
+/// When to look: at every change of the state, and every so often.
+pub struct Looks {
+    replica: Replica,
+    interval: Duration,
+    cancel: CancellationToken,
+}
+
+impl Looks {
+    pub fn new(replica: &Replica, interval: Duration, cancel: &CancellationToken) -> Self {
+        Self {
+            replica: replica.clone(),
+            interval,
+            cancel: cancel.clone(),
+        }
+    }
+
+    pub async fn run<F>(self, mut pass: F)
+    where
+        F: AsyncFnMut(&Replica, &State),
+    {
+        let mut revisions = self.replica.revisions();
+        loop {
+            // Before the state is read: a change in between wakes the next look.
+            revisions.borrow_and_update();
+            let state = self.replica.state();
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                () = pass(&self.replica, &state) => {}
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                () = tokio::time::sleep(self.interval) => {}
+                changed = revisions.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Removing what nobody needs any more: old events, expired tokens, artifacts without a function.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime};
+
+use hive_manifests::{Assignment, Function, Resource};
+
+use super::schedule::source_sha256;
+use crate::artifacts::Artifacts;
+use crate::state::{Command, Key, Rejection, State};
+use crate::store::{ProposeError, Replica};
+use crate::tokens::Token;
+
+/// As long as Kubernetes keeps them.
+const EVENT_AGE: Duration = Duration::from_secs(3600);
+
+/// Events kept at most, the newest: each is about 1 KB in every controller's memory.
+const MAX_EVENTS: usize = 2000;
+
+/// An expired token stays visible for a day, so that one can see why it opens nothing.
+const EXPIRED_TOKEN_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// An artifact is uploaded before the manifest that names it; this is the time in between.
+const UNUSED_ARTIFACT_AGE: Duration = Duration::from_secs(3600);
+
+/// Objects that are to be deleted. Pure.
+pub fn plan(state: &State, now: SystemTime) -> Vec<(Key, u64)> {
+    let mut steps = Vec::new();
+    let mut events: Vec<_> = state
+        .list(Resource::Event, None)
+        .map(|event| (last_time(event.body()), event))
+        .collect();
+    events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    for (index, (at, event)) in events.into_iter().enumerate() {
+        let old = at.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age > EVENT_AGE));
+        if old || index >= MAX_EVENTS {
+            steps.push((event.key().clone(), event.revision()));
+        }
+    }
+    for secret in state.list(Resource::Secret, None) {
+        let expiry = Token::read(secret).and_then(|token| token.expiry);
+        if expiry.is_some_and(|at| {
+            now.duration_since(at)
+                .is_ok_and(|age| age > EXPIRED_TOKEN_AGE)
+        }) {
+            steps.push((secret.key().clone(), secret.revision()));
+        }
+    }
+    steps
+}
+
+fn last_time(event: &serde_json::Value) -> Option<SystemTime> {
+    let text = event["lastTimestamp"].as_str()?;
+    Some(text.parse::<jiff::Timestamp>().ok()?.into())
+}
+
+/// Digests (lower hex) that functions and assignments name. Pure.
+pub fn used_artifacts(state: &State) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for object in state.list(Resource::Function, None) {
+        if let Ok(function) = object.parse::<Function>() {
+            used.extend(source_sha256(&function.spec));
+            let compiled = function.status.unwrap_or_default().artifacts;
+            used.extend(compiled.into_iter().map(|artifact| artifact.sha256));
+        }
+    }
+    for object in state.list(Resource::Assignment, None) {
+        if let Ok(assignment) = object.parse::<Assignment>() {
+            used.extend(source_sha256(&assignment.spec.function));
+            used.insert(assignment.spec.artifact.sha256);
+        }
+    }
+    used
+}
+
+/// The leader's memory of since when artifacts are unused; a new leader counts anew.
+#[derive(Default)]
+pub struct Unused {
+    since: HashMap<String, Instant>,
+}
+
+impl Unused {
+    /// Artifacts that nobody named for long enough, with the revision of their registration.
+    pub fn due(&mut self, state: &State, now: Instant) -> Vec<(String, u64)> {
+        let used = used_artifacts(state);
+        let unused: HashMap<String, u64> = state
+            .artifacts()
+            .filter(|(sha256, _)| !used.contains(*sha256))
+            .map(|(sha256, record)| (sha256.clone(), record.revision))
+            .collect();
+        self.since.retain(|sha256, _| unused.contains_key(sha256));
+        unused
+            .into_iter()
+            .filter(|(sha256, _)| {
+                let since = *self.since.entry(sha256.clone()).or_insert(now);
+                now.duration_since(since) >= UNUSED_ARTIFACT_AGE
+            })
+            .collect()
+    }
+}
+
+/// One look of the leader.
+pub async fn pass(replica: &Replica, state: &State, unused: &mut Unused) {
+    let deletions = plan(state, SystemTime::now())
+        .into_iter()
+        .map(|(key, revision)| Command::Delete {
+            key,
+            expect: Some(revision),
+            uid: None,
+        });
+    let forgotten = unused
+        .due(state, Instant::now())
+        .into_iter()
+        .map(|(sha256, registered)| Command::ForgetArtifact { sha256, registered });
+    for command in deletions.chain(forgotten) {
+        match replica.propose(command).await {
+            Ok(_)
+            | Err(ProposeError::Rejected(Rejection::Conflict { .. } | Rejection::NotFound)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot collect what is unused");
+                return;
+            }
+        }
+    }
+}
+
+/// One look of any controller: fetches registered artifacts that are missing here, removes files
+/// that are registered no more.
+pub async fn sync_files(artifacts: &Artifacts, state: &State) {
+    for (sha256, _) in state.artifacts() {
+        let Ok(digest) = sha256.parse() else {
+            continue;
+        };
+        if let Err(error) = artifacts.ensure(&digest).await {
+            tracing::debug!(%error, "artifact is still missing here");
+        }
+    }
+    let before = SystemTime::now() - UNUSED_ARTIFACT_AGE;
+    let files = artifacts.files().clone();
+    let state = state.clone();
+    let swept = tokio::task::spawn_blocking(move || {
+        files.sweep(before, |digest| state.artifact(&digest.hex()).is_some())
+    })
+    .await;
+    match swept {
+        Ok(Ok(0)) => {}
+        Ok(Ok(removed)) => tracing::info!(removed, "removed unused artifacts"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot remove unused artifacts"),
+        Err(error) => tracing::error!(%error, "sweeping artifacts failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use hive_identity::TokenSecret;
+    use serde_json::json;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn event(state: &mut State, name: &str, time: SystemTime) {
+        let key = Key::new(Resource::Event, "default", name);
+        let body = objects::fresh(
+            &key,
+            json!({}),
+            json!({ "lastTimestamp": objects::timestamp(time) }),
+        );
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    #[test]
+    fn old_events_and_long_expired_tokens_go() {
+        let mut state = State::default();
+        event(&mut state, "old", at(0));
+        event(&mut state, "new", at(3000));
+        let kind = crate::tokens::TokenKind::Join;
+        let (key, body) =
+            crate::tokens::token_object(&TokenSecret::generate(), kind, None, Some(at(0)), None);
+        state.apply(Command::Create { key, body }).unwrap();
+        let names = |now| {
+            plan(&state, now)
+                .into_iter()
+                .map(|(k, _)| k.resource)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(at(3600)), []);
+        assert_eq!(names(at(3601)), [Resource::Event]);
+        assert_eq!(
+            names(at(24 * 3600 + 1)),
+            [Resource::Event, Resource::Event, Resource::Secret]
+        );
+    }
+
+    #[test]
+    fn of_too_many_events_the_newest_stay() {
+        let mut state = State::default();
+        for n in 0..MAX_EVENTS as u64 + 1 {
+            event(
+                &mut state,
+                &format!("e{n}"),
+                at(n % 3000 + u64::from(n > 0)),
+            );
+        }
+        let gone = plan(&state, at(3000));
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].0.name, "e0");
+    }
+
+    #[test]
+    fn an_artifact_is_forgotten_after_it_was_unused_for_a_while() {
+        let mut state = State::default();
+        let command = Command::RegisterArtifact {
+            sha256: "00".into(),
+            size: 1,
+        };
+        state.apply(command).unwrap();
+        let mut unused = Unused::default();
+        let start = Instant::now();
+        assert_eq!(unused.due(&state, start), []);
+        assert_eq!(
+            unused.due(&state, start + UNUSED_ARTIFACT_AGE),
+            [("00".to_owned(), 1)]
+        );
+    }
+}

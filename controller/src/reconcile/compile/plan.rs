@@ -1,0 +1,170 @@
+//! Which component is to be compiled for which target. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hive_manifests::function::CompiledArtifact;
+use hive_manifests::{Function, Node, Resource};
+
+use crate::reconcile::schedule::source_sha256;
+use crate::state::{Key, State};
+
+/// Names one compilation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Job {
+    /// Of the component, lower hex.
+    pub source: String,
+    pub target: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Records to write into functions' statuses, whole.
+    pub records: BTreeMap<Key, Vec<CompiledArtifact>>,
+    /// What has to be compiled, and for which functions.
+    pub jobs: BTreeMap<Job, Vec<Key>>,
+}
+
+/// `own_target` is compiled for although no such node is there yet: a component that does not
+/// compile is found at once.
+pub fn plan(state: &State, own_target: &str, wasmtime_version: &str) -> Plan {
+    let mut targets: BTreeSet<String> = state
+        .list(Resource::Node, None)
+        .filter_map(|object| {
+            let node: Node = object.parse().ok()?;
+            let target = node.status?.node_info?.target;
+            (!target.is_empty()).then_some(target)
+        })
+        .collect();
+    targets.insert(own_target.to_owned());
+    let functions: Vec<(Key, String, Vec<CompiledArtifact>)> = state
+        .list(Resource::Function, None)
+        .filter_map(|object| {
+            let function: Function = object.parse().ok()?;
+            let source = source_sha256(&function.spec)?;
+            let artifacts = function.status.unwrap_or_default().artifacts;
+            Some((object.key().clone(), source, artifacts))
+        })
+        .collect();
+    let usable = |artifact: &&CompiledArtifact| artifact.wasmtime_version == wasmtime_version;
+    let compiled: BTreeMap<Job, &CompiledArtifact> = functions
+        .iter()
+        .flat_map(|(_, _, artifacts)| artifacts.iter().filter(usable))
+        .map(|artifact| {
+            let job = Job {
+                source: artifact.source_sha256.clone(),
+                target: artifact.target.clone(),
+            };
+            (job, artifact)
+        })
+        .collect();
+    let mut plan = Plan::default();
+    for (key, source, known) in &functions {
+        let mut records = Vec::new();
+        for target in &targets {
+            let job = Job {
+                source: source.clone(),
+                target: target.clone(),
+            };
+            match compiled.get(&job) {
+                Some(artifact) => records.push((*artifact).clone()),
+                None => plan.jobs.entry(job).or_default().push(key.clone()),
+            }
+        }
+        if records != *known && !records.is_empty() {
+            plan.records.insert(key.clone(), records);
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use crate::state::Command;
+    use serde_json::{Value, json};
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
+        let namespace = if resource.namespaced() { "default" } else { "" };
+        let key = Key::new(resource, namespace, name);
+        let body = objects::fresh(&key, json!({}), extra);
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    fn compiled(source: &str, target: &str, version: &str) -> Value {
+        json!({ "target": target, "sourceSha256": source, "sha256": format!("{target}-{version}"),
+            "size": 1, "wasmtimeVersion": version, "description": "", "signature": "" })
+    }
+
+    fn function(state: &mut State, name: &str, source: &str, artifacts: Vec<Value>) {
+        put(
+            state,
+            Resource::Function,
+            name,
+            json!({
+                "spec": { "artifact": { "sha256": source } },
+                "status": { "artifacts": artifacts },
+            }),
+        );
+    }
+
+    fn jobs(plan: &Plan) -> Vec<String> {
+        plan.jobs
+            .iter()
+            .map(|(job, functions)| {
+                format!(
+                    "{} for {} x{}",
+                    &job.source[..1],
+                    job.target,
+                    functions.len()
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_component_is_compiled_once_for_each_kind_of_node() {
+        let mut state = State::default();
+        put(
+            &mut state,
+            Resource::Node,
+            "pi",
+            json!({
+                "spec": { "key": "" }, "status": { "nodeInfo": { "target": "arm" } },
+            }),
+        );
+        function(&mut state, "one", A, vec![]);
+        function(&mut state, "two", A, vec![]);
+        function(&mut state, "three", B, vec![compiled(B, "x86", "48")]);
+        let plan = plan(&state, "x86", "48");
+        assert_eq!(
+            jobs(&plan),
+            ["a for arm x2", "a for x86 x2", "b for arm x1"]
+        );
+        assert!(plan.records.is_empty());
+    }
+
+    #[test]
+    fn what_another_function_has_is_not_compiled_again() {
+        let mut state = State::default();
+        function(&mut state, "old", A, vec![compiled(A, "x86", "48")]);
+        function(&mut state, "new", A, vec![]);
+        let plan = plan(&state, "x86", "48");
+        assert!(plan.jobs.is_empty());
+        let key = Key::new(Resource::Function, "default", "new");
+        assert_eq!(plan.records[&key][0].sha256, "x86-48");
+    }
+
+    #[test]
+    fn a_new_component_or_compiler_makes_old_results_useless() {
+        let mut state = State::default();
+        function(&mut state, "changed", B, vec![compiled(A, "x86", "48")]);
+        function(&mut state, "upgraded", A, vec![compiled(A, "x86", "47")]);
+        let plan = plan(&state, "x86", "48");
+        assert_eq!(jobs(&plan), ["a for x86 x1", "b for x86 x1"]);
+    }
+}

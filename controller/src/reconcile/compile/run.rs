@@ -1,0 +1,227 @@
+//! Performs compilations, one at a time: each takes a core for seconds and memory besides.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_functions::{Compiler, engine_version};
+use hive_identity::CertificateAuthority;
+use hive_manifests::function::CompiledArtifact;
+use hive_proto::ARTIFACT_CONTEXT;
+use hive_proto::v1::ArtifactDescription;
+use prost::Message;
+use serde_json::json;
+
+use super::plan::{Job, plan};
+use crate::artifacts::{Artifacts, Digest};
+use crate::objects;
+use crate::reconcile::events::{self, Notice};
+use crate::state::{Key, State};
+use crate::store::Replica;
+
+/// A compilation that failed for want of something (disk, another controller) is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+pub struct Compilation {
+    pub replica: Replica,
+    pub artifacts: Artifacts,
+    pub authority: Arc<CertificateAuthority>,
+    pub own_target: &'static str,
+    /// What failed, when, and whether it will always fail.
+    failures: HashMap<Job, (Instant, bool)>,
+}
+
+/// Why there is no compiled artifact.
+struct Failure {
+    message: String,
+    /// The component itself is at fault.
+    permanent: bool,
+}
+
+impl Compilation {
+    pub fn new(
+        replica: Replica,
+        artifacts: Artifacts,
+        authority: Arc<CertificateAuthority>,
+        own_target: &'static str,
+    ) -> Self {
+        Self {
+            replica,
+            artifacts,
+            authority,
+            own_target,
+            failures: HashMap::new(),
+        }
+    }
+
+    /// One look: writes what is known, then performs one compilation if one is due.
+    pub async fn pass(&mut self, state: &State) {
+        let plan = plan(state, self.own_target, &engine_version());
+        self.failures.retain(|job, _| plan.jobs.contains_key(job));
+        for (key, records) in &plan.records {
+            self.write(key, records).await;
+        }
+        let due = plan
+            .jobs
+            .iter()
+            .find(|(job, _)| match self.failures.get(job) {
+                None => true,
+                Some((at, permanent)) => !permanent && at.elapsed() >= RETRY_AFTER,
+            });
+        if let Some((job, functions)) = due {
+            self.perform(job, functions).await;
+        }
+    }
+
+    async fn perform(&mut self, job: &Job, functions: &[Key]) {
+        let started = Instant::now();
+        match self.compile(job).await {
+            Ok(artifact) => {
+                tracing::info!(
+                    source = job.source,
+                    target = job.target,
+                    size = artifact.size,
+                    elapsed = ?started.elapsed(),
+                    "compiled"
+                );
+                for key in functions {
+                    self.add(key, &artifact).await;
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(
+                    source = job.source,
+                    target = job.target,
+                    error = failure.message,
+                    "cannot compile"
+                );
+                self.failures
+                    .insert(job.clone(), (Instant::now(), failure.permanent));
+                for key in functions {
+                    self.tell(key, &job.target, &failure.message).await;
+                }
+            }
+        }
+    }
+
+    async fn compile(&self, job: &Job) -> Result<CompiledArtifact, Failure> {
+        let passing = |message: String| Failure {
+            message,
+            permanent: false,
+        };
+        let lasting = |message: String| Failure {
+            message,
+            permanent: true,
+        };
+        let source: Digest = job
+            .source
+            .parse()
+            .map_err(|e: crate::artifacts::BadDigest| lasting(e.to_string()))?;
+        let component = self
+            .artifacts
+            .load(&source)
+            .await
+            .map_err(|e| passing(e.to_string()))?;
+        let target = job.target.clone();
+        let compiled =
+            tokio::task::spawn_blocking(move || Compiler::new(&target)?.compile(&component))
+                .await
+                .map_err(|e| lasting(format!("the compiler failed: {e}")))?
+                .map_err(|e| lasting(e.to_string()))?;
+        let size = compiled.len() as u64;
+        let digest = self
+            .artifacts
+            .store(compiled.into())
+            .await
+            .map_err(|e| passing(e.to_string()))?;
+        let description = ArtifactDescription {
+            source_sha256: source.as_bytes().to_vec(),
+            sha256: digest.as_bytes().to_vec(),
+            size,
+            target: job.target.clone(),
+            wasmtime_version: engine_version(),
+        }
+        .encode_to_vec();
+        Ok(CompiledArtifact {
+            target: job.target.clone(),
+            source_sha256: job.source.clone(),
+            sha256: digest.hex(),
+            size,
+            wasmtime_version: engine_version(),
+            signature: BASE64.encode(self.authority.sign(ARTIFACT_CONTEXT, &description)),
+            description: BASE64.encode(description),
+        })
+    }
+
+    async fn add(&self, key: &Key, artifact: &CompiledArtifact) {
+        let known = self.replica.state();
+        let mut records: Vec<CompiledArtifact> = known
+            .get(key)
+            .and_then(|object| object.body()["status"].get("artifacts").cloned())
+            .and_then(|artifacts| serde_json::from_value(artifacts).ok())
+            .unwrap_or_default();
+        records.retain(|known| {
+            known.source_sha256 == artifact.source_sha256 && known.target != artifact.target
+        });
+        records.push(artifact.clone());
+        records.sort_by(|a, b| a.target.cmp(&b.target));
+        self.write(key, &records).await;
+    }
+
+    async fn write(&self, key: &Key, records: &[CompiledArtifact]) {
+        let message = format!(
+            "compiled for {}",
+            records
+                .iter()
+                .map(|r| &*r.target)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        let written = objects::edit(&self.replica, key, |body| {
+            let before = body["status"].clone();
+            let now = SystemTime::now();
+            objects::set_condition(
+                &mut body["status"],
+                "Compiled",
+                "True",
+                "Compiled",
+                &message,
+                now,
+            );
+            body["status"]["artifacts"] = json!(records);
+            body["status"] != before
+        })
+        .await;
+        if let Err(error) = written {
+            tracing::warn!(function = %key, %error, "cannot write compiled artifacts");
+        }
+    }
+
+    async fn tell(&self, key: &Key, target: &str, error: &str) {
+        let message = format!("for {target}: {error}");
+        let written = objects::edit(&self.replica, key, |body| {
+            let now = SystemTime::now();
+            objects::set_condition(
+                &mut body["status"],
+                "Compiled",
+                "False",
+                "CompileFailed",
+                &message,
+                now,
+            )
+        })
+        .await;
+        if let Err(error) = written {
+            tracing::warn!(function = %key, %error, "cannot write the compilation's failure");
+        }
+        let notice = Notice {
+            warning: true,
+            reason: "CompileFailed".to_owned(),
+            message,
+            source: "compiler".to_owned(),
+        };
+        events::record(&self.replica, key, notice).await;
+    }
+}

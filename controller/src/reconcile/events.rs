@@ -1,0 +1,87 @@
+//! Events: what happened to an object, for people. The same thing again raises a count.
+
+use std::time::SystemTime;
+
+use hive_manifests::Resource;
+use serde_json::json;
+
+use crate::artifacts::Digest;
+use crate::objects;
+use crate::state::{Command, Key};
+use crate::store::{ProposeError, Replica};
+
+/// Cluster-scoped objects' events live here, as in Kubernetes.
+const DEFAULT_NAMESPACE: &str = "default";
+
+#[derive(Clone, Debug)]
+pub struct Notice {
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: String,
+    pub message: String,
+    /// Who says so: "scheduler", "agent/pi-3".
+    pub source: String,
+}
+
+/// Records an event about an object; one that can't be written is logged and lost.
+pub async fn record(replica: &Replica, about: &Key, notice: Notice) {
+    let uid = replica
+        .state()
+        .get(about)
+        .map(|object| object.uid().to_owned())
+        .unwrap_or_default();
+    let namespace = match &*about.namespace {
+        "" => DEFAULT_NAMESPACE,
+        namespace => namespace,
+    };
+    let identity = format!(
+        "{uid}\0{}\0{}\0{}",
+        notice.reason, notice.message, notice.source
+    );
+    let suffix = &Digest::of(identity.as_bytes()).hex()[..16];
+    let key = Key::new(
+        Resource::Event,
+        namespace,
+        format!("{}.{suffix}", about.name),
+    );
+    let now = objects::timestamp(SystemTime::now());
+    let again = objects::edit(replica, &key, |body| {
+        body["count"] = json!(body["count"].as_u64().unwrap_or(1) + 1);
+        body["lastTimestamp"] = json!(now);
+        true
+    })
+    .await;
+    let failed = match again {
+        Ok(_) => None,
+        Err(objects::EditError::NotFound(_)) => {
+            let body = objects::fresh(
+                &key,
+                json!({}),
+                json!({
+                    "involvedObject": {
+                        "apiVersion": about.resource.api_version(),
+                        "kind": about.resource.kind(),
+                        "namespace": about.namespace,
+                        "name": about.name,
+                        "uid": uid,
+                    },
+                    "type": if notice.warning { "Warning" } else { "Normal" },
+                    "reason": notice.reason,
+                    "message": notice.message,
+                    "source": { "component": notice.source },
+                    "firstTimestamp": now,
+                    "lastTimestamp": now,
+                    "count": 1,
+                }),
+            );
+            match replica.propose(Command::Create { key, body }).await {
+                Ok(_) | Err(ProposeError::Rejected(_)) => None,
+                Err(error) => Some(error.to_string()),
+            }
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = failed {
+        tracing::warn!(object = %about, reason = notice.reason, error, "cannot record event");
+    }
+}

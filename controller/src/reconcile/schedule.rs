@@ -1,0 +1,9 @@
+//! Which function runs on which node.
+
+mod plan;
+mod run;
+mod view;
+
+pub use plan::{Plan, Step, plan, template};
+pub use run::pass;
+pub use view::{AssignmentView, FunctionView, View, source_sha256};

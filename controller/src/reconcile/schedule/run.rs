@@ -1,0 +1,116 @@
+//! Performs the scheduler's plan: one command a step, each by compare-and-swap.
+
+use std::time::SystemTime;
+
+use hive_manifests::AssignmentSpec;
+use serde_json::{Value, json};
+
+use super::{Plan, Step, View, plan};
+use crate::gateway::report::{Reported, set_assignment_status};
+use crate::objects;
+use crate::state::{Command, Key, Rejection, State};
+use crate::store::{ProposeError, Replica};
+
+/// One look at the state. What another writer overtook is planned again after its change.
+pub async fn pass(replica: &Replica, state: &State) {
+    let Plan { steps, .. } = plan(&View::of(state));
+    for step in steps {
+        let Some(command) = command(&step, state) else {
+            continue;
+        };
+        match replica.propose(command).await {
+            Ok(_) => log(&step),
+            Err(ProposeError::Rejected(
+                Rejection::Conflict { .. } | Rejection::NotFound | Rejection::AlreadyExists,
+            )) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot write an assignment");
+                return;
+            }
+        }
+    }
+}
+
+fn command(step: &Step, state: &State) -> Option<Command> {
+    let replace = |key: &Key, expect: u64, change: &dyn Fn(&mut Value)| {
+        let mut body = state.get(key)?.body().clone();
+        change(&mut body);
+        Some(Command::Replace {
+            key: key.clone(),
+            body,
+            expect: Some(expect),
+        })
+    };
+    let set_spec = |body: &mut Value, spec: &AssignmentSpec| {
+        body["spec"] = json!(spec);
+        let generation = body["metadata"]["generation"].as_i64().unwrap_or_default();
+        body["metadata"]["generation"] = json!(generation + 1);
+    };
+    match step {
+        Step::Create { key, spec } => {
+            let labels = json!({ "hive.dev/function": spec.function_name });
+            let mut body = objects::fresh(key, labels, json!({ "spec": spec }));
+            body["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "hive.dev/v1",
+                "kind": "Function",
+                "name": spec.function_name,
+                "uid": spec.function_uid,
+                "controller": true,
+            }]);
+            body["status"] = fresh_status();
+            Some(Command::Create {
+                key: key.clone(),
+                body,
+            })
+        }
+        Step::Move { key, expect, spec } => replace(key, *expect, &|body| {
+            set_spec(body, spec);
+            body["status"] = fresh_status();
+        }),
+        Step::Update { key, expect, spec } => replace(key, *expect, &|body| set_spec(body, spec)),
+        Step::MarkUnknown { key, expect } => {
+            replace(key, *expect, &|body| {
+                let unknown = Reported {
+                phase: "Unknown",
+                generation: body["status"]["observedGeneration"].as_u64(),
+                reason: "NodeLost".into(),
+                message: "nothing was heard of the node for a while, and no other node takes this copy".into(),
+            };
+                set_assignment_status(&mut body["status"], &unknown, SystemTime::now());
+            })
+        }
+        Step::Delete { key, expect } => Some(Command::Delete {
+            key: key.clone(),
+            expect: Some(*expect),
+            uid: None,
+        }),
+    }
+}
+
+fn fresh_status() -> Value {
+    let pending = Reported {
+        phase: "Pending",
+        generation: None,
+        reason: String::new(),
+        message: String::new(),
+    };
+    let mut status = Value::Null;
+    set_assignment_status(&mut status, &pending, SystemTime::now());
+    status
+}
+
+fn log(step: &Step) {
+    match step {
+        Step::Create { key, spec } => {
+            tracing::info!(assignment = %key, node = spec.node_name, "assigned");
+        }
+        Step::Move { key, spec, .. } => {
+            tracing::info!(assignment = %key, node = spec.node_name, "moved");
+        }
+        Step::Update { key, spec, .. } => {
+            tracing::info!(assignment = %key, generation = spec.function_generation, "updated");
+        }
+        Step::MarkUnknown { key, .. } => tracing::warn!(assignment = %key, "its node is lost"),
+        Step::Delete { key, .. } => tracing::info!(assignment = %key, "withdrawn"),
+    }
+}

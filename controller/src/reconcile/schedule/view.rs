@@ -1,0 +1,112 @@
+//! The part of the state that scheduling looks at, typed.
+
+use std::collections::BTreeMap;
+
+use hive_manifests::function::{CompiledArtifact, FunctionSpec};
+use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource};
+use k8s_openapi::api::core::v1::Taint;
+
+use crate::objects;
+use crate::state::{Key, State};
+
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub nodes: Vec<NodeView>,
+    pub functions: Vec<FunctionView>,
+    pub assignments: Vec<AssignmentView>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NodeView {
+    pub name: String,
+    /// Its Ready condition is True.
+    pub ready: bool,
+    pub unschedulable: bool,
+    pub taints: Vec<Taint>,
+    pub labels: BTreeMap<String, String>,
+    pub target: String,
+    /// Bytes and thousandths of a core that functions may reserve.
+    pub memory: u64,
+    pub cpu: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct FunctionView {
+    pub key: Key,
+    pub uid: String,
+    pub generation: i64,
+    pub spec: FunctionSpec,
+    /// Compiled forms of the component that `spec` names, by target.
+    pub artifacts: BTreeMap<String, CompiledArtifact>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AssignmentView {
+    pub key: Key,
+    pub revision: u64,
+    pub spec: AssignmentSpec,
+    pub phase: Phase,
+    /// The node answers requests for it, at the generation of its spec.
+    pub current: bool,
+}
+
+impl View {
+    /// Objects that don't parse are left out: an older version of this program can't plan for
+    /// what a newer one wrote, and must not undo it.
+    pub fn of(state: &State) -> Self {
+        let nodes = state.list(Resource::Node, None).filter_map(|object| {
+            let node: Node = object.parse().ok()?;
+            let status = node.status.unwrap_or_default();
+            let allocatable = status.allocatable.unwrap_or_default();
+            Some(NodeView {
+                name: object.key().name.clone(),
+                ready: objects::condition(object.body(), "Ready") == Some("True"),
+                unschedulable: node.spec.unschedulable,
+                taints: node.spec.taints,
+                labels: node.metadata.labels.unwrap_or_default(),
+                target: status.node_info.unwrap_or_default().target,
+                memory: allocatable.memory.0,
+                cpu: allocatable.cpu.0,
+            })
+        });
+        let functions = state.list(Resource::Function, None).filter_map(|object| {
+            let function: Function = object.parse().ok()?;
+            let source = source_sha256(&function.spec)?;
+            let artifacts = function.status.unwrap_or_default().artifacts;
+            Some(FunctionView {
+                key: object.key().clone(),
+                uid: object.uid().to_owned(),
+                generation: function.metadata.generation.unwrap_or_default(),
+                artifacts: artifacts
+                    .into_iter()
+                    .filter(|artifact| artifact.source_sha256 == source)
+                    .map(|artifact| (artifact.target.clone(), artifact))
+                    .collect(),
+                spec: function.spec,
+            })
+        });
+        let assignments = state.list(Resource::Assignment, None).filter_map(|object| {
+            let assignment: Assignment = object.parse().ok()?;
+            let status = assignment.status.unwrap_or_default();
+            Some(AssignmentView {
+                key: object.key().clone(),
+                revision: object.revision(),
+                phase: status.phase,
+                current: status.phase == Phase::Ready
+                    && status.observed_generation == Some(assignment.spec.function_generation),
+                spec: assignment.spec,
+            })
+        });
+        Self {
+            nodes: nodes.collect(),
+            functions: functions.collect(),
+            assignments: assignments.collect(),
+        }
+    }
+}
+
+/// The digest of a function's component in lower hex, as the state's artifacts are named.
+pub fn source_sha256(spec: &FunctionSpec) -> Option<String> {
+    let digest: crate::artifacts::Digest = spec.artifact.sha256.as_ref()?.parse().ok()?;
+    Some(digest.hex())
+}

@@ -1,0 +1,307 @@
+//! Functions' statuses, from their assignments.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use hive_manifests::Phase;
+use serde_json::{Value, json};
+
+use super::schedule::{AssignmentView, FunctionView, View, plan, template};
+use crate::ingress::routes;
+use crate::objects;
+use crate::state::{Key, State};
+use crate::store::Replica;
+
+/// What a function's status should say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    pub generation: i64,
+    pub replicas: usize,
+    pub ready: usize,
+    pub available: bool,
+    pub reason: &'static str,
+    pub message: String,
+    pub url: String,
+}
+
+/// All functions' summaries. Pure.
+pub fn summaries(state: &State) -> BTreeMap<Key, Summary> {
+    let view = View::of(state);
+    let unplaced = plan(&view).unplaced;
+    let ready_nodes: Vec<&str> = view
+        .nodes
+        .iter()
+        .filter(|node| node.ready)
+        .map(|node| &*node.name)
+        .collect();
+    let base = Base::of(state);
+    view.functions
+        .iter()
+        .map(|function| {
+            let own: Vec<_> = view
+                .assignments
+                .iter()
+                .filter(|a| a.spec.function_uid == function.uid)
+                .collect();
+            let is_ready = |a: &&&AssignmentView| {
+                a.phase == Phase::Ready && ready_nodes.contains(&&*a.spec.node_name)
+            };
+            let ready = own.iter().filter(is_ready).count();
+            let wanted = match function.spec.every_node {
+                true => own.len(),
+                false => function.spec.replicas.unwrap_or(1) as usize,
+            };
+            let (available, reason, message) = explain(
+                state,
+                function,
+                &own,
+                ready,
+                wanted,
+                unplaced.get(&function.key),
+            );
+            let summary = Summary {
+                generation: function.generation,
+                replicas: wanted,
+                ready,
+                available,
+                reason,
+                message,
+                url: base.url(function),
+            };
+            (function.key.clone(), summary)
+        })
+        .collect()
+}
+
+/// Whether a function is available, and the one sentence that says why (not).
+fn explain(
+    state: &State,
+    function: &FunctionView,
+    own: &[&AssignmentView],
+    ready: usize,
+    wanted: usize,
+    unplaced: Option<&String>,
+) -> (bool, &'static str, String) {
+    let failing = own.iter().find_map(|a| {
+        let status = &state.get(&a.key)?.body()["status"];
+        let message = status["message"].as_str()?;
+        (a.phase == Phase::Failed).then(|| format!("{}: {message}", a.key.name))
+    });
+    let updated = own
+        .iter()
+        .filter(|a| a.current && a.spec.function == template(&function.spec))
+        .count();
+    let available = ready > 0 || wanted == 0;
+    if wanted == 0 {
+        return (true, "ScaledToZero", "no copies are wanted".into());
+    }
+    if let Some(message) = failing {
+        return (available, "Failing", message);
+    }
+    if let Some(message) = unplaced {
+        let compiled = function.artifacts.is_empty();
+        let reason = if compiled {
+            "Compiling"
+        } else {
+            "Unschedulable"
+        };
+        return (available, reason, message.clone());
+    }
+    if ready < wanted {
+        return (
+            available,
+            "Progressing",
+            format!("{ready} of {wanted} copies are ready"),
+        );
+    }
+    if updated < wanted {
+        return (
+            available,
+            "RollingUpdate",
+            format!("{updated} of {wanted} copies run the newest version"),
+        );
+    }
+    (true, "Ready", "all copies are ready".into())
+}
+
+/// Where the ingress is reached from outside.
+struct Base<'a> {
+    domain: &'a str,
+    port: Option<String>,
+}
+
+impl<'a> Base<'a> {
+    fn of(state: &'a State) -> Self {
+        let port = state
+            .controllers()
+            .next()
+            .and_then(|(_, member)| member.ingress.rsplit_once(':'))
+            .map(|(_, port)| port.to_owned())
+            .filter(|port| port != "80");
+        Self {
+            domain: routes::domain(state),
+            port,
+        }
+    }
+
+    fn url(&self, function: &FunctionView) -> String {
+        let key = &function.key;
+        let (host, path) =
+            routes::route_of(&key.name, &key.namespace, &function.spec.http, self.domain);
+        match &self.port {
+            Some(port) => format!("http://{host}:{port}{path}"),
+            None => format!("http://{host}{path}"),
+        }
+    }
+}
+
+/// One look: writes the statuses that say something else.
+pub async fn pass(replica: &Replica, state: &State) {
+    for (key, summary) in summaries(state) {
+        let stale = state
+            .get(&key)
+            .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key));
+        if !stale {
+            continue;
+        }
+        let written = objects::edit(replica, &key, |body| {
+            set(&mut body["status"], &summary, &key)
+        })
+        .await;
+        if let Err(error) = written {
+            tracing::warn!(function = %key, %error, "cannot write status");
+        }
+    }
+}
+
+fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
+    let before = status.clone();
+    objects::set_condition(
+        status,
+        "Available",
+        if summary.available { "True" } else { "False" },
+        summary.reason,
+        &summary.message,
+        SystemTime::now(),
+    );
+    status["observedGeneration"] = json!(summary.generation);
+    status["replicas"] = json!(summary.replicas);
+    status["readyReplicas"] = json!(summary.ready);
+    status["ready"] = json!(format!("{}/{}", summary.ready, summary.replicas));
+    status["url"] = json!(summary.url);
+    status["selector"] = json!(format!("hive.dev/function={}", key.name));
+    *status != before
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::{Command, Member};
+    use hive_manifests::Resource;
+
+    fn put(state: &mut State, resource: Resource, name: &str, uid: &str, extra: Value) {
+        let namespace = if resource.namespaced() { "default" } else { "" };
+        let key = Key::new(resource, namespace, name);
+        let mut body = objects::fresh(&key, json!({}), extra);
+        body["metadata"]["uid"] = json!(uid);
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    fn node(state: &mut State, name: &str, ready: &str) {
+        put(
+            state,
+            Resource::Node,
+            name,
+            name,
+            json!({
+                "spec": { "key": "" },
+                "status": { "conditions": [{
+                    "type": "Ready", "status": ready, "reason": "", "message": "",
+                    "lastTransitionTime": "2020-01-01T00:00:00Z",
+                }] },
+            }),
+        );
+    }
+
+    fn assignment(state: &mut State, slot: &str, node: &str, phase: &str, message: &str) {
+        put(
+            state,
+            Resource::Assignment,
+            &format!("hello.{slot}"),
+            slot,
+            json!({
+                "spec": {
+                    "functionName": "hello", "functionUid": "f", "functionGeneration": 1,
+                    "nodeName": node, "slot": slot,
+                    "function": template_json(),
+                    "artifact": { "target": "t", "sourceSha256": "00", "sha256": "11", "size": 1,
+                        "wasmtimeVersion": "48", "description": "", "signature": "" },
+                },
+                "status": { "phase": phase, "observedGeneration": 1, "message": message },
+            }),
+        );
+    }
+
+    fn spec() -> Value {
+        json!({ "artifact": { "sha256": "a".repeat(64) }, "replicas": 2 })
+    }
+
+    fn template_json() -> Value {
+        json!(template(&serde_json::from_value(spec()).unwrap()))
+    }
+
+    fn swarm() -> State {
+        let mut state = State::default();
+        let member = Member {
+            link: String::new(),
+            api: String::new(),
+            ingress: "127.0.0.1:8080".into(),
+        };
+        state.apply(Command::AdmitController { member }).unwrap();
+        put(
+            &mut state,
+            Resource::Function,
+            "hello",
+            "f",
+            json!({
+                "spec": spec(),
+                "status": { "artifacts": [{ "target": "", "sourceSha256": "a".repeat(64), "sha256": "11", "size": 1,
+                    "wasmtimeVersion": "48", "description": "", "signature": "" }] },
+            }),
+        );
+        state
+    }
+
+    fn summary(state: &State) -> Summary {
+        summaries(state).into_values().next().unwrap()
+    }
+
+    #[test]
+    fn copies_on_lost_nodes_are_never_counted() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        node(&mut state, "b", "Unknown");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "b", "Ready", "");
+        let summary = summary(&state);
+        assert_eq!((summary.ready, summary.replicas), (1, 2));
+        assert!(summary.available);
+        assert_eq!(summary.url, "http://hello.default.localhost:8080/");
+    }
+
+    #[test]
+    fn one_sentence_says_why_it_is_not_ready() {
+        let mut state = swarm();
+        let none = summary(&state);
+        assert_eq!((none.available, none.reason), (false, "Unschedulable"));
+        assert_eq!(none.message, "the swarm has no nodes yet");
+        node(&mut state, "a", "True");
+        assignment(&mut state, "0", "a", "Failed", "the disk is full");
+        let failing = summary(&state);
+        assert_eq!(
+            (failing.reason, &*failing.message),
+            ("Failing", "hello.0: the disk is full")
+        );
+    }
+}

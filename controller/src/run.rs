@@ -1,0 +1,262 @@
+//! Where a controller's parts are wired together, started in order, and stopped in reverse.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use hive_functions::Target;
+use hive_identity::{CertificateAuthority, Credentials, LiveCredentials, tls};
+use hive_proto::link::{BindError, Listener};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, ApiContext};
+use crate::artifacts::{ArtifactFiles, Artifacts};
+use crate::config::RunArgs;
+use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::gateway::{self, Gateway, Invoker, Nodes, Presence};
+use crate::https;
+use crate::ingress::{self, Forwarder};
+use crate::own_certificate;
+use crate::peers::Peers;
+use crate::reconcile::{Looks, Reconcilers, collect};
+use crate::state::Command;
+use crate::store::{Replica, ReplicaOptions};
+
+/// Missing artifacts are looked for at every change and this often.
+const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Runs until `cancel`, or until the store fails: then nothing is served that might be wrong.
+pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()> {
+    let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
+    let authority = Arc::new(CertificateAuthority::load_dir(&dir.identity())?);
+    let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);
+    let sockets = Sockets::bind(args, &record, &live).await?;
+
+    let peers = Peers::new(live.clone(), args.link_settings(), record.raft_id);
+    let options = ReplicaOptions {
+        dir: dir.raft(),
+        id: record.raft_id,
+        timing: None,
+    };
+    let replica = Replica::start(options, peers.clone()).await?;
+    let files = ArtifactFiles::open(&dir.artifacts())
+        .with_context(|| format!("cannot open {}", dir.artifacts().display()))?;
+    let artifacts = Artifacts::new(files, replica.clone(), peers.clone());
+    let nodes = Nodes::new(replica.clone(), peers.clone());
+    let invoker = Invoker::new(nodes.clone());
+    let presence = Presence::default();
+    let stop = cancel.child_token();
+    let forwarder = Forwarder::new(
+        ingress::follow_routes(&replica, stop.clone()),
+        invoker.clone(),
+    );
+
+    let tasks = TaskTracker::new();
+    tasks.spawn(
+        Gateway {
+            replica: replica.clone(),
+            artifacts: artifacts.clone(),
+            nodes: nodes.clone(),
+            presence: presence.clone(),
+            invoker,
+            authority: authority.clone(),
+            certificate_lifetime: args.certificate_lifetime.0,
+        }
+        .run(sockets.link, stop.clone()),
+    );
+    tasks.spawn(gateway::report(
+        replica.clone(),
+        peers.clone(),
+        nodes.clone(),
+        presence.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(
+        Reconcilers {
+            replica: replica.clone(),
+            artifacts: artifacts.clone(),
+            presence,
+            authority: authority.clone(),
+            node_grace: args.node_grace(),
+            own_target: Target::host().as_str(),
+        }
+        .run(stop.clone()),
+    );
+    tasks.spawn({
+        let artifacts = artifacts.clone();
+        Looks::new(&replica, FILES_INTERVAL, &stop)
+            .run(async move |_, state| collect::sync_files(&artifacts, state).await)
+    });
+    tasks.spawn(own_certificate::keep_fresh(
+        live.clone(),
+        authority,
+        record.raft_id,
+        record.member.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(ingress::serve(
+        sockets.ingress,
+        forwarder.clone(),
+        stop.clone(),
+    ));
+    let context = ApiContext {
+        replica: replica.clone(),
+        artifacts,
+        nodes,
+        forwarder,
+        stop: stop.clone(),
+    };
+    tasks.spawn(https::serve(
+        sockets.api,
+        tls::api_server_config(&live),
+        api::router(context),
+        stop.clone(),
+    ));
+    tasks.spawn(announce_address(
+        replica.clone(),
+        record.clone(),
+        stop.clone(),
+    ));
+    tasks.close();
+    tracing::info!(
+        controller = record.raft_id,
+        cluster = record.cluster,
+        link = record.member.link,
+        api = record.member.api,
+        ingress = record.member.ingress,
+        "controller started"
+    );
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        reason = replica.fatal() => Some(reason),
+    };
+    stop.cancel();
+    tasks.wait().await;
+    replica.shutdown().await;
+    match failed {
+        None => Ok(()),
+        Some(reason) => bail!("the store has failed, so this controller stops: {reason}"),
+    }
+}
+
+/// The saved credentials, or fresh ones where they ran out while the controller was off.
+fn own_credentials(
+    dir: &DataDirectory,
+    record: &SelfRecord,
+    authority: &CertificateAuthority,
+) -> anyhow::Result<Credentials> {
+    let saved = Credentials::load(&dir.identity())?;
+    let fresh = own_certificate::issue(
+        authority,
+        saved.key().clone(),
+        record.raft_id,
+        &record.member,
+    )?;
+    fresh.save(&dir.identity())?;
+    Ok(fresh)
+}
+
+/// Where this controller listens; all are bound before anything starts.
+struct Sockets {
+    link: Listener,
+    api: TcpListener,
+    ingress: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(
+        args: &RunArgs,
+        record: &SelfRecord,
+        live: &LiveCredentials,
+    ) -> anyhow::Result<Self> {
+        let member = &record.member;
+        let address = |endpoint: &str| listen_address(args.bind, endpoint);
+        let link_at = address(&member.link)?;
+        let link = Listener::bind(link_at, tls::link_server_config(live), args.link_settings())
+            .await
+            .map_err(|error| explain_link(error, link_at))?;
+        Ok(Self {
+            link,
+            api: bind_tcp(address(&member.api)?, "the API").await?,
+            ingress: bind_tcp(address(&member.ingress)?, "the ingress").await?,
+        })
+    }
+}
+
+fn explain_link(error: BindError, at: SocketAddr) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "cannot listen on {at} for links: is another controller running there?"
+    ))
+}
+
+async fn bind_tcp(at: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(at)
+        .await
+        .with_context(|| format!("cannot listen on {at} for {what}: is the port in use?"))
+}
+
+/// What is advertised on loopback is not offered to the network.
+fn listen_address(bind: Option<IpAddr>, endpoint: &str) -> anyhow::Result<SocketAddr> {
+    let Some((host, port)) = endpoint.rsplit_once(':') else {
+        bail!("{endpoint:?} is not HOST:PORT");
+    };
+    let port = port
+        .parse()
+        .with_context(|| format!("{endpoint:?} has no valid port"))?;
+    let host = host.trim_matches(['[', ']']);
+    let ip = bind.unwrap_or_else(|| match host.parse::<IpAddr>() {
+        Ok(ip) if ip.is_loopback() => ip,
+        Ok(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ if host == "localhost" => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    });
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Tells the others where this controller listens now, should that have changed.
+async fn announce_address(replica: Replica, record: SelfRecord, cancel: CancellationToken) {
+    Looks::new(&replica, FILES_INTERVAL, &cancel)
+        .run(async move |replica, state| {
+            let known = state.controllers().find(|(id, _)| *id == record.raft_id);
+            if known.is_some_and(|(_, member)| *member != record.member) {
+                let command = Command::MoveController {
+                    id: record.raft_id,
+                    member: record.member.clone(),
+                };
+                if let Err(error) = replica.propose(command).await {
+                    tracing::warn!(%error, "cannot tell the others where this controller listens");
+                }
+            }
+        })
+        .await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn loopback_stays_loopback() {
+        let cases = [
+            (None, "127.0.0.1:1", "127.0.0.1:1"),
+            (None, "localhost:1", "127.0.0.1:1"),
+            (None, "[::1]:1", "[::1]:1"),
+            (None, "10.0.0.7:1", "0.0.0.0:1"),
+            (None, "[fd00::7]:1", "[::]:1"),
+            (None, "hive.example.org:1", "0.0.0.0:1"),
+            (Some("10.0.0.8"), "10.0.0.7:1", "10.0.0.8:1"),
+        ];
+        for (bind, endpoint, expected) in cases {
+            let bind = bind.map(|ip| ip.parse().unwrap());
+            assert_eq!(
+                listen_address(bind, endpoint).unwrap().to_string(),
+                expected
+            );
+        }
+        assert!(listen_address(None, "nonsense").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! Making a controller: the first one of a new swarm, or another of one that exists.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hive_identity::store::save_private;
+use hive_identity::{
+    ApiToken, CaCertificate, CertificateAuthority, Credentials, DeviceKey, JoinToken,
+    LiveCredentials, tls,
+};
+use hive_manifests::Resource;
+use hive_proto::grpc;
+use hive_proto::link::{Link, LinkSettings, dial};
+use hive_proto::v1::enrolment_client::EnrolmentClient;
+use hive_proto::v1::{ControllerRole, Endpoint, EnrolRequest, EnrolResponse, enrol_request};
+use serde_json::json;
+
+use crate::config::{InitArgs, JoinArgs};
+use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::ingress::routes::SETTINGS;
+use crate::kubeconfig::kubeconfig;
+use crate::objects;
+use crate::own_certificate;
+use crate::peers::Peers;
+use crate::state::{Key, Member};
+use crate::store::{Replica, ReplicaOptions};
+use crate::tokens::{self, Role, SYSTEM_NAMESPACE, TokenKind};
+
+/// Namespaces of every swarm.
+const NAMESPACES: [&str; 2] = ["default", SYSTEM_NAMESPACE];
+
+/// The first controller has id 1; those that join get theirs from the state.
+const FIRST_ID: u64 = 1;
+
+/// The answer to an enrolment waits for a commit on a majority.
+const ENROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `init` made.
+pub struct Initialised {
+    pub kubeconfig: PathBuf,
+    pub cluster: String,
+    pub member: Member,
+}
+
+/// Makes a new swarm: its CA, its first controller, its namespaces, its administrator.
+pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
+    check_cluster_name(&args.cluster)?;
+    let dir = DataDirectory::create(&args.data.data_dir)?;
+    let member = args.addresses.member();
+    let authority = CertificateAuthority::create(&args.cluster)?;
+    let key = DeviceKey::generate();
+    let credentials = own_certificate::issue(&authority, key, FIRST_ID, &member)?;
+    std::fs::create_dir_all(dir.identity())
+        .with_context(|| format!("cannot create {}", dir.identity().display()))?;
+    authority.save(&dir.identity())?;
+    credentials.save(&dir.identity())?;
+
+    // What an attempt that failed half-way left would be another swarm's.
+    if dir.raft().exists() {
+        std::fs::remove_dir_all(dir.raft())
+            .with_context(|| format!("cannot clear {}", dir.raft().display()))?;
+    }
+    let live = LiveCredentials::new(credentials);
+    let peers = Peers::new(live, LinkSettings::default(), FIRST_ID);
+    let options = ReplicaOptions {
+        dir: dir.raft(),
+        id: FIRST_ID,
+        timing: None,
+    };
+    let replica = Replica::start(options, peers).await?;
+    replica.bootstrap(member.clone()).await?;
+    for name in NAMESPACES {
+        let key = Key::new(Resource::Namespace, "", name);
+        let labels = json!({ "kubernetes.io/metadata.name": name });
+        let body = objects::fresh(&key, labels, json!({ "status": { "phase": "Active" } }));
+        objects::ensure(&replica, key, body).await?;
+    }
+    let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+    let body = objects::fresh(
+        &key,
+        json!({}),
+        json!({ "data": { "domain": args.domain } }),
+    );
+    objects::ensure(&replica, key, body).await?;
+    let token = ApiToken::generate();
+    let (key, body) =
+        tokens::token_object(&token.secret, TokenKind::Api, Some(Role::Admin), None, None);
+    objects::ensure(&replica, key, body).await?;
+    replica.shutdown().await;
+
+    let config = kubeconfig(
+        authority.certificate(),
+        std::slice::from_ref(&member.api),
+        "admin",
+        &token.to_string(),
+    );
+    let text = serde_json::to_vec_pretty(&config)?;
+    save_private(&dir.kubeconfig(), &text)?;
+    dir.save(&SelfRecord {
+        raft_id: FIRST_ID,
+        cluster: args.cluster.clone(),
+        member: member.clone(),
+    })?;
+    Ok(Initialised {
+        kubeconfig: dir.kubeconfig(),
+        cluster: args.cluster.clone(),
+        member,
+    })
+}
+
+/// The name is a SPIFFE trust domain (and part of certificates).
+fn check_cluster_name(name: &str) -> anyhow::Result<()> {
+    let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c);
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(good) {
+        bail!("--cluster {name:?}: use at most 63 lower-case letters, digits, \"-\" and \".\"");
+    }
+    Ok(())
+}
+
+/// Admits this machine as another controller. Its id.
+pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
+    let dir = DataDirectory::create(&args.data.data_dir)?;
+    let member = args.addresses.member();
+    let key = DeviceKey::generate();
+    let response = enrol(&args.controllers, &args.token, &key, &member).await?;
+    let Some(admission) = response.admission else {
+        bail!("the controller answered without admitting this one: is it of another version?");
+    };
+    let ca = CaCertificate::from_der(&response.ca)?;
+    if ca.fingerprint() != args.token.ca {
+        bail!("the controller answered with another CA than the token pins: refusing it");
+    }
+    let authority = CertificateAuthority::load(&ca.to_pem(), &admission.ca_key)?;
+    let credentials = Credentials::new(key, response.certificate.into(), ca)?;
+    std::fs::create_dir_all(dir.identity())
+        .with_context(|| format!("cannot create {}", dir.identity().display()))?;
+    authority.save(&dir.identity())?;
+    credentials.save(&dir.identity())?;
+    dir.save(&SelfRecord {
+        raft_id: admission.raft_id,
+        cluster: response.cluster,
+        member,
+    })?;
+    Ok(admission.raft_id)
+}
+
+/// Asks one controller after the other; an answer, be it a refusal, is an answer.
+async fn enrol(
+    controllers: &[String],
+    token: &JoinToken,
+    key: &DeviceKey,
+    member: &Member,
+) -> anyhow::Result<EnrolResponse> {
+    let mut last = None;
+    for controller in controllers {
+        match connect(controller, token).await {
+            Ok(link) => {
+                let request = EnrolRequest {
+                    secret: token.secret.to_string(),
+                    csr: key.csr()?,
+                    role: Some(enrol_request::Role::Controller(ControllerRole {
+                        endpoint: Some(Endpoint {
+                            raft_id: 0,
+                            link: member.link.clone(),
+                            api: member.api.clone(),
+                            ingress: member.ingress.clone(),
+                        }),
+                    })),
+                };
+                let mut client = EnrolmentClient::new(grpc::channel(link.clone()));
+                let answered = tokio::time::timeout(ENROL_TIMEOUT, client.enrol(request)).await;
+                link.close("enrolled");
+                return match answered {
+                    Ok(Ok(response)) => Ok(response.into_inner()),
+                    Ok(Err(status)) => bail!("{controller} refused: {}", status.message()),
+                    Err(_) => bail!("{controller} did not answer within {ENROL_TIMEOUT:?}"),
+                };
+            }
+            Err(error) => last = Some(error.context(format!("cannot reach {controller}"))),
+        }
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no controller was named")))
+}
+
+async fn connect(controller: &str, token: &JoinToken) -> anyhow::Result<Link> {
+    let config = tls::enrol_client_config(token.ca);
+    Ok(dial(controller, config, &LinkSettings::default()).await?)
+}
