@@ -1,3 +1,23 @@
 //! The controller: Raft store, API, reconcilers, agent gateway and ingress of a swarm.
+//!
+//! `state` is pure and knows nothing of the rest; `store` makes it durable and agreed on; `api`,
+//! `gateway`, `reconcile` and `ingress` read it and propose commands. `run` wires them together.
 
+pub mod api;
+pub mod artifacts;
+pub mod command;
+pub mod config;
+pub mod data_dir;
+pub mod gateway;
+mod https;
+pub mod ingress;
+pub mod kubeconfig;
+pub mod objects;
+mod own_certificate;
+pub mod peers;
+pub mod reconcile;
+pub mod run;
+pub mod setup;
 pub mod state;
+pub mod store;
+pub mod tokens;

@@ -58,6 +58,8 @@ impl Reconcilers {
                 let mut tasks = self.clone().start(&term);
                 loop {
                     tokio::select! {
+                        // A stop ends the reconcilers too: that is no accident.
+                        biased;
                         () = cancel.cancelled() => break,
                         changed = leadership.changed() => {
                             if changed.is_err() || !leadership.borrow_and_update().is_leader {

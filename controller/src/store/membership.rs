@@ -79,6 +79,13 @@ impl Replica {
             }
             Err(RaftError::Fatal(_)) => return Err(BootstrapError::Stopped),
         }
+        let mut leadership = self.leadership();
+        match tokio::time::timeout(FIRST_ELECTION, leadership.wait_for(|l| l.is_leader)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(BootstrapError::Stopped),
+            Err(_) => return Err(ProposeError::NoLeader.into()),
+        }
+        // Only now: the metrics follow an initialisation after a moment.
         if !raft
             .metrics()
             .borrow_watched()
@@ -87,12 +94,6 @@ impl Replica {
             .eq([id])
         {
             return Err(BootstrapError::NotEmpty);
-        }
-        let mut leadership = self.leadership();
-        match tokio::time::timeout(FIRST_ELECTION, leadership.wait_for(|l| l.is_leader)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(BootstrapError::Stopped),
-            Err(_) => return Err(ProposeError::NoLeader.into()),
         }
         if self.state().controllers().next().is_some() {
             return Ok(());
