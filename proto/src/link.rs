@@ -175,7 +175,8 @@ impl Link {
         self.0.id
     }
 
-    /// Ends the link and all of its streams; `reason` reaches the peer. The first call counts.
+    /// Ends the link and all of its streams, with what is still on its way in them; `reason`
+    /// reaches the peer. The first call counts.
     pub fn close(&self, reason: &str) {
         self.0.connection.close(reason);
     }
@@ -350,5 +351,40 @@ async fn read_purpose(mut io: Io) -> Option<(Purpose, Io)> {
             tracing::debug!("refusing a stream that didn't say what it is for");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_that_stay_silent_or_talk_nonsense_hold_up_no_other() {
+        let (here, there) = memory::pair(None, None);
+        let silent = here.0.connection.open().await.unwrap();
+        let mut nonsense = here.0.connection.open().await.unwrap();
+        nonsense.write_all(&[0xff]).await.unwrap();
+        nonsense.flush().await.unwrap();
+        let ended_early = here.0.connection.open().await.unwrap();
+        drop(ended_early);
+
+        let _good = here.open(Purpose::Invoke).await.unwrap();
+        let accepted = tokio::time::timeout(Duration::from_secs(5), there.accept());
+        assert_eq!(accepted.await.unwrap().unwrap().0, Purpose::Invoke);
+        // What made no sense was reset.
+        nonsense.read_u8().await.unwrap_err();
+        drop(silent);
+    }
+
+    #[test]
+    fn purposes_keep_their_numbers() {
+        for (purpose, byte) in [(Purpose::Grpc, 1), (Purpose::Invoke, 2), (Purpose::Logs, 3)] {
+            assert_eq!(purpose as u8, byte);
+            assert_eq!(Purpose::from_byte(byte), Some(purpose));
+        }
+        assert_eq!(Purpose::from_byte(0), None);
+        assert_eq!(Purpose::from_byte(4), None);
     }
 }

@@ -213,7 +213,7 @@ mod tests {
         schedule.failed(first, MS(5), true);
         assert_eq!(
             starts(&schedule),
-            [(Quic, two, MS(5)), (Tcp, two, MS(1510))]
+            [(Quic, two, MS(5)), (Tcp, two, MS(1505))]
         );
     }
 

@@ -1,0 +1,12 @@
+//! Links as their users see them: one suite for QUIC, TCP and memory, then what is special to
+//! networks: who is refused, how a dial falls back to TCP and returns, gRPC in streams.
+
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod every_transport;
+mod fallback;
+mod parties;
+mod refusals;
+mod relay;
+mod vanished;

@@ -1,0 +1,62 @@
+//! A peer that vanishes without a goodbye is noticed within the idle timeout, by both sides, and a
+//! quiet one isn't taken for vanished.
+
+use std::time::{Duration, Instant};
+
+use hive_proto::link::{LinkError, LinkSettings, Purpose, Transports, dial};
+use tokio::io::AsyncWriteExt;
+
+use crate::parties::{Swarm, within};
+use crate::relay::Relay;
+
+async fn vanish(transports: Transports) {
+    let settings = LinkSettings {
+        keep_alive: Duration::from_millis(200),
+        idle_timeout: Duration::from_millis(1000),
+        transports,
+        ..LinkSettings::default()
+    };
+    let swarm = Swarm::new();
+    let listener = swarm.listen(settings.clone()).await;
+    let relay = match transports {
+        Transports::TcpOnly => Relay::tcp(listener.local_addr()).await,
+        _ => Relay::udp(listener.local_addr()).await,
+    };
+    let endpoint = relay.address.to_string();
+    let node = dial(&endpoint, swarm.client_config(), &settings)
+        .await
+        .unwrap();
+    let controller = listener.accept().await.unwrap();
+
+    // Quiet for longer than the idle timeout: keep-alives hold it.
+    let quiet = tokio::time::timeout(settings.idle_timeout * 2, node.closed()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    let mut stream = node.open(Purpose::Logs).await.unwrap();
+    controller.accept().await.unwrap();
+
+    let dark_since = Instant::now();
+    relay.go_dark();
+    // Not even a sender that fills the socket may delay it.
+    let writing = tokio::spawn(async move {
+        let chunk = [0; 16 * 1024];
+        while stream.write_all(&chunk).await.is_ok() {}
+    });
+    let (at_node, at_controller) = tokio::join!(node.closed(), controller.closed());
+    assert!(matches!(at_node, LinkError::TimedOut), "{at_node:?}");
+    assert!(
+        matches!(at_controller, LinkError::TimedOut),
+        "{at_controller:?}"
+    );
+    assert!(dark_since.elapsed() < settings.idle_timeout * 5);
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn over_quic() {
+    within(vanish(Transports::QuicOnly)).await;
+}
+
+#[tokio::test]
+async fn over_tcp() {
+    within(vanish(Transports::TcpOnly)).await;
+}
