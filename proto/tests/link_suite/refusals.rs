@@ -4,9 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hive_identity::tls::link_client_config;
 use hive_identity::{ExpectedController, Subject};
-use hive_proto::link::{BindError, DialError, LinkSettings, Listener, Transports, dial};
-use tokio::io::AsyncWriteExt;
+use hive_proto::link::{BindError, DialError, LinkSettings, Listener, Purpose, Transports, dial};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::parties::{Swarm, link, settings, told, within};
 
@@ -25,6 +26,32 @@ async fn a_newcomer_without_a_certificate_gets_a_link_without_a_peer() {
             Subject::Controller { raft_id: 7 }
         );
     }
+}
+
+/// Yamux bounds memory by stream only.
+#[tokio::test]
+async fn a_newcomer_gets_few_streams_over_tcp_and_is_none_the_worse_for_asking() {
+    let swarm = Swarm::new();
+    let settings = settings(Transports::TcpOnly);
+    let listener = swarm.listen(settings.clone()).await;
+    let (newcomer, controller) = link(&listener, swarm.enrol_config(), &settings).await;
+    let (newcomer, controller) = (newcomer.unwrap(), controller.unwrap());
+    within(async {
+        const ASKED: usize = 40;
+        let mut streams = JoinSet::new();
+        for _ in 0..ASKED {
+            let mut stream = newcomer.open(Purpose::Grpc).await.unwrap();
+            streams.spawn(async move { stream.read_u8().await });
+        }
+        // Whoever is still waiting after most were reset has got a place.
+        for _ in 0..ASKED - 8 {
+            streams.join_next().await.unwrap().unwrap().unwrap_err();
+        }
+        drop(streams);
+        controller.accept().await.unwrap();
+        assert!(newcomer.end().is_none() && controller.end().is_none());
+    })
+    .await;
 }
 
 /// The dial itself must fail: a link that dies a moment later would look like a bad network.
