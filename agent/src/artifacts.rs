@@ -144,7 +144,6 @@ impl ArtifactStore {
     fn part_path(&self, digest: Digest) -> PathBuf {
         self.dir.join(format!("{digest}{PART_SUFFIX}"))
     }
-
 }
 
 impl Part {
@@ -180,9 +179,7 @@ impl Part {
     /// Hashes the whole and gives it its name. What has another hash is deleted.
     pub fn finish(self) -> Result<(), StoreError> {
         let failed = |source| write_error(&self.path, source);
-        (&*self.file)
-            .seek(io::SeekFrom::Start(0))
-            .map_err(failed)?;
+        (&*self.file).seek(io::SeekFrom::Start(0)).map_err(failed)?;
         if hash(&self.file).map_err(failed)? != self.digest {
             fs::remove_file(&self.path).map_err(failed)?;
             return Err(StoreError::Digest);

@@ -101,7 +101,9 @@ pub struct Config {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("no place for the agent's data: set --data-dir (neither XDG_DATA_HOME nor HOME is set)")]
+    #[error(
+        "no place for the agent's data: set --data-dir (neither XDG_DATA_HOME nor HOME is set)"
+    )]
     DataDir,
     #[error("the join token cannot be used")]
     Token(#[source] hive_identity::TokenError),
@@ -186,13 +188,18 @@ fn node_name(text: &str) -> Result<String, String> {
     if sanitised(text).as_deref() == Some(text) {
         Ok(text.to_owned())
     } else {
-        Err("a node name has 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends".into())
+        Err(
+            "a node name has 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends"
+                .into(),
+        )
     }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let port = text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    let port = text
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse::<u16>()));
     match port {
         Some((host, Ok(1..))) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("expected host:port, as in 192.168.1.10:7443".into()),

@@ -132,9 +132,8 @@ impl Ledger {
             Some(bytes) => {
                 let message = v1::Desired::decode(&bytes[..])
                     .map_err(|error| self.damaged(format!("{DESIRED}: {error}")))?;
-                DesiredSet::decode(message).map_err(|refused: Refused| {
-                    self.damaged(format!("{DESIRED}: {refused}"))
-                })?
+                DesiredSet::decode(message)
+                    .map_err(|refused: Refused| self.damaged(format!("{DESIRED}: {refused}")))?
             }
             None => DesiredSet::none(),
         };
@@ -163,7 +162,10 @@ impl Ledger {
     }
 
     fn put(&self, key: &str, payload: &[u8]) -> Result<(), LedgerError> {
-        if self.get(key).is_ok_and(|held| held.as_deref() == Some(payload)) {
+        if self
+            .get(key)
+            .is_ok_and(|held| held.as_deref() == Some(payload))
+        {
             return Ok(());
         }
         let write = || -> Result<(), redb::Error> {

@@ -2,14 +2,29 @@
 //!
 //! Desired state comes in over a session, lands in the ledger, and is reconciled: artifacts are
 //! fetched, functions loaded and served, to the local network and to the controllers' ingress.
-//! [`run`] is the only place where the parts are wired together.
+//! `run` is the only place where the parts are wired together; nothing here listens to anybody but
+//! the controllers of the swarm that the node joined.
 
-pub mod artifacts;
-pub mod declared;
-pub mod desired;
-pub mod events;
-pub mod ids;
-pub mod ledger;
-pub mod logs;
+mod artifacts;
+mod config;
+mod declared;
+mod desired;
+mod enrol;
+mod events;
+mod ids;
+mod ledger;
+mod links;
+mod logs;
 mod os;
-pub mod reconcile;
+mod reconcile;
+mod renew;
+mod resources;
+mod run;
+mod serve;
+mod session;
+mod start;
+mod usage;
+
+pub use config::{AgentArgs, Config, ConfigError, Listen};
+pub use run::Agent;
+pub use start::{run, start};

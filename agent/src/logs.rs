@@ -77,7 +77,8 @@ impl FunctionLog {
     }
 
     pub fn push(&self, mut line: LogLine) {
-        line.text.truncate(line.text.floor_char_boundary(LINE_BYTES));
+        line.text
+            .truncate(line.text.floor_char_boundary(LINE_BYTES));
         let line = Arc::new(line);
         let mut ring = lock(&self.0);
         ring.bytes += size(&line);

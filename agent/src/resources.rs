@@ -109,8 +109,14 @@ mod tests {
         assert!(ours.memory_total > 0 && ours.memory_total <= theirs.memory_total);
         assert!(ours.memory_available <= ours.memory_total);
         let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / 4;
-        assert!(near(ours.own_memory, theirs.own_memory), "{ours:?} {theirs:?}");
-        assert!(near(ours.network_received, theirs.network_received), "{ours:?} {theirs:?}");
+        assert!(
+            near(ours.own_memory, theirs.own_memory),
+            "{ours:?} {theirs:?}"
+        );
+        assert!(
+            near(ours.network_received, theirs.network_received),
+            "{ours:?} {theirs:?}"
+        );
     }
 
     #[test]

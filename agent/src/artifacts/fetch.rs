@@ -6,6 +6,7 @@ use hive_proto::link::Link;
 use hive_proto::v1::FetchArtifactRequest;
 use hive_proto::v1::gateway_client::GatewayClient;
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 
 use super::{ArtifactStore, Part, StoreError};
 use crate::reconcile::observed::DISK_FULL;
@@ -24,6 +25,8 @@ pub enum FetchError {
     Cut { received: u64, size: u64 },
     #[error("{}", with_source(.0))]
     Store(#[from] StoreError),
+    #[error("nothing needs the artifact any more")]
+    Cancelled,
     #[error("writing the artifact was interrupted")]
     Interrupted(#[source] JoinError),
 }
@@ -33,6 +36,7 @@ impl FetchError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoLink => "NoController",
+            Self::Cancelled => "Cancelled",
             Self::Status(_) | Self::Cut { .. } => "FetchFailed",
             Self::Store(StoreError::DiskFull { .. }) => DISK_FULL,
             Self::Store(StoreError::Digest | StoreError::TooLong { .. }) => "ArtifactDamaged",
@@ -62,6 +66,7 @@ pub async fn fetch(
     artifact: Artifact,
     mut links: Vec<Link>,
     attempt: u32,
+    cancel: &CancellationToken,
 ) -> Outcome {
     if !links.is_empty() {
         let first = attempt as usize % links.len();
@@ -72,7 +77,7 @@ pub async fn fetch(
         progress: false,
     };
     for link in links {
-        let (result, received) = fetch_over(store, artifact, link).await;
+        let (result, received) = fetch_over(store, artifact, link, cancel).await;
         outcome.progress |= received > 0;
         let go_on = result.as_ref().is_err_and(FetchError::is_of_the_link);
         outcome.result = result;
@@ -87,6 +92,7 @@ async fn fetch_over(
     store: &ArtifactStore,
     artifact: Artifact,
     link: Link,
+    cancel: &CancellationToken,
 ) -> (Result<(), FetchError>, u64) {
     let opened = {
         let store = store.clone();
@@ -101,7 +107,10 @@ async fn fetch_over(
         Ok(())
     } else {
         tracing::debug!(artifact = %artifact.digest, offset, link = link.id(), "fetching");
-        receive(&mut part, artifact, link).await
+        cancel
+            .run_until_cancelled(receive(&mut part, artifact, link))
+            .await
+            .unwrap_or(Err(FetchError::Cancelled))
     };
     let received = part.received() - offset;
     let result = match result {

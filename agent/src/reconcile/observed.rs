@@ -8,6 +8,8 @@ use crate::ids::{Digest, FunctionId, SlotId};
 
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// Whether a controller is there to fetch from.
+    pub linked: bool,
     pub slots: BTreeMap<SlotId, Slot>,
     /// What is on the disk or coming.
     pub artifacts: BTreeMap<Digest, OnDisk>,
@@ -48,6 +50,8 @@ pub enum ArtifactState {
     /// The first part, from an attempt that was cut off.
     Partial,
     Fetching,
+    /// Told to stop fetching, and not done with it yet.
+    Stopping,
     Held,
 }
 
@@ -84,7 +88,9 @@ impl Failure {
         message: String,
     ) -> Self {
         Self {
-            attempts: previous.map_or(0, |failure| failure.attempts).saturating_add(1),
+            attempts: previous
+                .map_or(0, |failure| failure.attempts)
+                .saturating_add(1),
             at,
             reason,
             message,
@@ -130,7 +136,11 @@ impl Observed {
     }
 
     pub fn fail_load(&mut self, slot: &SlotId, at: Instant, reason: &'static str, message: String) {
-        let Some(loaded) = self.slots.get_mut(slot).and_then(|slot| slot.loading.take()) else {
+        let Some(loaded) = self
+            .slots
+            .get_mut(slot)
+            .and_then(|slot| slot.loading.take())
+        else {
             return;
         };
         let previous = self.load_failures.get(&loaded.instance);

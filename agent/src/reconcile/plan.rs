@@ -101,7 +101,7 @@ impl Plan {
             return;
         };
         match observed.state_of(artifact.digest) {
-            Some(ArtifactState::Fetching) => {}
+            Some(ArtifactState::Fetching | ArtifactState::Stopping) => {}
             Some(ArtifactState::Held) => {
                 if self.may_try(observed.load_failures.get(&wanted.instance), now) {
                     self.steps.push(Step::Load {
@@ -113,7 +113,8 @@ impl Plan {
             Some(ArtifactState::Partial) | None => {
                 let failure = observed.fetch_failures.get(&artifact.digest);
                 // One that must wait its turn starts when another ends, which wakes us.
-                if self.may_try(failure, now)
+                if observed.linked
+                    && self.may_try(failure, now)
                     && fetching.len() < MAX_FETCHES
                     && fetching.insert(artifact.digest)
                 {
@@ -149,9 +150,13 @@ impl Plan {
             if needed.contains(digest) {
                 continue;
             }
-            if on_disk.state == ArtifactState::Fetching {
-                self.steps.push(Step::CancelFetch(*digest));
-                continue;
+            match on_disk.state {
+                ArtifactState::Fetching => {
+                    self.steps.push(Step::CancelFetch(*digest));
+                    continue;
+                }
+                ArtifactState::Stopping => continue,
+                ArtifactState::Partial | ArtifactState::Held => {}
             }
             let until = on_disk.last_wanted + ARTIFACT_GRACE;
             if disk_is_full || until <= now {

@@ -133,7 +133,10 @@ mod tests {
         let now = Instant::now();
         observed.set_artifact(Digest([100; 32]), ArtifactState::Fetching, now);
         let none = String::new;
-        assert_eq!(told(&first, &observed), (Phase::Fetching, 1, none(), none()));
+        assert_eq!(
+            told(&first, &observed),
+            (Phase::Fetching, 1, none(), none())
+        );
 
         load(&mut observed, &first);
         observed.finish_load(&first.slot);

@@ -170,10 +170,7 @@ mod tests {
         );
         assert_eq!(with(|d| d.size = u64::MAX), Err("ArtifactTooLarge"));
         assert_eq!(with(|d| d.sha256 = vec![1; 31]), Err("BadSignature"));
-        assert_eq!(
-            signed(&other, description.clone()),
-            Err(Refusal::Signature)
-        );
+        assert_eq!(signed(&other, description.clone()), Err(Refusal::Signature));
         assert_eq!(vet(None, &host), Err(Refusal::NoArtifact));
     }
 }

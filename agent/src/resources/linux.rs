@@ -23,7 +23,7 @@ impl Machine {
                 has_prefix(dir, "thermal_zone") && dir.join("temp").exists()
             }),
             battery: entries("/sys/class/power_supply", |dir| {
-                read(&dir.join("type")).is_some_and(|kind| kind.trim() == "Battery")
+                read(dir.join("type")).is_some_and(|kind| kind.trim() == "Battery")
                     && dir.join("capacity").exists()
             })
             .into_iter()
@@ -59,7 +59,7 @@ impl Machine {
     fn temperature(&self) -> Option<f32> {
         self.sensors
             .iter()
-            .filter_map(|dir| parse::degrees(&read(&dir.join("temp"))?))
+            .filter_map(|dir| parse::degrees(&read(dir.join("temp"))?))
             .max_by(f32::total_cmp)
     }
 }
@@ -81,8 +81,8 @@ fn within_control_group(total: u64, available: u64) -> (u64, u64) {
 }
 
 fn battery(dir: &Path) -> Option<Battery> {
-    let percent: u32 = read(&dir.join("capacity"))?.trim().parse().ok()?;
-    let status = read(&dir.join("status"))?;
+    let percent: u32 = read(dir.join("capacity"))?.trim().parse().ok()?;
+    let status = read(dir.join("status"))?;
     Some(Battery {
         percent: percent.min(100),
         // "Full" and "Not charging" are said only while the cable is in.

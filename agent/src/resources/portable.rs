@@ -5,57 +5,67 @@ use sysinfo::{Components, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, 
 use super::Sample;
 
 pub struct Machine {
-    system: System,
-    networks: Networks,
-    components: Components,
+    system: Option<System>,
+    networks: Option<Networks>,
+    components: Option<Components>,
     own: Option<Pid>,
 }
 
 impl Machine {
     pub fn new() -> Self {
         Self {
-            system: System::new(),
-            networks: Networks::new(),
-            components: Components::new_with_refreshed_list(),
+            system: System::new().ok(),
+            networks: Networks::new().ok(),
+            components: Components::new().ok(),
             own: sysinfo::get_current_pid().ok(),
         }
     }
 
     pub fn sample(&mut self) -> Sample {
-        self.system.refresh_cpu_usage();
-        self.system.refresh_memory();
-        self.networks.refresh(true);
-        self.components.refresh(true);
-        let own_memory = self.own.and_then(|own| {
-            self.system.refresh_processes_specifics(
-                ProcessesToUpdate::Some(&[own]),
-                true,
-                ProcessRefreshKind::nothing().with_memory(),
-            );
-            Some(self.system.process(own)?.memory())
-        });
-        let cores = self.system.cpus().len() as f32;
-        let total = |of: fn(&sysinfo::NetworkData) -> u64| {
-            self.networks
-                .iter()
-                .filter(|(name, _)| !name.starts_with("lo"))
-                .map(|(_, network)| of(network))
-                .sum()
+        let mut sample = Sample {
+            temperature_celsius: self.components.as_mut().and_then(temperature),
+            ..Sample::default()
         };
-        Sample {
-            cpu_millis: (self.system.global_cpu_usage() / 100.0 * cores * 1000.0).round() as u32,
-            memory_total: self.system.total_memory(),
-            memory_available: self.system.available_memory(),
-            network_received: total(sysinfo::NetworkData::total_received),
-            network_sent: total(sysinfo::NetworkData::total_transmitted),
-            temperature_celsius: self
-                .components
-                .iter()
-                .filter_map(sysinfo::Component::temperature)
-                .filter(|degrees| (1.0..126.0).contains(degrees))
-                .max_by(f32::total_cmp),
-            battery: None,
-            own_memory: own_memory.unwrap_or_default(),
+        if let Some(networks) = &mut self.networks {
+            networks.refresh(true);
+            for (name, network) in networks.iter() {
+                if !name.to_string_lossy().starts_with("lo") {
+                    sample.network_received += network.total_received();
+                    sample.network_sent += network.total_transmitted();
+                }
+            }
         }
+        if let Some(system) = &mut self.system {
+            system.refresh_cpu_usage();
+            system.refresh_memory();
+            let cores = system.cpus().len() as f32;
+            sample.cpu_millis = (system.global_cpu_usage() / 100.0 * cores * 1000.0).round() as u32;
+            sample.memory_total = system.total_memory();
+            sample.memory_available = system.available_memory();
+            sample.own_memory = self
+                .own
+                .and_then(|own| own_memory(system, own))
+                .unwrap_or_default();
+        }
+        sample
     }
+}
+
+fn own_memory(system: &mut System, own: Pid) -> Option<u64> {
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[own]),
+        true,
+        ProcessRefreshKind::nothing().with_memory(),
+    );
+    Some(system.process(own)?.memory())
+}
+
+/// Of the hottest sensor that shows something that can be true.
+fn temperature(components: &mut Components) -> Option<f32> {
+    components.refresh(true);
+    components
+        .iter()
+        .filter_map(sysinfo::Component::temperature)
+        .filter(|degrees| (1.0..126.0).contains(degrees))
+        .max_by(f32::total_cmp)
 }

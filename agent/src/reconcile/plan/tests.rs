@@ -45,7 +45,10 @@ struct Node {
 impl Node {
     fn new() -> Self {
         Self {
-            observed: Observed::default(),
+            observed: Observed {
+                linked: true,
+                ..Observed::default()
+            },
             now: Instant::now(),
         }
     }
@@ -57,7 +60,7 @@ impl Node {
                 observed.set_artifact(artifact.digest, ArtifactState::Fetching, self.now)
             }
             Step::CancelFetch(digest) => {
-                observed.set_artifact(*digest, ArtifactState::Partial, self.now)
+                observed.set_artifact(*digest, ArtifactState::Stopping, self.now)
             }
             Step::Load { slot, loaded } => observed.start_load(slot, loaded.clone()),
             Step::Swap(slot) => observed.swap(slot),
@@ -70,6 +73,11 @@ impl Node {
     }
 
     fn finish_fetches(&mut self, fails: impl Fn(Digest) -> bool) {
+        for on_disk in self.observed.artifacts.values_mut() {
+            if on_disk.state == ArtifactState::Stopping {
+                on_disk.state = ArtifactState::Partial;
+            }
+        }
         let fetching: Vec<Digest> = self
             .observed
             .artifacts
@@ -279,7 +287,10 @@ fn what_nobody_uses_is_removed_after_its_grace() {
     assert_eq!(waiting.steps, []);
     assert_eq!(waiting.wake, Some(node.now + ARTIFACT_GRACE));
     node.now += ARTIFACT_GRACE;
-    assert_eq!(plan(&[], &node.observed, node.now).steps, [Step::RemoveArtifact(digest(10))]);
+    assert_eq!(
+        plan(&[], &node.observed, node.now).steps,
+        [Step::RemoveArtifact(digest(10))]
+    );
 }
 
 #[test]
@@ -291,6 +302,16 @@ fn a_full_disk_ends_the_grace() {
     node.observed.fetch_failures.insert(digest(10), failure);
     let plan = node.plan(&[want("a", 1, 1, 10)]);
     assert_eq!(plan.steps, [Step::RemoveArtifact(digest(9))]);
+}
+
+#[test]
+fn nothing_is_fetched_while_no_controller_is_there() {
+    let mut node = Node::new();
+    node.observed.linked = false;
+    let wanted = [want("a", 1, 1, 10)];
+    assert_eq!(node.plan(&wanted), Plan::default());
+    node.observed.linked = true;
+    assert_eq!(node.settle(&wanted), ["fetch 10", "load a g1", "swap a"]);
 }
 
 #[test]
@@ -311,7 +332,9 @@ fn some_desired() -> impl Strategy<Value = Vec<Wanted>> {
     prop::collection::btree_map(0u8..6, (0u8..3, 0u8..4), 0..6).prop_map(|slots| {
         slots
             .into_iter()
-            .map(|(slot, (version, artifact))| want(&format!("s{slot}"), slot % 3, version, artifact))
+            .map(|(slot, (version, artifact))| {
+                want(&format!("s{slot}"), slot % 3, version, artifact)
+            })
             .collect()
     })
 }

@@ -1,0 +1,376 @@
+//! Takes the plan's steps, and makes no choices. One task owns everything that changes here.
+//!
+//! Fetches and loads run beside it and come back as results, which it writes down as observed; then
+//! it plans again. It publishes what serves to the [`Server`](crate::serve::Server) and what is so
+//! to the session.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hive_proto::v1::AssignmentStatus;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::load::{LoadFailure, Loader};
+use super::observed::{ArtifactState, Failure, Loaded, Observed};
+use super::plan::{Step, needed_artifacts, plan};
+use super::report::statuses;
+use super::wanted::{Artifact, Host, Wanted, wanted};
+use crate::artifacts::fetch::{FetchError, Outcome, fetch};
+use crate::artifacts::{ArtifactStore, Found};
+use crate::desired::DesiredSet;
+use crate::events::{Events, Kind};
+use crate::ids::{Digest, FunctionId, SlotId};
+use crate::links::Links;
+use crate::logs::Logs;
+use crate::serve::Instance;
+use crate::serve::table::Table;
+use crate::usage::Retired;
+
+/// What the controllers are to be told, and of which desired set it speaks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    pub generation: u64,
+    pub statuses: Vec<AssignmentStatus>,
+}
+
+/// What the reconciler works with, and where it says what it did.
+pub struct Surroundings {
+    pub desired: watch::Receiver<Arc<DesiredSet>>,
+    pub host: Host,
+    pub store: ArtifactStore,
+    pub links: Links,
+    pub logs: Logs,
+    pub events: Events,
+    pub retired: Retired,
+    pub table: watch::Sender<Arc<Table<Instance>>>,
+    pub told: watch::Sender<Arc<Told>>,
+}
+
+pub struct Reconciler {
+    around: Surroundings,
+    loader: Loader,
+    wanted: Vec<Wanted>,
+    generation: u64,
+    observed: Observed,
+    instances: BTreeMap<SlotId, Instances>,
+    under_way: JoinSet<Done>,
+    fetches: BTreeMap<Digest, CancellationToken>,
+}
+
+/// The instances behind an observed slot.
+#[derive(Default)]
+struct Instances {
+    serving: Option<Arc<Instance>>,
+    prepared: Option<Arc<Instance>>,
+}
+
+enum Done {
+    Fetched(Digest, Outcome),
+    Loaded(SlotId, Digest, Result<Arc<Instance>, LoadFailure>),
+}
+
+impl Reconciler {
+    pub fn new(around: Surroundings, found: Found) -> Self {
+        let now = Instant::now();
+        let mut observed = Observed::default();
+        for digest in found.parts {
+            observed.set_artifact(digest, ArtifactState::Partial, now);
+        }
+        for digest in found.whole {
+            observed.set_artifact(digest, ArtifactState::Held, now);
+        }
+        Self {
+            loader: Loader::new(around.logs.clone()),
+            around,
+            wanted: Vec::new(),
+            generation: 0,
+            observed,
+            instances: BTreeMap::new(),
+            under_way: JoinSet::new(),
+            fetches: BTreeMap::new(),
+        }
+    }
+
+    /// Reconciles until `stop`. Then nothing new is taken up, and no new request finds an instance;
+    /// those under way keep theirs.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut links = self.around.links.changes();
+        let mut desired = self.around.desired.clone();
+        let mut is_new = true;
+        loop {
+            if std::mem::take(&mut is_new) {
+                let desired = desired.borrow_and_update().clone();
+                self.reread(&desired);
+            }
+            links.mark_unchanged();
+            self.observed.linked = !self.around.links.current().is_empty();
+            let wake = self.settle();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = desired.changed() => match changed {
+                    Ok(()) => is_new = true,
+                    Err(_) => break,
+                },
+                changed = links.changed() => if changed.is_err() { break },
+                Some(done) = self.under_way.join_next() => match done {
+                    Ok(done) => self.note(done),
+                    Err(error) => tracing::error!(%error, "a fetch or load broke off"),
+                },
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.around.table.send_replace(Arc::default());
+    }
+
+    fn reread(&mut self, desired: &DesiredSet) {
+        self.generation = desired.generation;
+        self.wanted = wanted(desired, &self.around.host);
+        let wanted = &self.wanted;
+        // What failed and isn't wanted any more is not worth remembering.
+        self.observed
+            .load_failures
+            .retain(|instance, _| wanted.iter().any(|wanted| wanted.instance == *instance));
+        self.observed.fetch_failures.retain(|digest, _| {
+            wanted
+                .iter()
+                .any(|wanted| wanted.artifact.as_ref().is_ok_and(|a| a.digest == *digest))
+        });
+        self.publish_table();
+    }
+
+    /// Plans and acts until there is nothing to do but wait; until when, is returned.
+    fn settle(&mut self) -> Option<Instant> {
+        let wake = loop {
+            let now = Instant::now();
+            let needed = needed_artifacts(&self.wanted, &self.observed);
+            self.observed.touch(needed, now);
+            let plan = plan(&self.wanted, &self.observed, now);
+            if plan.steps.is_empty() {
+                break plan.wake;
+            }
+            for step in plan.steps {
+                self.take(step, now);
+            }
+        };
+        let told = Told {
+            generation: self.generation,
+            statuses: statuses(&self.wanted, &self.observed),
+        };
+        self.around.told.send_if_modified(|before| {
+            let changed = **before != told;
+            if changed {
+                *before = Arc::new(told);
+            }
+            changed
+        });
+        wake
+    }
+
+    fn take(&mut self, step: Step, now: Instant) {
+        tracing::debug!(?step, "step");
+        match step {
+            Step::Fetch(artifact) => self.begin_fetch(artifact, now),
+            Step::CancelFetch(digest) => {
+                self.observed
+                    .set_artifact(digest, ArtifactState::Stopping, now);
+                if let Some(cancel) = self.fetches.get(&digest) {
+                    cancel.cancel();
+                }
+            }
+            Step::Load { slot, loaded } => self.begin_load(slot, loaded),
+            Step::Swap(slot) => {
+                self.observed.swap(&slot);
+                let instances = self.instances.entry(slot.clone()).or_default();
+                let next = instances.prepared.take();
+                let old = std::mem::replace(&mut instances.serving, next);
+                self.publish_table();
+                self.retire(old);
+                self.tell_of_swap(&slot);
+            }
+            Step::Discard(slot) => {
+                self.observed.discard(&slot);
+                self.instances.entry(slot).or_default().prepared = None;
+                self.drop_empty();
+            }
+            Step::Unload(slot) => {
+                self.observed.unload(&slot);
+                let old = self.instances.entry(slot).or_default().serving.take();
+                self.drop_empty();
+                self.publish_table();
+                self.retire(old);
+            }
+            Step::RemoveArtifact(digest) => {
+                self.observed.artifacts.remove(&digest);
+                if let Err(error) = self.around.store.remove(digest) {
+                    tracing::warn!(artifact = %digest, %error, "cannot remove an artifact");
+                }
+            }
+        }
+    }
+
+    fn begin_fetch(&mut self, artifact: Artifact, now: Instant) {
+        let digest = artifact.digest;
+        self.observed
+            .set_artifact(digest, ArtifactState::Fetching, now);
+        let failures = self.observed.fetch_failures.get(&digest);
+        let attempt = failures.map_or(0, |failure| failure.attempts);
+        let cancel = CancellationToken::new();
+        self.fetches.insert(digest, cancel.clone());
+        let store = self.around.store.clone();
+        let links = self.around.links.current();
+        let links = links.into_iter().map(|(_, link)| link).collect();
+        self.under_way.spawn(async move {
+            let outcome = fetch(&store, artifact, links, attempt, &cancel).await;
+            Done::Fetched(digest, outcome)
+        });
+    }
+
+    fn begin_load(&mut self, slot: SlotId, loaded: Loaded) {
+        let wanted = self.wanted.iter().find(|wanted| wanted.slot == slot);
+        let Some(assignment) = wanted.map(|wanted| wanted.assignment.clone()) else {
+            return;
+        };
+        let artifact = loaded.artifact;
+        let load = self.loader.load(
+            &slot,
+            self.around.store.path(artifact),
+            artifact,
+            assignment,
+        );
+        self.observed.start_load(&slot, loaded);
+        self.under_way
+            .spawn(async move { Done::Loaded(slot, artifact, load.await) });
+    }
+
+    fn note(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Fetched(digest, outcome) => self.note_fetch(digest, outcome, now),
+            Done::Loaded(slot, _, Ok(instance)) => {
+                self.observed.finish_load(&slot);
+                self.instances.entry(slot).or_default().prepared = Some(instance);
+            }
+            Done::Loaded(slot, artifact, Err(failure)) => {
+                if failure.is_of_the_file() {
+                    // It is not what it was when it got its name: it has to come again.
+                    self.take(Step::RemoveArtifact(artifact), now);
+                }
+                self.tell(&slot, failure.reason(), failure.to_string());
+                self.observed
+                    .fail_load(&slot, now, failure.reason(), failure.to_string());
+            }
+        }
+    }
+
+    fn note_fetch(&mut self, digest: Digest, outcome: Outcome, now: Instant) {
+        self.fetches.remove(&digest);
+        let state = match outcome.result {
+            Ok(()) => {
+                self.observed.fetch_failures.remove(&digest);
+                ArtifactState::Held
+            }
+            Err(FetchError::Cancelled) => ArtifactState::Partial,
+            Err(error) => {
+                // Bytes came, so the way is good: the wait starts from the first.
+                let previous = self.observed.fetch_failures.remove(&digest);
+                let previous = previous.filter(|_| !outcome.progress);
+                let (reason, message) = (error.reason(), error.to_string());
+                let failure = Failure::again(previous.as_ref(), now, reason, message.clone());
+                self.observed.fetch_failures.insert(digest, failure);
+                tracing::warn!(artifact = %digest, reason, message, "cannot fetch");
+                for slot in self.slots_that_want(digest) {
+                    self.tell(&slot, reason, message.clone());
+                }
+                ArtifactState::Partial
+            }
+        };
+        self.observed.set_artifact(digest, state, now);
+    }
+
+    fn slots_that_want(&self, artifact: Digest) -> Vec<SlotId> {
+        let wants = |wanted: &&Wanted| wanted.artifact.as_ref().is_ok_and(|a| a.digest == artifact);
+        let slots = self.wanted.iter().filter(wants);
+        slots.map(|wanted| wanted.slot.clone()).collect()
+    }
+
+    fn tell(&self, slot: &SlotId, reason: &'static str, message: String) {
+        if let Some(wanted) = self.wanted.iter().find(|wanted| wanted.slot == *slot) {
+            self.around
+                .events
+                .push(Kind::Warning, slot, &wanted.function, reason, message);
+        }
+    }
+
+    fn tell_of_swap(&self, slot: &SlotId) {
+        let serving = self
+            .observed
+            .slots
+            .get(slot)
+            .and_then(|slot| slot.serving.as_ref());
+        let Some(serving) = serving else { return };
+        tracing::info!(
+            function = %serving.function,
+            assignment = %slot,
+            generation = serving.generation,
+            "function serves"
+        );
+        self.around.events.push(
+            Kind::Normal,
+            slot,
+            &serving.function,
+            "Serving",
+            format!("generation {} serves", serving.generation),
+        );
+    }
+
+    fn retire(&self, instance: Option<Arc<Instance>>) {
+        if let Some(instance) = instance {
+            self.around
+                .retired
+                .add(&instance.id, instance.function.usage());
+        }
+    }
+
+    fn drop_empty(&mut self) {
+        self.instances
+            .retain(|_, slot| slot.serving.is_some() || slot.prepared.is_some());
+    }
+
+    fn publish_table(&mut self) {
+        let mut table = Table::default();
+        for instance in self
+            .instances
+            .values()
+            .filter_map(|slot| slot.serving.as_ref())
+        {
+            table.serve(instance.id.clone(), instance.clone());
+        }
+        for wanted in &self.wanted {
+            for route in &wanted.assignment.routes {
+                table.add_route(&wanted.function, route);
+            }
+        }
+        self.around.table.send_replace(Arc::new(table));
+
+        let slots = self.observed.slots.values();
+        let here: Vec<&FunctionId> = slots
+            .flat_map(|slot| slot.occupants())
+            .map(|loaded| &loaded.function)
+            .chain(self.wanted.iter().map(|wanted| &wanted.function))
+            .collect();
+        self.around.logs.retain(|function| here.contains(&function));
+        self.around
+            .retired
+            .retain(|function| here.contains(&function));
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}

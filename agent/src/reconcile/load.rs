@@ -1,0 +1,122 @@
+//! Makes an instance of a function from its artifact's file and its assignment.
+//!
+//! The engine is started for the first function: a node that runs none doesn't pay for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hive_functions::{
+    FunctionOptions, Limits, LoadError, Runtime, RuntimeOptions, StartError, VerifiedArtifact,
+    VerifyError,
+};
+use hive_proto::v1;
+
+use crate::ids::{Digest, FunctionId, SlotId};
+use crate::logs::Logs;
+use crate::serve::Instance;
+
+pub struct Loader {
+    runtime: Arc<Mutex<Option<Runtime>>>,
+    logs: Logs,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    #[error("the artifact on the disk is damaged: {0}")]
+    Artifact(#[source] VerifyError),
+    #[error("this machine cannot run functions: {0}")]
+    Runtime(#[source] StartError),
+    #[error("{0}")]
+    Load(#[source] LoadError),
+    #[error("loading the function failed in the agent: {0}")]
+    Panic(#[source] tokio::task::JoinError),
+}
+
+impl LoadFailure {
+    /// For machines: the reason in the assignment's status.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Artifact(_) => "ArtifactDamaged",
+            Self::Runtime(_) => "NoRuntime",
+            Self::Load(error) => match error {
+                LoadError::Incompatible { .. } => "Incompatible",
+                LoadError::Imports(_) => "UnknownImport",
+                LoadError::WrongWorld => "WrongWorld",
+                LoadError::MemoryLimit { .. } => "MemoryLimit",
+                LoadError::TooManyMemories { .. } => "TooManyMemories",
+                LoadError::NoConcurrency | LoadError::AllowedHosts(_) => "BadAssignment",
+            },
+            Self::Panic(_) => "AgentError",
+        }
+    }
+
+    /// Whether the file must come again.
+    pub fn is_of_the_file(&self) -> bool {
+        matches!(self, Self::Artifact(_))
+    }
+}
+
+impl Loader {
+    pub fn new(logs: Logs) -> Self {
+        Self {
+            runtime: Arc::default(),
+            logs,
+        }
+    }
+
+    /// Hashes the file and maps it, on a thread where that may take its time.
+    pub fn load(
+        &self,
+        slot: &SlotId,
+        path: PathBuf,
+        digest: Digest,
+        assignment: Arc<v1::Assignment>,
+    ) -> impl Future<Output = Result<Arc<Instance>, LoadFailure>> + Send + 'static {
+        let runtime = self.runtime.clone();
+        let (slot, id) = (slot.clone(), FunctionId::of(&assignment));
+        let logs = self.logs.of(&id).sink(&slot);
+        let loading = tokio::task::spawn_blocking(move || {
+            let artifact =
+                VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
+            let runtime = started(&runtime).map_err(LoadFailure::Runtime)?;
+            let options = FunctionOptions {
+                name: id.to_string(),
+                limits: limits(assignment.limits.unwrap_or_default()),
+                env: assignment.env.clone().into_iter().collect(),
+                allowed_hosts: assignment.allowed_hosts.clone(),
+                logs,
+            };
+            let function = runtime
+                .load(&artifact, options)
+                .map_err(LoadFailure::Load)?;
+            Ok(Arc::new(Instance { slot, id, function }))
+        });
+        async {
+            loading
+                .await
+                .unwrap_or_else(|error| Err(LoadFailure::Panic(error)))
+        }
+    }
+}
+
+/// Whoever is first starts it; the others wait for that.
+fn started(cell: &Mutex<Option<Runtime>>) -> Result<Runtime, StartError> {
+    let mut cell = cell.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*cell {
+        Some(runtime) => Ok(runtime.clone()),
+        None => {
+            let runtime = Runtime::start(RuntimeOptions::default())?;
+            Ok(cell.insert(runtime).clone())
+        }
+    }
+}
+
+fn limits(limits: v1::Limits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory_bytes,
+        timeout: Duration::from_millis(limits.timeout_ms),
+        concurrency: limits.concurrency,
+        cpu_time: (limits.cpu_ms > 0).then(|| Duration::from_millis(limits.cpu_ms)),
+    }
+}

@@ -1,0 +1,244 @@
+//! Wires the parts together, in the order that lets a node serve before it has heard of anybody:
+//! ledger, functions, local address, and only then links.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hive_identity::{Credentials, LiveCredentials, Subject};
+use hive_proto::link::LinkSettings;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::artifacts::ArtifactStore;
+use crate::config::{Config, Listen};
+use crate::declared::Declared;
+use crate::enrol::{Enrolled, Enrolment, links_of};
+use crate::events::Events;
+use crate::ledger::Ledger;
+use crate::links::{Linking, Links, Streams};
+use crate::logs::Logs;
+use crate::os;
+use crate::reconcile::execute::{Reconciler, Surroundings, Told};
+use crate::reconcile::wanted::Host;
+use crate::renew::Renewal;
+use crate::resources::Resources;
+use crate::serve::table::Table;
+use crate::serve::{Instance, Server, local};
+use crate::session::Session;
+use crate::usage::{Meter, Retired};
+
+/// For requests under way when the agent is told to stop. Twice as long as most take; less than
+/// service managers wait before they kill.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running agent. Dropped without [`Agent::stop`], it ends as if killed.
+pub struct Agent {
+    local_address: Option<SocketAddr>,
+    /// Each runs as long as the agent; one that ends by itself is an error.
+    parts: JoinSet<&'static str>,
+    /// Answers to requests.
+    answers: TaskTracker,
+    stop: CancellationToken,
+    /// Links go last: answers travel on them.
+    stop_links: CancellationToken,
+    links: JoinSet<()>,
+}
+
+impl Agent {
+    /// Starts everything, enrolling first if this machine hasn't joined yet.
+    pub async fn start(config: Config) -> Result<Self> {
+        os::create_private_dir(&config.data_dir)
+            .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
+        let (ledger, contents, damage) = Ledger::open_or_start_over(&config.data_dir)?;
+        if let Some(damage) = damage {
+            tracing::error!(%damage, "started a new ledger; the old one is ledger.redb.damaged");
+        }
+        let declared = Declared::new(ledger, contents, &config.controllers);
+        let listener = match config.listen {
+            Listen::None => None,
+            Listen::On(address) => Some(local::bind(address).await?),
+        };
+        let local_address = match &listener {
+            Some(listener) => Some(listener.local_addr()?),
+            None => None,
+        };
+        let mut resources = Resources::new(&config.data_dir);
+        let shown = local_address.map(reachable).unwrap_or_default();
+        let info = resources.node_info(&config, shown);
+        let settings = LinkSettings::default();
+
+        let credentials = match Credentials::load(&config.data_dir) {
+            Ok(credentials) => credentials,
+            Err(missing) if missing.is_missing() => {
+                let enrolment = Enrolment {
+                    dir: &config.data_dir,
+                    name: &config.name,
+                    info: info.clone(),
+                    controllers: links_of(&declared.controllers().borrow()),
+                    settings: settings.clone(),
+                };
+                let Enrolled {
+                    credentials,
+                    controllers,
+                } = enrolment.join(config.token.as_ref()).await?;
+                declared.declare_controllers(controllers)?;
+                tracing::info!(
+                    node = config.name,
+                    cluster = credentials.ca().cluster(),
+                    "joined"
+                );
+                credentials
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Subject::Node { name } = &credentials.own().subject else {
+            bail!(
+                "{} holds the identity of {}, not of a node: give the agent a directory of its own",
+                config.data_dir.display(),
+                credentials.own().subject
+            );
+        };
+        tracing::info!(node = name, key = %credentials.key().fingerprint(), "starting");
+
+        let host = Host {
+            ca: credentials.ca().clone(),
+            target: info.target.clone(),
+            wasmtime_version: info.wasmtime_version.clone(),
+        };
+        let live = LiveCredentials::new(credentials);
+        let (store, found) = ArtifactStore::open(&config.data_dir.join("artifacts"))?;
+        let links = Links::default();
+        let (logs, events, retired) = (Logs::default(), Events::default(), Retired::default());
+        let table = watch::Sender::<Arc<Table<Instance>>>::default();
+        let told = watch::Sender::<Arc<Told>>::default();
+        let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
+        let answers = TaskTracker::new();
+        let server = Server::new(table.subscribe(), events.clone());
+        let meter = Meter::new(resources, table.subscribe(), retired.clone());
+
+        let mut parts = JoinSet::new();
+        let surroundings = Surroundings {
+            desired: declared.desired(),
+            host,
+            store,
+            links: links.clone(),
+            logs: logs.clone(),
+            events: events.clone(),
+            retired,
+            table,
+            told: told.clone(),
+        };
+        let reconciler = Reconciler::new(surroundings, found).run(stop.clone());
+        parts.spawn(named("reconciler", reconciler));
+        if let Some(listener) = listener {
+            let serving = local::serve(listener, server.clone(), answers.clone(), stop.clone());
+            parts.spawn(named("local address", serving));
+        }
+
+        let streams = Streams {
+            server,
+            logs,
+            tasks: answers.clone(),
+            stop: stop.clone(),
+        };
+        let linking = Linking {
+            live: live.clone(),
+            settings: settings.clone(),
+            streams,
+        };
+        let mut linked = JoinSet::new();
+        let keep = links.clone();
+        linked.spawn(keep.keep(declared.controllers(), linking, stop_links.clone()));
+        let renewal = Renewal {
+            live,
+            dir: config.data_dir,
+            info: info.clone(),
+            declared: declared.clone(),
+            links: links.clone(),
+            settings,
+        };
+        parts.spawn(named("renewal", renewal.run(stop.clone())));
+        let session = Session {
+            info,
+            declared,
+            links,
+            told: told.subscribe(),
+            events,
+            meter,
+        };
+        parts.spawn(named("session", session.run(stop.clone())));
+        Ok(Self {
+            local_address,
+            parts,
+            answers,
+            stop,
+            stop_links,
+            links: linked,
+        })
+    }
+
+    /// Where functions are served locally.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    /// Waits for a part to end that shouldn't.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            Some(ended) = self.parts.join_next() => match ended {
+                Ok(part) => anyhow::anyhow!("the {part} ended by itself"),
+                Err(error) => anyhow::Error::new(error).context("a part of the agent broke off"),
+            },
+            Some(ended) = self.links.join_next() => match ended {
+                Ok(()) => anyhow::anyhow!("the links ended by themselves"),
+                Err(error) => anyhow::Error::new(error).context("the links broke off"),
+            },
+        }
+    }
+
+    /// Lets requests under way end, within ten seconds, and says goodbye to the controllers.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.answers.close();
+        let drained = async {
+            while self.parts.join_next().await.is_some() {}
+            self.answers.wait().await;
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::warn!(
+                open = self.answers.len(),
+                "stopping with requests under way"
+            );
+        }
+        self.stop_links.cancel();
+        while self.links.join_next().await.is_some() {}
+    }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}
+
+/// The address as others on the network reach it.
+fn reachable(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    match own_ip() {
+        Some(ip) => SocketAddr::new(ip, address.port()).to_string(),
+        None => String::new(),
+    }
+}
+
+/// The address with which this machine would reach others. No packet is sent: the system only
+/// chooses a route, to an address that is kept for documentation (RFC 5737).
+fn own_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

@@ -1,0 +1,269 @@
+//! Functions over HTTP: to the local network on an address of this machine, and to the controllers'
+//! ingress in streams of their links.
+//!
+//! A request comes in, the [`table`] says whose it is, an instance answers. Only a controller may
+//! name a function by header; whoever else says so is not heard. Every failure gets its answer in
+//! [`answer`], and every answer the id of its request.
+
+pub mod answer;
+pub mod body;
+pub mod invoke;
+pub mod local;
+pub mod log_stream;
+pub mod table;
+
+use std::sync::Arc;
+
+use hive_functions::{BoxBody, Function, InvokeError};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use crate::events::{Events, Kind};
+use crate::ids::{FunctionId, SlotId};
+use answer::Failure;
+use body::{Bounded, MAX_REQUEST_BODY, Watched};
+use table::Table;
+
+/// Kept when the caller brings one; the same in the function's log and in the answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers that start so are between controllers and agents: neither callers nor guests write them.
+const INTERNAL_PREFIX: &str = "x-hive-";
+const NAMESPACE: HeaderName = HeaderName::from_static("x-hive-namespace");
+const FUNCTION: HeaderName = HeaderName::from_static("x-hive-function");
+
+/// Longer ones are no ids, and would be repeated in every line.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// One instance that serves.
+pub struct Instance {
+    pub slot: SlotId,
+    pub id: FunctionId,
+    pub function: Function,
+}
+
+/// Who asks, and so how the function is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By host and path.
+    Local,
+    /// By the headers in which a controller names it.
+    Controller,
+}
+
+/// Answers requests with what the table holds now. A clone is the same.
+#[derive(Clone)]
+pub struct Server {
+    table: watch::Receiver<Arc<Table<Instance>>>,
+    events: Events,
+}
+
+impl Server {
+    pub fn new(table: watch::Receiver<Arc<Table<Instance>>>, events: Events) -> Self {
+        Self { table, events }
+    }
+
+    /// Never fails: what goes wrong becomes an answer.
+    pub async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<BoxBody> {
+        let (mut head, body) = request.into_parts();
+        let id = request_id(&head.headers);
+        let found = self.find(&head.uri, &head.headers, origin);
+        remove_internal(&mut head.headers);
+        head.headers.insert(REQUEST_ID, id.clone());
+        let request = Request::from_parts(head, body);
+
+        let mut response = match found {
+            Ok(instance) => self.invoke(instance, request).await,
+            Err(failure) => failure.into_response(),
+        };
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+
+    async fn invoke(
+        &self,
+        instance: Arc<Instance>,
+        request: Request<Incoming>,
+    ) -> Response<BoxBody> {
+        let declared = http_body::Body::size_hint(request.body()).lower();
+        if declared > MAX_REQUEST_BODY {
+            return Failure::BodyTooLarge.into_response();
+        }
+        let mut exceeded = None;
+        let request = request.map(|body| {
+            let (body, over) = Bounded::new(body, MAX_REQUEST_BODY);
+            exceeded = Some(over);
+            BoxBody::new(body)
+        });
+        match instance.function.handle(request).await {
+            Ok(mut response) => {
+                remove_internal(response.headers_mut());
+                let events = self.events.clone();
+                response.map(|body| {
+                    BoxBody::new(Watched::new(body, move |error| {
+                        tell(&events, &instance, error)
+                    }))
+                })
+            }
+            // What the guest made of a body that was cut off is not its fault.
+            Err(_) if exceeded.is_some_and(|exceeded| exceeded.is_set()) => {
+                Failure::BodyTooLarge.into_response()
+            }
+            Err(error) => {
+                tell(&self.events, &instance, &error);
+                Failure::Invoke(error).into_response()
+            }
+        }
+    }
+
+    fn find(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        origin: Origin,
+    ) -> Result<Arc<Instance>, Failure> {
+        let table = self.table.borrow().clone();
+        let function = match origin {
+            Origin::Controller => named(headers).ok_or(Failure::NotNamed)?,
+            Origin::Local => {
+                let host = host(uri, headers);
+                table
+                    .route(&host, uri.path())
+                    .cloned()
+                    .ok_or_else(|| Failure::NoRoute {
+                        host,
+                        path: uri.path().to_owned(),
+                        known: table.hosts().map(str::to_owned).collect(),
+                    })?
+            }
+        };
+        table
+            .instance(&function)
+            .ok_or(Failure::NotReady { function })
+    }
+}
+
+/// The log has its line from the function itself.
+fn tell(events: &Events, instance: &Instance, error: &InvokeError) {
+    events.push(
+        Kind::Warning,
+        &instance.slot,
+        &instance.id,
+        error.reason(),
+        error.to_string(),
+    );
+}
+
+fn named(headers: &HeaderMap) -> Option<FunctionId> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    Some(FunctionId::new(text(NAMESPACE)?, text(FUNCTION)?))
+}
+
+/// As the request's target says, or its `Host`; without the port.
+fn host(uri: &Uri, headers: &HeaderMap) -> String {
+    let authority = uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| headers.get(HOST)?.to_str().ok())
+        .unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        // Not the last part of an IPv6 address.
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    host.to_ascii_lowercase()
+}
+
+fn remove_internal(headers: &mut HeaderMap) {
+    let internal: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(INTERNAL_PREFIX))
+        .cloned()
+        .collect();
+    for name in internal {
+        headers.remove(name);
+    }
+}
+
+/// The caller's, if it is printable and short, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    headers
+        .get(REQUEST_ID)
+        .filter(|id| {
+            let text = id.to_str().unwrap_or_default();
+            !text.is_empty() && text.len() <= LONGEST_REQUEST_ID
+        })
+        .cloned()
+        .unwrap_or_else(new_request_id)
+}
+
+/// Unlike any other of this node and, with 64 random bits, of any other.
+fn new_request_id() -> HeaderValue {
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("request"));
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    HeaderValue::try_from(format!("{:016x}-{count:x}", *PROCESS))
+        .expect("hexadecimal digits are fit for a header")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                let name = HeaderName::from_static(name);
+                (name, HeaderValue::from_str(value).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn hosts_come_without_port_and_in_lower_case() {
+        for (uri, header, expected) in [
+            (
+                "/",
+                "Hello.Default.localhost:8080",
+                "hello.default.localhost",
+            ),
+            ("/", "a.b", "a.b"),
+            ("http://c.d:1/", "a.b", "c.d"),
+            ("/", "[::1]:80", "[::1]"),
+            ("/", "[::1]", "[::1]"),
+        ] {
+            let found = host(&uri.parse().unwrap(), &headers(&[("host", header)]));
+            assert_eq!(found, expected);
+        }
+        assert_eq!(host(&Uri::from_static("/"), &HeaderMap::new()), "");
+    }
+
+    #[test]
+    fn internal_headers_do_not_get_through() {
+        let mut all = headers(&[
+            ("x-hive-namespace", "a"),
+            ("x-hive-anything", "b"),
+            ("accept", "c"),
+        ]);
+        remove_internal(&mut all);
+        assert_eq!(all, headers(&[("accept", "c")]));
+    }
+
+    #[test]
+    fn request_ids_are_kept_or_made() {
+        assert_eq!(request_id(&headers(&[("x-request-id", "mine")])), "mine");
+        let long = "x".repeat(LONGEST_REQUEST_ID + 1);
+        let made = request_id(&headers(&[("x-request-id", &long)]));
+        assert_ne!(made, long);
+        assert_ne!(made, request_id(&HeaderMap::new()));
+    }
+}

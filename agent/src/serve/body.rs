@@ -1,0 +1,170 @@
+//! Bodies on their way through: a request's is cut off past a bound, and what ends a response's
+//! early is heard of.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hive_functions::{BoxBody, BoxError, InvokeError};
+use http_body::{Body, Frame, SizeHint};
+
+/// The largest request body. Bodies stream, so this bounds no memory here; it keeps one caller
+/// from feeding a guest for ever, and is the least that upload forms of today want.
+pub const MAX_REQUEST_BODY: u64 = 32 << 20;
+
+/// The body was longer than its bound.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body is too long")]
+pub struct TooLong;
+
+/// Says whether a body was cut off.
+#[derive(Clone, Debug, Default)]
+pub struct Exceeded(Arc<AtomicBool>);
+
+impl Exceeded {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A body of at most so many bytes.
+pub struct Bounded<B> {
+    body: B,
+    left: u64,
+    exceeded: Exceeded,
+}
+
+impl<B> Bounded<B> {
+    pub fn new(body: B, limit: u64) -> (Self, Exceeded) {
+        let exceeded = Exceeded::default();
+        let bounded = Self {
+            body,
+            left: limit,
+            exceeded: exceeded.clone(),
+        };
+        (bounded, exceeded)
+    }
+}
+
+impl<B> Body for Bounded<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.exceeded.is_set() {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let length = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Buf::remaining) as u64,
+            _ => 0,
+        };
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            None => {
+                self.exceeded.0.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(TooLong.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exceeded.is_set() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body that tells of the failure that ends it, if one does.
+pub struct Watched<F> {
+    body: BoxBody,
+    told: Option<F>,
+}
+
+impl<F: FnOnce(&InvokeError)> Watched<F> {
+    pub fn new(body: BoxBody, told: F) -> Self {
+        Self {
+            body,
+            told: Some(told),
+        }
+    }
+}
+
+impl<F: FnOnce(&InvokeError) + Unpin> Body for Watched<F> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Err(error)) = &frame
+            && let Some(failure) = error.downcast_ref::<InvokeError>()
+            && let Some(tell) = self.told.take()
+        {
+            tell(failure);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use futures::executor::block_on;
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_cut_off_past_its_bound() {
+        let (body, exceeded) = Bounded::new(Full::from("12345"), 5);
+        assert_eq!(block_on(body.collect()).unwrap().to_bytes(), "12345");
+        assert!(!exceeded.is_set());
+
+        let (body, exceeded) = Bounded::new(Full::from("123456"), 5);
+        let error = block_on(body.collect()).unwrap_err();
+        assert!(error.is::<TooLong>());
+        assert!(exceeded.is_set());
+    }
+
+    #[test]
+    fn a_failure_in_the_middle_of_a_response_is_told() {
+        let frames = [
+            Ok(Frame::data(Bytes::from("half"))),
+            Err(BoxError::from(InvokeError::NoResponse)),
+        ];
+        let body = BoxBody::new(StreamBody::new(futures::stream::iter(frames)));
+        let told = Arc::new(AtomicBool::new(false));
+        let heard = told.clone();
+        let watched = Watched::new(body, move |error: &InvokeError| {
+            heard.store(*error == InvokeError::NoResponse, Ordering::Relaxed);
+        });
+        assert!(block_on(watched.collect()).is_err());
+        assert!(told.load(Ordering::Relaxed));
+    }
+}

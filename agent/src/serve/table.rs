@@ -1,0 +1,165 @@
+//! Which function a request is for, and which of its instances answers. Built anew at every change
+//! and then only read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hive_proto::v1::Route;
+
+use crate::ids::FunctionId;
+
+/// Generic so that routing can be tested without WebAssembly.
+pub struct Table<I> {
+    functions: BTreeMap<FunctionId, Service<I>>,
+    /// Longest path first.
+    hosts: BTreeMap<String, Vec<(String, FunctionId)>>,
+}
+
+struct Service<I> {
+    instances: Vec<Arc<I>>,
+    turn: AtomicUsize,
+}
+
+impl<I> Default for Table<I> {
+    fn default() -> Self {
+        Self {
+            functions: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+        }
+    }
+}
+
+impl<I> Table<I> {
+    /// Adds an instance that serves.
+    pub fn serve(&mut self, function: FunctionId, instance: Arc<I>) {
+        self.functions
+            .entry(function)
+            .or_insert_with(|| Service {
+                instances: Vec::new(),
+                turn: AtomicUsize::new(0),
+            })
+            .instances
+            .push(instance);
+    }
+
+    /// Makes the function answer at a host and below a path. Of two that claim the same, the first
+    /// in order of name has it, on every node.
+    pub fn add_route(&mut self, function: &FunctionId, route: &Route) {
+        let path = route.path.trim_end_matches('/').to_owned();
+        let paths = self
+            .hosts
+            .entry(route.host.to_ascii_lowercase())
+            .or_default();
+        match paths.iter_mut().find(|(other, _)| *other == path) {
+            Some((_, owner)) if *function < *owner => *owner = function.clone(),
+            Some(_) => {}
+            None => {
+                paths.push((path, function.clone()));
+                paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+            }
+        }
+    }
+
+    pub fn route(&self, host: &str, path: &str) -> Option<&FunctionId> {
+        let below = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.hosts
+            .get(host)?
+            .iter()
+            .find(|(prefix, _)| below(prefix))
+            .map(|(_, function)| function)
+    }
+
+    /// The instance whose turn it is; `None` while none serves.
+    pub fn instance(&self, function: &FunctionId) -> Option<Arc<I>> {
+        let service = self.functions.get(function)?;
+        let turn = service.turn.fetch_add(1, Ordering::Relaxed);
+        service
+            .instances
+            .get(turn % service.instances.len())
+            .cloned()
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().map(String::as_str)
+    }
+
+    pub fn instances(&self) -> impl Iterator<Item = (&FunctionId, &Arc<I>)> {
+        self.functions
+            .iter()
+            .flat_map(|(id, service)| service.instances.iter().map(move |instance| (id, instance)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn id(name: &str) -> FunctionId {
+        FunctionId::new("default", name)
+    }
+
+    fn table(routes: &[(&str, &str, &str)]) -> Table<u8> {
+        let mut table = Table::default();
+        for (function, host, path) in routes {
+            let route = Route {
+                host: (*host).into(),
+                path: (*path).into(),
+            };
+            table.add_route(&id(function), &route);
+        }
+        table
+    }
+
+    #[test]
+    fn the_longest_path_below_a_host_wins() {
+        let table = table(&[
+            ("root", "Example.com", "/"),
+            ("api", "example.com", "/api"),
+            ("v2", "example.com", "/api/v2/"),
+            ("other", "other.com", "/only"),
+        ]);
+        for (host, path, expected) in [
+            ("example.com", "/", Some("root")),
+            ("example.com", "/apix", Some("root")),
+            ("example.com", "/api", Some("api")),
+            ("example.com", "/api/v1", Some("api")),
+            ("example.com", "/api/v2", Some("v2")),
+            ("example.com", "/api/v2/x", Some("v2")),
+            ("other.com", "/", None),
+            ("nobody.com", "/", None),
+        ] {
+            let found = table.route(host, path).map(|id| id.name.as_str());
+            assert_eq!(found, expected, "{host}{path}");
+        }
+        assert_eq!(
+            table.hosts().collect::<Vec<_>>(),
+            ["example.com", "other.com"]
+        );
+    }
+
+    #[test]
+    fn a_route_that_two_claim_does_not_depend_on_their_order() {
+        for routes in [
+            [("a", "h", "/"), ("b", "h", "")],
+            [("b", "h", ""), ("a", "h", "/")],
+        ] {
+            assert_eq!(table(&routes).route("h", "/"), Some(&id("a")));
+        }
+    }
+
+    #[test]
+    fn instances_take_turns() {
+        let mut table = Table::default();
+        assert_eq!(table.instance(&id("f")), None);
+        table.serve(id("f"), Arc::new(1));
+        table.serve(id("f"), Arc::new(2));
+        let turns: Vec<u8> = (0..4).map(|_| *table.instance(&id("f")).unwrap()).collect();
+        assert_eq!(turns, [1, 2, 1, 2]);
+    }
+}

@@ -1,0 +1,278 @@
+//! The session: one gRPC stream with one controller, in which this node hears what it must run and
+//! says how it goes. When it breaks, it goes on with the next controller at once.
+//!
+//! Statuses and events are sent as they change, usage on a timer. What is heard lands in the
+//! ledger before anybody acts on it.
+
+mod choice;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hive_proto::grpc;
+use hive_proto::link::Link;
+use hive_proto::v1;
+use hive_proto::v1::gateway_client::GatewayClient;
+use hive_proto::v1::{agent_message, controller_message};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::declared::{DeclareError, Declared};
+use crate::desired::Refused;
+use crate::events::Events;
+use crate::ledger::LedgerError;
+use crate::links::Links;
+use crate::reconcile::execute::Told;
+use crate::usage::Meter;
+use choice::{choose, wait_after};
+
+/// Some 150 bytes each: under a megabyte a day, and `top` is never older than this.
+const USAGE_EVERY: Duration = Duration::from_secs(15);
+
+/// For the controller to take the session, or to take a message when the stream is full.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Messages on their way out: a report and usage, and some room.
+const OUTBOX: usize = 8;
+
+/// A session that lived this long was a good one: the rounds that failed before it are forgotten.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Holds what a session needs; [`Session::run`] is the one task that has it.
+pub struct Session {
+    pub info: v1::NodeInfo,
+    pub declared: Declared,
+    pub links: Links,
+    pub told: watch::Receiver<Arc<Told>>,
+    pub events: Events,
+    pub meter: Meter,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SessionEnd {
+    #[error("the controller ended the session")]
+    Closed,
+    #[error("the controller refuses the session: {}", .0.message())]
+    Status(Box<Status>),
+    #[error("the controller takes no messages")]
+    Stalled,
+    #[error("desired state was refused")]
+    Refused(#[source] Refused),
+    #[error("the ledger cannot be written")]
+    Ledger(#[source] LedgerError),
+    #[error("there is a better link to the same controller")]
+    Replaced,
+}
+
+impl Session {
+    /// Holds one session after another until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.hold()).await;
+    }
+
+    async fn hold(&mut self) {
+        let mut changes = self.links.changes();
+        let mut last = None;
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        let mut rounds = 0;
+        loop {
+            changes.mark_unchanged();
+            let live = self.links.current();
+            let endpoints: Vec<&str> = live.iter().map(|(endpoint, _)| endpoint.as_str()).collect();
+            let Some(chosen) = choose(&endpoints, last.as_deref(), &failed) else {
+                if !live.is_empty() {
+                    tokio::time::sleep(wait_after(rounds)).await;
+                    rounds += 1;
+                } else if changes.changed().await.is_err() {
+                    return;
+                }
+                failed.clear();
+                continue;
+            };
+            let (endpoint, link) = live[chosen].clone();
+            let begun = Instant::now();
+            let end = self.talk(&endpoint, link).await;
+            tracing::info!(
+                endpoint,
+                end = &end as &dyn std::error::Error,
+                "session ended"
+            );
+            if begun.elapsed() >= STABLE_AFTER {
+                failed.clear();
+                rounds = 0;
+            }
+            if !matches!(end, SessionEnd::Replaced) {
+                failed.insert(endpoint.clone());
+            }
+            last = Some(endpoint);
+        }
+    }
+
+    /// One session over one link, to its end.
+    async fn talk(&mut self, endpoint: &str, link: Link) -> SessionEnd {
+        let (outbox, sent) = mpsc::channel(OUTBOX);
+        let mut talk = Talk {
+            session: self,
+            outbox,
+            reported: None,
+        };
+        match talk.begin(link.clone(), sent).await {
+            Ok(inbound) => {
+                tracing::info!(endpoint, link = link.id(), "session begins");
+                talk.exchange(endpoint, link, inbound)
+                    .await
+                    .unwrap_or_else(|end| end)
+            }
+            Err(end) => end,
+        }
+    }
+}
+
+/// A session under way.
+struct Talk<'a> {
+    session: &'a mut Session,
+    outbox: mpsc::Sender<v1::AgentMessage>,
+    reported: Option<Arc<Told>>,
+}
+
+type Inbound = tonic::Streaming<v1::ControllerMessage>;
+
+impl Talk<'_> {
+    async fn begin(
+        &mut self,
+        link: Link,
+        sent: mpsc::Receiver<v1::AgentMessage>,
+    ) -> Result<Inbound, SessionEnd> {
+        let desired = self.session.declared.desired().borrow().clone();
+        let hello = v1::Hello {
+            info: Some(self.session.info.clone()),
+            generation: desired.generation,
+            hash: desired.hash.0.to_vec(),
+            held: desired.held().keys().map(|hash| hash.0.to_vec()).collect(),
+        };
+        self.send(agent_message::Kind::Hello(hello)).await?;
+        self.report().await?;
+        let mut gateway = GatewayClient::new(grpc::channel(link));
+        let answer = gateway.session(ReceiverStream::new(sent));
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(SessionEnd::Status(Box::new(status))),
+            Err(_) => Err(SessionEnd::Stalled),
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        endpoint: &str,
+        link: Link,
+        mut inbound: Inbound,
+    ) -> Result<SessionEnd, SessionEnd> {
+        let mut told = self.session.told.clone();
+        let mut events = self.session.events.changes();
+        let mut links = self.session.links.changes();
+        let mut usage = tokio::time::interval(USAGE_EVERY);
+        // After a sleep of the machine once is enough.
+        usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => self.hear(message).await?,
+                    Ok(None) => return Ok(SessionEnd::Closed),
+                    Err(status) => return Ok(SessionEnd::Status(Box::new(status))),
+                },
+                changed = told.changed() => {
+                    changed.map_err(|_| SessionEnd::Closed)?;
+                    self.report().await?;
+                }
+                changed = events.changed() => {
+                    changed.map_err(|_| SessionEnd::Closed)?;
+                    self.report().await?;
+                }
+                _ = usage.tick() => {
+                    self.session.events.flush();
+                    let usage = self.session.meter.usage();
+                    self.send(agent_message::Kind::Usage(usage)).await?;
+                }
+                changed = links.changed() => {
+                    changed.map_err(|_| SessionEnd::Closed)?;
+                    let now = self.session.links.current();
+                    let better = now.iter().any(|(other, newer)| other == endpoint && newer.id() != link.id());
+                    if better {
+                        return Ok(SessionEnd::Replaced);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the statuses and what waits of events, unless that was sent already.
+    async fn report(&mut self) -> Result<(), SessionEnd> {
+        let told = self.session.told.borrow_and_update().clone();
+        let events = self.session.events.take();
+        if events.is_empty() && self.reported.as_ref() == Some(&told) {
+            return Ok(());
+        }
+        let report = v1::Report {
+            generation: told.generation,
+            assignments: told.statuses.clone(),
+            events: events.clone(),
+        };
+        let sent = self.send(agent_message::Kind::Report(report)).await;
+        match &sent {
+            Ok(()) => self.reported = Some(told),
+            Err(_) => self.session.events.put_back(events),
+        }
+        sent
+    }
+
+    async fn send(&mut self, kind: agent_message::Kind) -> Result<(), SessionEnd> {
+        let message = v1::AgentMessage { kind: Some(kind) };
+        self.outbox
+            .send_timeout(message, ANSWER_TIMEOUT)
+            .await
+            .map_err(|error| match error {
+                mpsc::error::SendTimeoutError::Timeout(_) => SessionEnd::Stalled,
+                mpsc::error::SendTimeoutError::Closed(_) => SessionEnd::Closed,
+            })
+    }
+
+    async fn hear(&mut self, message: v1::ControllerMessage) -> Result<(), SessionEnd> {
+        let declared = self.session.declared.clone();
+        match message.kind {
+            Some(controller_message::Kind::Desired(desired)) => {
+                match blocking(move || declared.declare(desired)).await {
+                    Ok(()) => Ok(()),
+                    // What the controller takes for held isn't: the next Hello tells it.
+                    Err(DeclareError::Refused(refused @ Refused::NotHeld(_))) => {
+                        Err(SessionEnd::Refused(refused))
+                    }
+                    // A newer set may come; there is nothing better to be had elsewhere.
+                    Err(DeclareError::Refused(refused)) => {
+                        tracing::error!(%refused, "refused desired state");
+                        Ok(())
+                    }
+                    Err(DeclareError::Ledger(error)) => Err(SessionEnd::Ledger(error)),
+                }
+            }
+            Some(controller_message::Kind::Controllers(controllers)) => {
+                blocking(move || declared.declare_controllers(controllers.endpoints))
+                    .await
+                    .map_err(SessionEnd::Ledger)
+            }
+            // A newer controller may say more than this agent knows.
+            None => Ok(()),
+        }
+    }
+}
+
+/// Disk syncs wait elsewhere than where guests run.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
