@@ -1,0 +1,235 @@
+//! `hivectl describe`: an object with what belongs to it, for people to read.
+
+mod text;
+
+use clap::Args;
+use hive_manifests::Resource;
+use serde_json::Value;
+
+use super::events;
+use crate::cluster::Cluster;
+use crate::commands::lookup::{Targets, finish};
+use crate::failure::Failure;
+use crate::object;
+use crate::selection;
+use crate::session::Session;
+use text::Description;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hivectl describe function hello
+  hivectl describe node/pi
+  hivectl describe functions -l app=shop
+  hivectl describe nodes                         all of them")]
+pub struct Describe {
+    /// RESOURCE [NAME…], or RESOURCE/NAME…
+    #[arg(value_name = "RESOURCE", required = true)]
+    words: Vec<String>,
+
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+}
+
+pub async fn run(describe: Describe, session: &mut Session<'_>) -> Result<(), Failure> {
+    let unnamed = selection::parse(&describe.words)?
+        .iter()
+        .all(|selection| selection.names.is_empty());
+    let targets = Targets {
+        words: describe.words,
+        all: unnamed && describe.selector.is_none(),
+        selector: describe.selector,
+        all_namespaces: describe.all_namespaces,
+    };
+    let found = targets.find(session).await?;
+    let cluster = session.cluster().await?;
+    if found.targets.is_empty() && found.missing.is_empty() {
+        session.world.note("No resources found.")?;
+    }
+    for (index, target) in found.targets.iter().enumerate() {
+        if index > 0 {
+            session.world.text("\n\n")?;
+        }
+        let text = one(&cluster, target.resource, &target.object).await?;
+        session.world.text(text)?;
+    }
+    finish(found.missing)
+}
+
+async fn one(cluster: &Cluster, resource: Resource, object: &Value) -> Result<String, Failure> {
+    let mut description = Description::default();
+    description.metadata(object);
+    match resource {
+        Resource::Function => function(cluster, object, &mut description).await?,
+        Resource::Node => node(cluster, object, &mut description).await?,
+        Resource::Secret => secret(object, &mut description),
+        _ => description.rest(object),
+    }
+    let events = match resource {
+        Resource::Event => String::new(),
+        _ => events::about(cluster, resource, object).await?,
+    };
+    Ok(format!("{}{events}", description.text()))
+}
+
+async fn function(
+    cluster: &Cluster,
+    function: &Value,
+    description: &mut Description,
+) -> Result<(), Failure> {
+    let (spec, status) = (&function["spec"], &function["status"]);
+    description.field("URL", &status["url"]);
+    description.field("Artifact", &spec["artifact"]["sha256"]);
+    let ready = format!(
+        "{} wanted, {} ready",
+        match spec["everyNode"] == true {
+            true => "one on every node".to_owned(),
+            false => spec["replicas"].as_u64().unwrap_or(1).to_string(),
+        },
+        status["readyReplicas"].as_u64().unwrap_or(0)
+    );
+    description.line("Replicas", &ready);
+    for (label, field) in [
+        ("Timeout", "timeout"),
+        ("Concurrency", "concurrency"),
+        ("Resources", "resources"),
+        ("HTTP", "http"),
+        ("Node Selector", "nodeSelector"),
+        ("Tolerations", "tolerations"),
+        ("Allowed Hosts", "allowedHosts"),
+    ] {
+        if !spec[field].is_null() {
+            description.field(label, &spec[field]);
+        }
+    }
+    description.environment(&spec["env"]);
+    description.conditions(function);
+    description.table(
+        "Compiled",
+        &["Target", "Size", "Wasmtime", "SHA-256"],
+        status["artifacts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|artifact| {
+                let size = artifact["size"].as_u64().unwrap_or(0);
+                vec![
+                    text::plain(&artifact["target"]),
+                    crate::artifact::size_text(size),
+                    text::plain(&artifact["wasmtimeVersion"]),
+                    text::plain(&artifact["sha256"]),
+                ]
+            })
+            .collect(),
+    );
+    let assignments = cluster
+        .list(Resource::Assignment, object::namespace(function), &[])
+        .await?;
+    description.table(
+        "Assignments",
+        &["Name", "Node", "Generation", "Status", "Message"],
+        assignments["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|assignment| assignment["spec"]["functionName"] == object::name(function))
+            .map(|assignment| {
+                vec![
+                    object::name(assignment).to_owned(),
+                    text::plain(&assignment["spec"]["nodeName"]),
+                    text::plain(&assignment["spec"]["functionGeneration"]),
+                    text::plain(&assignment["status"]["phase"]),
+                    text::plain(&assignment["status"]["message"]),
+                ]
+            })
+            .collect(),
+    );
+    Ok(())
+}
+
+async fn node(
+    cluster: &Cluster,
+    node: &Value,
+    description: &mut Description,
+) -> Result<(), Failure> {
+    let (spec, status) = (&node["spec"], &node["status"]);
+    description.field("Key", &spec["key"]);
+    description.line(
+        "Unschedulable",
+        if spec["unschedulable"] == true {
+            "true"
+        } else {
+            "false"
+        },
+    );
+    let taints: Vec<String> = spec["taints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|taint| {
+            let value = taint["value"]
+                .as_str()
+                .map(|value| format!("={value}"))
+                .unwrap_or_default();
+            format!(
+                "{}{value}:{}",
+                text::plain(&taint["key"]),
+                text::plain(&taint["effect"])
+            )
+        })
+        .collect();
+    description.list("Taints", &taints);
+    description.conditions(node);
+    for (label, field) in [
+        ("Local Address", "localAddress"),
+        ("Capacity", "capacity"),
+        ("Allocatable", "allocatable"),
+        ("System Info", "nodeInfo"),
+    ] {
+        description.field(label, &status[field]);
+    }
+    let selector = format!("spec.nodeName={}", object::name(node));
+    let assignments = cluster
+        .list(Resource::Assignment, None, &[("fieldSelector", &selector)])
+        .await?;
+    description.table(
+        "Assignments",
+        &["Namespace", "Function", "Status", "Message"],
+        assignments["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|assignment| {
+                vec![
+                    object::namespace(assignment).unwrap_or_default().to_owned(),
+                    text::plain(&assignment["spec"]["functionName"]),
+                    text::plain(&assignment["status"]["phase"]),
+                    text::plain(&assignment["status"]["message"]),
+                ]
+            })
+            .collect(),
+    );
+    Ok(())
+}
+
+/// Only how long the values are: a description is read over shoulders.
+fn secret(secret: &Value, description: &mut Description) {
+    description.field("Type", &secret["type"]);
+    description.table(
+        "Data",
+        &["Key", "Size"],
+        secret["data"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| {
+                let encoded = value.as_str().unwrap_or_default().trim_end_matches('=');
+                vec![key.clone(), format!("{} bytes", encoded.len() * 3 / 4)]
+            })
+            .collect(),
+    );
+}

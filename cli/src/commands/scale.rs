@@ -1,0 +1,95 @@
+//! `hivectl scale`: how many replicas of a function run.
+
+use clap::Args;
+use hive_manifests::Resource;
+use serde_json::json;
+
+use crate::commands::lookup;
+use crate::failure::Failure;
+use crate::object;
+use crate::selection;
+use crate::session::Session;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hivectl scale function/hello --replicas=3
+  hivectl scale hello --replicas=0
+  hivectl scale fn/hello --current-replicas=2 --replicas=3    only if it has 2")]
+pub struct Scale {
+    /// FUNCTION…, or function/NAME…
+    #[arg(value_name = "FUNCTION", required = true)]
+    words: Vec<String>,
+
+    /// How many to run
+    #[arg(long, value_name = "N")]
+    replicas: u32,
+
+    /// Change it only if it asks for this many now
+    #[arg(long, value_name = "N")]
+    current_replicas: Option<u32>,
+}
+
+pub async fn run(scale: Scale, session: &mut Session<'_>) -> Result<(), Failure> {
+    let cluster = session.cluster().await?;
+    let mut failures = Vec::new();
+    for (resource, name) in targets(&scale.words)? {
+        if !resource.has_scale() {
+            return Err(Failure::usage(format!(
+                "{} cannot be scaled; functions can",
+                resource.plural()
+            )));
+        }
+        let namespace = lookup::namespace_for(resource, session).await?;
+        let namespace = namespace.as_deref();
+        let live = match lookup::get(&cluster, resource, namespace, &name).await {
+            Ok(live) => live,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+        };
+        let reference = object::reference(resource, &name);
+        if live["spec"]["everyNode"] == true {
+            failures.push(Failure::new(format_args!(
+                "{reference} runs on every node (spec.everyNode): it has no number of replicas"
+            )));
+            continue;
+        }
+        let current = live["spec"]["replicas"].as_u64().unwrap_or(1);
+        if let Some(expected) = scale.current_replicas.filter(|n| u64::from(*n) != current) {
+            failures.push(Failure::new(format_args!(
+                "{reference} asks for {current} replicas, not for {expected} as --current-replicas says; nothing was changed"
+            )));
+            continue;
+        }
+        let mut patch = json!({"spec": {"replicas": scale.replicas}});
+        if scale.current_replicas.is_some() {
+            patch["metadata"]["resourceVersion"] = object::resource_version(&live).into();
+        }
+        match cluster
+            .merge_patch(resource, namespace, &name, &patch, false)
+            .await
+        {
+            Ok(_) => session.world.line(format_args!("{reference} scaled"))?,
+            Err(error) => failures.push(error.into()),
+        }
+    }
+    lookup::finish(failures)
+}
+
+/// `hello`, `fn/hello fn/world`, `function hello world`.
+fn targets(words: &[String]) -> Result<Vec<(Resource, String)>, Failure> {
+    match words {
+        [name] if !name.contains('/') => Ok(vec![(Resource::Function, name.clone())]),
+        words => Ok(selection::parse(words)?
+            .into_iter()
+            .flat_map(|selection| {
+                let resource = selection.resource;
+                selection
+                    .names
+                    .into_iter()
+                    .map(move |name| (resource, name))
+            })
+            .collect()),
+    }
+}
