@@ -1,0 +1,174 @@
+//! The API: Kubernetes-shaped HTTP over the replicated state.
+//!
+//! A request's path is parsed into one [`path::Target`], its token into a user, and both into a
+//! decision before anything else is read. Reads come from this replica's state, writes go through
+//! [`Replica::propose`] as compare-and-swap. Nothing here keeps state of its own.
+
+mod access;
+mod admission;
+mod artifacts;
+mod auth;
+mod discovery;
+mod errors;
+mod limits;
+mod logs;
+mod media;
+mod metadata;
+mod metrics;
+mod openapi;
+mod patch;
+mod path;
+mod proxy;
+mod query;
+mod reads;
+mod resources;
+mod respond;
+mod selectors;
+mod table;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State as Extract};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method};
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::Artifacts;
+use crate::gateway::Nodes;
+use crate::ingress::Forwarder;
+use crate::store::Replica;
+use auth::User;
+use errors::ApiError;
+use limits::Permits;
+use path::Target;
+use query::Query;
+
+/// What the API answers from.
+#[derive(Clone)]
+pub struct ApiContext {
+    pub replica: Replica,
+    pub artifacts: Artifacts,
+    pub nodes: Nodes,
+    pub forwarder: Forwarder,
+    /// Ends watches and followed logs, which would otherwise hold a clean stop up.
+    pub stop: CancellationToken,
+}
+
+/// The context of a request, and the count of those under way.
+struct Api {
+    replica: Replica,
+    artifacts: Artifacts,
+    nodes: Nodes,
+    forwarder: Forwarder,
+    stop: CancellationToken,
+    permits: Permits,
+}
+
+/// A request whose sender is known and may do what it asks for.
+struct Call {
+    method: Method,
+    query: Query,
+    headers: HeaderMap,
+    user: User,
+}
+
+pub fn router(context: ApiContext) -> Router {
+    let ApiContext {
+        replica,
+        artifacts,
+        nodes,
+        forwarder,
+        stop,
+    } = context;
+    let api = Api {
+        replica,
+        artifacts,
+        nodes,
+        forwarder,
+        stop,
+        permits: Permits::default(),
+    };
+    Router::new().fallback(serve).with_state(Arc::new(api))
+}
+
+async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = match answer(&context, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    tracing::debug!(
+        %method,
+        path,
+        status = response.status().as_u16(),
+        milliseconds = started.elapsed().as_millis() as u64,
+        "answered"
+    );
+    response
+}
+
+async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
+    limits::check_head(request.uri(), request.headers())?;
+    let target = Target::parse(request.uri().path());
+    if let Some(target) = &target
+        && auth::is_public(target)
+    {
+        return discovery::probe(context, target);
+    }
+    // Who is unknown does not even learn which paths exist.
+    let user = auth::authenticate(&context.replica, request.headers()).await?;
+    let target = target.ok_or(ApiError::NoSuchPath)?;
+    // A proxied request's query is the function's affair.
+    let query = match &target {
+        Target::Objects(path) if path.is_proxy() => Query::default(),
+        _ => Query::parse(request.uri().query())?,
+    };
+    auth::authorize(&user, &target, request.method(), query.watch)?;
+    let (parts, body) = request.into_parts();
+    let call = Call {
+        method: parts.method.clone(),
+        query,
+        headers: parts.headers.clone(),
+        user,
+    };
+    match target {
+        Target::Artifact(digest) => artifacts::serve(context, &digest, call, body).await,
+        Target::Objects(path) if path.is_proxy() => {
+            proxy::serve(context, path, Request::from_parts(parts, body)).await
+        }
+        Target::Objects(path) if path.is_log() => logs::serve(context, path, call).await,
+        Target::Objects(path) if call.query.watch && path.subresource.is_none() => {
+            watch::serve(context, path, call).await
+        }
+        Target::Objects(path) => {
+            let _permit = context.permits.request()?;
+            resources::serve(context, path, call, body).await
+        }
+        Target::AccessReview | Target::SelfReview => {
+            let _permit = context.permits.request()?;
+            access::serve(&target, call, body).await
+        }
+        Target::NodeMetrics(name) => {
+            let _permit = context.permits.request()?;
+            metrics::nodes(context, name, &call).await
+        }
+        Target::FunctionMetrics { namespace, name } => {
+            let _permit = context.permits.request()?;
+            metrics::functions(context, namespace, name, &call).await
+        }
+        Target::OpenApiIndex => openapi::index(),
+        Target::OpenApi(group_version) => openapi::document(&group_version),
+        Target::Live
+        | Target::Ready
+        | Target::Version
+        | Target::CoreVersions
+        | Target::Groups
+        | Target::Group(_)
+        | Target::Resources(_) => discovery::serve(&target, &call.method),
+    }
+}

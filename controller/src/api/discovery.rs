@@ -1,0 +1,226 @@
+//! What is served here: versions, groups, resources, and whether this controller is well.
+//!
+//! All of it is read from the table of [`Resource`]s; nothing is listed twice.
+
+use axum::body::Body;
+use axum::response::Response;
+use hive_manifests::Resource;
+use http::{HeaderValue, Method, StatusCode, header};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    APIGroup, APIGroupList, APIResource, APIResourceList, APIVersions, GroupVersionForDiscovery,
+};
+use serde_json::json;
+
+use super::Api;
+use super::errors::ApiError;
+use super::path::Target;
+use super::respond;
+
+/// Version of the Kubernetes API whose conventions are followed; clients compare it with theirs.
+const KUBERNETES_MAJOR: &str = "1";
+const KUBERNETES_MINOR: &str = "34";
+
+/// Verbs of a stored kind.
+const OBJECT_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// Groups with one version each, the core group apart.
+pub(super) const GROUPS: &[(&str, &str)] = &[
+    ("hive.dev", "v1"),
+    ("authentication.k8s.io", "v1"),
+    ("authorization.k8s.io", "v1"),
+    ("metrics.k8s.io", "v1beta1"),
+    ("metrics.hive.dev", "v1"),
+];
+
+/// Answers what anybody may ask.
+pub(super) fn probe(context: &Api, target: &Target) -> Result<Response, ApiError> {
+    match target {
+        Target::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            let body = json!({
+                "major": KUBERNETES_MAJOR,
+                "minor": KUBERNETES_MINOR,
+                "gitVersion": format!("v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hive.{version}"),
+                "gitCommit": "",
+                "gitTreeState": "",
+                "buildDate": "",
+                "goVersion": "",
+                "compiler": "rustc",
+                "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            });
+            respond::json(StatusCode::OK, &body)
+        }
+        Target::Ready => {
+            let health = context.replica.health();
+            if context.stop.is_cancelled() {
+                return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "stopping".into()));
+            }
+            Ok(match health.leader {
+                None => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "no leader: a majority of the controllers must be up and linked".into(),
+                ),
+                Some(_) if health.applied < health.committed => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!(
+                        "catching up: {:?} of {:?} applied",
+                        health.applied, health.committed
+                    ),
+                ),
+                Some(_) => text(StatusCode::OK, "ok".into()),
+            })
+        }
+        _ => Ok(text(StatusCode::OK, "ok".into())),
+    }
+}
+
+fn text(code: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = code;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+pub(super) fn serve(target: &Target, method: &Method) -> Result<Response, ApiError> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    match target {
+        Target::CoreVersions => respond::json(
+            StatusCode::OK,
+            &APIVersions {
+                versions: vec!["v1".into()],
+                server_address_by_client_cidrs: Vec::new(),
+            },
+        ),
+        Target::Groups => respond::json(
+            StatusCode::OK,
+            &APIGroupList {
+                groups: GROUPS.iter().map(group).collect(),
+            },
+        ),
+        Target::Group(name) => GROUPS
+            .iter()
+            .find(|(group, _)| group == name)
+            .ok_or(ApiError::NoSuchPath)
+            .and_then(|found| respond::json(StatusCode::OK, &group(found))),
+        Target::Resources(group_version) => {
+            let resources = resources(group_version).ok_or(ApiError::NoSuchPath)?;
+            respond::json(
+                StatusCode::OK,
+                &APIResourceList {
+                    group_version: group_version.clone(),
+                    resources,
+                },
+            )
+        }
+        _ => Err(ApiError::NoSuchPath),
+    }
+}
+
+fn group((name, version): &(&str, &str)) -> APIGroup {
+    let version = GroupVersionForDiscovery {
+        group_version: format!("{name}/{version}"),
+        version: (*version).to_owned(),
+    };
+    APIGroup {
+        name: (*name).to_owned(),
+        versions: vec![version.clone()],
+        preferred_version: Some(version),
+        server_address_by_client_cidrs: None,
+    }
+}
+
+fn resources(group_version: &str) -> Option<Vec<APIResource>> {
+    let stored: Vec<APIResource> = Resource::ALL
+        .into_iter()
+        .filter(|resource| resource.api_version() == group_version)
+        .flat_map(object_resources)
+        .collect();
+    if !stored.is_empty() {
+        return Some(stored);
+    }
+    let served = match group_version {
+        "authentication.k8s.io/v1" => resource(
+            "selfsubjectreviews",
+            "SelfSubjectReview",
+            false,
+            &["create"],
+        ),
+        "authorization.k8s.io/v1" => resource(
+            "selfsubjectaccessreviews",
+            "SelfSubjectAccessReview",
+            false,
+            &["create"],
+        ),
+        "metrics.k8s.io/v1beta1" => resource("nodes", "NodeMetrics", false, &["get", "list"]),
+        "metrics.hive.dev/v1" => resource("functions", "FunctionMetrics", true, &["get", "list"]),
+        _ => return None,
+    };
+    Some(vec![served])
+}
+
+/// A kind with its subresources.
+fn object_resources(kind: Resource) -> Vec<APIResource> {
+    let names = |list: &[&str]| {
+        Some(
+            list.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+        )
+        .filter(|list| !list.is_empty())
+    };
+    let under = |subresource: &str, kind_name: &str, verbs: &[&str]| APIResource {
+        singular_name: String::new(),
+        ..resource(
+            &format!("{}/{subresource}", kind.plural()),
+            kind_name,
+            kind.namespaced(),
+            verbs,
+        )
+    };
+    let mut all = vec![APIResource {
+        singular_name: kind.singular().to_owned(),
+        short_names: names(kind.short_names()),
+        categories: names(kind.categories()),
+        ..resource(kind.plural(), kind.kind(), kind.namespaced(), OBJECT_VERBS)
+    }];
+    if kind.has_status() {
+        all.push(under("status", kind.kind(), &["get", "patch", "update"]));
+    }
+    if kind.has_scale() {
+        all.push(APIResource {
+            group: Some("autoscaling".into()),
+            version: Some("v1".into()),
+            ..under("scale", "Scale", &["get", "patch", "update"])
+        });
+    }
+    if kind == Resource::Function {
+        all.push(under("log", kind.kind(), &["get"]));
+        all.push(under("proxy", kind.kind(), &["create", "get"]));
+    }
+    all
+}
+
+fn resource(name: &str, kind: &str, namespaced: bool, verbs: &[&str]) -> APIResource {
+    APIResource {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        namespaced,
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        singular_name: String::new(),
+        ..APIResource::default()
+    }
+}

@@ -1,0 +1,145 @@
+//! Which form a client sends and which it wants back.
+//!
+//! Everything is JSON; what differs is whether an answer is the object itself, a Table for people,
+//! or its metadata alone.
+
+use http::{HeaderMap, header};
+
+use super::errors::ApiError;
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Object,
+    /// `meta.k8s.io/v1` Table: rows of cells as `get` prints them.
+    Table,
+    /// `meta.k8s.io/v1` PartialObjectMetadata.
+    Metadata,
+}
+
+/// How a patch is to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PatchKind {
+    Merge,
+    Json,
+    Strategic,
+}
+
+impl Form {
+    /// The first acceptable form in the order the client names them.
+    pub fn accepted(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let Some(accept) = headers.get(header::ACCEPT) else {
+            return Ok(Self::Object);
+        };
+        let accept = accept.to_str().map_err(|_| ApiError::NotAcceptable)?;
+        accept
+            .split(',')
+            .find_map(Self::of)
+            .ok_or(ApiError::NotAcceptable)
+    }
+
+    fn of(media_range: &str) -> Option<Self> {
+        let mut parts = media_range.split(';').map(str::trim);
+        if !matches!(parts.next()?, "application/json" | "application/*" | "*/*") {
+            return None;
+        }
+        let (mut form, mut version) = (None, None);
+        for parameter in parts {
+            match parameter.split_once('=')? {
+                ("as", value) => form = Some(value),
+                ("v", value) => version = Some(value),
+                _ => {}
+            }
+        }
+        match form {
+            None => Some(Self::Object),
+            Some("Table") if version == Some("v1") => Some(Self::Table),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList")
+                if version == Some("v1") =>
+            {
+                Some(Self::Metadata)
+            }
+            // Aggregated discovery and whatever comes later: the next range is asked.
+            Some(_) => None,
+        }
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim())
+}
+
+/// An object is sent as JSON; no content type means the same.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match content_type(headers) {
+        None | Some("" | "application/json") => Ok(()),
+        Some(other) => Err(ApiError::UnsupportedMediaType(format!(
+            "the body is {other:?}; objects are read as application/json (hivectl converts YAML)"
+        ))),
+    }
+}
+
+impl PatchKind {
+    pub fn sent(headers: &HeaderMap) -> Result<Self, ApiError> {
+        const SUPPORTED: &str = "application/merge-patch+json, application/json-patch+json";
+        match content_type(headers) {
+            Some("application/merge-patch+json") => Ok(Self::Merge),
+            Some("application/json-patch+json") => Ok(Self::Json),
+            Some("application/strategic-merge-patch+json") => Ok(Self::Strategic),
+            Some("application/apply-patch+yaml" | "application/apply-patch+cbor") => {
+                Err(ApiError::UnsupportedMediaType(
+                    "server-side apply is not supported: use `hivectl apply`, or `kubectl apply` without --server-side"
+                        .into(),
+                ))
+            }
+            other => Err(ApiError::UnsupportedMediaType(format!(
+                "the patch is {:?}; supported are {SUPPORTED}",
+                other.unwrap_or_default()
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn accepting(accept: &str) -> Option<Form> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        Form::accepted(&headers).ok()
+    }
+
+    #[test]
+    fn the_first_form_that_can_be_answered_is_taken() {
+        for (accept, form) in [
+            ("*/*", Some(Form::Object)),
+            ("application/json", Some(Form::Object)),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Some(Form::Object),
+            ),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Some(Form::Table),
+            ),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json",
+                Some(Form::Object),
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Some(Form::Metadata),
+            ),
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                Some(Form::Object),
+            ),
+            ("text/html", None),
+        ] {
+            assert_eq!(accepting(accept), form, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What a request's path asks for.
+//!
+//! Parsed once, before anything else: routing and authorisation both match on [`Target`], so a path
+//! cannot be served without a rule that says who may.
+
+use hive_manifests::Resource;
+
+use crate::state::Key;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// `/livez`, and `/healthz` as its older name.
+    Live,
+    Ready,
+    Version,
+    /// `/api`: versions of the core group.
+    CoreVersions,
+    /// `/apis`
+    Groups,
+    /// `/apis/{group}`
+    Group(String),
+    /// `/api/v1`, `/apis/{group}/{version}`
+    Resources(String),
+    /// `/openapi/v3`
+    OpenApiIndex,
+    /// `/openapi/v3/{api/v1 | apis/group/version}`
+    OpenApi(String),
+    AccessReview,
+    SelfReview,
+    Artifact(String),
+    NodeMetrics(Option<String>),
+    FunctionMetrics {
+        namespace: Option<String>,
+        name: Option<String>,
+    },
+    Objects(ObjectPath),
+}
+
+/// Objects of a kind: one by name, or all in a namespace or everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ObjectPath {
+    pub resource: Resource,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub subresource: Option<Subresource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subresource {
+    Status,
+    Scale,
+    Log,
+    /// The path for the function, with its leading slash.
+    Proxy(String),
+}
+
+impl Subresource {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Log => "log",
+            Self::Proxy(_) => "proxy",
+        }
+    }
+}
+
+impl Target {
+    /// `None` when nothing is served under this path.
+    pub fn parse(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        // A trailing slash means nothing to Kubernetes, but belongs to the path of a proxied request.
+        let trimmed = match segments.as_slice() {
+            [rest @ .., ""] if !rest.is_empty() => rest,
+            all => all,
+        };
+        let target = match *trimmed {
+            ["healthz" | "livez"] => Self::Live,
+            ["readyz"] => Self::Ready,
+            ["version"] => Self::Version,
+            ["api"] => Self::CoreVersions,
+            ["apis"] => Self::Groups,
+            ["apis", group] => Self::Group(group.to_owned()),
+            ["api", "v1"] => Self::Resources("v1".to_owned()),
+            ["apis", group, version] => Self::Resources(format!("{group}/{version}")),
+            ["openapi", "v3"] => Self::OpenApiIndex,
+            ["openapi", "v3", ref rest @ ..] => Self::OpenApi(rest.join("/")),
+            [
+                "apis",
+                "authorization.k8s.io",
+                "v1",
+                "selfsubjectaccessreviews",
+            ] => Self::AccessReview,
+            ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => Self::SelfReview,
+            ["apis", "hive.dev", "v1", "artifacts", digest] => Self::Artifact(digest.to_owned()),
+            ["apis", "metrics.k8s.io", "v1beta1", ref rest @ ..] => match *rest {
+                ["nodes"] => Self::NodeMetrics(None),
+                ["nodes", name] => Self::NodeMetrics(Some(name.to_owned())),
+                _ => return None,
+            },
+            ["apis", "metrics.hive.dev", "v1", ref rest @ ..] => {
+                let (namespace, name) = match *rest {
+                    ["functions"] => (None, None),
+                    ["namespaces", namespace, "functions"] => (Some(namespace), None),
+                    ["namespaces", namespace, "functions", name] => (Some(namespace), Some(name)),
+                    _ => return None,
+                };
+                Self::FunctionMetrics {
+                    namespace: namespace.map(str::to_owned),
+                    name: name.map(str::to_owned),
+                }
+            }
+            ["api", "v1", ..] => Self::Objects(ObjectPath::parse("", &segments[2..])?),
+            ["apis", "hive.dev", "v1", ..] => {
+                Self::Objects(ObjectPath::parse("hive.dev", &segments[3..])?)
+            }
+            _ => return None,
+        };
+        Some(target)
+    }
+}
+
+impl ObjectPath {
+    pub fn is_proxy(&self) -> bool {
+        matches!(self.subresource, Some(Subresource::Proxy(_)))
+    }
+
+    pub fn is_log(&self) -> bool {
+        self.subresource == Some(Subresource::Log)
+    }
+
+    /// The object that is named; `None` for a whole collection.
+    pub fn key(&self) -> Option<Key> {
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        Some(Key::new(self.resource, namespace, self.name.as_deref()?))
+    }
+
+    /// `segments` follow the group and version; the last is empty after a trailing slash.
+    fn parse(group: &str, segments: &[&str]) -> Option<Self> {
+        let (namespace, rest) = match *segments {
+            // `namespaces/{name}/{plural}` is a list in a namespace, `namespaces/{name}/status` is not.
+            ["namespaces", namespace, plural, ref rest @ ..]
+                if Resource::by_plural(group, plural).is_some_and(|r| r.namespaced()) =>
+            {
+                (Some(namespace), [&[plural], rest].concat())
+            }
+            _ => (None, segments.to_vec()),
+        };
+        let [plural, rest @ ..] = rest.as_slice() else {
+            return None;
+        };
+        let resource = Resource::by_plural(group, plural)?;
+        let (name, subresource) = match *rest {
+            [] | [""] => (None, None),
+            [name] | [name, ""] => (Some(name), None),
+            [name, "status"] if resource.has_status() => (Some(name), Some(Subresource::Status)),
+            [name, "scale"] if resource.has_scale() => (Some(name), Some(Subresource::Scale)),
+            [name, "log"] if resource == Resource::Function => (Some(name), Some(Subresource::Log)),
+            [name, "proxy", ref path @ ..] if resource == Resource::Function => (
+                Some(name),
+                Some(Subresource::Proxy(format!("/{}", path.join("/")))),
+            ),
+            _ => return None,
+        };
+        // A namespaced object is named with its namespace, everything else without.
+        if (name.is_some() && resource.namespaced()) != (name.is_some() && namespace.is_some()) {
+            return None;
+        }
+        Some(Self {
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name: name.map(str::to_owned),
+            subresource,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(
+        resource: Resource,
+        namespace: Option<&str>,
+        name: Option<&str>,
+        subresource: Option<Subresource>,
+    ) -> Option<Target> {
+        Some(Target::Objects(ObjectPath {
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name: name.map(str::to_owned),
+            subresource,
+        }))
+    }
+
+    #[test]
+    fn paths_name_targets() {
+        use Resource::{Function, Namespace, Node, Secret};
+        let table = [
+            ("/api/v1/namespaces", objects(Namespace, None, None, None)),
+            (
+                "/api/v1/namespaces/a",
+                objects(Namespace, None, Some("a"), None),
+            ),
+            (
+                "/api/v1/namespaces/a/status",
+                objects(Namespace, None, Some("a"), Some(Subresource::Status)),
+            ),
+            ("/api/v1/secrets", objects(Secret, None, None, None)),
+            (
+                "/api/v1/namespaces/a/secrets",
+                objects(Secret, Some("a"), None, None),
+            ),
+            (
+                "/api/v1/namespaces/a/secrets/s",
+                objects(Secret, Some("a"), Some("s"), None),
+            ),
+            ("/apis/hive.dev/v1/nodes/", objects(Node, None, None, None)),
+            (
+                "/apis/hive.dev/v1/nodes/n",
+                objects(Node, None, Some("n"), None),
+            ),
+            (
+                "/apis/hive.dev/v1/namespaces/a/functions/f/scale",
+                objects(Function, Some("a"), Some("f"), Some(Subresource::Scale)),
+            ),
+            (
+                "/apis/hive.dev/v1/namespaces/a/functions/f/proxy/x//y/",
+                objects(
+                    Function,
+                    Some("a"),
+                    Some("f"),
+                    Some(Subresource::Proxy("/x//y/".into())),
+                ),
+            ),
+            (
+                "/apis/hive.dev/v1",
+                Some(Target::Resources("hive.dev/v1".into())),
+            ),
+            (
+                "/apis/hive.dev/v1/artifacts/ab",
+                Some(Target::Artifact("ab".into())),
+            ),
+            ("/api/v1/namespaces/a/secrets/s/scale", None),
+            ("/api/v1/secrets/s", None),
+            ("/apis/hive.dev/v1/functions/f", None),
+            ("/apis/hive.dev/v1/namespaces/a/nodes/n", None),
+            ("/api/v1/pods", None),
+            ("/api/v2/secrets", None),
+            ("/", None),
+            ("", None),
+        ];
+        for (path, target) in table {
+            assert_eq!(Target::parse(path), target, "{path}");
+        }
+    }
+}

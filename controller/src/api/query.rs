@@ -1,0 +1,212 @@
+//! The options in a request's query string.
+//!
+//! Parsed once into one struct: a parameter that nobody reads is ignored, as Kubernetes does, but a
+//! value that can't be read is an error and never a default.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use hive_manifests::Resource;
+
+use super::errors::ApiError;
+use super::selectors::{FieldSelector, LabelSelector};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query {
+    pub watch: bool,
+    pub label_selector: Option<String>,
+    pub field_selector: Option<String>,
+    /// Empty is absent.
+    pub resource_version: Option<u64>,
+    pub resource_version_match: Option<VersionMatch>,
+    pub limit: Option<usize>,
+    pub continue_token: Option<String>,
+    pub timeout: Option<Duration>,
+    pub allow_bookmarks: bool,
+    pub send_initial_events: Option<bool>,
+    pub dry_run: bool,
+    pub field_validation: FieldValidation,
+    pub include_object: IncludeObject,
+    pub propagation_policy: Option<String>,
+    pub log: LogOptions,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogOptions {
+    pub follow: bool,
+    pub tail_lines: Option<u32>,
+    pub since_seconds: Option<u64>,
+    pub timestamps: bool,
+    pub prefix: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VersionMatch {
+    Exact,
+    NotOlderThan,
+}
+
+/// What happens to fields that no schema knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FieldValidation {
+    /// They are errors. Kubernetes' default is `Warn`; a misspelt field of a manifest is a
+    /// mistake that its author wants to hear of.
+    #[default]
+    Strict,
+    /// They are dropped, and named in `Warning` headers.
+    Warn,
+    /// They are dropped.
+    Ignore,
+}
+
+/// How much of each object a Table row carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum IncludeObject {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Query {
+    pub fn parse(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut parsed = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            parsed.set(&name, &value)?;
+        }
+        Ok(parsed)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        let text = || Some(value.to_owned()).filter(|value| !value.is_empty());
+        match name {
+            "watch" => self.watch = boolean(name, value)?,
+            "labelSelector" => self.label_selector = text(),
+            "fieldSelector" => self.field_selector = text(),
+            "resourceVersion" => self.resource_version = number(name, value)?,
+            "resourceVersionMatch" => {
+                self.resource_version_match = match value {
+                    "" => None,
+                    "Exact" => Some(VersionMatch::Exact),
+                    "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+                    _ => return Err(unsupported(name, value, "Exact, NotOlderThan")),
+                }
+            }
+            "limit" => self.limit = number(name, value)?.filter(|limit| *limit > 0),
+            "continue" => self.continue_token = text(),
+            "timeoutSeconds" => self.timeout = number(name, value)?.map(Duration::from_secs),
+            "allowWatchBookmarks" => self.allow_bookmarks = boolean(name, value)?,
+            "sendInitialEvents" => self.send_initial_events = Some(boolean(name, value)?),
+            "dryRun" => {
+                self.dry_run = match value {
+                    "All" => true,
+                    _ => return Err(unsupported(name, value, "All")),
+                }
+            }
+            "fieldValidation" => {
+                self.field_validation = match value {
+                    "" | "Strict" => FieldValidation::Strict,
+                    "Warn" => FieldValidation::Warn,
+                    "Ignore" => FieldValidation::Ignore,
+                    _ => return Err(unsupported(name, value, "Strict, Warn, Ignore")),
+                }
+            }
+            "includeObject" => {
+                self.include_object = match value {
+                    "" | "Metadata" => IncludeObject::Metadata,
+                    "None" => IncludeObject::None,
+                    "Object" => IncludeObject::Object,
+                    _ => return Err(unsupported(name, value, "None, Metadata, Object")),
+                }
+            }
+            "propagationPolicy" => self.propagation_policy = text(),
+            "follow" => self.log.follow = boolean(name, value)?,
+            "tailLines" => self.log.tail_lines = number(name, value)?,
+            "sinceSeconds" => self.log.since_seconds = number(name, value)?,
+            "timestamps" => self.log.timestamps = boolean(name, value)?,
+            "prefix" => self.log.prefix = boolean(name, value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn labels(&self) -> Result<LabelSelector, ApiError> {
+        LabelSelector::parse(self.label_selector.as_deref().unwrap_or_default())
+            .map_err(|error| ApiError::BadRequest(format!("labelSelector: {error}")))
+    }
+
+    pub fn fields(&self, resource: Resource) -> Result<FieldSelector, ApiError> {
+        FieldSelector::parse(resource, self.field_selector.as_deref().unwrap_or_default())
+            .map_err(|error| ApiError::BadRequest(format!("fieldSelector: {error}")))
+    }
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, ApiError> {
+    match value {
+        // `?watch` alone means yes, as in Kubernetes.
+        "" | "1" | "true" | "True" | "TRUE" | "t" | "T" => Ok(true),
+        "0" | "false" | "False" | "FALSE" | "f" | "F" => Ok(false),
+        _ => Err(unsupported(name, value, "true, false")),
+    }
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<Option<T>, ApiError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(ApiError::BadRequest(format!(
+            "{name}: {value:?} is not a whole number of 0 or more"
+        ))),
+    }
+}
+
+fn unsupported(name: &str, value: &str, supported: &str) -> ApiError {
+    ApiError::BadRequest(format!(
+        "{name}: unsupported value {value:?}; supported are: {supported}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_unknown_ones_ignored() {
+        let query = Query::parse(Some(
+            "watch=1&resourceVersion=&limit=0&labelSelector=a%3Db&pretty=true&timeoutSeconds=5",
+        ))
+        .unwrap();
+        assert!(query.watch);
+        assert_eq!(query.resource_version, None);
+        assert_eq!(query.limit, None);
+        assert_eq!(query.label_selector.as_deref(), Some("a=b"));
+        assert_eq!(query.timeout, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_that_names_it() {
+        for (query, message) in [
+            (
+                "watch=perhaps",
+                "watch: unsupported value \"perhaps\"; supported are: true, false",
+            ),
+            (
+                "limit=-1",
+                "limit: \"-1\" is not a whole number of 0 or more",
+            ),
+            (
+                "dryRun=Some",
+                "dryRun: unsupported value \"Some\"; supported are: All",
+            ),
+            (
+                "resourceVersion=abc",
+                "resourceVersion: \"abc\" is not a whole number of 0 or more",
+            ),
+        ] {
+            assert_eq!(Query::parse(Some(query)).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The `/scale` of a Function: how many copies, apart from everything else.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use k8s_openapi::api::autoscaling::v1::Scale;
+use serde_json::{Value, json};
+
+use super::super::errors::ApiError;
+use super::super::limits::object_body;
+use super::super::media::{PatchKind, require_json};
+use super::super::metadata::{self, Part};
+use super::super::patch::Patch;
+use super::super::respond;
+use super::super::{Api, Call};
+use super::write::{Options, modify};
+use crate::state::{Key, Object};
+
+pub(super) async fn serve(
+    context: &Api,
+    key: &Key,
+    call: &Call,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let options = Options::of(call);
+    let written = match call.method {
+        Method::GET | Method::HEAD => {
+            let state = context.state_at_least(call.query.resource_version).await?;
+            let object = state.get(key).ok_or_else(|| ApiError::not_found(key))?;
+            return respond::json(StatusCode::OK, &scale(object.body()));
+        }
+        Method::PUT => {
+            require_json(&call.headers)?;
+            let body = object_body(&call.headers, body).await?;
+            let sent: Value = serde_json::from_slice(&body)
+                .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}")))?;
+            modify(context, key, Part::Main, options, |current| {
+                scaled(key, current, sent.clone())
+            })
+            .await?
+        }
+        Method::PATCH => {
+            let kind = PatchKind::sent(&call.headers)?;
+            let body = object_body(&call.headers, body).await?;
+            let patch = Patch::parse(kind, key.resource, &body)?;
+            modify(context, key, Part::Main, options, |current| {
+                let mut wanted = scale(current.body());
+                patch
+                    .apply(&mut wanted)
+                    .map_err(|message| metadata::invalid(key, "", "FieldValueInvalid", message))?;
+                scaled(key, current, wanted)
+            })
+            .await?
+        }
+        _ => return Err(ApiError::MethodNotAllowed),
+    };
+    respond::json(StatusCode::OK, &scale(written.0.body()))
+}
+
+/// A Function seen as a Scale.
+fn scale(function: &Value) -> Value {
+    let metadata = &function["metadata"];
+    let mut seen = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+            "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": { "replicas": function["spec"]["replicas"].as_u64().unwrap_or(0) },
+        "status": { "replicas": function["status"]["replicas"].as_u64().unwrap_or(0) },
+    });
+    if let Some(selector) = function["status"]["selector"].as_str() {
+        seen["status"]["selector"] = json!(selector);
+    }
+    seen
+}
+
+/// The Function with as many copies as a Scale wants.
+fn scaled(key: &Key, current: &Object, wanted: Value) -> Result<Value, ApiError> {
+    let wanted: Scale = serde_json::from_value(wanted)
+        .map_err(|error| ApiError::BadRequest(format!("the body is not a Scale: {error}")))?;
+    let mut body = current.body().clone();
+    if body["spec"]["everyNode"] == true {
+        return Err(metadata::invalid(
+            key,
+            "spec.everyNode",
+            "FieldValueForbidden",
+            "the function runs on every node: it has no number of replicas to set".into(),
+        ));
+    }
+    // As Kubernetes has it: no number is zero.
+    body["spec"]["replicas"] = json!(wanted.spec.and_then(|spec| spec.replicas).unwrap_or(0));
+    let revision = wanted.metadata.resource_version;
+    body["metadata"]["resourceVersion"] = json!(revision.filter(|text| !text.is_empty()));
+    Ok(body)
+}

@@ -1,0 +1,303 @@
+//! Create, update and patch: read, change, admit, compare-and-swap.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
+
+use super::super::admission;
+use super::super::errors::ApiError;
+use super::super::limits::object_body;
+use super::super::media::{PatchKind, require_json};
+use super::super::metadata::{self, Part, Stamp};
+use super::super::patch::Patch;
+use super::super::path::{ObjectPath, Subresource};
+use super::super::query::FieldValidation;
+use super::super::respond::{self, Shape};
+use super::super::{Api, Call};
+use crate::objects;
+use crate::state::{Command, Key, Object, Outcome, Rejection};
+use crate::store::ProposeError;
+
+/// Attempts of a write that others keep overtaking, or of a generated name that is taken. Each
+/// means that somebody else succeeded; Kubernetes' own number for names.
+const ATTEMPTS: usize = 8;
+
+/// Letters of Kubernetes' generated names: no vowels and no 0, 1, 3, so no words and no look-alikes.
+const SUFFIX_LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+
+/// How a write is to be done and shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub dry_run: bool,
+    pub validation: FieldValidation,
+}
+
+/// What a write came to.
+pub(super) enum Written {
+    Stored(Arc<Object>),
+    /// What a dry run would have stored.
+    Imagined(Key, Value),
+}
+
+impl Written {
+    pub fn body(&self) -> &Value {
+        match self {
+            Self::Stored(object) => object.body(),
+            Self::Imagined(_, body) => body,
+        }
+    }
+
+    fn respond(&self, code: StatusCode, shape: Shape) -> Response {
+        match self {
+            Self::Stored(object) => respond::object(code, shape, object),
+            Self::Imagined(key, body) => respond::body(code, shape, key.resource, body),
+        }
+    }
+}
+
+impl Options {
+    pub fn of(call: &Call) -> Self {
+        Self {
+            dry_run: call.query.dry_run,
+            validation: call.query.field_validation,
+        }
+    }
+}
+
+pub(super) async fn create(
+    context: &Api,
+    path: &ObjectPath,
+    call: &Call,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (shape, options) = (call.shape()?, Options::of(call));
+    require_json(&call.headers)?;
+    if path.resource.namespaced() && path.namespace.is_none() {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    let body = object_body(&call.headers, body).await?;
+    let sent = metadata::parse(path.resource, path.namespace.as_deref(), None, &body)?;
+    let is_generated = sent["metadata"]["name"].as_str().is_none_or(str::is_empty);
+    for attempt in 1.. {
+        let (key, mut body) = metadata::prepare_create(path.resource, sent.clone(), &stamp())?;
+        let warnings = admission::complete(&key, &mut body, options.validation)?;
+        admission::check_namespace(context, &key).await?;
+        admission::check_component(context, &key, &body, None).await?;
+        let written = match store_new(context, &key, body, options).await {
+            Err(ApiError::AlreadyExists { .. }) if is_generated && attempt < ATTEMPTS => continue,
+            result => result?,
+        };
+        let response = written.respond(StatusCode::CREATED, shape);
+        return Ok(respond::warn(response, &warnings));
+    }
+    unreachable!("the last attempt returns")
+}
+
+async fn store_new(
+    context: &Api,
+    key: &Key,
+    body: Value,
+    options: Options,
+) -> Result<Written, ApiError> {
+    if options.dry_run {
+        return match context.find(key).await {
+            Ok(_) => Err(ApiError::AlreadyExists {
+                resource: key.resource,
+                name: key.name.clone(),
+            }),
+            Err(ApiError::NotFound { .. }) => Ok(Written::Imagined(key.clone(), body)),
+            Err(error) => Err(error),
+        };
+    }
+    let command = Command::Create {
+        key: key.clone(),
+        body,
+    };
+    match context.replica.propose(command).await {
+        Ok(Outcome::Created(object)) => Ok(Written::Stored(object)),
+        Ok(other) => unreachable!("a creation is answered by what was created, not {other:?}"),
+        Err(error) => Err(ApiError::proposing(key, error)),
+    }
+}
+
+fn stamp() -> Stamp {
+    let mut random = [0; SUFFIX_LENGTH];
+    SystemRandom::new()
+        .fill(&mut random)
+        .expect("the system's random source works");
+    Stamp {
+        now: objects::timestamp(SystemTime::now()),
+        uid: objects::fresh_uid(),
+        suffix: random
+            .iter()
+            .map(|byte| char::from(SUFFIX_LETTERS[usize::from(*byte) % SUFFIX_LETTERS.len()]))
+            .collect(),
+    }
+}
+
+pub(super) async fn update(
+    context: &Api,
+    path: &ObjectPath,
+    key: &Key,
+    call: &Call,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (shape, options) = (call.shape()?, Options::of(call));
+    require_json(&call.headers)?;
+    let body = object_body(&call.headers, body).await?;
+    let sent = metadata::parse(
+        key.resource,
+        path.namespace.as_deref(),
+        Some(&key.name),
+        &body,
+    )?;
+    let (written, warnings) =
+        modify(context, key, part(path), options, |_| Ok(sent.clone())).await?;
+    Ok(respond::warn(
+        written.respond(StatusCode::OK, shape),
+        &warnings,
+    ))
+}
+
+pub(super) async fn patch(
+    context: &Api,
+    path: &ObjectPath,
+    key: &Key,
+    call: &Call,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (shape, options) = (call.shape()?, Options::of(call));
+    let kind = PatchKind::sent(&call.headers)?;
+    let body = object_body(&call.headers, body).await?;
+    let patch = Patch::parse(kind, key.resource, &body)?;
+    let (written, warnings) = modify(context, key, part(path), options, |current| {
+        let mut body = current.body().clone();
+        patch
+            .apply(&mut body)
+            .map_err(|message| metadata::invalid(key, "", "FieldValueInvalid", message))?;
+        metadata::conform(
+            key.resource,
+            path.namespace.as_deref(),
+            Some(&key.name),
+            body,
+        )
+    })
+    .await?;
+    Ok(respond::warn(
+        written.respond(StatusCode::OK, shape),
+        &warnings,
+    ))
+}
+
+fn part(path: &ObjectPath) -> Part {
+    match path.subresource {
+        Some(Subresource::Status) => Part::Status,
+        _ => Part::Main,
+    }
+}
+
+/// Replaces an object by what `change` makes of it. Where that names a resourceVersion, it must be
+/// the current one; otherwise the change is made again until nobody came in between.
+pub(super) async fn modify(
+    context: &Api,
+    key: &Key,
+    part: Part,
+    options: Options,
+    change: impl Fn(&Object) -> Result<Value, ApiError>,
+) -> Result<(Written, Vec<String>), ApiError> {
+    let mut current = context.find(key).await?;
+    let mut is_newest = false;
+    for _ in 0..ATTEMPTS {
+        let proposed = change(&current)?;
+        if !names_revision(&proposed, current.revision())? {
+            // Perhaps it is only this replica that is behind.
+            if is_newest {
+                return Err(ApiError::modified(key));
+            }
+            current = newest(context, key).await?;
+            is_newest = true;
+            continue;
+        }
+        let mut body = metadata::prepare_update(&current, proposed, part)?;
+        let warnings = admission::complete(key, &mut body, options.validation)?;
+        admission::check_component(context, key, &body, Some(current.body())).await?;
+        if options.dry_run {
+            let revision = current.revision().to_string();
+            body["metadata"]["resourceVersion"] = revision.into();
+            return Ok((Written::Imagined(key.clone(), body), warnings));
+        }
+        match replace(context, key, body, &current).await {
+            Ok(object) => return Ok((Written::Stored(object), warnings)),
+            Err(ProposeError::Rejected(Rejection::Conflict { .. })) => {
+                current = newest(context, key).await?;
+                is_newest = true;
+            }
+            Err(error) => return Err(ApiError::proposing(key, error)),
+        }
+    }
+    Err(ApiError::modified(key))
+}
+
+/// Writes `body` over `current`, or deletes it if that was all it waited for.
+async fn replace(
+    context: &Api,
+    key: &Key,
+    body: Value,
+    current: &Object,
+) -> Result<Arc<Object>, ProposeError> {
+    // A namespace that is being deleted goes when it is empty, which its reconciler sees to.
+    let is_released = current.is_being_deleted()
+        && key.resource != hive_manifests::Resource::Namespace
+        && metadata::finalizers(&body).is_empty();
+    let expect = Some(current.revision());
+    let command = if is_released {
+        Command::Delete {
+            key: key.clone(),
+            expect,
+            uid: None,
+        }
+    } else {
+        Command::Replace {
+            key: key.clone(),
+            body,
+            expect,
+        }
+    };
+    match context.replica.propose(command).await? {
+        Outcome::Replaced(object) | Outcome::Unchanged(object) | Outcome::Deleted(object) => {
+            Ok(object)
+        }
+        other => unreachable!("a replacement is answered by an object, not {other:?}"),
+    }
+}
+
+async fn newest(context: &Api, key: &Key) -> Result<Arc<Object>, ApiError> {
+    let state = context.newest().await?;
+    state
+        .get(key)
+        .cloned()
+        .ok_or_else(|| ApiError::not_found(key))
+}
+
+/// Whether a body is about this revision: it says so, or says nothing.
+fn names_revision(body: &Value, revision: u64) -> Result<bool, ApiError> {
+    match &body["metadata"]["resourceVersion"] {
+        Value::Null => Ok(true),
+        Value::String(text) if text.is_empty() => Ok(true),
+        Value::String(text) => match text.parse::<u64>() {
+            Ok(named) => Ok(named == revision),
+            Err(_) => Err(ApiError::BadRequest(format!(
+                "metadata.resourceVersion: {text:?} is not one that this API gave out"
+            ))),
+        },
+        _ => Err(ApiError::BadRequest(
+            "metadata.resourceVersion is not a string".into(),
+        )),
+    }
+}

@@ -1,0 +1,166 @@
+//! Answers: objects and lists in the form that the client asked for.
+//!
+//! Objects are encoded once, by [`Object::encoded`]; a list streams those shared bytes and copies none.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use hive_manifests::Resource;
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::errors::ApiError;
+use super::media::Form;
+use super::query::IncludeObject;
+use super::table;
+use crate::state::{Key, Object};
+
+/// How the client wants what it is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub form: Form,
+    pub include: IncludeObject,
+}
+
+pub(super) fn json_bytes(code: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(body).map_err(ApiError::internal)?;
+    Ok(json_bytes(code, body))
+}
+
+/// One object.
+pub(super) fn object(code: StatusCode, shape: Shape, object: &Object) -> Response {
+    match shape.form {
+        Form::Object => json_bytes(code, object.encoded().clone()),
+        Form::Table | Form::Metadata => body(code, shape, object.key().resource, object.body()),
+    }
+}
+
+/// One object that is not stored: what a dry run would have made.
+pub(super) fn body(code: StatusCode, shape: Shape, resource: Resource, body: &Value) -> Response {
+    let shown = match shape.form {
+        Form::Object => body.to_string(),
+        Form::Metadata => table::partial(body).to_string(),
+        Form::Table => {
+            let metadata = json!({ "resourceVersion": body["metadata"]["resourceVersion"] });
+            let rows = [body].into_iter();
+            table::table(resource, rows, metadata, shape.include, Timestamp::now()).to_string()
+        }
+    };
+    json_bytes(code, shown)
+}
+
+/// A list's own metadata.
+pub(super) struct ListMetadata {
+    pub revision: u64,
+    pub continue_token: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+impl ListMetadata {
+    fn to_json(&self) -> Value {
+        let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(token) = &self.continue_token {
+            metadata["continue"] = json!(token);
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
+        }
+        metadata
+    }
+}
+
+pub(super) fn list(
+    shape: Shape,
+    resource: Resource,
+    objects: Vec<Arc<Object>>,
+    metadata: &ListMetadata,
+) -> Response {
+    let metadata = metadata.to_json();
+    let (kind, api_version, items) = match shape.form {
+        Form::Table => {
+            let rows = objects.iter().map(|object| object.body());
+            let shown = table::table(resource, rows, metadata, shape.include, Timestamp::now());
+            return json_bytes(StatusCode::OK, shown.to_string());
+        }
+        Form::Object => (
+            format!("{}List", resource.kind()),
+            resource.api_version(),
+            objects.iter().map(|o| o.encoded().clone()).collect(),
+        ),
+        Form::Metadata => (
+            "PartialObjectMetadataList".to_owned(),
+            "meta.k8s.io/v1",
+            objects
+                .iter()
+                .map(|o| Bytes::from(table::partial(o.body()).to_string()))
+                .collect::<Vec<_>>(),
+        ),
+    };
+    let head = format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    );
+    let last = items.len();
+    let chunks = std::iter::once(Bytes::from(head))
+        .chain(
+            items
+                .into_iter()
+                .enumerate()
+                .flat_map(move |(index, item)| {
+                    let separator: &[u8] = if index + 1 < last { b"," } else { b"" };
+                    [item, Bytes::from_static(separator)]
+                }),
+        )
+        .chain(std::iter::once(Bytes::from_static(b"]}\n")))
+        .filter(|chunk| !chunk.is_empty())
+        .map(Ok::<_, Infallible>);
+    json_bytes(
+        StatusCode::OK,
+        Body::from_stream(futures::stream::iter(chunks)),
+    )
+}
+
+/// What a deletion that left nothing behind is answered with.
+pub(super) fn deleted(key: &Key, uid: &str) -> Result<Response, ApiError> {
+    let mut details = json!({
+        "name": key.name,
+        "kind": key.resource.plural(),
+        "uid": uid,
+    });
+    if !key.resource.group().is_empty() {
+        details["group"] = json!(key.resource.group());
+    }
+    let status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    });
+    json(StatusCode::OK, &status)
+}
+
+/// Adds what the client should know although it got what it asked for.
+pub(super) fn warn(mut response: Response, warnings: &[String]) -> Response {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
+}

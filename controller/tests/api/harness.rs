@@ -1,0 +1,321 @@
+//! A swarm of one controller in this process, and a client for it.
+
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use futures::StreamExt;
+use hive_controller::api::{self, ApiContext};
+use hive_controller::artifacts::{ArtifactFiles, Artifacts};
+use hive_controller::gateway::{Invoker, Nodes};
+use hive_controller::ingress::{self, Forwarder};
+use hive_controller::objects;
+use hive_controller::peers::{Peers, Route};
+use hive_controller::state::{Command, Key, Member};
+use hive_controller::store::{Replica, ReplicaOptions, Timing};
+use hive_controller::tokens::{self, Role, TokenKind};
+use hive_identity::ApiToken;
+use hive_manifests::Resource;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Longer than anything here takes on a busy machine; a test that reaches it has failed.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+pub const FUNCTIONS: &str = "/apis/hive.dev/v1/namespaces/default/functions";
+pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+
+pub struct Server {
+    router: Router,
+    pub replica: Replica,
+    pub stop: CancellationToken,
+    admin: String,
+    _dir: TempDir,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The JSON of an answer that must be a success.
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        assert!(
+            (200..300).contains(&self.status),
+            "{}: {}",
+            self.status,
+            String::from_utf8_lossy(&self.body)
+        );
+        self.json()
+    }
+
+    /// Fails unless this is a Status with that code and reason, whose message holds `message`.
+    #[track_caller]
+    pub fn fails(&self, status: u16, reason: &str, message: &str) -> Value {
+        let body = self.json();
+        assert_eq!(self.status, status, "{body}");
+        assert_eq!(body["kind"], "Status", "{body}");
+        assert_eq!(body["code"], status, "{body}");
+        assert_eq!(body["reason"], reason, "{body}");
+        let found = body["message"].as_str().unwrap();
+        assert!(
+            found.contains(message),
+            "{found:?} does not say {message:?}"
+        );
+        body
+    }
+}
+
+impl Server {
+    /// With the namespaces that `hive controller init` makes.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let peers = alone();
+        let options = ReplicaOptions {
+            dir: dir.path().join("raft"),
+            id: 1,
+            timing: Some(Timing {
+                heartbeat_ms: 50,
+                election_min_ms: 200,
+                election_max_ms: 400,
+            }),
+        };
+        let replica = Replica::start(options, peers.clone()).await.unwrap();
+        replica.bootstrap(Member::default()).await.unwrap();
+        for name in ["default", "hive-system"] {
+            let key = Key::new(Resource::Namespace, "", name);
+            let body = objects::fresh(&key, json!({}), json!({ "status": { "phase": "Active" } }));
+            objects::ensure(&replica, key, body).await.unwrap();
+        }
+        let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
+        let nodes = Nodes::new(replica.clone(), peers.clone());
+        let stop = CancellationToken::new();
+        let routes = ingress::follow_routes(&replica, stop.clone());
+        let router = api::router(ApiContext {
+            replica: replica.clone(),
+            artifacts: Artifacts::new(files, replica.clone(), peers),
+            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
+            nodes,
+            stop: stop.clone(),
+        });
+        let mut server = Self {
+            router,
+            replica,
+            stop,
+            admin: String::new(),
+            _dir: dir,
+        };
+        server.admin = server.token(Role::Admin, None).await;
+        server
+    }
+
+    /// Makes a token; what a client sends.
+    pub async fn token(&self, role: Role, expiry: Option<SystemTime>) -> String {
+        let token = ApiToken::generate();
+        let (key, body) =
+            tokens::token_object(&token.secret, TokenKind::Api, Some(role), expiry, None);
+        objects::ensure(&self.replica, key, body).await.unwrap();
+        token.to_string()
+    }
+
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// The token of an admin.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> Call<'_> {
+        Call {
+            server: self,
+            token: Some(self.admin.clone()),
+            builder: Request::builder().method(method).uri(path),
+            body: Body::empty(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path).send().await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request("DELETE", path).send().await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request("POST", path).json(&body).send().await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.request("PUT", path).json(&body).send().await
+    }
+
+    pub async fn merge(&self, path: &str, patch: Value) -> Answer {
+        self.request("PATCH", path)
+            .header("content-type", "application/merge-patch+json")
+            .body(patch.to_string())
+            .send()
+            .await
+    }
+
+    /// A ConfigMap that must not exist yet.
+    pub async fn config_map(&self, name: &str, labels: Value) -> Value {
+        self.post(
+            CONFIG_MAPS,
+            json!({ "metadata": { "name": name, "labels": labels } }),
+        )
+        .await
+        .ok()
+    }
+
+    /// What the replica holds.
+    pub fn stored(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        let key = Key::new(resource, namespace, name);
+        Some(self.replica.state().get(&key)?.body().clone())
+    }
+
+    /// Writes around the API, as reconcilers do.
+    pub async fn propose(&self, command: Command) {
+        self.replica.propose(command).await.unwrap();
+    }
+
+    pub async fn watch(&self, path: &str) -> Watcher {
+        self.request("GET", path).watch().await
+    }
+}
+
+pub struct Call<'a> {
+    server: &'a Server,
+    token: Option<String>,
+    builder: http::request::Builder,
+    body: Body,
+}
+
+impl Call<'_> {
+    pub fn bearing(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    pub fn anonymous(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.builder = self.builder.header(name, value);
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json")
+            .body(body.to_string())
+    }
+
+    async fn respond(self) -> http::Response<Body> {
+        let mut builder = self.builder;
+        if let Some(token) = self.token {
+            builder = builder.header("authorization", format!("Bearer {token}"));
+        }
+        let request = builder.body(self.body).unwrap();
+        tokio::time::timeout(DEADLINE, self.server.router.clone().oneshot(request))
+            .await
+            .expect("answered in time")
+            .unwrap()
+    }
+
+    pub async fn send(self) -> Answer {
+        let (parts, body) = self.respond().await.into_parts();
+        let body = tokio::time::timeout(DEADLINE, body.collect())
+            .await
+            .expect("answered in time")
+            .unwrap()
+            .to_bytes();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    pub async fn watch(self) -> Watcher {
+        let response = self.respond().await;
+        assert_eq!(response.status(), 200);
+        Watcher {
+            body: response.into_body(),
+            read: String::new(),
+        }
+    }
+}
+
+/// The client's side of a watch.
+pub struct Watcher {
+    body: Body,
+    read: String,
+}
+
+impl Watcher {
+    /// The next event; `None` at the end.
+    pub async fn event(&mut self) -> Option<Value> {
+        loop {
+            if let Some((line, rest)) = self.read.split_once('\n') {
+                let event = serde_json::from_str(line).unwrap();
+                self.read = rest.to_owned();
+                return Some(event);
+            }
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame())
+                .await
+                .expect("an event or the end in time");
+            let data = frame?.unwrap().into_data().unwrap();
+            self.read.push_str(std::str::from_utf8(&data).unwrap());
+        }
+    }
+
+    /// The next event as `ADDED name`.
+    pub async fn next(&mut self) -> String {
+        match self.event().await {
+            None => "end".to_owned(),
+            Some(event) => format!(
+                "{} {}",
+                event["type"].as_str().unwrap(),
+                event["object"]["metadata"]["name"].as_str().unwrap_or("-")
+            ),
+        }
+    }
+}
+
+/// Peers of a controller that has none.
+fn alone() -> Peers {
+    let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
+    Peers::connecting(nowhere, 1)
+}
+
+/// Waits for all of some futures, many at a time.
+pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    futures::stream::iter(futures)
+        .buffer_unordered(512)
+        .collect()
+        .await
+}

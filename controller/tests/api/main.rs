@@ -1,0 +1,14 @@
+//! What the API answers, asked over its router with a real single-member replica behind it.
+#![allow(clippy::unwrap_used)]
+
+mod artifacts;
+mod deletion;
+mod discovery;
+mod functions;
+mod harness;
+mod lists;
+mod objects;
+mod patches;
+mod roles;
+mod tables;
+mod watches;
