@@ -86,6 +86,7 @@ mod tests {
     use serde_json::{Value, json};
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const C: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_new_component_or_compiler_makes_old_results_useless() {
         let mut state = State::default();
-        function(&mut state, "changed", B, vec![compiled(A, "x86", "48")]);
+        function(&mut state, "changed", B, vec![compiled(C, "x86", "48")]);
         function(&mut state, "upgraded", A, vec![compiled(A, "x86", "47")]);
         let plan = plan(&state, "x86", "48");
         assert_eq!(jobs(&plan), ["a for x86 x1", "b for x86 x1"]);
