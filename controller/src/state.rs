@@ -91,7 +91,7 @@ impl State {
         &self,
         revision: u64,
     ) -> Result<impl Iterator<Item = &Arc<Change>>, Compacted> {
-        self.history.since(revision, self.revision)
+        self.history.since(revision)
     }
 
     pub fn artifact(&self, sha256: &str) -> Option<&ArtifactRecord> {
@@ -104,6 +104,11 @@ impl State {
 
     pub fn controllers(&self) -> impl Iterator<Item = (u64, &Member)> {
         self.controllers.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// True for an id that was admitted once and removed since.
+    pub fn is_former_controller(&self, id: u64) -> bool {
+        id <= self.last_controller && !self.controllers.contains_key(&id)
     }
 
     /// Performs one committed command. Same state and command, same result, on every replica.
@@ -121,19 +126,17 @@ impl State {
                 }
                 Ok(Outcome::Done)
             }
-            Command::ForgetArtifact { sha256, registered } => {
-                match self.artifacts.get(&sha256) {
-                    Some(record) if record.revision == registered => {
-                        self.revision += 1;
-                        self.artifacts.remove(&sha256);
-                        Ok(Outcome::Done)
-                    }
-                    Some(record) => Err(Rejection::Conflict {
-                        current: record.revision,
-                    }),
-                    None => Err(Rejection::NotFound),
+            Command::ForgetArtifact { sha256, registered } => match self.artifacts.get(&sha256) {
+                Some(record) if record.revision == registered => {
+                    self.revision += 1;
+                    self.artifacts.remove(&sha256);
+                    Ok(Outcome::Done)
                 }
-            }
+                Some(record) => Err(Rejection::Conflict {
+                    current: record.revision,
+                }),
+                None => Err(Rejection::NotFound),
+            },
             Command::AdmitController { member } => {
                 self.last_controller += 1;
                 self.revision += 1;
@@ -234,7 +237,11 @@ impl State {
         StateImage {
             revision: self.revision,
             last_controller: self.last_controller,
-            controllers: self.controllers.iter().map(|(k, v)| (*k, v.clone())).collect(),
+            controllers: self
+                .controllers
+                .iter()
+                .map(|(k, v)| (*k, v.clone()))
+                .collect(),
             artifacts: self
                 .artifacts
                 .iter()
@@ -255,7 +262,7 @@ impl State {
                 .into_iter()
                 .map(|object| (object.key().clone(), Arc::new(object)))
                 .collect(),
-            history: History::default(),
+            history: History::starting_at(image.revision),
         }
     }
 }

@@ -68,6 +68,9 @@ const ENTRIES_PER_MESSAGE: u64 = 512;
 /// are bounded before this.
 const WAITING_REQUESTS: u64 = 4_096;
 
+/// For writing one snapshot to a slow disk.
+const COMPACTION_DEADLINE: Duration = Duration::from_secs(120);
+
 /// How soon a peer that did not answer is tried again.
 const BACKOFF: &str = "100ms 200ms 400ms ..1s";
 
@@ -158,6 +161,15 @@ impl Replica {
             dir: dir.clone(),
             reason: error.to_string(),
         })??;
+        Self::assemble(id, dir, opened, peers).await
+    }
+
+    async fn assemble(
+        id: u64,
+        dir: PathBuf,
+        opened: Opened,
+        peers: Peers,
+    ) -> Result<Self, StartError> {
         let Opened {
             lock,
             log,
@@ -204,7 +216,7 @@ impl Replica {
                 leadership,
                 lease,
                 receiving: tokio::sync::Mutex::default(),
-                lock: Mutex::new(Some(lock)),
+                lock: Mutex::new(lock),
                 stop,
             }),
         })
@@ -242,6 +254,24 @@ impl Replica {
             voters: membership.voter_ids().collect(),
             learners: membership.learner_ids().collect(),
         }
+    }
+
+    /// Takes a snapshot now and removes the log before it; for a backup that is one file, and so
+    /// that whoever joins next needs no log.
+    pub async fn compact(&self) -> Result<(), ProposeError> {
+        let stopped = |_| self.stopped().unwrap_or(ProposeError::Stopped);
+        let raft = &self.shared.raft;
+        let upto = self.shared.published.applied.borrow().index();
+        raft.trigger().snapshot().await.map_err(stopped)?;
+        let taken = raft.wait(Some(COMPACTION_DEADLINE));
+        taken
+            .metrics(
+                |m| m.snapshot.is_some_and(|id| id.index >= upto),
+                "snapshot taken",
+            )
+            .await
+            .map_err(|_| ProposeError::TimedOut)?;
+        raft.trigger().purge_log(upto).await.map_err(stopped)
     }
 
     /// Resolves, with what happened, when Raft ended by itself: its storage failed. Nothing is
@@ -327,7 +357,7 @@ impl Replica {
 }
 
 struct Opened {
-    lock: DirectoryLock,
+    lock: Option<DirectoryLock>,
     log: Log,
     snapshots: Snapshots,
     machine: Machine,
@@ -355,7 +385,7 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
         });
     }
     Ok(Opened {
-        lock,
+        lock: Some(lock),
         log,
         snapshots,
         machine,
@@ -410,3 +440,6 @@ async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,10 @@ use super::{Key, Member, Object};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Stores a new object. `body` is complete but for its resourceVersion.
-    Create { key: Key, body: Value },
+    Create {
+        key: Key,
+        body: Value,
+    },
     /// Replaces a whole object if its revision is still `expect` (compare-and-swap; `None` = whatever it is).
     /// A body equal to what is stored changes nothing and takes no revision.
     Replace {
@@ -25,14 +28,27 @@ pub enum Command {
         uid: Option<String>,
     },
     /// A majority of controllers holds the artifact durably. Idempotent.
-    RegisterArtifact { sha256: String, size: u64 },
+    RegisterArtifact {
+        sha256: String,
+        size: u64,
+    },
     /// Forgets an artifact unless it was registered anew since revision `registered`.
-    ForgetArtifact { sha256: String, registered: u64 },
+    ForgetArtifact {
+        sha256: String,
+        registered: u64,
+    },
     /// Gives a fresh Raft id to a controller that joins.
-    AdmitController { member: Member },
+    AdmitController {
+        member: Member,
+    },
     /// A known controller listens elsewhere now. Idempotent.
-    MoveController { id: u64, member: Member },
-    RemoveController { id: u64 },
+    MoveController {
+        id: u64,
+        member: Member,
+    },
+    RemoveController {
+        id: u64,
+    },
 }
 
 /// What a command did.

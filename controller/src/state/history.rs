@@ -22,7 +22,9 @@ pub struct Change {
 
 /// Changes after the asked revision are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("changes since revision {asked} are no longer kept; the oldest kept follows revision {oldest}")]
+#[error(
+    "changes since revision {asked} are no longer kept; the oldest kept follows revision {oldest}"
+)]
 pub struct Compacted {
     pub asked: u64,
     pub oldest: u64,
@@ -31,29 +33,33 @@ pub struct Compacted {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     changes: Vector<Arc<Change>>,
-    /// Every change after this revision is in `changes`; `None` until the first one after a start.
-    complete_after: Option<u64>,
+    /// Every change after this revision is in `changes`.
+    complete_after: u64,
 }
 
 impl History {
-    pub(super) fn push(&mut self, change: Change) {
-        if self.complete_after.is_none() {
-            self.complete_after = Some(change.revision - 1);
+    /// Of a state that starts at `revision`: nothing before it is known.
+    pub(super) fn starting_at(revision: u64) -> Self {
+        Self {
+            changes: Vector::new(),
+            complete_after: revision,
         }
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
         self.changes.push_back(Arc::new(change));
         if self.changes.len() > KEPT_CHANGES
             && let Some(dropped) = self.changes.pop_front()
         {
-            self.complete_after = Some(dropped.revision);
+            self.complete_after = dropped.revision;
         }
     }
 
     pub(super) fn since(
         &self,
         revision: u64,
-        now: u64,
     ) -> Result<impl Iterator<Item = &Arc<Change>>, Compacted> {
-        let oldest = self.complete_after.unwrap_or(now);
+        let oldest = self.complete_after;
         if revision < oldest {
             return Err(Compacted {
                 asked: revision,

@@ -18,11 +18,7 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn new(
-        resource: Resource,
-        namespace: impl Into<String>,
-        name: impl Into<String>,
-    ) -> Self {
+    pub fn new(resource: Resource, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             resource,
             namespace: namespace.into(),

@@ -168,8 +168,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         _meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
+        let snapshots = self.snapshots.clone();
         let (snapshot, state) = blocking(move || {
             let state = snapshot.load()?;
+            snapshots.adopt(&snapshot)?;
             Ok((snapshot, state))
         })
         .await?;

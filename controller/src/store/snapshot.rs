@@ -22,6 +22,8 @@ const KEPT: usize = 2;
 /// More than any state should take; bounds what a peer can make this disk hold.
 const MAX_RECEIVED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
+const COPY_BYTES: usize = 1024 * 1024;
+
 const EXTENSION: &str = "snapshot";
 const PARTIAL: &str = "partial";
 
@@ -43,6 +45,8 @@ pub struct SnapshotFile {
     file: Arc<File>,
     path: Arc<Path>,
     length: u64,
+    /// Removes a received file that was not adopted.
+    _partial: Option<Arc<Partial>>,
 }
 
 impl SnapshotFile {
@@ -122,10 +126,36 @@ impl Snapshots {
     /// Begins to take in a snapshot that another controller sends.
     pub fn receive(&self) -> Result<Receiving, SnapshotError> {
         Ok(Receiving {
-            snapshots: self.clone(),
             partial: self.partial()?,
             length: 0,
         })
+    }
+
+    /// Keeps a copy of a snapshot from elsewhere as the current one; nothing if it is that already.
+    /// Blocks.
+    pub fn adopt(&self, snapshot: &SnapshotFile) -> Result<(), SnapshotError> {
+        if self
+            .current()
+            .is_some_and(|current| current.path == snapshot.path)
+        {
+            return Ok(());
+        }
+        let mut partial = self.partial()?;
+        let mut offset = 0;
+        loop {
+            let io = |source| SnapshotError::Io {
+                path: partial.path.clone(),
+                source,
+            };
+            let chunk = snapshot.read_at(offset, COPY_BYTES).map_err(io)?;
+            if chunk.is_empty() {
+                break;
+            }
+            offset += chunk.len() as u64;
+            partial.file.write_all(&chunk).map_err(io)?;
+        }
+        self.keep(partial, &snapshot.meta)?;
+        Ok(())
     }
 
     fn partial(&self) -> Result<Partial, SnapshotError> {
@@ -220,6 +250,7 @@ fn open_file(path: &Path) -> Result<SnapshotFile, SnapshotError> {
         file: Arc::new(file),
         path: path.into(),
         length,
+        _partial: None,
     })
 }
 
@@ -241,7 +272,6 @@ impl Drop for Partial {
 
 /// A snapshot that is being received.
 pub struct Receiving {
-    snapshots: Snapshots,
     partial: Partial,
     length: u64,
 }
@@ -264,16 +294,18 @@ impl Receiving {
             })
     }
 
-    /// Checks what arrived and keeps it as the current snapshot. Blocks.
+    /// Checks what arrived. It is gone with its last handle unless it is adopted. Blocks.
     pub fn finish(self, announced: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
-        let (meta, _) = format::read(&self.partial.file, &self.partial.path)?;
-        if meta != *announced {
+        let mut snapshot = open_file(&self.partial.path)?;
+        format::verify(&snapshot.file, &self.partial.path)?;
+        if snapshot.meta != *announced {
             return Err(format::damaged(
                 &self.partial.path,
                 "it is of another log entry than announced",
             ));
         }
-        self.snapshots.keep(self.partial, &meta)
+        snapshot._partial = Some(Arc::new(self.partial));
+        Ok(snapshot)
     }
 }
 

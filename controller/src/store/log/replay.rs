@@ -332,7 +332,9 @@ impl Replay {
             Record::Purge(id) => {
                 self.standing.purged = Some(id);
                 self.remove_purged();
-                self.next = self.next.max(Some(id.index + 1));
+                // Before the first entry nothing is known of the next one: those between may be
+                // in a segment that a later purge removed.
+                self.next = self.next.map(|next| next.max(id.index + 1));
             }
             Record::Committed(id) => self.standing.committed = Some(id),
         }

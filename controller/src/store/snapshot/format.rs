@@ -113,13 +113,13 @@ pub(super) fn read_meta(file: &File, path: &Path) -> Result<SnapshotMeta, Snapsh
     meta_of(file, path, length).map(|(meta, _)| meta)
 }
 
-pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), SnapshotError> {
+/// Compares the whole file with its checksum.
+pub(super) fn verify(file: &File, path: &Path) -> Result<(), SnapshotError> {
     let io = |source| SnapshotError::Io {
         path: path.to_owned(),
         source,
     };
-    let length = length(file, path)?;
-    let Some(end) = length.checked_sub(DIGEST_BYTES) else {
+    let Some(end) = length(file, path)?.checked_sub(DIGEST_BYTES) else {
         return Err(damaged(path, "it is cut short"));
     };
     let mut hash = Sha256::new();
@@ -141,18 +141,25 @@ pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), Sn
     if hash.finalize().as_slice() != expected {
         return Err(damaged(path, "its SHA-256 does not match"));
     }
+    Ok(())
+}
 
+pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), SnapshotError> {
+    verify(file, path)?;
+    let length = length(file, path)?;
     let (meta, offset) = meta_of(file, path, length)?;
-    let compressed = At { file, offset, end };
-    let image = zstd::Decoder::new(compressed)
-        .map_err(io)
-        .and_then(|decoder| {
-            serde_json::from_reader::<_, StateImage>(BufReader::with_capacity(
-                BUFFER_BYTES,
-                decoder,
-            ))
-            .map_err(|error| damaged(path, format!("its content cannot be read: {error}")))
-        })?;
+    let compressed = At {
+        file,
+        offset,
+        end: length - DIGEST_BYTES,
+    };
+    let decoder = zstd::Decoder::new(compressed).map_err(|source| SnapshotError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let image: StateImage =
+        serde_json::from_reader(BufReader::with_capacity(BUFFER_BYTES, decoder))
+            .map_err(|error| damaged(path, format!("its content cannot be read: {error}")))?;
     Ok((meta, State::from_image(image)))
 }
 

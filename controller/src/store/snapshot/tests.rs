@@ -1,1 +1,166 @@
+#![allow(clippy::unwrap_used)]
 
+use hive_manifests::Resource;
+use serde_json::json;
+
+use super::*;
+use crate::state::{Command, Key};
+use crate::store::types::{LeaderId, LogId, StoredMembership};
+
+fn state(objects: u64) -> State {
+    let mut state = State::default();
+    for number in 0..objects {
+        let name = format!("o{number}");
+        let body = json!({ "metadata": { "name": name }, "data": { "number": number } });
+        let key = Key::new(Resource::ConfigMap, "default", name);
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+    state
+}
+
+fn meta(index: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last_log_id: Some(LogId {
+            leader_id: LeaderId {
+                term: 2,
+                node_id: 1,
+            },
+            index,
+        }),
+        last_membership: StoredMembership::default(),
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn as_json(state: &State) -> serde_json::Value {
+    serde_json::to_value(state.image()).unwrap()
+}
+
+#[test]
+fn the_newest_snapshot_is_found_again_and_two_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path()).unwrap();
+    assert!(snapshots.current().is_none());
+    for index in [5, 9, 10, 100] {
+        snapshots.write(&meta(index), &state(index)).unwrap();
+    }
+    let kept = names(directory.path());
+    assert_eq!(kept.len(), 2, "{kept:?}");
+
+    let again = Snapshots::open(directory.path()).unwrap();
+    let current = again.current().unwrap();
+    assert_eq!(*current.meta(), meta(100));
+    assert_eq!(as_json(&current.load().unwrap()), as_json(&state(100)));
+}
+
+#[test]
+fn a_snapshot_being_read_outlives_its_successors() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path()).unwrap();
+    let old = snapshots.write(&meta(1), &state(3)).unwrap();
+    for index in 2..6 {
+        snapshots.write(&meta(index), &state(1)).unwrap();
+    }
+    assert_eq!(as_json(&old.load().unwrap()), as_json(&state(3)));
+}
+
+#[test]
+fn what_an_interrupted_write_left_is_removed_and_never_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path()).unwrap();
+    snapshots.write(&meta(1), &state(3)).unwrap();
+    drop(snapshots.receive().unwrap());
+    assert_eq!(
+        names(directory.path()).len(),
+        1,
+        "given up: nothing is left"
+    );
+
+    fs::write(directory.path().join("7.partial"), b"half").unwrap();
+    let again = Snapshots::open(directory.path()).unwrap();
+    assert_eq!(names(directory.path()).len(), 1);
+    assert_eq!(*again.current().unwrap().meta(), meta(1));
+}
+
+/// Every byte flipped and every length cut: found, named, with the repair; never served.
+#[test]
+fn a_damaged_snapshot_is_named_and_never_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path()).unwrap();
+    snapshots.write(&meta(1), &state(4)).unwrap();
+    let [name] = &names(directory.path())[..] else {
+        panic!("one file")
+    };
+    let path = directory.path().join(name);
+    let good = fs::read(&path).unwrap();
+    let damaged = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let error = Snapshots::open(directory.path())
+            .and_then(|snapshots| snapshots.current().unwrap().load())
+            .err()
+            .unwrap_or_else(|| panic!("{what} went unnoticed"));
+        let text = error.to_string();
+        assert!(text.contains(name.as_str()), "{what}: {text}");
+        assert!(text.contains("join it again"), "{what}: {text}");
+        assert!(path.exists(), "{what}: kept for a person to look at");
+    };
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        damaged(&bytes, &format!("a flip in byte {at}"));
+        damaged(&good[..at], &format!("a cut at byte {at}"));
+    }
+    let mut longer = good.clone();
+    longer.push(0);
+    damaged(&longer, "a byte more");
+}
+
+#[test]
+fn a_snapshot_sent_in_chunks_arrives_whole_or_not_at_all() {
+    let there = tempfile::tempdir().unwrap();
+    let sent = Snapshots::open(there.path())
+        .unwrap()
+        .write(&meta(8), &state(50))
+        .unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(here.path()).unwrap();
+    let receive = |skip: Option<u64>| {
+        let mut receiving = snapshots.receive().unwrap();
+        let mut offset = 0;
+        for number in 0.. {
+            let chunk = sent.read_at(offset, 100).unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            offset += chunk.len() as u64;
+            if skip != Some(number) {
+                receiving.write(&chunk).unwrap();
+            }
+        }
+        receiving
+    };
+    for skip in 0..3 {
+        let error = receive(Some(skip)).finish(&meta(8)).err().unwrap();
+        assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
+    }
+    let error = receive(None).finish(&meta(9)).err().unwrap();
+    assert!(error.to_string().contains("announced"), "{error}");
+    assert!(snapshots.current().is_none());
+    assert_eq!(names(here.path()), [] as [&str; 0]);
+
+    let received = receive(None).finish(&meta(8)).unwrap();
+    assert!(snapshots.current().is_none(), "not before it is adopted");
+    snapshots.adopt(&received).unwrap();
+    drop(received);
+    assert_eq!(names(here.path()).len(), 1);
+    let current = snapshots.current().unwrap();
+    assert_eq!(as_json(&current.load().unwrap()), as_json(&state(50)));
+}

@@ -107,7 +107,7 @@ fn what_was_acknowledged_survives_any_power_cut() {
                         disk.power_cycle();
                         disk.cut_after(random.below(60));
                     }
-                    Err(error) => panic!("seed {seed}: {error} {:?}", error),
+                    Err(error) => panic!("seed {seed}: {error}"),
                 }
             };
             torn += usize::from(recovered.cut.is_some());

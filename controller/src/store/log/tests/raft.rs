@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::{TypeConfigExt, alias};
 use openraft::{RaftLogReader, StorageError};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 use super::super::{Log, lock};
 use super::{entry, log_id, vote};
@@ -34,11 +35,10 @@ async fn openrafts_own_suite() {
     Suite::test_all(Builder).await.unwrap();
 }
 
-fn flushed() -> (
-    IOFlushed<TypeConfig>,
-    oneshot::Receiver<std::io::Result<()>>,
-) {
-    let (done, result) = oneshot::channel();
+type Flushed = alias::OneshotReceiverOf<TypeConfig, std::io::Result<()>>;
+
+fn flushed() -> (IOFlushed<TypeConfig>, Flushed) {
+    let (done, result) = TypeConfig::oneshot();
     (IOFlushed::signal(done), result)
 }
 
@@ -52,6 +52,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 async fn an_append_is_readable_at_once_and_acknowledged_only_after_its_sync() {
     let disk = Simulated::new(1);
     let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let before = disk.content("0000000000000001.log").len();
     disk.hold_syncs(true);
     let (callback, mut result) = flushed();
     log.append([entry(1, 0), entry(1, 1)], callback)
@@ -60,12 +61,15 @@ async fn an_append_is_readable_at_once_and_acknowledged_only_after_its_sync() {
     assert_eq!(log.try_get_log_entries(0..2).await.unwrap().len(), 2);
     // It is written, so that only the sync is missing.
     soon(async {
-        while disk.content("0000000000000001.log").len() < 200 {
+        while disk.content("0000000000000001.log").len() == before {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(result.try_recv().is_err(), "acknowledged before its sync");
+    assert!(
+        (&mut result).now_or_never().is_none(),
+        "acknowledged before its sync"
+    );
     disk.hold_syncs(false);
     soon(result).await.unwrap().unwrap();
 }

@@ -1,0 +1,352 @@
+//! Replicas in one process, joined by links in memory that a test can cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use futures::Stream;
+use hive_controller::peers::{Peers, Route};
+use hive_controller::state::{Command, Key, Member, Outcome};
+use hive_controller::store::{Replica, ReplicaOptions, Timing};
+use hive_identity::{DeviceKey, Peer, Subject};
+use hive_manifests::Resource;
+use hive_proto::grpc::{self, GrpcStream};
+use hive_proto::link::{Link, memory};
+use hive_proto::v1::peers_server::{Peers as PeersRpc, PeersServer};
+use hive_proto::v1::*;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Quick, so that tests are; slow enough for a busy machine of two cores.
+pub const TIMING: Timing = Timing {
+    heartbeat_ms: 100,
+    election_min_ms: 500,
+    election_max_ms: 900,
+};
+
+/// For anything a test waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn member(id: u64) -> Member {
+    Member {
+        link: format!("controller-{id}:7000"),
+        api: format!("controller-{id}:6443"),
+        ingress: format!("controller-{id}:8080"),
+    }
+}
+
+pub fn create(name: &str) -> Command {
+    Command::Create {
+        key: key(name),
+        body: json!({ "metadata": { "name": name }, "data": { "text": "t".repeat(100) } }),
+    }
+}
+
+pub fn key(name: &str) -> Key {
+    Key::new(Resource::ConfigMap, "default", name)
+}
+
+pub fn holds(replica: &Replica, name: &str) -> bool {
+    replica.state().get(&key(name)).is_some()
+}
+
+pub fn image(replica: &Replica) -> serde_json::Value {
+    serde_json::to_value(replica.state().image()).unwrap()
+}
+
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited too long: {what}"))
+}
+
+/// Who can reach whom.
+#[derive(Clone, Default)]
+struct Fabric(Arc<Mutex<Wires>>);
+
+#[derive(Default)]
+struct Wires {
+    serving: BTreeMap<u64, mpsc::Sender<GrpcStream>>,
+    isolated: BTreeSet<u64>,
+    /// By who dials and who is dialled.
+    wires: BTreeMap<(u64, u64), watch::Sender<Option<Link>>>,
+}
+
+impl Fabric {
+    fn connect(&self, from: u64) -> hive_controller::peers::Connect {
+        let fabric = self.clone();
+        Box::new(move |to, _| {
+            let (sender, links) = watch::channel(None);
+            let mut wires = fabric.0.lock().unwrap();
+            wires.wires.insert((from, to), sender);
+            wires.mend();
+            Route::following(links)
+        })
+    }
+
+    fn serve(&self, id: u64, streams: mpsc::Sender<GrpcStream>) {
+        let mut wires = self.0.lock().unwrap();
+        wires.serving.insert(id, streams);
+        wires.mend();
+    }
+
+    fn isolate(&self, id: u64) {
+        let mut wires = self.0.lock().unwrap();
+        wires.isolated.insert(id);
+        for ((from, to), wire) in &wires.wires {
+            if (*from == id || *to == id)
+                && let Some(link) = wire.send_replace(None)
+            {
+                link.close("cut by the test");
+            }
+        }
+    }
+
+    fn heal(&self, id: u64) {
+        let mut wires = self.0.lock().unwrap();
+        wires.isolated.remove(&id);
+        wires.mend();
+    }
+
+    fn stop_serving(&self, id: u64) {
+        self.isolate(id);
+        let mut wires = self.0.lock().unwrap();
+        wires.isolated.remove(&id);
+        wires.serving.remove(&id);
+        wires.wires.retain(|(from, _), _| *from != id);
+    }
+}
+
+impl Wires {
+    fn mend(&mut self) {
+        for ((from, to), wire) in &self.wires {
+            let whole = wire.borrow().as_ref().is_some_and(|l| l.end().is_none());
+            if whole || self.isolated.contains(from) || self.isolated.contains(to) {
+                continue;
+            }
+            let Some(streams) = self.serving.get(to).cloned() else {
+                continue;
+            };
+            let (dialled, accepted) = memory::pair(peer(*from), peer(*to));
+            tokio::spawn(async move {
+                while let Ok((_, stream)) = accepted.accept().await {
+                    if streams.send(GrpcStream::new(stream)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            wire.send_replace(Some(dialled));
+        }
+    }
+}
+
+fn peer(id: u64) -> Peer {
+    Peer {
+        subject: Subject::Controller { raft_id: id },
+        key: DeviceKey::generate().fingerprint(),
+        cluster: "test".to_owned(),
+        not_after: SystemTime::now() + Duration::from_secs(3600),
+    }
+}
+
+/// Replicas by id, their directories, and the links between them.
+pub struct Swarm {
+    dirs: BTreeMap<u64, TempDir>,
+    replicas: BTreeMap<u64, (Replica, CancellationToken)>,
+    fabric: Fabric,
+}
+
+impl Swarm {
+    /// One controller that began a swarm.
+    pub async fn first() -> Self {
+        let mut swarm = Self {
+            dirs: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            fabric: Fabric::default(),
+        };
+        swarm.start(1).await;
+        swarm.replica(1).bootstrap(member(1)).await.unwrap();
+        swarm
+    }
+
+    /// Three controllers that all vote.
+    pub async fn of_three() -> Self {
+        let mut swarm = Self::first().await;
+        for id in [2, 3] {
+            swarm.join(id).await;
+        }
+        swarm
+    }
+
+    pub async fn start(&mut self, id: u64) {
+        let dir = self
+            .dirs
+            .entry(id)
+            .or_insert_with(|| tempfile::tempdir().unwrap());
+        let options = ReplicaOptions {
+            dir: dir.path().join("raft"),
+            id,
+            timing: Some(TIMING),
+        };
+        let peers = Peers::connecting(self.fabric.connect(id), id);
+        let replica = Replica::start(options, peers).await.unwrap();
+        let (streams, incoming) = mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let routes = Routes::new(PeersServer::new(Service(replica.clone())));
+        tokio::spawn(grpc::serve(routes, incoming, cancel.clone()));
+        self.fabric.serve(id, streams);
+        self.replicas.insert(id, (replica, cancel));
+    }
+
+    /// Admits a new controller and makes it vote.
+    pub async fn join(&mut self, id: u64) {
+        self.start(id).await;
+        let leader = self.leader().await;
+        let admitted = leader
+            .propose(Command::AdmitController { member: member(id) })
+            .await
+            .unwrap();
+        assert_eq!(admitted, Outcome::Controller(id));
+        leader.add_member(id, &member(id)).await.unwrap();
+    }
+
+    pub fn replica(&self, id: u64) -> Replica {
+        self.replicas[&id].0.clone()
+    }
+
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.replicas.values().map(|(r, _)| r.clone()).collect()
+    }
+
+    pub async fn leader(&self) -> Replica {
+        self.leader_among(&self.replicas()).await
+    }
+
+    pub async fn leader_among(&self, replicas: &[Replica]) -> Replica {
+        let mut watches: Vec<_> = replicas.iter().map(Replica::leadership).collect();
+        soon("a leader", async {
+            loop {
+                let leads = watches.iter_mut().map(|w| w.borrow_and_update().is_leader);
+                if let Some(at) = leads.collect::<Vec<_>>().iter().position(|leads| *leads) {
+                    return replicas[at].clone();
+                }
+                let changes = watches.iter_mut().map(|w| Box::pin(w.changed()));
+                let _ = futures::future::select_all(changes).await;
+            }
+        })
+        .await
+    }
+
+    /// Some replica that follows.
+    pub async fn follower(&self) -> Replica {
+        let leader = self.leader().await.id();
+        let mut others = self.replicas().into_iter();
+        others.find(|r| r.id() != leader).unwrap()
+    }
+
+    /// Cuts all links from and to a replica.
+    pub fn isolate(&self, id: u64) {
+        self.fabric.isolate(id);
+    }
+
+    pub fn heal(&self, id: u64) {
+        self.fabric.heal(id);
+    }
+
+    /// Stops a replica; its directory stays.
+    pub async fn stop(&mut self, id: u64) {
+        let (replica, cancel) = self.replicas.remove(&id).unwrap();
+        soon("shutdown", replica.shutdown()).await;
+        cancel.cancel();
+        self.fabric.stop_serving(id);
+    }
+
+    /// Waits until all replicas have applied what the leader has.
+    pub async fn converge(&self) {
+        let target = self.leader().await.state().revision();
+        for replica in self.replicas() {
+            let mut revisions = replica.revisions();
+            let reached = revisions.wait_for(|revision| *revision >= target);
+            soon("replicas to converge", reached).await.unwrap();
+        }
+    }
+
+    pub fn dir(&self, id: u64) -> &std::path::Path {
+        self.dirs[&id].path()
+    }
+}
+
+/// The Raft part of what controllers ask of each other.
+struct Service(Replica);
+
+type Reply<T> = Result<Response<T>, Status>;
+
+fn reply(body: bytes::Bytes) -> Response<RaftMessage> {
+    Response::new(RaftMessage { body })
+}
+
+#[tonic::async_trait]
+impl PeersRpc for Service {
+    async fn append(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
+        Ok(reply(
+            self.0.handle_append(request.into_inner().body).await?,
+        ))
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
+        Ok(reply(self.0.handle_vote(request.into_inner().body).await?))
+    }
+
+    async fn transfer_leader(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
+        let body = request.into_inner().body;
+        Ok(reply(self.0.handle_transfer_leader(body).await?))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<SnapshotChunk>>,
+    ) -> Reply<RaftMessage> {
+        let chunks = request.into_inner();
+        Ok(reply(self.0.handle_install_snapshot(chunks).await?))
+    }
+
+    async fn propose(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
+        Ok(reply(
+            self.0.handle_propose(request.into_inner().body).await?,
+        ))
+    }
+
+    async fn read_index(&self, _: Request<ReadIndexRequest>) -> Reply<ReadIndexReply> {
+        let index = self.0.handle_read_index().await?;
+        Ok(Response::new(ReadIndexReply { index }))
+    }
+
+    async fn report_presence(&self, _: Request<PresenceReport>) -> Reply<PresenceReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
+    async fn node_usage(&self, _: Request<NodeUsageRequest>) -> Reply<NodeUsageReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
+    async fn put_artifact(
+        &self,
+        _: Request<Streaming<PutArtifactChunk>>,
+    ) -> Reply<PutArtifactReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
+    type FetchArtifactStream = Pin<Box<dyn Stream<Item = Result<ArtifactChunk, Status>> + Send>>;
+
+    async fn fetch_artifact(
+        &self,
+        _: Request<FetchArtifactRequest>,
+    ) -> Reply<Self::FetchArtifactStream> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+}
