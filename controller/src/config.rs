@@ -31,7 +31,7 @@ pub enum Action {
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
     /// Where the controller keeps what it must not lose
-    #[arg(long, env = "HIVE_CONTROLLER_DATA", default_value_os_t = default_data_dir())]
+    #[arg(long, env = "HIVE_CONTROLLER_DATA_DIR", default_value_os_t = default_data_dir())]
     pub data_dir: PathBuf,
 }
 

@@ -25,7 +25,7 @@ use hive_proto::v1::Endpoint;
 use hive_proto::v1::enrolment_server::EnrolmentServer;
 use hive_proto::v1::gateway_server::GatewayServer;
 use hive_proto::v1::peers_server::PeersServer;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +40,13 @@ pub use presence::{Presence, report};
 
 use agents_service::AgentsService;
 use peers_service::PeersService;
+
+/// A newcomer enrols at once; what stays longer without a certificate has other plans.
+const NEWCOMER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Links without a certificate at once. Each may make this controller hold some MB; more are
+/// closed, and try again.
+const MAX_NEWCOMERS: usize = 64;
 
 /// gRPC streams that wait to be taken over by the server; it takes them at once.
 const STREAM_QUEUE: usize = 64;
@@ -81,6 +88,7 @@ impl Gateway {
             }
         });
         tasks.spawn(self.clone().close_removed(cancel.clone()));
+        let newcomers = Arc::new(Semaphore::new(MAX_NEWCOMERS));
         loop {
             let link = tokio::select! {
                 () = cancel.cancelled() => break,
@@ -89,6 +97,22 @@ impl Gateway {
             let Some(link) = link else {
                 break;
             };
+            if link.peer().is_none() {
+                let Ok(slot) = newcomers.clone().try_acquire_owned() else {
+                    link.close("too many newcomers at once: try again soon");
+                    continue;
+                };
+                let newcomer = link.clone();
+                tasks.spawn(async move {
+                    if tokio::time::timeout(NEWCOMER_TIMEOUT, newcomer.closed())
+                        .await
+                        .is_err()
+                    {
+                        newcomer.close("enrolled too slowly: try again");
+                    }
+                    drop(slot);
+                });
+            }
             tasks.spawn(self.clone().serve(link, streams.clone(), cancel.clone()));
         }
         drop(streams);
