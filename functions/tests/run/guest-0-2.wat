@@ -4,6 +4,8 @@
 ;;   $write (stream, pointer, length, result)      to a stream, and flush
 ;;   $get-environment (result)                     a list of pairs of strings
 ;;   $fields, $response, $body, $stream, $respond  make a response, in this order
+;;   $begin ($out) (result i32)                    does all of that; a stream for the body
+;;   $send (pointer, length)                       GET http://…/ there, and wait for the answer
 (component
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
   (alias export $io-error "error" (type $error))
@@ -17,6 +19,10 @@
       (param "self" (borrow $stream)) (param "contents" (list u8))
       (result (result (error $stream-error)))))))
   (alias export $streams "output-stream" (type $output-stream))
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+  (alias export $poll "pollable" (type $pollable))
   (import "wasi:cli/environment@0.2.0" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))))
   (import "wasi:cli/stdout@0.2.0" (instance $stdout
@@ -36,6 +42,24 @@
     (export "outgoing-response" (type $response (sub resource)))
     (export "outgoing-body" (type $body (sub resource)))
     ERROR-CODE
+    (alias outer 1 $pollable (type $pollable-outer))
+    (export "pollable" (type $pollable (eq $pollable-outer)))
+    (export "outgoing-request" (type $request (sub resource)))
+    (export "request-options" (type $options (sub resource)))
+    (export "future-incoming-response" (type $future (sub resource)))
+    (type $scheme' (variant (case "HTTP") (case "HTTPS") (case "other" string)))
+    (export "scheme" (type $scheme (eq $scheme')))
+    (export "[constructor]outgoing-request" (func
+      (param "headers" (own $fields)) (result (own $request))))
+    (export "[method]outgoing-request.set-scheme" (func
+      (param "self" (borrow $request)) (param "scheme" (option $scheme)) (result (result))))
+    (export "[method]outgoing-request.set-path-with-query" (func
+      (param "self" (borrow $request)) (param "path-with-query" (option string))
+      (result (result))))
+    (export "[method]outgoing-request.set-authority" (func
+      (param "self" (borrow $request)) (param "authority" (option string)) (result (result))))
+    (export "[method]future-incoming-response.subscribe" (func
+      (param "self" (borrow $future)) (result (own $pollable))))
     (export "[constructor]fields" (func (result (own $fields))))
     (export "[constructor]outgoing-response" (func
       (param "headers" (own $fields)) (result (own $response))))
@@ -46,6 +70,21 @@
     (export "[static]response-outparam.set" (func
       (param "param" (own $response-outparam))
       (param "response" (result (own $response) (error $code)))))))
+  (alias export $http "outgoing-request" (type $request))
+  (alias export $http "request-options" (type $options))
+  (alias export $http "future-incoming-response" (type $future))
+  (alias export $http "error-code" (type $code))
+  (import "wasi:http/outgoing-handler@0.2.0" (instance $outgoing
+    (alias outer 1 $request (type $request-outer))
+    (export "outgoing-request" (type $request (eq $request-outer)))
+    (alias outer 1 $options (type $options-outer))
+    (export "request-options" (type $options (eq $options-outer)))
+    (alias outer 1 $future (type $future-outer))
+    (export "future-incoming-response" (type $future (eq $future-outer)))
+    (alias outer 1 $code (type $code-outer))
+    (export "error-code" (type $code (eq $code-outer)))
+    (export "handle" (func (param "request" (own $request)) (param "options" (option (own $options)))
+      (result (result (own $future) (error $code)))))))
   (alias export $http "incoming-request" (type $incoming-request))
   (alias export $http "response-outparam" (type $response-outparam))
 
@@ -73,6 +112,17 @@
     (func $http "[method]outgoing-body.write") (memory (core memory $libc "memory"))))
   (core func $respond (canon lower (func $http "[static]response-outparam.set")
     (memory (core memory $libc "memory"))))
+  (core func $request (canon lower (func $http "[constructor]outgoing-request")))
+  (core func $set-scheme (canon lower (func $http "[method]outgoing-request.set-scheme")
+    (memory (core memory $libc "memory"))))
+  (core func $set-path (canon lower (func $http "[method]outgoing-request.set-path-with-query")
+    (memory (core memory $libc "memory"))))
+  (core func $set-authority (canon lower (func $http "[method]outgoing-request.set-authority")
+    (memory (core memory $libc "memory"))))
+  (core func $subscribe (canon lower (func $http "[method]future-incoming-response.subscribe")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $outgoing (canon lower (func $outgoing "handle")
+    (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
 
   (core module $main
     (import "libc" "memory" (memory 0))
@@ -85,6 +135,26 @@
     (import "host" "body" (func $body (param i32 i32)))
     (import "host" "stream" (func $stream (param i32 i32)))
     (import "host" "respond" (func $respond (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (import "host" "request" (func $request (param i32) (result i32)))
+    (import "host" "set-scheme" (func $set-scheme (param i32 i32 i32 i32 i32) (result i32)))
+    (import "host" "set-path" (func $set-path (param i32 i32 i32 i32) (result i32)))
+    (import "host" "set-authority" (func $set-authority (param i32 i32 i32 i32) (result i32)))
+    (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
+    (import "host" "block" (func $block (param i32)))
+    (import "host" "outgoing" (func $outgoing (param i32 i32 i32 i32)))
+
+    (func $send (param $authority i32) (param $length i32)
+      (local $request i32)
+      (local.set $request (call $request (call $fields)))
+      (drop (call $set-scheme (local.get $request)
+        (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+      (i32.store8 (i32.const 96) (i32.const 47))
+      (drop (call $set-path (local.get $request)
+        (i32.const 1) (i32.const 96) (i32.const 1)))
+      (drop (call $set-authority (local.get $request)
+        (i32.const 1) (local.get $authority) (local.get $length)))
+      (call $outgoing (local.get $request) (i32.const 0) (i32.const 0) (i32.const 128))
+      (call $block (call $subscribe (i32.load (i32.const 136)))))
 
     ;; Sends the head of a response and returns the stream for its body.
     (func $begin (param $out i32) (result i32)
@@ -103,7 +173,10 @@
       (export "write" (func $write)) (export "get-environment" (func $get-environment))
       (export "fields" (func $fields)) (export "response" (func $response))
       (export "body" (func $body)) (export "stream" (func $stream))
-      (export "respond" (func $respond))))))
+      (export "respond" (func $respond)) (export "request" (func $request))
+      (export "set-scheme" (func $set-scheme)) (export "set-authority" (func $set-authority)) (export "set-path" (func $set-path))
+      (export "subscribe" (func $subscribe)) (export "block" (func $block))
+      (export "outgoing" (func $outgoing))))))
   (func $handle
     (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
     (canon lift (core func $main "handle")))

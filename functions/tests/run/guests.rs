@@ -25,10 +25,16 @@ pub fn guest_with_memory(pages: u32, main: &str) -> Vec<u8> {
     component(include_str!("guest-0-2.wat"), pages, main)
 }
 
-/// A guest of WASI 0.3 whose `handle` does this; see `guest-0-3.wat`.
+/// A guest of WASI 0.3 with these core functions; see `guest-0-3.wat`.
+pub fn guest_0_3(main: &str) -> Vec<u8> {
+    component(include_str!("guest-0-3.wat"), 1, main)
+}
+
+/// A guest of WASI 0.3 whose `handle` does this.
 pub fn handler_0_3(body: &str) -> Vec<u8> {
-    let main = format!(r#"(func (export "handle") (param $request i32) (result i32) {body})"#);
-    component(include_str!("guest-0-3.wat"), 1, &main)
+    guest_0_3(&format!(
+        r#"(func (export "handle") (param $request i32) (result i32) {body})"#
+    ))
 }
 
 fn component(text: &str, pages: u32, main: &str) -> Vec<u8> {
