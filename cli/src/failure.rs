@@ -115,9 +115,14 @@ impl fmt::Display for Failure {
             }
             f.write_str(&problem.text)?;
         }
+        for hint in &self.hints {
+            write!(f, "\n  {hint}")?;
+        }
         Ok(())
     }
 }
+
+impl std::error::Error for Failure {}
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

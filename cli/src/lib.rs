@@ -26,12 +26,16 @@ mod threeway;
 mod watch;
 mod world;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{FromArgMatches, error::ErrorKind};
+use clap::error::ErrorKind;
+use clap::{FromArgMatches, Parser};
 
 pub use arguments::command;
+pub use failure::Failure;
 pub use world::{Environment, World};
 
 /// Runs one command with this process's streams and environment.
@@ -68,6 +72,31 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, world: &mut Worl
         Ok(()) => 0,
         Err(failure) => failure.report(world),
     }
+}
+
+/// Applies one manifest, uploading the component that it names, and prints nothing: what
+/// `hive up` does with its example.
+pub async fn apply_file(kubeconfig: &Path, manifest: &Path) -> Result<(), Failure> {
+    let arguments = [
+        OsStr::new("hivectl"),
+        OsStr::new("apply"),
+        OsStr::new("--kubeconfig"),
+        kubeconfig.as_os_str(),
+        OsStr::new("--filename"),
+        manifest.as_os_str(),
+    ];
+    let arguments = arguments::Arguments::try_parse_from(arguments).map_err(Failure::usage)?;
+    let mut world = World {
+        input: Box::new(io::empty()),
+        out: Box::new(io::sink()),
+        err: Box::new(io::sink()),
+        out_colour: false,
+        err_colour: false,
+        interactive: false,
+        environment: Environment::default(),
+    };
+    let mut session = session::Session::new(&mut world, arguments.globals);
+    commands::run(arguments.command, &mut session).await
 }
 
 /// Help and version are what was asked for and go to stdout; a usage error goes to stderr.

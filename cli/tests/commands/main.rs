@@ -1,0 +1,11 @@
+//! hivectl as its users see it: commands in, transcripts out, against a fake API server.
+
+#![allow(clippy::unwrap_used)]
+
+mod apply;
+mod fake;
+mod get;
+mod harness;
+mod objects;
+mod servers;
+mod tokens;

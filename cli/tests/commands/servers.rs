@@ -1,0 +1,176 @@
+//! Reaching the swarm: dead servers, refusals, kubeconfig, versions.
+
+use axum::http::Method;
+use serde_json::json;
+
+use crate::harness::Swarm;
+
+/// Port 1 is nobody's: a connection is refused.
+const DEAD: &str = "http://127.0.0.1:1";
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_is_dead() {
+    let swarm = Swarm::start().await;
+    let url = swarm.fake.url();
+    swarm.write_kubeconfig(&[DEAD, &url]);
+    let run = swarm.run(&["get", "nodes"]).await;
+    run.expect(0, "", "No resources found.\n");
+    let run = swarm.run(&["cluster-info"]).await;
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("connection refused"), "{}", run.out);
+    assert!(run.out.contains("ready\n"), "{}", run.out);
+}
+
+#[tokio::test]
+async fn when_none_answers_all_are_named() {
+    let swarm = Swarm::start().await;
+    swarm.write_kubeconfig(&[DEAD, "http://127.0.0.1:2"]);
+    let run = swarm.run(&["get", "nodes"]).await;
+    run.expect(
+        1,
+        "",
+        "error: cannot reach the swarm: http://127.0.0.1:1 (connection refused), http://127.0.0.1:2 (connection refused)\n  is the swarm running? `hive up` starts one here\n",
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_for_now_is_tried_again() {
+    let swarm = Swarm::start().await;
+    for code in [503, 429] {
+        swarm.fake.refuse(
+            Method::GET,
+            "/apis/hive.dev/v1/nodes",
+            code,
+            "ServiceUnavailable",
+            json!({}),
+        );
+    }
+    let run = swarm.run(&["get", "nodes"]).await;
+    run.expect(0, "", "No resources found.\n");
+    assert_eq!(swarm.fake.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn an_unknown_token_gets_a_hint_and_is_not_shown() {
+    let swarm = Swarm::start().await;
+    swarm.fake.refuse(
+        Method::GET,
+        "/apis/hive.dev/v1/nodes",
+        401,
+        "Unauthorized",
+        json!({}),
+    );
+    let run = swarm.run(&["get", "nodes"]).await;
+    assert_eq!(run.code, 1);
+    assert!(
+        run.err.starts_with(
+            "Error from server (Unauthorized): the server refuses\n  the token of the kubeconfig"
+        ),
+        "{}",
+        run.err
+    );
+    assert!(!run.err.contains("s3cret"));
+}
+
+#[tokio::test]
+async fn the_kubeconfig_is_shown_without_secrets_and_changed() {
+    let swarm = Swarm::start().await;
+    let run = swarm.run(&["config", "view"]).await;
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        !run.out.contains("s3cret") && run.out.contains("REDACTED"),
+        "{}",
+        run.out
+    );
+    swarm
+        .run(&["config", "current-context"])
+        .await
+        .expect(0, "test\n", "");
+    swarm
+        .run(&["config", "set-context", "--current", "--namespace=prod"])
+        .await
+        .expect(0, "Context \"test\" modified.\n", "");
+    swarm.run(&["config", "get-contexts"]).await.expect(
+        0,
+        "CURRENT   NAME   CLUSTER   AUTHINFO   NAMESPACE\n*         test   test      admin      prod\n",
+        "",
+    );
+    swarm
+        .run(&["get", "secrets"])
+        .await
+        .expect(0, "", "No resources found in prod namespace.\n");
+    swarm.run(&["config", "use-context", "tset"]).await.expect(
+        1,
+        "",
+        "error: the kubeconfig has no context \"tset\"; did you mean \"test\"?\n  `hivectl config get-contexts` lists them\n",
+    );
+    let file = std::fs::read_to_string(swarm.kubeconfig()).unwrap();
+    assert!(file.contains("s3cret"), "credentials must survive a change");
+}
+
+#[tokio::test]
+async fn without_a_kubeconfig_it_says_how_to_get_one() {
+    let swarm = Swarm::start().await;
+    std::fs::remove_file(swarm.kubeconfig()).unwrap();
+    let run = swarm.run(&["get", "nodes"]).await;
+    run.expect(
+        1,
+        "",
+        &format!(
+            "error: there is no kubeconfig: looked at {}\n  `hive up` starts a swarm here and writes one; or name yours with --kubeconfig\n",
+            swarm.kubeconfig().display()
+        ),
+    );
+}
+
+#[tokio::test]
+async fn versions_resources_and_permissions() {
+    let swarm = Swarm::start().await;
+    let own = env!("CARGO_PKG_VERSION");
+    swarm.run(&["version"]).await.expect(
+        0,
+        &format!("Client Version: {own}\nServer Version: v1.34.0+hive.0.1.0\n"),
+        "",
+    );
+    swarm
+        .run(&["api-versions"])
+        .await
+        .expect(0, "hive.dev/v1\nv1\n", "");
+    swarm.run(&["api-resources"]).await.expect(
+        0,
+        "NAME        SHORTNAMES   APIVERSION    NAMESPACED   KIND\nsecrets                  v1            true         Secret\nfunctions   fn           hive.dev/v1   true         Function\nnodes       no           hive.dev/v1   false        Node\n",
+        "",
+    );
+    swarm
+        .run(&["auth", "can-i", "get", "fn"])
+        .await
+        .expect(0, "yes\n", "");
+    swarm
+        .run(&["auth", "can-i", "delete", "fn/hello"])
+        .await
+        .expect(1, "no - role \"view\"\n", "");
+    let run = swarm.run(&["auth", "can-i", "gte", "fn"]).await;
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("did you mean \"get\"?"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn completion_scripts_and_help_need_no_server() {
+    let swarm = Swarm::start().await;
+    swarm.write_kubeconfig(&[DEAD]);
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let run = swarm.run(&["completion", shell]).await;
+        assert_eq!(run.code, 0, "{shell}");
+        assert!(run.out.contains("hivectl"), "{shell}");
+    }
+    let run = swarm.run(&["apply", "--help"]).await;
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert!(
+        run.out.contains("hivectl apply -f function.yaml"),
+        "{}",
+        run.out
+    );
+    let run = swarm.run(&["aply"]).await;
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("apply"), "{}", run.err);
+}
