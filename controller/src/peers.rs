@@ -36,8 +36,12 @@ pub enum Lane {
 pub enum PeerUnreachable {
     #[error("controller {id} is not known here")]
     Unknown { id: u64 },
-    #[error("no link to controller {id} at {endpoint}")]
-    NoLink { id: u64, endpoint: String },
+    #[error("no link to controller {id} at {endpoint}: {why}")]
+    NoLink {
+        id: u64,
+        endpoint: String,
+        why: String,
+    },
     #[error("{endpoint} should be controller {id}, but its certificate says: {found}")]
     Impostor {
         id: u64,
@@ -146,6 +150,7 @@ impl Peers {
             return Err(PeerUnreachable::NoLink {
                 id,
                 endpoint: endpoint(),
+                why: peer.route.trouble(),
             });
         };
         check_identity(&link, id).map_err(|found| PeerUnreachable::Impostor {

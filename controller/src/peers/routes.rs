@@ -19,7 +19,7 @@ pub(super) fn maintained(live: LiveCredentials, settings: LinkSettings) -> Conne
         let maintained = Maintained::spawn(member.link.as_str(), config, settings.clone(), cancel);
         Route {
             links: maintained.links(),
-            _kept: Some(maintained),
+            kept: Some(maintained),
         }
     })
 }
@@ -28,13 +28,13 @@ pub(super) fn maintained(live: LiveCredentials, settings: LinkSettings) -> Conne
 pub struct Route {
     links: watch::Receiver<Option<Link>>,
     /// Closes the link when the route is dropped.
-    _kept: Option<Maintained>,
+    kept: Option<Maintained>,
 }
 
 impl Route {
     /// Follows links that somebody else makes.
     pub fn following(links: watch::Receiver<Option<Link>>) -> Self {
-        Self { links, _kept: None }
+        Self { links, kept: None }
     }
 
     /// The link now, if there is one that lives.
@@ -43,5 +43,19 @@ impl Route {
             .borrow()
             .clone()
             .filter(|link| link.end().is_none())
+    }
+
+    /// Why there is no link, in words.
+    pub fn trouble(&self) -> String {
+        let Some(trouble) = self.kept.as_ref().and_then(Maintained::trouble) else {
+            return "not linked yet".to_owned();
+        };
+        let mut text = trouble.to_string();
+        let mut cause = std::error::Error::source(&trouble);
+        while let Some(source) = cause {
+            text.push_str(&format!(": {source}"));
+            cause = source.source();
+        }
+        text
     }
 }

@@ -35,6 +35,9 @@ pub trait DiskFile: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
 }
 
+/// The log's directory and the replica's around it.
+const NEW_DIRECTORIES: usize = 2;
+
 /// A directory of the machine's file system.
 pub struct Directory {
     path: PathBuf,
@@ -69,7 +72,9 @@ impl Directory {
             source,
         };
         fs::create_dir_all(path).map_err(io)?;
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        // Directories just made are durable only with their names; deeper ones were there before.
+        let above = path.ancestors().skip(1).take(NEW_DIRECTORIES);
+        for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|p| p.sync_all()).map_err(io)?;
         }
         let lock = OpenOptions::new()

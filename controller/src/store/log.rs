@@ -15,6 +15,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures::{Stream, TryStreamExt, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,7 @@ use super::disk::Disk;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Entries of one append message: with its header it stays under the 4 MiB that a message may be.
+/// Also what is read ahead of applying.
 const MESSAGE_BYTES: usize = 3 * 1024 * 1024;
 
 /// A handle to the log; clones share it.
@@ -134,6 +136,29 @@ impl RaftLogReader<TypeConfig> for Log {
     ) -> Result<Vec<Entry>, io::Error> {
         let (first, end) = bounds(&range);
         self.read(first, end, usize::MAX).await
+    }
+
+    /// In pieces, so that applying a long log never holds all of it in memory.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (first, end) = bounds(&range);
+        let log = self.clone();
+        let pieces = stream::try_unfold(first, move |next| {
+            let log = log.clone();
+            async move {
+                let entries = log.read(next, end, MESSAGE_BYTES).await?;
+                let following = entries.last().map(|entry| entry.log_id.index + 1);
+                Ok::<_, io::Error>(
+                    following.map(|next| (stream::iter(entries.into_iter().map(Ok)), next)),
+                )
+            }
+        });
+        Box::pin(pieces.try_flatten())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -110,15 +110,16 @@ pub struct RaftClient {
 }
 
 impl RaftClient {
-    fn client(&self) -> Result<PeersClient<Channel>, Unreachable<TypeConfig>> {
+    fn client(&self, lane: Lane) -> Result<PeersClient<Channel>, Unreachable<TypeConfig>> {
         self.peers
-            .client(self.target, self.lane)
+            .client(self.target, lane)
             .map_err(|error| Unreachable::new(&error))
     }
 
     async fn call<R, F>(
         &self,
         action: RPCTypes,
+        lane: Lane,
         timeout: Duration,
         body: Bytes,
         send: impl FnOnce(PeersClient<Channel>, Request<RaftMessage>) -> F,
@@ -127,7 +128,7 @@ impl RaftClient {
         R: DeserializeOwned,
         F: Future<Output = Result<Response<RaftMessage>, Status>>,
     {
-        let client = self.client()?;
+        let client = self.client(lane)?;
         let request = Request::new(RaftMessage { body });
         let answer = tokio::time::timeout(timeout, send(client, request))
             .await
@@ -154,6 +155,7 @@ impl RaftClient {
         let body = codec::put_message(&VoteMessage { pre_vote, request });
         self.call(
             RPCTypes::Vote,
+            Lane::Heartbeat,
             option.soft_ttl(),
             body,
             |mut client, request| async move { client.vote(request).await },
@@ -185,6 +187,7 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         let body = codec::put_append(&request);
         self.call(
             RPCTypes::AppendEntries,
+            self.lane,
             timeout,
             body,
             |mut client, request| async move { client.append(request).await },
@@ -215,7 +218,7 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let mut client = self.client()?;
+        let mut client = self.client(self.lane)?;
         let header = codec::put_message(&SnapshotHeader {
             vote,
             meta: snapshot.meta,
@@ -247,6 +250,7 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         let body = codec::put_message(&request);
         self.call(
             RPCTypes::TransferLeader,
+            Lane::Heartbeat,
             option.soft_ttl(),
             body,
             |mut client, request| async move { client.transfer_leader(request).await },

@@ -98,6 +98,8 @@ impl Replica {
     /// Performs a command that a follower forwards; never forwards it further.
     pub async fn handle_propose(&self, body: Bytes) -> Result<Bytes, HandleError> {
         let proposal = Proposal::from_encoded(body).map_err(CodecError::from)?;
+        // In the log a command that cannot be read would stop every replica.
+        proposal.decode().map_err(CodecError::from)?;
         let answer = self
             .write(proposal, Instant::now() + PROPOSE_DEADLINE)
             .await

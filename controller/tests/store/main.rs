@@ -1,6 +1,9 @@
 //! The replicated store as the rest of the controller sees it: one replica, and three that lose
 //! each other in every way.
 
+#![allow(clippy::unwrap_used)]
+
 mod cluster;
+mod links;
 mod single;
 mod swarm;

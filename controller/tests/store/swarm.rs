@@ -282,7 +282,7 @@ impl Swarm {
 }
 
 /// The Raft part of what controllers ask of each other.
-struct Service(Replica);
+pub struct Service(pub Replica);
 
 type Reply<T> = Result<Response<T>, Status>;
 

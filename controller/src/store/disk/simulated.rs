@@ -283,8 +283,9 @@ impl Inode {
         for start in (0..length).step_by(SECTOR) {
             let end = length.min(start + SECTOR);
             let version = &versions[pick(random)];
-            for at in start..end {
-                survived[at] = version.get(at).copied().unwrap_or(0);
+            let kept = version.len().clamp(start, end);
+            if let Some(bytes) = version.get(start..kept) {
+                survived[start..kept].copy_from_slice(bytes);
             }
         }
         if changes > 0 && length > self.durable.len() && random.chance(30) {
@@ -292,8 +293,8 @@ impl Inode {
             let torn =
                 self.durable.len() + random.below((length - self.durable.len()) as u64) as usize;
             let rubbish = random.chance(50);
-            for at in torn..length.min(torn + SECTOR) {
-                survived[at] = if rubbish { random.next() as u8 } else { 0 };
+            for byte in &mut survived[torn..length.min(torn + SECTOR)] {
+                *byte = if rubbish { random.next() as u8 } else { 0 };
             }
         }
         self.visible = survived.clone();

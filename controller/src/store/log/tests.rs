@@ -3,6 +3,7 @@
 mod damage;
 mod power_cuts;
 mod raft;
+mod speed;
 
 use std::sync::Arc;
 

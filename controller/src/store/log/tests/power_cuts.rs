@@ -40,10 +40,13 @@ fn random_record(random: &mut Random, model: &Model) -> Record {
     match random.below(20) {
         0 => Record::Vote(vote(term)),
         1 if !model.entries.is_empty() => {
-            let first = model.entries[0].log_id.index;
-            // Raft never truncates all: what is purged stays purged.
+            // Raft never truncates what is committed, nor what is purged.
+            let committed = model.standing.committed.map_or(0, |id| id.index);
+            let first = (model.entries[0].log_id.index + 1)
+                .max(committed + 1)
+                .min(next);
             Record::Truncate {
-                from: (first + 1 + random.below(model.entries.len() as u64)).min(next),
+                from: first + random.below(next - first + 1),
             }
         }
         2 | 3 if !model.entries.is_empty() => {
