@@ -353,12 +353,15 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// The component for a node, if the node can load it.
     fn artifact_for<'f>(
         &self,
         function: &'f FunctionView,
         node: &str,
     ) -> Option<&'f CompiledArtifact> {
-        function.artifacts.get(&self.nodes.get(node)?.view.target)
+        let node = self.nodes.get(node)?.view;
+        let artifact = function.artifacts.get(&node.target)?;
+        (artifact.wasmtime_version == node.wasmtime_version).then_some(artifact)
     }
 
     fn matches(&self, function: &FunctionView, node: &NodeView) -> bool {
@@ -437,10 +440,14 @@ impl<'a> Board<'a> {
         if seat.cpu + need.cpu.0 > node.cpu {
             return Err("without enough free CPU");
         }
-        function
+        let artifact = function
             .artifacts
             .get(&node.target)
-            .ok_or("for whose processor the component is not compiled yet")
+            .ok_or("for whose processor the component is not compiled yet")?;
+        if artifact.wasmtime_version != node.wasmtime_version {
+            return Err("whose agent is of another version than the controllers");
+        }
+        Ok(artifact)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct NodeView {
     pub taints: Vec<Taint>,
     pub labels: BTreeMap<String, String>,
     pub target: String,
+    /// What compiled components must have been made with to be loaded there.
+    pub wasmtime_version: String,
     /// Bytes and thousandths of a core that functions may reserve.
     pub memory: u64,
     pub cpu: u64,
@@ -58,13 +60,15 @@ impl View {
             let node: Node = object.parse().ok()?;
             let status = node.status.unwrap_or_default();
             let allocatable = status.allocatable.unwrap_or_default();
+            let info = status.node_info.unwrap_or_default();
             Some(NodeView {
                 name: object.key().name.clone(),
                 ready: objects::condition(object.body(), "Ready") == Some("True"),
                 unschedulable: node.spec.unschedulable,
                 taints: node.spec.taints,
                 labels: node.metadata.labels.unwrap_or_default(),
-                target: status.node_info.unwrap_or_default().target,
+                target: info.target,
+                wasmtime_version: info.wasmtime_version,
                 memory: allocatable.memory.0,
                 cpu: allocatable.cpu.0,
             })

@@ -307,6 +307,21 @@ fn scaling_is_not_a_new_version() {
 }
 
 #[test]
+fn an_agent_of_another_version_keeps_what_it_runs_and_gets_nothing_new() {
+    let mut view = swarm(&["a"], vec![function("hello", 1)]);
+    settle(&mut view);
+    view.nodes[0].wasmtime_version = "49".into();
+    view.functions[0].spec.concurrency = 7;
+    assert_eq!(plan(&view).steps, []);
+    view.functions[0].spec.replicas = Some(2);
+    let reason = plan(&view).unplaced.into_values().next().unwrap();
+    assert_eq!(
+        reason,
+        "0/1 nodes fit: 1 whose agent is of another version than the controllers"
+    );
+}
+
+#[test]
 fn nothing_runs_before_it_is_compiled_for_its_node() {
     let mut view = swarm(&["a"], vec![function("hello", 1)]);
     view.functions[0].artifacts.clear();

@@ -1,0 +1,173 @@
+//! A swarm of `hive up` for measuring.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::load::{Target, connect, get};
+use super::process;
+
+pub const COMPONENT: &[u8] = include_bytes!("../../../../manifests/examples/hello/hello.wasm");
+
+/// Between two questions whether something answers: it bounds the error of what is measured.
+const POLL: Duration = Duration::from_millis(1);
+
+pub struct Swarm {
+    hive: PathBuf,
+    dir: tempfile::TempDir,
+    base_port: u16,
+}
+
+impl Swarm {
+    pub fn start(hive: &Path, base_port: u16, flags: &[&str]) -> anyhow::Result<Self> {
+        let swarm = Self {
+            hive: hive.to_owned(),
+            dir: tempfile::tempdir()?,
+            base_port,
+        };
+        let port = base_port.to_string();
+        let data = swarm.data();
+        let mut arguments = vec!["up", "--detach", "--data-dir", &data, "--base-port", &port];
+        arguments.extend(flags);
+        process::output(hive, &arguments)?;
+        Ok(swarm)
+    }
+
+    fn data(&self) -> String {
+        self.dir.path().join("swarm").display().to_string()
+    }
+
+    /// Names and process ids.
+    pub fn members(&self) -> anyhow::Result<Vec<(String, u32)>> {
+        let path = Path::new(&self.data()).join("processes.json");
+        let recorded: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(path)?)?;
+        recorded
+            .iter()
+            .map(|process| {
+                let name = process["name"].as_str().context("name")?.to_owned();
+                let pid = process["pid"].as_u64().context("pid")?;
+                Ok((name, u32::try_from(pid)?))
+            })
+            .collect()
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    pub fn hivectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let kubeconfig = format!("{}/kubeconfig", self.data());
+        let mut all = vec!["ctl", "--kubeconfig", &kubeconfig];
+        all.extend(arguments);
+        process::output(&self.hive, &all)
+    }
+
+    pub fn ingress(&self) -> Target {
+        self.ingress_of("hello")
+    }
+
+    pub fn ingress_of(&self, function: &str) -> Target {
+        Target {
+            address: ([127, 0, 0, 1], self.base_port).into(),
+            host: format!("{function}.default.localhost"),
+        }
+    }
+
+    /// The local address of the agent that runs the first copy of the example.
+    pub fn local(&self) -> anyhow::Result<Target> {
+        let number = self.node()?;
+        Ok(Target {
+            address: ([127, 0, 0, 1], self.base_port + 40 + number - 1).into(),
+            host: "hello.default.localhost".into(),
+        })
+    }
+
+    fn node(&self) -> anyhow::Result<u16> {
+        let path = "-ojsonpath={.spec.nodeName}";
+        let node = self.hivectl(&["get", "assignment", "hello.0", path])?;
+        let number = node.trim().strip_prefix("node-").context("node-N")?;
+        Ok(number.parse()?)
+    }
+
+    /// Ends the agent of the example and starts it again with its ledger and artifact; the time
+    /// from the start of its process to the first response.
+    pub async fn cold_start(&self) -> anyhow::Result<Duration> {
+        let target = self.local()?;
+        let number = self.node()?;
+        let name = format!("node-{number}");
+        let members = self.members()?;
+        let (_, pid) = members
+            .iter()
+            .find(|(member, _)| *member == name)
+            .context("the node's process")?;
+        let raw = i32::try_from(*pid)?;
+        let pid = rustix::process::Pid::from_raw(raw).context("pid")?;
+        // Only the first time: later ones were started, and ended, here.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        while connect(target.address).await.is_ok() {
+            tokio::time::sleep(POLL).await;
+        }
+        let dir = format!("{}/{name}", self.data());
+        let listen = target.address.to_string();
+        let arguments = [
+            "agent",
+            "--data-dir",
+            &dir,
+            "--name",
+            &name,
+            "--listen",
+            &listen,
+        ];
+        let started = Instant::now();
+        let _agent = process::Process::start(&self.hive, &arguments)?;
+        answers(&target, Duration::from_secs(10)).await?;
+        Ok(started.elapsed())
+    }
+
+    /// A manifest of a function whose component nobody has seen: the example with a custom
+    /// section that makes its digest another.
+    pub fn fresh_function(&self, name: &str, number: usize) -> anyhow::Result<PathBuf> {
+        let text = format!("{name} {number} {:?}", Instant::now());
+        let mut section = vec![1, b'n'];
+        section.extend(text.as_bytes());
+        let mut component = COMPONENT.to_vec();
+        component.push(0);
+        component.push(u8::try_from(section.len())?);
+        component.extend(section);
+        let file = format!("{name}.wasm");
+        self.write(&file, &component)?;
+        let manifest = format!(
+            "apiVersion: hive.dev/v1\nkind: Function\nmetadata:\n  name: {name}\nspec:\n  artifact:\n    path: {file}\n  resources:\n    memory: 16Mi\n    cpu: 10m\n"
+        );
+        self.write(&format!("{name}.yaml"), manifest.as_bytes())
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        if let Err(error) = process::output(&self.hive, &["down", "--data-dir", &self.data()]) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+}
+
+/// Waits for the first success.
+pub async fn answers(target: &Target, within: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + within;
+    loop {
+        let asked = async { get(&mut connect(target.address).await?, &target.host).await };
+        match asked.await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                bail!(
+                    "{} did not answer within {within:?}: {error:#}",
+                    target.host
+                )
+            }
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
