@@ -10,9 +10,13 @@ if [ -d "$(rustc --print target-libdir --target $target)" ]; then
     cargo build --locked --release --target $target
 elif [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] && [ -x /usr/bin/wasm-ld ]; then
     # Without a standard library for the target: Debian's compiler builds one from its sources.
-    # It brings no wasm-component-ld; rustup's toolchain does, or `cargo install wasm-component-ld`.
+    # It brings no wasm-component-ld; rustup's toolchain does, or `cargo install --locked wasm-component-ld`.
     linker=$(command -v wasm-component-ld) ||
         linker=$(rustc --print target-libdir)/../bin/wasm-component-ld
+    if [ ! -x "$linker" ]; then
+        echo "No wasm-component-ld. Install it with: cargo install --locked wasm-component-ld" >&2
+        exit 1
+    fi
     CARGO_TARGET_WASM32_WASIP2_LINKER=$linker \
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
     RUSTFLAGS="-Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=--wasm-ld-path=/usr/bin/wasm-ld" \
