@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod patch;
 mod path;
+mod protobuf;
 mod proxy;
 mod query;
 mod reads;
@@ -121,7 +122,7 @@ async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
         return discovery::probe(context, target);
     }
     // Who is unknown does not even learn which paths exist.
-    let user = auth::authenticate(&context.replica, request.headers()).await?;
+    let user = auth::authenticate(context, request.headers()).await?;
     let target = target.ok_or(ApiError::NoSuchPath)?;
     // A proxied request's query is the function's affair.
     let query = match &target {

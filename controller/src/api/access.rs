@@ -11,6 +11,7 @@ use super::Call;
 use super::auth::{Attributes, Verb};
 use super::errors::ApiError;
 use super::limits::object_body;
+use super::media::parse_body;
 use super::path::Target;
 use super::respond;
 use crate::tokens::Role;
@@ -37,7 +38,7 @@ pub(super) async fn serve(target: &Target, call: Call, body: Body) -> Result<Res
         }
         _ => {
             let mut review: SelfSubjectAccessReview =
-                serde_json::from_slice(&body).map_err(|error| {
+                serde_json::from_value(parse_body(&call.headers, &body)?).map_err(|error| {
                     ApiError::BadRequest(format!(
                         "the body is not a SelfSubjectAccessReview: {error}"
                     ))

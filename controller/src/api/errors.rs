@@ -331,3 +331,58 @@ pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_code_reason_and_hint_to_retry() {
+        let key = Key::new(Resource::Function, "a", "f");
+        let table = [
+            (ApiError::NoSuchPath, 404, "NotFound", None),
+            (ApiError::modified(&key), 409, "Conflict", None),
+            (
+                ApiError::Overloaded("requests"),
+                429,
+                "TooManyRequests",
+                Some("1"),
+            ),
+            (
+                ApiError::proposing(&key, ProposeError::NoLeader),
+                503,
+                "ServiceUnavailable",
+                Some("1"),
+            ),
+            (
+                ApiError::proposing(&key, ProposeError::TimedOut),
+                504,
+                "Timeout",
+                Some("1"),
+            ),
+            (
+                ApiError::proposing(&key, ProposeError::Rejected(Rejection::AlreadyExists)),
+                409,
+                "AlreadyExists",
+                None,
+            ),
+        ];
+        for (error, code, reason, retry) in table {
+            let status = error.status();
+            assert_eq!(status.code, Some(code), "{error}");
+            assert_eq!(status.reason.as_deref(), Some(reason), "{error}");
+            let response = error.into_response();
+            assert_eq!(i32::from(response.status().as_u16()), code);
+            let header = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(header.map(|value| value.to_str().unwrap()), retry);
+        }
+    }
+
+    #[test]
+    fn what_is_internal_stays_inside() {
+        let error = ApiError::internal(std::io::Error::other("/secret/path is full"));
+        let status = serde_json::to_string(&error.status()).unwrap();
+        assert!(!status.contains("secret"), "{status}");
+    }
+}

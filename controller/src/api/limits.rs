@@ -30,11 +30,16 @@ const CONCURRENT_REQUESTS: usize = 64;
 /// some KB, since it reads the shared history and queues nothing.
 const CONCURRENT_STREAMS: usize = 1024;
 
+/// Lookups of unknown tokens that may ask the leader at once. A token made on another controller
+/// an instant ago is not known here yet; a flood of wrong ones must not reach the leader.
+const CONCURRENT_UNKNOWN_TOKENS: usize = 8;
+
 /// Counts what is under way, short and long requests apart so that neither starves the other.
 #[derive(Clone)]
 pub(super) struct Permits {
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    unknown_tokens: Arc<Semaphore>,
 }
 
 /// Held as long as a request is under way.
@@ -47,10 +52,11 @@ impl Default for Permits {
 }
 
 impl Permits {
-    pub fn new(requests: usize, streams: usize) -> Self {
+    fn new(requests: usize, streams: usize) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(requests)),
             streams: Arc::new(Semaphore::new(streams)),
+            unknown_tokens: Arc::new(Semaphore::new(CONCURRENT_UNKNOWN_TOKENS)),
         }
     }
 
@@ -66,6 +72,11 @@ impl Permits {
             .clone()
             .try_acquire_owned()
             .map_err(|_| ApiError::Overloaded("watches and streams"))
+    }
+
+    /// `None` when enough others ask already.
+    pub fn unknown_token(&self) -> Option<Permit> {
+        self.unknown_tokens.clone().try_acquire_owned().ok()
     }
 }
 
@@ -119,5 +130,21 @@ pub(super) async fn object_body(headers: &HeaderMap, body: Body) -> Result<Bytes
         Err(error) => Err(ApiError::BadRequest(format!(
             "the request's body ended early: {error}"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_requests_are_counted_apart() {
+        let permits = Permits::new(1, 1);
+        let request = permits.request();
+        assert!(request.is_ok());
+        assert!(matches!(permits.request(), Err(ApiError::Overloaded(_))));
+        assert!(permits.stream().is_ok());
+        drop(request);
+        assert!(permits.request().is_ok());
     }
 }

@@ -1,11 +1,14 @@
 //! Which form a client sends and which it wants back.
 //!
-//! Everything is JSON; what differs is whether an answer is the object itself, a Table for people,
-//! or its metadata alone.
+//! Answers are JSON; what differs is whether one is the object itself, a Table for people, or its
+//! metadata alone.
 
 use http::{HeaderMap, header};
 
+use serde_json::Value;
+
 use super::errors::ApiError;
+use super::protobuf::{self, ProtobufError};
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +73,19 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     Some(value.split(';').next().unwrap_or(value).trim())
 }
 
-/// An object is sent as JSON; no content type means the same.
-pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+/// What a body holds: JSON, which no content type means as well, or protobuf of Kubernetes' kinds.
+pub(super) fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
     match content_type(headers) {
-        None | Some("" | "application/json") => Ok(()),
+        None | Some("" | "application/json") => serde_json::from_slice(body)
+            .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}"))),
+        Some("application/vnd.kubernetes.protobuf") => {
+            protobuf::decode(body).map_err(|error| match error {
+                ProtobufError::UnknownKind(_) => ApiError::UnsupportedMediaType(error.to_string()),
+                ProtobufError::NoEnvelope | ProtobufError::Malformed => {
+                    ApiError::BadRequest(error.to_string())
+                }
+            })
+        }
         Some(other) => Err(ApiError::UnsupportedMediaType(format!(
             "the body is {other:?}; objects are read as application/json (hivectl converts YAML)"
         ))),

@@ -42,18 +42,6 @@ pub(super) enum Part {
     Status,
 }
 
-/// An object that a client sent, known to be of the kind its path names.
-pub(super) fn parse(
-    resource: Resource,
-    namespace: Option<&str>,
-    name: Option<&str>,
-    body: &[u8],
-) -> Result<Value, ApiError> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}")))?;
-    conform(resource, namespace, name, value)
-}
-
 /// Fills apiVersion, kind, name and namespace in from the path, and refuses others.
 pub(super) fn conform(
     resource: Resource,

@@ -104,3 +104,13 @@ async fn the_kube_client_works_unchanged() {
     assert!(deleted.right().unwrap().is_success());
     assert!(maps.get_opt("c").await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_controller_without_a_leader_lives_but_is_not_ready() {
+    let server = Server::leaderless().await;
+    let probe = async |path| server.request("GET", path).anonymous().send().await;
+    assert_eq!(probe("/livez").await.status, 200);
+    let ready = probe("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.starts_with(b"no leader"));
+}

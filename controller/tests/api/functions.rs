@@ -55,10 +55,14 @@ async fn mistakes_are_named_by_field() {
             "spec.replica",
             "unknown field; did you mean \"replicas\"?",
         ),
-        (with("replicas", json!("2")), "spec.replicas", "expected a whole number"),
+        (
+            with("replicas", json!("2")),
+            "spec.replicas",
+            "expected a whole number",
+        ),
         (with("timeout", json!("1h")), "spec.timeout", "15m"),
         (
-            with("resources", json!({ "memory": "64Ki" })),
+            with("resources", json!({ "memory": "1Mi" })),
             "spec.resources.memory",
             "the component starts with",
         ),

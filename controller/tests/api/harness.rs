@@ -84,6 +84,19 @@ impl Answer {
 impl Server {
     /// With the namespaces that `hive controller init` makes.
     pub async fn start() -> Self {
+        let mut server = Self::leaderless().await;
+        server.replica.bootstrap(Member::default()).await.unwrap();
+        for name in ["default", "hive-system"] {
+            let key = Key::new(Resource::Namespace, "", name);
+            let body = objects::fresh(&key, json!({}), json!({ "status": { "phase": "Active" } }));
+            objects::ensure(&server.replica, key, body).await.unwrap();
+        }
+        server.admin = server.token(Role::Admin, None).await;
+        server
+    }
+
+    /// A controller that belongs to no swarm yet.
+    pub async fn leaderless() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let peers = alone();
         let options = ReplicaOptions {
@@ -96,12 +109,6 @@ impl Server {
             }),
         };
         let replica = Replica::start(options, peers.clone()).await.unwrap();
-        replica.bootstrap(Member::default()).await.unwrap();
-        for name in ["default", "hive-system"] {
-            let key = Key::new(Resource::Namespace, "", name);
-            let body = objects::fresh(&key, json!({}), json!({ "status": { "phase": "Active" } }));
-            objects::ensure(&replica, key, body).await.unwrap();
-        }
         let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let stop = CancellationToken::new();
@@ -113,15 +120,13 @@ impl Server {
             nodes,
             stop: stop.clone(),
         });
-        let mut server = Self {
+        Self {
             router,
             replica,
             stop,
             admin: String::new(),
             _dir: dir,
-        };
-        server.admin = server.token(Role::Admin, None).await;
-        server
+        }
     }
 
     /// Makes a token; what a client sends.

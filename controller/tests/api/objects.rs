@@ -155,15 +155,32 @@ async fn bad_requests_say_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_json_is_refused_by_its_type() {
+async fn bodies_are_read_by_their_type() {
     let server = Server::start().await;
     server
         .request("POST", CONFIG_MAPS)
-        .header("content-type", "application/vnd.kubernetes.protobuf")
+        .header("content-type", "application/yaml")
         .body("k8s")
         .send()
         .await
         .fails(415, "UnsupportedMediaType", "application/json");
+    let protobuf = async |path: &str, body: &'static [u8]| {
+        server
+            .request("POST", path)
+            .header("content-type", "application/vnd.kubernetes.protobuf")
+            .body(body)
+            .send()
+            .await
+    };
+    // A ConfigMap named "c", as Go clients send it.
+    let config_map = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x05\x0a\x03\x0a\x01c";
+    let created = protobuf(CONFIG_MAPS, config_map).await.ok();
+    assert_eq!(created["metadata"]["name"], "c");
+    protobuf(CONFIG_MAPS, b"{}").await.fails(
+        400,
+        "BadRequest",
+        "does not begin as Kubernetes' protobuf",
+    );
     server
         .request("GET", CONFIG_MAPS)
         .header("accept", "text/html")

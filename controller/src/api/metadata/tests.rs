@@ -28,7 +28,7 @@ fn stored() -> Object {
 
 #[test]
 fn the_path_fills_what_a_body_leaves_out() {
-    let body = parse(Resource::Function, Some("default"), Some("f"), b"{}").unwrap();
+    let body = conform(Resource::Function, Some("default"), Some("f"), json!({})).unwrap();
     assert_eq!(
         body,
         json!({
@@ -52,7 +52,8 @@ fn a_body_that_contradicts_its_path_is_refused() {
         ),
         (r#"{"metadata":1}"#, "metadata is not a JSON object"),
     ] {
-        let error = parse(Resource::Function, Some("a"), None, body.as_bytes()).unwrap_err();
+        let body = serde_json::from_str(body).unwrap();
+        let error = conform(Resource::Function, Some("a"), None, body).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
 }

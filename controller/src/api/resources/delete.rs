@@ -16,6 +16,7 @@ use serde_json::json;
 use super::super::admission::PROTECTED_NAMESPACES;
 use super::super::errors::ApiError;
 use super::super::limits::object_body;
+use super::super::media::parse_body;
 use super::super::metadata;
 use super::super::path::ObjectPath;
 use super::super::respond::{self, ListMetadata};
@@ -200,7 +201,7 @@ impl Options {
         let sent: DeleteOptions = if body.is_empty() {
             DeleteOptions::default()
         } else {
-            serde_json::from_slice(&body).map_err(|error| {
+            serde_json::from_value(parse_body(&call.headers, &body)?).map_err(|error| {
                 ApiError::BadRequest(format!("the body is not DeleteOptions: {error}"))
             })?
         };

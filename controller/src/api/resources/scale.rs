@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::errors::ApiError;
 use super::super::limits::object_body;
-use super::super::media::{PatchKind, require_json};
+use super::super::media::{PatchKind, parse_body};
 use super::super::metadata::{self, Part};
 use super::super::patch::Patch;
 use super::super::respond;
@@ -30,10 +30,8 @@ pub(super) async fn serve(
             return respond::json(StatusCode::OK, &scale(object.body()));
         }
         Method::PUT => {
-            require_json(&call.headers)?;
             let body = object_body(&call.headers, body).await?;
-            let sent: Value = serde_json::from_slice(&body)
-                .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}")))?;
+            let sent = parse_body(&call.headers, &body)?;
             modify(context, key, Part::Main, options, |current| {
                 scaled(key, current, sent.clone())
             })

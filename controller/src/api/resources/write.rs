@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::super::admission;
 use super::super::errors::ApiError;
 use super::super::limits::object_body;
-use super::super::media::{PatchKind, require_json};
+use super::super::media::{PatchKind, parse_body};
 use super::super::metadata::{self, Part, Stamp};
 use super::super::patch::Patch;
 use super::super::path::{ObjectPath, Subresource};
@@ -77,12 +77,12 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (shape, options) = (call.shape()?, Options::of(call));
-    require_json(&call.headers)?;
     if path.resource.namespaced() && path.namespace.is_none() {
         return Err(ApiError::MethodNotAllowed);
     }
     let body = object_body(&call.headers, body).await?;
-    let sent = metadata::parse(path.resource, path.namespace.as_deref(), None, &body)?;
+    let sent = parse_body(&call.headers, &body)?;
+    let sent = metadata::conform(path.resource, path.namespace.as_deref(), None, sent)?;
     let is_generated = sent["metadata"]["name"].as_str().is_none_or(str::is_empty);
     for attempt in 1.. {
         let (key, mut body) = metadata::prepare_create(path.resource, sent.clone(), &stamp())?;
@@ -149,13 +149,13 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (shape, options) = (call.shape()?, Options::of(call));
-    require_json(&call.headers)?;
     let body = object_body(&call.headers, body).await?;
-    let sent = metadata::parse(
+    let sent = parse_body(&call.headers, &body)?;
+    let sent = metadata::conform(
         key.resource,
         path.namespace.as_deref(),
         Some(&key.name),
-        &body,
+        sent,
     )?;
     let (written, warnings) =
         modify(context, key, part(path), options, |_| Ok(sent.clone())).await?;
