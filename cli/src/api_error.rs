@@ -3,7 +3,7 @@
 //! Pure: a Status and the document that was sent flow in, a failure with `file:line: field:
 //! message` for each cause flows out.
 
-use hive_manifests::FieldPath;
+use hive_manifests::{FieldPath, Resource};
 use kube::core::Status;
 use serde_json::Value;
 
@@ -13,10 +13,21 @@ use crate::manifest::Manifest;
 
 /// The failure for a request that carried this manifest.
 pub fn locate(error: RequestError, manifest: &Manifest) -> Failure {
-    match error.status() {
-        Some(status) => locate_status(status, manifest)
-            .unwrap_or_else(|| Failure::from(error).context(manifest.place(&FieldPath::root()))),
-        None => Failure::from(error),
+    let Some(status) = error.status() else {
+        return Failure::from(error);
+    };
+    if let Some(located) = locate_status(status, manifest) {
+        return located;
+    }
+    let no_namespace = status.is_not_found()
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.kind == Resource::Namespace.plural());
+    let failure = Failure::from(error).context(manifest.place(&FieldPath::root()));
+    match no_namespace {
+        true => failure.hint("declare it in a manifest of kind Namespace: it is applied first"),
+        false => failure,
     }
 }
 
@@ -26,7 +37,7 @@ fn locate_status(status: &Status, manifest: &Manifest) -> Option<Failure> {
         .iter()
         .filter(|cause| !cause.field.is_empty())
         .map(|cause| {
-            let path = parse(&cause.field, &manifest.document.value);
+            let path = written(parse(&cause.field, &manifest.document.value), manifest);
             Failure::new(format_args!(
                 "{}: {}: {}",
                 manifest.place(&path),
@@ -36,6 +47,17 @@ fn locate_status(status: &Status, manifest: &Manifest) -> Option<Failure> {
         })
         .collect();
     (!located.is_empty()).then(|| Failure::several(located))
+}
+
+/// The place in the manifest that stands for a field of the object sent: a component that is sent
+/// by digest was written as a path.
+fn written(path: FieldPath, manifest: &Manifest) -> FieldPath {
+    let by_path = FieldPath::of(["spec", "artifact", "path"]);
+    let is_digest = path == FieldPath::of(["spec", "artifact", "sha256"]);
+    match is_digest && manifest.document.value["spec"]["artifact"]["path"].is_string() {
+        true => by_path,
+        false => path,
+    }
 }
 
 /// A field path as servers write it: `spec.env[1].value`, `metadata.labels[example.com/role]`.
@@ -74,7 +96,7 @@ mod tests {
 
     use std::path::PathBuf;
 
-    use hive_manifests::{Resource, document};
+    use hive_manifests::document;
     use serde_json::json;
 
     use super::*;
@@ -100,7 +122,7 @@ mod tests {
         let failure = locate(RequestError::Status(Box::new(status)), &manifest);
         assert_eq!(
             failure.to_string(),
-            "f.yaml:10: spec.env[1].name: taken\nf.yaml:6: spec.artifact.sha256: not a component"
+            "f.yaml:10: spec.env[1].name: taken\nf.yaml:7: spec.artifact.sha256: not a component"
         );
     }
 

@@ -4,6 +4,8 @@
 //! of the kubeconfig. Objects travel as JSON values, so that nothing a newer server sends is lost.
 //! It never prints a header or a body: with `-v` only method, path, status and time.
 
+mod call;
+mod error;
 pub mod path;
 mod transport;
 
@@ -12,19 +14,22 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hive_manifests::Resource;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use kube::core::Status;
 use serde_json::Value;
 
+pub use call::Call;
+pub use error::RequestError;
 pub use transport::Sent;
+
+use error::{Attempt, connect_failure};
 
 use crate::kubeconfig::KubeconfigError;
 
 /// Asks the server to lay the result out as kubectl's tables; who cannot answers with objects.
 pub const AS_TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1, application/json";
-const AS_JSON: &str = "application/json";
 
 /// How long a refused request (429, 503) is repeated. An election takes about a second, so a
 /// command that meets one succeeds without its user noticing.
@@ -33,103 +38,6 @@ const REFUSED_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// The most that an answer may hold in memory: a list of 100,000 objects of 2 KiB fits.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
-
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    #[error("cannot reach the swarm: {}", attempts(.0))]
-    Unreachable(Vec<Attempt>),
-    #[error("{server} did not answer within {}", crate::age::human(*.after))]
-    TimedOut { server: String, after: Duration },
-    #[error("the connection to {server} broke")]
-    Broken {
-        server: String,
-        #[source]
-        source: kube::Error,
-    },
-    /// The server answered with a failure.
-    #[error("{}", .0.message)]
-    Status(Box<Status>),
-    #[error("the answer of {server} is not what was asked for: {message}")]
-    Answer { server: String, message: String },
-    #[error("the request cannot be made")]
-    Request(#[from] http::Error),
-}
-
-/// A server that could not be reached.
-#[derive(Debug)]
-pub struct Attempt {
-    server: String,
-    kind: Unreachable,
-    message: String,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Unreachable {
-    Refused,
-    Certificate,
-    Other,
-}
-
-fn attempts(attempts: &[Attempt]) -> String {
-    let shown: Vec<String> = attempts
-        .iter()
-        .map(|attempt| format!("{} ({})", attempt.server, attempt.message))
-        .collect();
-    shown.join(", ")
-}
-
-impl RequestError {
-    pub fn status(&self) -> Option<&Status> {
-        match self {
-            Self::Status(status) => Some(status),
-            _ => None,
-        }
-    }
-
-    pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(Status::is_not_found)
-    }
-
-    pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(Status::is_conflict)
-    }
-
-    pub fn is_already_exists(&self) -> bool {
-        self.status().is_some_and(Status::is_already_exists)
-    }
-
-    /// The watched history is gone: list again.
-    pub fn is_gone(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 410)
-    }
-
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unreachable(attempts)
-                if attempts
-                    .iter()
-                    .all(|attempt| attempt.kind == Unreachable::Refused) =>
-            {
-                Some("is the swarm running? `hive up` starts one here".into())
-            }
-            Self::Unreachable(attempts)
-                if attempts
-                    .iter()
-                    .any(|attempt| attempt.kind == Unreachable::Certificate) =>
-            {
-                Some(
-                    "the kubeconfig may be of another swarm: compare its certificate-authority-data with the swarm's ca.crt"
-                        .into(),
-                )
-            }
-            Self::Status(status) if status.code == 401 => Some(
-                "the token of the kubeconfig is unknown, expired or revoked; an admin makes one with `hivectl token create --kind api`"
-                    .into(),
-            ),
-            _ => None,
-        }
-    }
-}
 
 /// Whether a failed request may be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,103 +59,6 @@ pub struct Cluster {
     preferred: AtomicUsize,
     timeout: Option<Duration>,
     verbose: bool,
-}
-
-/// One request, before it is known which server gets it.
-pub struct Call<'a> {
-    method: Method,
-    path: &'a str,
-    accept: &'a str,
-    content_type: &'a str,
-    body: Bytes,
-    sent: Option<Sent>,
-    headers: Vec<(http::HeaderName, HeaderValue)>,
-    bounded: bool,
-}
-
-impl<'a> Call<'a> {
-    pub fn new(method: Method, path: &'a str) -> Self {
-        Self {
-            method,
-            path,
-            accept: AS_JSON,
-            content_type: AS_JSON,
-            body: Bytes::new(),
-            sent: None,
-            headers: Vec::new(),
-            bounded: true,
-        }
-    }
-
-    pub fn get(path: &'a str) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    pub fn accept(mut self, accept: &'a str) -> Self {
-        self.accept = accept;
-        self
-    }
-
-    pub fn json(mut self, body: &Value) -> Self {
-        self.body = body.to_string().into();
-        self
-    }
-
-    pub fn body(mut self, content_type: &'a str, body: Bytes) -> Self {
-        self.content_type = content_type;
-        self.body = body;
-        self
-    }
-
-    pub fn counted(mut self, sent: Sent) -> Self {
-        self.sent = Some(sent);
-        self
-    }
-
-    pub fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-
-    /// The answer may take as long as it takes: watches, logs, uploads.
-    pub fn unbounded(mut self) -> Self {
-        self.bounded = false;
-        self
-    }
-
-    fn request(&self) -> Result<Request<Body>, http::Error> {
-        let mut request = Request::builder()
-            .method(self.method.clone())
-            .uri(self.path)
-            .header(header::ACCEPT, self.accept);
-        if !self.body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, self.content_type);
-        }
-        if let Some(sent) = &self.sent {
-            request = request.extension(sent.clone());
-        }
-        if let Some(headers) = request.headers_mut() {
-            for (name, value) in &self.headers {
-                // The first value replaces ours, further ones of the same name are added.
-                let ours = self
-                    .headers
-                    .iter()
-                    .find(|(first, _)| first == name)
-                    .is_some_and(|(_, first)| std::ptr::eq(first, value));
-                if ours {
-                    headers.insert(name.clone(), value.clone());
-                } else {
-                    headers.append(name.clone(), value.clone());
-                }
-            }
-        }
-        request.body(Body::from(self.body.clone()))
-    }
-
-    /// Whether sending it twice is the same as sending it once.
-    fn is_safe(&self) -> bool {
-        matches!(self.method, Method::GET | Method::HEAD)
-    }
 }
 
 impl Cluster {
@@ -551,33 +362,4 @@ async fn collect(server: &Server, response: Response<Body>) -> Result<Bytes, Req
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?;
     Some(Duration::from_secs(seconds.to_str().ok()?.parse().ok()?))
-}
-
-/// Why no connection came about, if that is what the error says.
-fn connect_failure(error: &kube::Error) -> Option<(Unreachable, String)> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut is_connect = false;
-    let mut kind = Unreachable::Other;
-    let mut innermost = error.to_string();
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<hyper_util::client::legacy::Error>() {
-            is_connect = error.is_connect();
-        }
-        if let Some(error) = cause.downcast_ref::<std::io::Error>()
-            && error.kind() == std::io::ErrorKind::ConnectionRefused
-        {
-            kind = Unreachable::Refused;
-        }
-        innermost = cause.to_string();
-        source = cause.source();
-    }
-    // rustls' errors arrive inside io::Error without a source of their own.
-    if innermost.contains("certificate") {
-        kind = Unreachable::Certificate;
-    }
-    let message = match kind {
-        Unreachable::Refused => "connection refused".to_owned(),
-        Unreachable::Certificate | Unreachable::Other => innermost,
-    };
-    is_connect.then_some((kind, message))
 }

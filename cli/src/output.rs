@@ -139,7 +139,11 @@ pub fn json_text(value: &Value) -> Result<String, Failure> {
 }
 
 pub fn yaml(value: &Value) -> Result<String, Failure> {
-    serde_saphyr::to_string(value)
+    let options = serde_saphyr::ser_options! {
+        // One long line, such as a digest or an annotation, stays one: people search and copy it.
+        folded_wrap_chars: usize::MAX,
+    };
+    serde_saphyr::to_string_with_options(value, options)
         .map(|text| match text.ends_with('\n') {
             true => text,
             false => format!("{text}\n"),
@@ -178,6 +182,18 @@ mod tests {
             "{}",
             render("yaml")
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn yaml_says_what_the_value_is(
+            texts in proptest::collection::vec("\\PC{0,12}|[ \n\t:#'\"a-b|>-]{0,12}", 1..4),
+        ) {
+            let value = json!({"data": {"a": texts, "b": texts[0]}, "empty": {}});
+            let text = yaml(&value).unwrap();
+            let read = hive_manifests::document::parse(&text, "x").unwrap();
+            proptest::prop_assert_eq!(&read[0].value, &value, "{}", text);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Apply {
     #[command(flatten)]
     files: FileArguments,
 
-    /// Change nothing: \"client\" only compares, \"server\" lets the server check it
+    /// Change nothing: "client" only compares, "server" lets the server check it
     #[arg(long, value_enum, default_value = "none", value_name = "WHERE")]
     dry_run: DryRun,
 

@@ -30,7 +30,7 @@ pub async fn run(session: &mut Session<'_>) -> Result<(), Failure> {
                     None => format!("not ready: {status}"),
                 }
             }
-            Err(error) => format!("unreachable: {error}"),
+            Err(error) => format!("unreachable: {}", error.reason()),
         };
         rows.push(vec![address, state]);
     }

@@ -231,7 +231,7 @@ async fn what_the_server_refuses_is_shown_at_its_line() {
     assert_eq!(run.code, 1);
     assert!(
         run.err.ends_with(&format!(
-            "error: {file}:7: spec.artifact.sha256: this is no component\nerror: {file}:10: spec.env[0].name: is taken\n"
+            "error: {file}:8: spec.artifact.sha256: this is no component\nerror: {file}:10: spec.env[0].name: is taken\n"
         )),
         "{}",
         run.err
