@@ -70,6 +70,7 @@ impl History {
             .changes
             .binary_search_by(|change| change.revision.cmp(&(revision + 1)))
             .unwrap_or_else(|index| index);
-        Ok(self.changes.iter().skip(start))
+        // By index: an iterator would step over all that a watcher has seen already.
+        Ok((start..self.changes.len()).map(|index| &self.changes[index]))
     }
 }
