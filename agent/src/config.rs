@@ -275,9 +275,7 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<Config, String> {
-        let args = ["hive-agent", "--data-dir", "/d", "--name", "n"]
-            .iter()
-            .chain(args);
+        let args = ["hive-agent", "--data-dir", "/d"].iter().chain(args);
         let command = Command::try_parse_from(args).map_err(|error| error.to_string())?;
         command.args.resolve().map_err(|error| error.to_string())
     }
@@ -324,7 +322,7 @@ mod tests {
             (&["--listen", "8070"], "address:port"),
             (&["--label", "disk"], "key=value"),
             (&["--memory", "lots"], "512Mi"),
-            (&["--cpu", "-1"], "1500m"),
+            (&["--cpu=-1"], "1500m"),
             (&["--name", "My Phone"], "node name"),
             (&["--token-file", "/does/not/exist"], "/does/not/exist"),
         ] {

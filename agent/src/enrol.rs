@@ -107,7 +107,7 @@ impl EnrolError {
 /// What enrolling gave.
 pub struct Enrolled {
     pub credentials: Credentials,
-    /// At least the one that answered.
+    /// As the swarm names them; those that were asked, if it doesn't.
     pub controllers: Vec<v1::Endpoint>,
 }
 
@@ -252,10 +252,11 @@ impl Enrolment<'_> {
         }
         let mut controllers = response.controllers;
         if controllers.is_empty() {
-            controllers.push(v1::Endpoint {
-                link: named(),
+            let asked = self.controllers.iter().map(|link| v1::Endpoint {
+                link: link.clone(),
                 ..Default::default()
             });
+            controllers.extend(asked);
         }
         Ok(Enrolled {
             credentials,
