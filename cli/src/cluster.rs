@@ -228,6 +228,10 @@ impl Cluster {
             if began.elapsed() + pause > REFUSED_PATIENCE {
                 return Ok((server, response));
             }
+            // It may be this controller only that is stopping or cut off.
+            let next = self.preferred.load(Ordering::Relaxed) + 1;
+            self.preferred
+                .store(next % self.servers.len(), Ordering::Relaxed);
             tokio::time::sleep(pause).await;
         }
     }

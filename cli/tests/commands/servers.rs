@@ -51,6 +51,22 @@ async fn a_refusal_for_now_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_stopping_is_left_for_the_next() {
+    let (swarm, other) = (Swarm::start().await, Swarm::start().await);
+    let path = "/apis/hive.dev/v1/nodes";
+    swarm
+        .fake
+        .refuse(Method::GET, path, 503, "ServiceUnavailable", json!({}));
+    other.fake.put(
+        "/apis/hive.dev/v1/nodes/pi",
+        json!({"apiVersion": "hive.dev/v1", "kind": "Node", "metadata": {"name": "pi"}}),
+    );
+    swarm.write_kubeconfig(&[&swarm.fake.url(), &other.fake.url()]);
+    let run = swarm.run(&["get", "nodes", "-o", "name"]).await;
+    run.expect(0, "node.hive.dev/pi\n", "");
+}
+
+#[tokio::test]
 async fn an_unknown_token_gets_a_hint_and_is_not_shown() {
     let swarm = Swarm::start().await;
     swarm.fake.refuse(
