@@ -12,6 +12,7 @@ mod membership;
 mod network;
 mod propose;
 mod serve;
+mod settings;
 mod snapshot;
 mod timing;
 mod types;
@@ -20,9 +21,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -47,32 +48,8 @@ use crate::state::State;
 
 type RaftNode = Raft<TypeConfig, Machine>;
 
-/// A snapshot is made this often. At some thousand changes an hour that is every few hours, and a
-/// start replays no more than this.
-const ENTRIES_PER_SNAPSHOT: u64 = 10_000;
-
-/// Entries kept behind a snapshot: enough that the snapshot before it can still be started from,
-/// and that a follower which was away for a while needs no snapshot.
-const ENTRIES_KEPT: u64 = ENTRIES_PER_SNAPSHOT + 1_000;
-
-/// Entries removed at a time; a few purges per snapshot, each of which costs a sync.
-const ENTRIES_PURGED_TOGETHER: u64 = 1_000;
-
-/// A follower further behind than the log reaches gets a snapshot; none gets one sooner.
-const LAG_FOR_SNAPSHOT: u64 = 2 * (ENTRIES_KEPT + ENTRIES_PER_SNAPSHOT);
-
-/// Entries in one append message; their bytes are bounded apart from this (3 MiB).
-const ENTRIES_PER_MESSAGE: u64 = 512;
-
-/// Requests that may wait for Raft's core before callers wait in turn. Those who write over HTTP
-/// are bounded before this.
-const WAITING_REQUESTS: u64 = 4_096;
-
 /// For writing one snapshot to a slow disk.
 const COMPACTION_DEADLINE: Duration = Duration::from_secs(120);
-
-/// How soon a peer that did not answer is tried again.
-const BACKOFF: &str = "100ms 200ms 400ms ..1s";
 
 pub struct ReplicaOptions {
     /// For the log and the snapshots; nothing else may use it.
@@ -183,7 +160,7 @@ impl Replica {
             dir: dir.clone(),
             reason: reason.to_string(),
         };
-        let raft = Raft::new(id, config(timing), network, log.clone(), machine)
+        let raft = Raft::new(id, settings::config(timing), network, log.clone(), machine)
             .await
             .map_err(failed)?;
         let alone = raft
@@ -394,44 +371,18 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
     })
 }
 
-fn config(timing: Timing) -> Arc<Config> {
-    let config = Config {
-        cluster_name: "hive".to_owned(),
-        heartbeat_interval: timing.heartbeat_ms,
-        election_timeout_min: timing.election_min_ms,
-        election_timeout_max: timing.election_max_ms,
-        max_payload_entries: ENTRIES_PER_MESSAGE,
-        replication_lag_threshold: LAG_FOR_SNAPSHOT,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        purge_batch_size: ENTRIES_PURGED_TOGETHER,
-        api_channel_size: Some(WAITING_REQUESTS),
-        backoff: BACKOFF.to_owned(),
-        // A controller that was cut off must not depose a leader that works when it comes back.
-        enable_pre_vote: Some(true),
-        // What was committed is on disk without a sync of its own, so a restarted leader may know
-        // too little of it: it has to be elected like everyone else.
-        enable_leader_restore: Some(false),
-        ..Config::default()
-    };
-    Arc::new(
-        config
-            .validate()
-            .expect("Timing keeps heartbeats and elections in order, and the rest is constant"),
-    )
-}
-
 /// Tells the peers' links where the members are, so that a follower can reach whoever leads.
 async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
-    let id = *raft.node_id();
     let mut metrics = raft.metrics();
     let mut known = None;
     loop {
         let membership = metrics.borrow_and_update().membership_config.clone();
         if known.as_ref() != Some(membership.log_id()) {
             known = Some(*membership.log_id());
-            for (peer, member) in membership.nodes().filter(|(peer, _)| **peer != id) {
-                peers.set_member(*peer, member.clone());
+            // One that was not admitted yet knows of no members, but may have been told of some.
+            if membership.nodes().next().is_some() {
+                let members = membership.nodes();
+                peers.set_members(members.map(|(id, member)| (*id, member.clone())));
             }
         }
         tokio::select! {

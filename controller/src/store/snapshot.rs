@@ -84,6 +84,10 @@ impl Snapshots {
             source,
         };
         fs::create_dir_all(directory).map_err(io)?;
+        // The log is removed on the strength of what is in here: the directory must stay, too.
+        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent).and_then(|p| p.sync_all()).map_err(io)?;
+        }
         let mut newest = None;
         for entry in fs::read_dir(directory).map_err(io)? {
             let path = entry.map_err(io)?.path();

@@ -7,7 +7,8 @@ use super::super::segments::Segments;
 use super::{Model, entry, log_id, open, vote};
 use crate::store::disk::simulated::{Random, Simulated};
 
-const SEEDS: u64 = 1_000;
+/// More with `HIVE_SEEDS=100000`.
+const SEEDS: u64 = 2_000;
 const CUTS_PER_SEED: usize = 4;
 
 /// What the disk may hold: the acknowledged state, then the state after each record since.
@@ -94,7 +95,8 @@ fn what_was_acknowledged_survives_any_power_cut() {
     let mut torn = 0;
     let mut lost_unacknowledged = 0;
     let mut cut_while_opening = 0;
-    for seed in 0..SEEDS {
+    let seeds = std::env::var("HIVE_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
         let mut random = Random::new(seed);
         let disk = Simulated::new(seed ^ 0xd15c);
         let mut expected = Expected {

@@ -12,7 +12,6 @@ use tempfile::TempDir;
 
 use super::super::{Log, lock};
 use super::{entry, log_id, vote};
-use crate::store::disk::Directory;
 use crate::store::disk::simulated::Simulated;
 use crate::store::machine::Machine;
 use crate::store::snapshot::Snapshots;
@@ -23,10 +22,10 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Log, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (directory, _lock) = Directory::open(&dir.path().join("log")).unwrap();
         let snapshots = Snapshots::open(&dir.path().join("snapshots")).unwrap();
         let (machine, _) = Machine::open(snapshots).unwrap();
-        Ok((dir, Log::open(Arc::new(directory)).unwrap(), machine))
+        let log = Log::open(Arc::new(Simulated::new(1))).unwrap();
+        Ok((dir, log, machine))
     }
 }
 
