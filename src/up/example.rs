@@ -1,7 +1,6 @@
 //! The function that a new swarm starts with. It is part of this program: an installed `hive`
 //! has no source tree around it.
 
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -26,19 +25,9 @@ pub async fn deploy(layout: &Layout) -> anyhow::Result<String> {
         .and_then(|()| std::fs::write(dir.join("hello.wasm"), COMPONENT))
         .and_then(|()| std::fs::write(&manifest, MANIFEST))
         .with_context(|| format!("cannot write {}", dir.display()))?;
-    let kubeconfig = layout.kubeconfig();
-    let apply: [&OsStr; 6] = [
-        "hivectl".as_ref(),
-        "--kubeconfig".as_ref(),
-        kubeconfig.as_ref(),
-        "apply".as_ref(),
-        "-f".as_ref(),
-        manifest.as_ref(),
-    ];
-    let mut world = hive_cli::World::of_process();
-    if hive_cli::run(apply.map(OsStr::to_owned), &mut world).await != 0 {
-        bail!("the example could not be deployed");
-    }
+    hive_cli::apply_file(&layout.kubeconfig(), &manifest)
+        .await
+        .context("the example could not be deployed")?;
     let client = start::client(&layout.kubeconfig(), None).await?;
     let functions = Api::<DynamicObject>::namespaced_with(
         client,

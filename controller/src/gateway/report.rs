@@ -20,11 +20,13 @@ const RESERVED_PREFIX: &str = "hive.dev/";
 
 /// The part of a node's status that the machine itself tells.
 pub fn node_status(info: &NodeInfo) -> Value {
+    // Whole MiB: what changes below that is of no use to anybody, and would be written each time.
+    let whole = |bytes: u64| Bytes(bytes / Bytes::MIB * Bytes::MIB);
     let amounts = |memory: u64| {
         json!({
-            "memory": Bytes(memory),
+            "memory": whole(memory),
             "cpu": MilliCpu(info.cpu_millis.into()),
-            "storage": Bytes(info.storage_bytes),
+            "storage": whole(info.storage_bytes),
         })
     };
     let mut status = json!({
