@@ -1,1 +1,24 @@
+//! Swarms of real processes on this machine: started, watched, broken, and put together again.
+//!
+//! Everything here goes through what a person has: the program `hive`, its API, its ports, its data
+//! directories and its logs. Tests wait on conditions with deadlines; nothing sleeps and hopes.
 
+pub mod ctl;
+pub mod guests;
+pub mod http;
+pub mod load;
+pub mod member;
+pub mod ports;
+pub mod program;
+pub mod steps;
+pub mod swarm;
+pub mod turn;
+pub mod wait;
+
+pub use ctl::Output;
+pub use guests::Guest;
+pub use program::hive;
+pub use steps::Steps;
+pub use swarm::Swarm;
+pub use turn::Turn;
+pub use wait::until;

@@ -1,0 +1,511 @@
+//! A whole swarm: controllers that agree, agents that joined, and what a test does to them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Request;
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::ctl::{self, Ctl, Output};
+use crate::guests::Guest;
+use crate::http::{self as web, Answer};
+use crate::member::Member;
+use crate::ports::{free_row, loopback};
+use crate::program::hive;
+use crate::turn::Turn;
+use crate::wait::{PATIENCE, holds, until};
+
+/// On loopback nothing gets lost: a dead node is found in seconds.
+pub const NODE_GRACE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: &str = "500ms";
+const IDLE_TIMEOUT: &str = "2s";
+
+/// Ports for agents that join later.
+const SPARE_PORTS: u16 = 16;
+
+#[derive(Debug)]
+pub struct Controller {
+    pub member: Member,
+    pub ingress: u16,
+    pub api: u16,
+    pub link: u16,
+}
+
+#[derive(Debug)]
+pub struct Agent {
+    pub member: Member,
+    /// The port at which it serves its functions locally.
+    pub listen: u16,
+}
+
+impl Agent {
+    pub fn address(&self) -> String {
+        loopback(self.listen)
+    }
+}
+
+impl Controller {
+    pub fn ingress_address(&self) -> String {
+        loopback(self.ingress)
+    }
+
+    pub fn api_address(&self) -> String {
+        loopback(self.api)
+    }
+}
+
+/// All of its processes end when it is dropped.
+#[derive(Debug)]
+pub struct Swarm {
+    pub controllers: Vec<Controller>,
+    pub agents: Vec<Agent>,
+    pub ctl: Ctl,
+    next_port: u16,
+    dir: TempDir,
+    /// Given back last.
+    _turn: Turn,
+}
+
+#[derive(Debug)]
+pub struct Builder {
+    controllers: u16,
+    agents: u16,
+    run_flags: Vec<String>,
+}
+
+impl Builder {
+    pub fn controllers(mut self, count: u16) -> Self {
+        self.controllers = count;
+        self
+    }
+
+    pub fn agents(mut self, count: u16) -> Self {
+        self.agents = count;
+        self
+    }
+
+    /// A flag of `hive controller run`, for all controllers.
+    pub fn run_flag(mut self, flag: &str, value: &str) -> Self {
+        self.run_flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Makes the swarm, and waits until every member is ready.
+    pub async fn start(self) -> Swarm {
+        let turn = Turn::take().await;
+        let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let ports = 3 * self.controllers + self.agents + SPARE_PORTS;
+        let first_port = free_row(ports);
+        let mut swarm = Swarm {
+            controllers: Vec::new(),
+            agents: Vec::new(),
+            ctl: Ctl::new(&dir.path().join("kubeconfig")),
+            next_port: first_port,
+            dir,
+            _turn: turn,
+        };
+        for _ in 0..self.controllers {
+            swarm.make_controller(&self.run_flags).await;
+        }
+        swarm.write_kubeconfig();
+        let token = match self.agents {
+            0 => String::new(),
+            uses => swarm.token(&["--uses", &uses.to_string()]).await,
+        };
+        for number in 1..=self.agents {
+            let agent = swarm.new_agent(&format!("node-{number}"), &token);
+            swarm.agents.push(agent);
+        }
+        for agent in &mut swarm.agents {
+            agent.member.start();
+        }
+        swarm.wait_ready().await;
+        swarm
+    }
+}
+
+impl Swarm {
+    /// Three controllers and three agents, unless said otherwise.
+    pub fn builder() -> Builder {
+        Builder {
+            controllers: 3,
+            agents: 3,
+            run_flags: Vec::new(),
+        }
+    }
+
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Its directory; for manifests and what else a test writes.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn take_port(&mut self) -> u16 {
+        let port = self.next_port;
+        self.next_port += 1;
+        port
+    }
+
+    /// `init` or `join`, then `run`, and waits until it is ready.
+    async fn make_controller(&mut self, run_flags: &[String]) {
+        let number = self.controllers.len() + 1;
+        let name = format!("controller-{number}");
+        let (ingress, api, link) = (self.take_port(), self.take_port(), self.take_port());
+        let data_dir = self.path().join(&name);
+        let mut run = strings(&["controller", "run", "--data-dir"]);
+        run.push(data_dir.display().to_string());
+        run.extend(strings(&[
+            "--node-grace",
+            &format!("{}s", NODE_GRACE.as_secs()),
+            "--link-keep-alive",
+            KEEP_ALIVE,
+            "--link-idle-timeout",
+            IDLE_TIMEOUT,
+        ]));
+        run.extend_from_slice(run_flags);
+        let member = Member::new(&name, self.path(), run);
+
+        let mut make = Command::new(hive());
+        make.arg("controller");
+        match self.controllers.first() {
+            None => {
+                make.args(["init", "--cluster", "e2e"]);
+            }
+            Some(first) => {
+                let token = self.token(&["--kind", "controller-join"]).await;
+                make.args(["join", "--controllers", &loopback(first.link)])
+                    .env("HIVE_TOKEN", token);
+            }
+        }
+        make.arg("--data-dir").arg(&data_dir);
+        for (flag, port) in [
+            ("--link-port", link),
+            ("--api-port", api),
+            ("--ingress-port", ingress),
+        ] {
+            make.args([flag, &port.to_string()]);
+        }
+        ctl::run(make, "").await.ok();
+        self.controllers.push(Controller {
+            member,
+            ingress,
+            api,
+            link,
+        });
+        let last = self.controllers.len() - 1;
+        self.controllers[last].member.start();
+        self.write_kubeconfig();
+        self.controller_ready(last).await;
+    }
+
+    /// The administrator's access, with all controllers as servers, as `hive up` writes it.
+    fn write_kubeconfig(&self) {
+        let made = self.controllers[0].member.dir.join("kubeconfig");
+        let text = std::fs::read(made).expect("`init` leaves a kubeconfig");
+        let mut config: Value = serde_json::from_slice(&text).expect("it is JSON");
+        let servers: Vec<String> = self
+            .controllers
+            .iter()
+            .map(|controller| format!("https://{}", controller.api_address()))
+            .collect();
+        let extension = json!({ "name": "hive.dev/servers", "extension": { "servers": servers } });
+        config["clusters"][0]["cluster"]["extensions"] = json!([extension]);
+        std::fs::write(&self.ctl.kubeconfig, config.to_string()).expect("a file of ours");
+    }
+
+    /// hivectl on this swarm.
+    pub async fn ctl(&self, arguments: &[&str]) -> Output {
+        self.ctl.run(arguments).await
+    }
+
+    /// A new token; by default one with which a node joins.
+    pub async fn token(&self, flags: &[&str]) -> String {
+        let mut arguments = vec!["token", "create"];
+        arguments.extend(flags);
+        self.ctl(&arguments).await.ok().trim().to_owned()
+    }
+
+    /// An agent that is not started yet.
+    pub fn new_agent(&mut self, name: &str, token: &str) -> Agent {
+        let listen = self.take_port();
+        let links: Vec<String> = self
+            .controllers
+            .iter()
+            .map(|controller| loopback(controller.link))
+            .collect();
+        let data_dir = self.path().join(name).display().to_string();
+        let arguments = strings(&[
+            "agent",
+            "--data-dir",
+            &data_dir,
+            "--name",
+            name,
+            "--listen",
+            &loopback(listen),
+            "--controllers",
+            &links.join(","),
+        ]);
+        let mut member = Member::new(name, self.path(), arguments);
+        if !token.is_empty() {
+            member.variable("HIVE_TOKEN", token);
+        }
+        Agent { member, listen }
+    }
+
+    pub fn agent(&mut self, name: &str) -> &mut Agent {
+        self.agents
+            .iter_mut()
+            .find(|agent| agent.member.name == name)
+            .unwrap_or_else(|| panic!("there is no agent {name}"))
+    }
+
+    /// A client of one controller's API.
+    pub async fn client_of(&self, controller: usize) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.ctl.kubeconfig).expect("it was written here");
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("the kubeconfig is good");
+        let url = format!("https://{}", self.controllers[controller].api_address());
+        config.cluster_url = url.parse().expect("an address makes a URL");
+        Client::try_from(config).expect("the certificates are good")
+    }
+
+    /// A client of the first controller that runs.
+    pub async fn client(&mut self) -> Client {
+        let running = self
+            .controllers
+            .iter_mut()
+            .position(|controller| controller.member.is_running());
+        self.client_of(running.expect("a controller runs")).await
+    }
+
+    pub async fn wait_ready(&mut self) {
+        for index in 0..self.controllers.len() {
+            self.controller_ready(index).await;
+        }
+        let client = self.client().await;
+        for agent in &mut self.agents {
+            node_ready(&client, agent).await;
+        }
+    }
+
+    pub async fn controller_ready(&mut self, index: usize) {
+        let client = self.client_of(index).await;
+        let member = &mut self.controllers[index].member;
+        until(&format!("{} is ready", member.name), PATIENCE, async || {
+            if !member.is_running() {
+                panic!("{} has ended\n{}", member.name, member.tail());
+            }
+            let request = Request::get("/readyz")
+                .body(Vec::new())
+                .expect("the request is well-formed");
+            client.request_text(request).await
+        })
+        .await;
+    }
+
+    /// The index of the controller that leads, once all that run agree.
+    pub async fn leader(&mut self) -> usize {
+        let controllers = &mut self.controllers;
+        until(
+            "the controllers that run agree who leads",
+            PATIENCE,
+            async || {
+                let mut seen: Option<u64> = None;
+                for controller in controllers.iter_mut() {
+                    if !controller.member.is_running() {
+                        continue;
+                    }
+                    let told = leader_in(&controller.member.log_of_this_run());
+                    let told =
+                        told.ok_or_else(|| format!("{} knows none", controller.member.name))?;
+                    match seen {
+                        Some(other) if other != told => {
+                            return Err(format!("some say {other}, some {told}"));
+                        }
+                        _ => seen = Some(told),
+                    }
+                }
+                // Ids are given in the order in which controllers join, from 1.
+                let index = seen.ok_or("none runs")? as usize - 1;
+                match controllers[index].member.is_running() {
+                    true => Ok(index),
+                    false => Err("it is dead".to_owned()),
+                }
+            },
+        )
+        .await
+    }
+
+    /// Writes a manifest of a function, its component beside it; its path.
+    pub fn manifest(&self, name: &str, guest: &Guest, spec: Value) -> PathBuf {
+        let component = format!("{}.wasm", guest.name);
+        let beside = self.path().join(&component);
+        if !beside.exists() {
+            std::fs::copy(&guest.component, &beside).expect("components can be read");
+        }
+        let mut function = json!({
+            "apiVersion": "hive.dev/v1",
+            "kind": "Function",
+            "metadata": { "name": name },
+            "spec": { "artifact": { "path": component } },
+        });
+        for (field, value) in spec.as_object().expect("a spec is an object") {
+            function["spec"][field] = value.clone();
+        }
+        let path = self.path().join(format!("{name}.yaml"));
+        std::fs::write(&path, function.to_string()).expect("a file of ours");
+        path
+    }
+
+    /// Applies a function, and waits until all of its copies answer at every ingress.
+    pub async fn deploy(&mut self, name: &str, guest: &Guest, spec: Value) {
+        let manifest = self.manifest(name, guest, spec);
+        let manifest = manifest.display().to_string();
+        self.ctl(&["apply", "-f", &manifest]).await.ok();
+        self.function_ready(name).await;
+    }
+
+    pub async fn function_ready(&mut self, name: &str) {
+        let client = self.client().await;
+        until(&format!("{name} is ready"), PATIENCE, async || {
+            let function = object(&client, &function_path(name)).await?;
+            let status = &function["status"];
+            let current = status["observedGeneration"] == function["metadata"]["generation"];
+            let ready = status["readyReplicas"] == status["replicas"];
+            holds(current && ready && status["replicas"] != 0, status)
+        })
+        .await;
+        for controller in &mut self.controllers {
+            if controller.member.is_running() {
+                answers(&controller.ingress_address(), name).await;
+            }
+        }
+    }
+
+    /// A request at the ingress of the first controller.
+    pub async fn invoke(&self, name: &str, path: &str) -> Answer {
+        let address = self.controllers[0].ingress_address();
+        web::get(&address, &host(name), path)
+            .await
+            .unwrap_or_else(|error| panic!("{name}{path}: {error}"))
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for controller in &self.controllers {
+                eprintln!("{}", controller.member.tail());
+            }
+            for agent in &self.agents {
+                eprintln!("{}", agent.member.tail());
+            }
+        }
+    }
+}
+
+/// The host at which a function in the default namespace answers.
+pub fn host(name: &str) -> String {
+    format!("{name}.default.localhost")
+}
+
+pub fn function_path(name: &str) -> String {
+    format!("/apis/hive.dev/v1/namespaces/default/functions/{name}")
+}
+
+pub const NODES: &str = "/apis/hive.dev/v1/nodes";
+pub const ASSIGNMENTS: &str = "/apis/hive.dev/v1/namespaces/default/assignments";
+pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// An object, or a list of objects.
+pub async fn object(client: &Client, path: &str) -> Result<Value, String> {
+    let request = Request::get(path)
+        .body(Vec::new())
+        .expect("the request is well-formed");
+    client
+        .request(request)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// The status of an object's condition.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
+    object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == kind)
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or_default()
+}
+
+/// Waits until the node of an agent has joined and is Ready.
+pub async fn node_ready(client: &Client, agent: &mut Agent) {
+    let member = &mut agent.member;
+    let path = format!("{NODES}/{}", member.name);
+    until(&format!("{} is Ready", member.name), PATIENCE, async || {
+        if !member.is_running() {
+            panic!("{} has ended\n{}", member.name, member.tail());
+        }
+        let node = object(client, &path).await?;
+        holds(
+            condition(&node, "Ready") == "True",
+            &node["status"]["conditions"],
+        )
+    })
+    .await;
+}
+
+/// Waits until a function answers at an address.
+pub async fn answers(address: &str, function: &str) -> Answer {
+    until(
+        &format!("{function} answers at {address}"),
+        PATIENCE,
+        async || {
+            web::get(address, &host(function), "/")
+                .await
+                .map_err(|error| error.to_string())?
+                .ok()
+        },
+    )
+    .await
+}
+
+/// From the last line in which a controller said whom it follows.
+fn leader_in(log: &str) -> Option<u64> {
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| line.contains(": leadership "))?;
+    let (_, told) = line.split_once(" leader=")?;
+    told.split(' ').next()?.parse().ok()
+}
+
+fn strings(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| (*part).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leader_is_whom_the_last_line_names() {
+        let led = "T  INFO hive_controller::store::leadership: leadership leader=2 term=1 is_leader=false";
+        let lost = "T  INFO hive_controller::store::leadership: leadership term=1 is_leader=false";
+        assert_eq!(leader_in(""), None);
+        assert_eq!(
+            leader_in(&format!("{lost}\n{led}\nT something else")),
+            Some(2)
+        );
+        assert_eq!(leader_in(&format!("{led}\n{lost}")), None);
+    }
+}
