@@ -1,5 +1,7 @@
 //! How a link to a peer is kept: dialled again and again for controllers, handed over by tests.
 
+use std::time::Duration;
+
 use hive_identity::{ExpectedController, LiveCredentials, tls};
 use hive_proto::link::{Link, LinkSettings, Maintained};
 use tokio::sync::watch;
@@ -10,8 +12,18 @@ use crate::state::Member;
 /// Makes the route to the controller of this id.
 pub type Connect = Box<dyn Fn(u64, &Member) -> Route + Send + Sync>;
 
+/// A controller that was killed and came back at the same address is spoken to again only once the
+/// old link is given up: three missed keep-alives, sooner than agents need.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Keeps a link to each controller, for as long as its route is there.
 pub(super) fn maintained(live: LiveCredentials, settings: LinkSettings) -> Connect {
+    let settings = LinkSettings {
+        keep_alive: settings.keep_alive.min(KEEP_ALIVE),
+        idle_timeout: settings.idle_timeout.min(IDLE_TIMEOUT),
+        ..settings
+    };
     Box::new(move |id, member| {
         let config = tls::link_client_config(&live, ExpectedController::Id(id));
         // The route's drop ends it.

@@ -23,6 +23,9 @@ use crate::state::{Command, Outcome, Rejection, Reply};
 /// at most; whoever asks over HTTP waits no longer than this either.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// For answers of a leader that has a successor: one that handed over still answers what it took.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// Before another try, if nothing tells of a new leader sooner.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -194,7 +197,19 @@ impl Replica {
         };
         let body: Bytes = proposal.encoded().clone();
         let unknown = Failure::Final(ProposeError::TimedOut);
-        match timeout_at(deadline, client.propose(RaftMessage { body })).await {
+        // A leader that died does not say so: who leads in its place does.
+        let mut leadership = self.leadership();
+        let succeeded = async {
+            let another = leadership.wait_for(|l| l.leader.is_some_and(|now| now != leader));
+            // An error means that this replica stops.
+            drop(another.await);
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        let answer = tokio::select! {
+            answer = timeout_at(deadline, client.propose(RaftMessage { body })) => answer,
+            () = succeeded => return Err(unknown),
+        };
+        match answer {
             Err(_) => Err(unknown),
             Ok(Ok(answer)) => codec::get_message(&answer.into_inner().body).map_err(|error| {
                 tracing::warn!(leader, %error, "the leader's answer cannot be read");
