@@ -26,6 +26,9 @@ pub(super) fn complete(
 ) -> Result<Vec<String>, ApiError> {
     if key.resource == Resource::Secret {
         merge_string_data(body);
+        if body["type"].as_str().is_none_or(str::is_empty) {
+            body["type"] = "Opaque".into();
+        }
     }
     // Before the defaults: a name that they have filled in is no longer suggested for a misspelt one.
     let (unknown, mut wrong): (Vec<FieldError>, Vec<FieldError>) =

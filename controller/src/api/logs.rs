@@ -3,6 +3,8 @@
 //! What is there already is merged by time; while following, lines come in the order of arrival.
 //! Nothing is collected: at most one line a node waits to be merged.
 
+mod follow;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -22,10 +24,12 @@ use super::errors::{ApiError, error_chain};
 use super::path::ObjectPath;
 use super::query::LogOptions;
 use super::{Api, Call};
+use crate::gateway::{NodeUnreachable, Nodes};
 use crate::state::{Key, State};
+use follow::Follow;
 
-/// How often a followed log, which may be silent for hours, looks whether its reader still may read.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a node may take to begin its answer; a link that hangs must not hold up the others.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn serve(
     context: &Api,
@@ -42,20 +46,26 @@ pub(super) async fn serve(
         return Err(ApiError::not_found(&key));
     }
     let options = call.query.log.clone();
-    let nodes = nodes_of(&state, &key);
-    let sources = open(context, &key, &nodes, &options).await?;
+    let request = request(&key, &options);
     let lines: BoxStream<'static, LogLine> = if options.follow {
-        stream::select_all(sources).boxed()
+        let follow = Follow::new(context, call.user, key, request);
+        stream::unfold(follow, |mut follow| async move {
+            let line = follow.next().await?;
+            Some((line, follow))
+        })
+        .boxed()
+    } else if options.tail_lines == Some(0) {
+        stream::empty().boxed()
     } else {
-        merge_by_time(sources).boxed()
+        let nodes = nodes_of(&state, &key);
+        merge_by_time(open(context, &nodes, &request).await?).boxed()
     };
     let text = lines.map(move |line| {
         // Owned by the stream: counted as long as it is read.
         let _counted = &permit;
         Ok::<_, Infallible>(Bytes::from(format_line(&line, &options)))
     });
-    let ended = ended(context, call.user);
-    let mut response = Response::new(Body::from_stream(text.take_until(Box::pin(ended))));
+    let mut response = Response::new(Body::from_stream(text));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -64,17 +74,19 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-/// Ready when the reader may read no longer, or the controller stops.
-fn ended(context: &Api, user: super::auth::User) -> impl Future<Output = ()> + use<> {
-    let (replica, stop) = (context.replica.clone(), context.stop.clone());
-    async move {
-        let mut recheck = tokio::time::interval(RECHECK_INTERVAL);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = recheck.tick() => if !user.still_allowed(&replica.state()) { return },
-            }
-        }
+fn request(function: &Key, options: &LogOptions) -> LogRequest {
+    let since_unix_ms = match (options.since_seconds, options.tail_lines) {
+        // The protocol's 0 lines are all lines, a person's are none: only what comes.
+        (_, Some(0)) => unix_ms(),
+        (Some(seconds), _) => unix_ms().saturating_sub(seconds.saturating_mul(1000)),
+        (None, _) => 0,
+    };
+    LogRequest {
+        namespace: function.namespace.clone(),
+        function: function.name.clone(),
+        tail: options.tail_lines.unwrap_or(0),
+        follow: options.follow,
+        since_unix_ms,
     }
 }
 
@@ -89,34 +101,40 @@ fn nodes_of(state: &State, function: &Key) -> BTreeSet<String> {
         .collect()
 }
 
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Unreachable(#[from] NodeUnreachable),
+    #[error("node {0:?} did not answer in time")]
+    TimedOut(String),
+}
+
+/// The lines of one node.
+async fn ask(
+    nodes: &Nodes,
+    node: &str,
+    request: LogRequest,
+) -> Result<impl Stream<Item = LogLine> + Send + use<>, AskError> {
+    let lines = tokio::time::timeout(ASK_TIMEOUT, nodes.logs(node, request))
+        .await
+        .map_err(|_| AskError::TimedOut(node.to_owned()))??;
+    Ok(readable(node.to_owned(), lines))
+}
+
 /// A stream a node. A node that can't be asked is a line that says so, unless none can.
 async fn open(
     context: &Api,
-    function: &Key,
     nodes: &BTreeSet<String>,
-    options: &LogOptions,
+    request: &LogRequest,
 ) -> Result<Vec<BoxStream<'static, LogLine>>, ApiError> {
-    let request = LogRequest {
-        namespace: function.namespace.clone(),
-        function: function.name.clone(),
-        tail: options.tail_lines.unwrap_or(0),
-        follow: options.follow,
-        since_unix_ms: options.since_seconds.map_or(0, since),
-    };
-    // The protocol's 0 lines are all lines, a person's are none.
-    let wants_none = options.tail_lines == Some(0) && !options.follow;
-    if wants_none {
-        return Ok(Vec::new());
-    }
-    let asked = nodes.iter().map(|node| {
-        let request = request.clone();
-        async move { (node, context.nodes.logs(node, request).await) }
-    });
+    let asked = nodes
+        .iter()
+        .map(|node| async move { (node, ask(&context.nodes, node, request.clone()).await) });
     let mut sources: Vec<BoxStream<'static, LogLine>> = Vec::new();
     let mut unreachable = BTreeMap::new();
     for (node, answer) in futures::future::join_all(asked).await {
         match answer {
-            Ok(lines) => sources.push(readable(node.clone(), lines).boxed()),
+            Ok(lines) => sources.push(lines.boxed()),
             Err(error) => {
                 unreachable.insert(node.clone(), error_chain(&error));
             }
@@ -133,10 +151,6 @@ async fn open(
         sources.push(stream::iter([note(&node, &error)]).boxed());
     }
     Ok(sources)
-}
-
-fn since(seconds: u64) -> u64 {
-    unix_ms().saturating_sub(seconds.saturating_mul(1000))
 }
 
 fn unix_ms() -> u64 {

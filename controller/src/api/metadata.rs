@@ -159,9 +159,6 @@ pub(super) fn prepare_create(
     if resource == Resource::Namespace {
         object.insert("status".into(), json!({ "phase": "Active" }));
     }
-    if resource == Resource::Secret {
-        object.entry("type").or_insert_with(|| "Opaque".into());
-    }
     Ok((Key::new(resource, namespace, name), body))
 }
 
@@ -211,15 +208,22 @@ pub(super) fn prepare_update(
     if key.resource.has_status() {
         replace_field(&mut proposed, "status", before.get("status").cloned());
     }
-    if current.is_being_deleted() {
-        refuse_new_finalizers(current, &proposed)?;
-    }
-    refuse_immutable_changes(current, &proposed)?;
-    if has_generation(key.resource) && proposed.get("spec") != before.get("spec") {
-        let generation = before["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
-        proposed["metadata"]["generation"] = generation.into();
-    }
     Ok(proposed)
+}
+
+/// The last of an update, when `body` is complete: what may never change has not, and the
+/// generation follows the spec. Before its defaults a spec would seem to differ.
+pub(super) fn settle_update(current: &Object, body: &mut Value) -> Result<(), ApiError> {
+    if current.is_being_deleted() {
+        refuse_new_finalizers(current, body)?;
+    }
+    refuse_immutable_changes(current, body)?;
+    let before = current.body();
+    if has_generation(current.key().resource) && body.get("spec") != before.get("spec") {
+        let generation = before["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
+        body["metadata"]["generation"] = generation.into();
+    }
+    Ok(())
 }
 
 /// Core kinds have no generation in Kubernetes either.

@@ -17,6 +17,17 @@ fn function(name: &str, digest: &Digest) -> Value {
     })
 }
 
+/// Puts the function on a node, as the scheduler does.
+fn assignment() -> Command {
+    Command::Create {
+        key: Key::new(Resource::Assignment, "default", "hello-0"),
+        body: json!({
+            "metadata": { "name": "hello-0", "namespace": "default" },
+            "spec": { "functionName": "hello", "nodeName": "pi" },
+        }),
+    }
+}
+
 async fn hello(server: &Server) -> Value {
     let digest = upload(server, COMPONENT).await;
     server
@@ -34,6 +45,20 @@ async fn a_function_is_stored_with_its_defaults() {
     assert_eq!(created["spec"]["timeout"], "30s");
     assert_eq!(created["spec"]["resources"]["memory"], "128Mi");
     assert_eq!(created["metadata"]["generation"], 1);
+}
+
+#[tokio::test]
+async fn a_spec_without_its_defaults_is_the_same_spec() {
+    let server = Server::start().await;
+    let created = hello(&server).await;
+    let digest = created["spec"]["artifact"]["sha256"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let path = format!("{FUNCTIONS}/hello");
+    let again = server.put(&path, function("hello", &digest)).await.ok();
+    assert_eq!(again, created);
 }
 
 #[tokio::test]
@@ -186,15 +211,7 @@ async fn a_log_is_asked_of_the_nodes_that_run_the_function() {
     let path = format!("{FUNCTIONS}/hello/log");
     let empty = server.get(&path).await;
     assert_eq!((empty.status, empty.body.len()), (200, 0));
-    server
-        .propose(Command::Create {
-            key: Key::new(Resource::Assignment, "default", "hello-0"),
-            body: json!({
-                "metadata": { "name": "hello-0", "namespace": "default" },
-                "spec": { "functionName": "hello", "nodeName": "pi" },
-            }),
-        })
-        .await;
+    server.propose(assignment()).await;
     server
         .get(&path)
         .await
@@ -204,6 +221,23 @@ async fn a_log_is_asked_of_the_nodes_that_run_the_function() {
         "NotFound",
         "functions.hive.dev \"missing\" not found",
     );
+}
+
+#[tokio::test]
+async fn a_followed_log_waits_for_nodes_and_ends_with_the_function() {
+    let server = Server::start().await;
+    hello(&server).await;
+    let mut log = server
+        .watch(&format!("{FUNCTIONS}/hello/log?follow=true"))
+        .await;
+    server.propose(assignment()).await;
+    assert_eq!(
+        log.line().await.unwrap(),
+        "[hive] the log of node pi is incomplete: node \"pi\" has no link to this controller: \
+         it is off, cut off, or just starting"
+    );
+    server.delete(&format!("{FUNCTIONS}/hello")).await.ok();
+    assert_eq!(log.line().await, None);
 }
 
 #[tokio::test]

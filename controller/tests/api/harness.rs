@@ -275,27 +275,33 @@ impl Call<'_> {
     }
 }
 
-/// The client's side of a watch.
+/// The client's side of a watch, or of a followed log.
 pub struct Watcher {
     body: Body,
     read: String,
 }
 
 impl Watcher {
-    /// The next event; `None` at the end.
-    pub async fn event(&mut self) -> Option<Value> {
+    /// The next line; `None` at the end.
+    pub async fn line(&mut self) -> Option<String> {
         loop {
             if let Some((line, rest)) = self.read.split_once('\n') {
-                let event = serde_json::from_str(line).unwrap();
+                let line = line.to_owned();
                 self.read = rest.to_owned();
-                return Some(event);
+                return Some(line);
             }
             let frame = tokio::time::timeout(DEADLINE, self.body.frame())
                 .await
-                .expect("an event or the end in time");
+                .expect("a line or the end in time");
             let data = frame?.unwrap().into_data().unwrap();
             self.read.push_str(std::str::from_utf8(&data).unwrap());
         }
+    }
+
+    /// The next event; `None` at the end.
+    pub async fn event(&mut self) -> Option<Value> {
+        let line = self.line().await?;
+        Some(serde_json::from_str(&line).unwrap())
     }
 
     /// The next event as `ADDED name`.

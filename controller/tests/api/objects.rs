@@ -288,6 +288,19 @@ async fn text_in_a_secret_is_stored_as_data() {
         .merge(&format!("{SECRETS}/s"), json!({ "type": "other" }))
         .await
         .fails(422, "Invalid", "type: field is immutable");
+
+    let path = format!("{SECRETS}/s");
+    server.merge(&path, json!({ "immutable": true })).await.ok();
+    for change in [
+        json!({ "data": { "a": "eQ==" } }),
+        json!({ "stringData": { "a": "q" } }),
+    ] {
+        server.merge(&path, change).await.fails(
+            422,
+            "Invalid",
+            "field is immutable when `immutable` is set",
+        );
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,13 @@ fn stored() -> Object {
     )
 }
 
+/// A whole update of what needs no defaults.
+fn update(current: &Object, proposed: Value) -> Result<Value, ApiError> {
+    let mut body = prepare_update(current, proposed, Part::Main)?;
+    settle_update(current, &mut body)?;
+    Ok(body)
+}
+
 #[test]
 fn the_path_fills_what_a_body_leaves_out() {
     let body = conform(Resource::Function, Some("default"), Some("f"), json!({})).unwrap();
@@ -99,13 +106,13 @@ fn an_update_keeps_status_and_bumps_the_generation_only_with_the_spec() {
     proposed["metadata"]["labels"] = json!({ "a": "b" });
     proposed["metadata"]["generation"] = json!(99);
     proposed["status"] = json!({ "replicas": 9 });
-    let body = prepare_update(&current, proposed.clone(), Part::Main).unwrap();
+    let body = update(&current, proposed.clone()).unwrap();
     assert_eq!(body["metadata"]["generation"], 3);
     assert_eq!(body["status"]["replicas"], 1);
     assert_eq!(body["metadata"]["labels"]["a"], "b");
 
     proposed["spec"]["replicas"] = json!(2);
-    let body = prepare_update(&current, proposed, Part::Main).unwrap();
+    let body = update(&current, proposed).unwrap();
     assert_eq!(body["metadata"]["generation"], 4);
 }
 
@@ -126,7 +133,7 @@ fn a_status_update_touches_nothing_else() {
 fn an_update_meant_for_another_object_of_that_name_is_a_conflict() {
     let mut proposed = stored().body().clone();
     proposed["metadata"]["uid"] = json!("u-0");
-    let error = prepare_update(&stored(), proposed, Part::Main).unwrap_err();
+    let error = update(&stored(), proposed).unwrap_err();
     assert!(matches!(error, ApiError::Conflict { .. }), "{error}");
 }
 
@@ -149,9 +156,60 @@ fn an_immutable_secret_stays() {
     );
     let mut proposed = current.body().clone();
     proposed["data"]["a"] = json!("eQ==");
-    let error = prepare_update(&current, proposed, Part::Main).unwrap_err();
+    let error = update(&current, proposed).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Secret \"s\" is invalid: data: Forbidden: field is immutable when `immutable` is set"
     );
+}
+
+fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "[a-z./ -]{0,8}".prop_map(Value::from),
+    ];
+    let field = prop_oneof![
+        "(metadata|name|namespace|uid|labels|finalizers|generation|resourceVersion)",
+        "(spec|status|data|stringData|type|immutable|artifact|sha256|replicas|http)",
+        "[a-z]{1,4}",
+    ];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(field.clone(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_sent_is_refused_or_completed_without_a_panic(
+        sent in any_json(),
+        changed in any_json(),
+        kind in 0..Resource::ALL.len(),
+    ) {
+        use super::super::admission::complete;
+        use super::super::query::FieldValidation;
+
+        let resource = Resource::ALL[kind];
+        let namespace = resource.namespaced().then_some("a");
+        for validation in [FieldValidation::Strict, FieldValidation::Warn] {
+            if let Ok(body) = conform(resource, namespace, None, sent.clone())
+                && let Ok((key, mut body)) = prepare_create(resource, body, &stamp())
+            {
+                let _ = complete(&key, &mut body, validation);
+                let current = Object::new(key.clone(), body, 1);
+                if let Ok(proposed) = conform(resource, namespace, None, changed.clone())
+                    && let Ok(mut body) = prepare_update(&current, proposed, Part::Main)
+                {
+                    let _ = complete(&key, &mut body, validation);
+                    let _ = settle_update(&current, &mut body);
+                }
+            }
+        }
+    }
 }

@@ -226,6 +226,7 @@ pub(super) async fn modify(
         }
         let mut body = metadata::prepare_update(&current, proposed, part)?;
         let warnings = admission::complete(key, &mut body, options.validation)?;
+        metadata::settle_update(&current, &mut body)?;
         admission::check_component(context, key, &body, Some(current.body())).await?;
         if options.dry_run {
             let revision = current.revision().to_string();
