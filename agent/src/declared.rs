@@ -1,25 +1,30 @@
-//! What the controllers declared, in one place: kept in the ledger first, published second.
+//! What the controllers declared, in one place: on the disk first, published second.
 //!
 //! Sessions bring new words in; whoever acts on them waits for a change and rereads. What is
 //! published here is durable already.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hive_identity::StoreError;
 use hive_proto::v1;
 use tokio::sync::watch;
 
+use crate::controllers::{ControllersFile, usable};
 use crate::desired::{DesiredSet, Refused};
-use crate::ledger::{Contents, Ledger, LedgerError};
-
-/// More controllers than any swarm has; each costs an agent a link.
-const MAX_CONTROLLERS: usize = 16;
+use crate::ledger::{Ledger, LedgerError};
 
 /// A clone is the same cell.
 #[derive(Clone)]
 pub struct Declared {
-    ledger: Arc<Mutex<Ledger>>,
+    disk: Arc<Mutex<Disk>>,
     desired: watch::Sender<Arc<DesiredSet>>,
-    controllers: watch::Sender<Arc<Vec<v1::Endpoint>>>,
+    /// host:port of each.
+    controllers: watch::Sender<Arc<Vec<String>>>,
+}
+
+struct Disk {
+    ledger: Ledger,
+    controllers: ControllersFile,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -31,42 +36,43 @@ pub enum DeclareError {
 }
 
 impl Declared {
-    /// `also` are controllers named by the user for this start: they are tried beside those in
-    /// the ledger until a controller says who they are now.
-    pub fn new(ledger: Ledger, contents: Contents, also: &[String]) -> Self {
-        let mut controllers = contents.controllers;
-        for link in also {
-            if !controllers.iter().any(|endpoint| endpoint.link == *link) {
-                controllers.push(v1::Endpoint {
-                    link: link.clone(),
-                    ..Default::default()
-                });
-            }
-        }
-        Self {
-            ledger: Arc::new(Mutex::new(ledger)),
-            desired: watch::Sender::new(Arc::new(contents.desired)),
-            controllers: watch::Sender::new(Arc::new(controllers)),
-        }
+    /// `also` are controllers named by the user for this start: they are tried beside those that
+    /// are known until a controller says who they are now.
+    pub fn new(
+        ledger: Ledger,
+        desired: DesiredSet,
+        controllers: ControllersFile,
+        also: &[String],
+    ) -> Result<Self, StoreError> {
+        let known = controllers.load()?;
+        let all = usable(known.iter().chain(also).map(String::as_str));
+        Ok(Self {
+            disk: Arc::new(Mutex::new(Disk {
+                ledger,
+                controllers,
+            })),
+            desired: watch::Sender::new(Arc::new(desired)),
+            controllers: watch::Sender::new(Arc::new(all)),
+        })
     }
 
     pub fn desired(&self) -> watch::Receiver<Arc<DesiredSet>> {
         self.desired.subscribe()
     }
 
-    pub fn controllers(&self) -> watch::Receiver<Arc<Vec<v1::Endpoint>>> {
+    pub fn controllers(&self) -> watch::Receiver<Arc<Vec<String>>> {
         self.controllers.subscribe()
     }
 
     /// Takes a new desired set if it may follow the held one. Blocks for one disk sync.
     pub fn declare(&self, offered: v1::Desired) -> Result<(), DeclareError> {
         // The lock spans check, write and publication, so that two sessions can't interleave.
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.desired.borrow().clone();
         let Some(next) = held.succeed(offered)? else {
             return Ok(());
         };
-        ledger.save_desired(&next)?;
+        disk.ledger.save_desired(&next)?;
         tracing::info!(
             generation = next.generation,
             assignments = next.assignments.len(),
@@ -78,21 +84,17 @@ impl Declared {
 
     /// Takes a new list of controllers. An empty one would cut this node off for good, so it is
     /// ignored. Blocks for one disk sync.
-    pub fn declare_controllers(&self, endpoints: Vec<v1::Endpoint>) -> Result<(), LedgerError> {
-        let endpoints: Vec<_> = endpoints
-            .into_iter()
-            .filter(|endpoint| !endpoint.link.is_empty())
-            .take(MAX_CONTROLLERS)
-            .collect();
-        if endpoints.is_empty() {
+    pub fn declare_controllers(&self, endpoints: &[v1::Endpoint]) -> Result<(), StoreError> {
+        let named = usable(endpoints.iter().map(|endpoint| endpoint.link.as_str()));
+        if named.is_empty() {
             return Ok(());
         }
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.save_controllers(&endpoints)?;
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.controllers.save(&named)?;
         self.controllers.send_if_modified(|held| {
-            let changed = **held != endpoints;
+            let changed = **held != named;
             if changed {
-                *held = Arc::new(endpoints);
+                *held = Arc::new(named);
             }
             changed
         });
@@ -116,17 +118,17 @@ mod tests {
     #[test]
     fn controllers_named_by_the_user_are_tried_until_the_swarm_says_who_they_are() {
         let dir = tempfile::tempdir().unwrap();
-        let (ledger, contents) = Ledger::open(dir.path()).unwrap();
-        ledger.save_controllers(&[endpoint("a:1")]).unwrap();
-        drop((ledger, contents));
-
-        let (ledger, contents) = Ledger::open(dir.path()).unwrap();
-        let declared = Declared::new(ledger, contents, &["a:1".into(), "b:2".into()]);
+        let file = || ControllersFile::in_dir(dir.path());
+        file().save(&["a:1".into()]).unwrap();
+        let (ledger, desired) = Ledger::open(dir.path()).unwrap();
+        let named = ["a:1".into(), "b:2".into()];
+        let declared = Declared::new(ledger, desired, file(), &named).unwrap();
         let controllers = declared.controllers();
-        assert_eq!(**controllers.borrow(), [endpoint("a:1"), endpoint("b:2")]);
-        declared.declare_controllers(vec![]).unwrap();
+        assert_eq!(**controllers.borrow(), ["a:1", "b:2"]);
+        declared.declare_controllers(&[]).unwrap();
         assert_eq!(controllers.borrow().len(), 2);
-        declared.declare_controllers(vec![endpoint("c:3")]).unwrap();
-        assert_eq!(**controllers.borrow(), [endpoint("c:3")]);
+        declared.declare_controllers(&[endpoint("c:3")]).unwrap();
+        assert_eq!(**controllers.borrow(), ["c:3"]);
+        assert_eq!(file().load().unwrap(), ["c:3"]);
     }
 }

@@ -30,8 +30,8 @@ pub struct DesiredSet {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "generation {offered} is older than {held}, which is held. A swarm restored from a backup \
-         does this; if it was, remove the agent's ledger.redb to accept what it says"
+        "generation {offered} is older than {held}, which is held. A controller that lags does this \
+         for a moment; if the swarm was restored from a backup, remove the agent's ledger.redb"
     )]
     Stale { held: u64, offered: u64 },
     #[error("two different sets are both called generation {generation}: the held one stays")]

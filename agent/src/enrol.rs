@@ -5,7 +5,6 @@
 //! it stored. Nothing is kept that the CA didn't vouch for.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hive_identity::{
@@ -263,14 +262,6 @@ impl Enrolment<'_> {
             controllers,
         })
     }
-}
-
-/// Names of controllers to ask, as the ledger has them now.
-pub fn links_of(controllers: &Arc<Vec<v1::Endpoint>>) -> Vec<String> {
-    controllers
-        .iter()
-        .map(|endpoint| endpoint.link.clone())
-        .collect()
 }
 
 fn refusal(endpoint: String, status: Status) -> EnrolError {

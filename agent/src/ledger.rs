@@ -1,24 +1,24 @@
-//! What the agent remembers through a restart: who the controllers are, and what it must run.
+//! What the agent remembers through a restart: what it must run.
 //!
-//! Whole values go in and come out, each under a checksum, because redb finds flipped bits only
-//! when asked. A write that changes nothing never reaches the flash. Keys, certificates and
-//! artifacts are files of their own; nothing that can be had again from the controllers is fatal to lose.
+//! The whole set goes in and comes out, under a checksum, because redb finds flipped bits only when
+//! asked. A write that changes nothing never reaches the flash. Keys, certificates, artifacts and
+//! the controllers' addresses are files of their own: with them, a ledger that is lost comes again.
 
 use std::fs;
 use std::io;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use hive_proto::v1;
 use prost::Message;
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
 
-use crate::desired::{DesiredSet, Refused};
+use crate::desired::DesiredSet;
 use crate::ids::Digest;
 use crate::os;
 
 const FILE: &str = "ledger.redb";
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("ledger");
-const CONTROLLERS: &str = "controllers";
 const DESIRED: &str = "desired";
 
 /// redb's default is 1 GiB. The whole ledger has some kilobytes.
@@ -28,13 +28,6 @@ const CACHE_BYTES: usize = 1 << 20;
 pub struct Ledger {
     path: PathBuf,
     database: Database,
-}
-
-/// What was in it.
-#[derive(Debug, PartialEq)]
-pub struct Contents {
-    pub controllers: Vec<v1::Endpoint>,
-    pub desired: DesiredSet,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +50,7 @@ pub enum LedgerError {
 
 impl Ledger {
     /// Opens the ledger in `dir`, or makes it.
-    pub fn open(dir: &Path) -> Result<(Self, Contents), LedgerError> {
+    pub fn open(dir: &Path) -> Result<(Self, DesiredSet), LedgerError> {
         let path = dir.join(FILE);
         let io_error = |source| LedgerError::Io {
             path: path.clone(),
@@ -83,27 +76,38 @@ impl Ledger {
             }
         }
         let ledger = Self { path, database };
-        let contents = ledger.contents()?;
-        Ok((ledger, contents))
+        let desired = ledger.desired()?;
+        Ok((ledger, desired))
     }
 
     /// Like [`Ledger::open`], but a damaged ledger is moved aside and a new one started: all in
     /// it comes again from the controllers. The error that led to this comes along, to be told.
     pub fn open_or_start_over(
         dir: &Path,
-    ) -> Result<(Self, Contents, Option<LedgerError>), LedgerError> {
-        match Self::open(dir) {
-            Ok((ledger, contents)) => Ok((ledger, contents, None)),
+    ) -> Result<(Self, DesiredSet, Option<LedgerError>), LedgerError> {
+        match Self::open_or_catch(dir) {
+            Ok((ledger, desired)) => Ok((ledger, desired, None)),
             Err(damage @ LedgerError::Damaged { .. }) => {
                 let path = dir.join(FILE);
                 // One is kept, for whoever wants to know; disks of phones are small.
                 let aside = dir.join(format!("{FILE}.damaged"));
                 fs::rename(&path, &aside).map_err(|source| LedgerError::Io { path, source })?;
-                let (ledger, contents) = Self::open(dir)?;
-                Ok((ledger, contents, Some(damage)))
+                let (ledger, desired) = Self::open(dir)?;
+                Ok((ledger, desired, Some(damage)))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// With debug assertions redb panics over some damage that it reports without them. A build that
+    /// aborts on panic has none.
+    fn open_or_catch(dir: &Path) -> Result<(Self, DesiredSet), LedgerError> {
+        catch_unwind(|| Self::open(dir)).unwrap_or_else(|_| {
+            Err(LedgerError::Damaged {
+                path: dir.join(FILE),
+                what: "redb gave up on it".to_owned(),
+            })
+        })
     }
 
     /// Durable on return.
@@ -111,36 +115,13 @@ impl Ledger {
         self.put(DESIRED, &desired.encode().encode_to_vec())
     }
 
-    /// Durable on return.
-    pub fn save_controllers(&self, controllers: &[v1::Endpoint]) -> Result<(), LedgerError> {
-        let message = v1::Controllers {
-            endpoints: controllers.to_vec(),
+    fn desired(&self) -> Result<DesiredSet, LedgerError> {
+        let Some(bytes) = self.get(DESIRED)? else {
+            return Ok(DesiredSet::none());
         };
-        self.put(CONTROLLERS, &message.encode_to_vec())
-    }
-
-    fn contents(&self) -> Result<Contents, LedgerError> {
-        let controllers = match self.get(CONTROLLERS)? {
-            Some(bytes) => {
-                v1::Controllers::decode(&bytes[..])
-                    .map_err(|error| self.damaged(format!("{CONTROLLERS}: {error}")))?
-                    .endpoints
-            }
-            None => Vec::new(),
-        };
-        let desired = match self.get(DESIRED)? {
-            Some(bytes) => {
-                let message = v1::Desired::decode(&bytes[..])
-                    .map_err(|error| self.damaged(format!("{DESIRED}: {error}")))?;
-                DesiredSet::decode(message)
-                    .map_err(|refused: Refused| self.damaged(format!("{DESIRED}: {refused}")))?
-            }
-            None => DesiredSet::none(),
-        };
-        Ok(Contents {
-            controllers,
-            desired,
-        })
+        let message = v1::Desired::decode(&bytes[..])
+            .map_err(|error| self.damaged(format!("{DESIRED}: {error}")))?;
+        DesiredSet::decode(message).map_err(|refused| self.damaged(format!("{DESIRED}: {refused}")))
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -249,26 +230,16 @@ mod tests {
         }
     }
 
-    fn endpoint(link: &str) -> v1::Endpoint {
-        v1::Endpoint {
-            link: link.into(),
-            ..Default::default()
-        }
-    }
-
     #[test]
     fn what_was_saved_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, empty) = Ledger::open(dir.path()).unwrap();
-        assert_eq!(empty.desired, DesiredSet::none());
-        assert!(empty.controllers.is_empty());
+        assert_eq!(empty, DesiredSet::none());
         ledger.save_desired(&some_set()).unwrap();
-        ledger.save_controllers(&[endpoint("a:1")]).unwrap();
         drop(ledger);
 
-        let (_, contents) = Ledger::open(dir.path()).unwrap();
-        assert_eq!(contents.desired, some_set());
-        assert_eq!(contents.controllers, [endpoint("a:1")]);
+        let (_, desired) = Ledger::open(dir.path()).unwrap();
+        assert_eq!(desired, some_set());
     }
 
     #[test]
@@ -306,9 +277,9 @@ mod tests {
 
         let message = Ledger::open(dir.path()).err().unwrap().to_string();
         assert!(message.contains("ledger.redb is damaged"), "{message}");
-        let (_, contents, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
+        let (_, desired, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
         assert!(damage.is_some());
-        assert_eq!(contents.desired, DesiredSet::none());
+        assert_eq!(desired, DesiredSet::none());
         assert!(dir.path().join("ledger.redb.damaged").exists());
     }
 
@@ -316,9 +287,55 @@ mod tests {
     fn a_file_that_is_no_ledger_is_moved_aside() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), b"not a database at all").unwrap();
-        let (_, contents, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
+        let (_, desired, damage) = Ledger::open_or_start_over(dir.path()).unwrap();
         assert!(matches!(damage, Some(LedgerError::Damaged { .. })));
-        assert_eq!(contents.desired, DesiredSet::none());
+        assert_eq!(desired, DesiredSet::none());
+    }
+
+    /// Whatever a dying disk makes of the file, the agent starts.
+    #[test]
+    fn no_damage_keeps_the_agent_from_starting() {
+        let origin = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(origin.path()).unwrap();
+        ledger.save_desired(&some_set()).unwrap();
+        drop(ledger);
+        let whole = fs::read(origin.path().join(FILE)).unwrap();
+
+        let cuts = [
+            0,
+            1,
+            9,
+            100,
+            512,
+            4095,
+            4096,
+            8192,
+            whole.len() / 2,
+            whole.len() - 1,
+        ];
+        let cut = cuts.iter().map(|at| whole[..*at].to_vec());
+        // Every part of both commit slots in the header, and pages beyond it.
+        let flipped = (0..512)
+            .step_by(41)
+            .chain((4096..whole.len()).step_by(whole.len() / 16));
+        let flipped = flipped.map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            bytes
+        });
+        let zeroed = (0..whole.len()).step_by(whole.len() / 8).map(|at| {
+            let mut bytes = whole.clone();
+            let end = (at + 4096).min(bytes.len());
+            bytes[at..end].fill(0);
+            bytes
+        });
+        for bytes in cut.chain(flipped).chain(zeroed) {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE), bytes).unwrap();
+            let (ledger, desired, _) = Ledger::open_or_start_over(dir.path()).unwrap();
+            assert!(desired == some_set() || desired == DesiredSet::none());
+            ledger.save_desired(&some_set()).unwrap();
+        }
     }
 
     #[test]

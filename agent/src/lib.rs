@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod config;
+mod controllers;
 mod declared;
 mod desired;
 mod enrol;

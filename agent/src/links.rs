@@ -1,6 +1,6 @@
 //! Links to all controllers, kept up: one carries the session, the rest are warm, so that losing a
 //! controller costs no reconnect. What controllers open on them is handed on; who they are comes
-//! from the ledger and changes while running.
+//! from the controllers themselves and changes while running.
 //!
 //! Only a controller is ever at the other end: the agent dials, and TLS proves it. It is checked
 //! once more here, because what these streams may ask for rests on it.
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hive_identity::{ExpectedController, LiveCredentials, Subject, tls};
 use hive_proto::link::{Link, LinkSettings, Maintained, Purpose, Stream};
-use hive_proto::v1;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,17 +78,14 @@ impl Links {
     /// Keeps a link to each of the controllers until `stop`, then closes them.
     pub async fn keep(
         self,
-        mut controllers: watch::Receiver<Arc<Vec<v1::Endpoint>>>,
+        mut controllers: watch::Receiver<Arc<Vec<String>>>,
         linking: Linking,
         stop: CancellationToken,
     ) {
         let mut anew = self.0.anew.subscribe();
         loop {
-            let wanted: BTreeSet<String> = controllers
-                .borrow_and_update()
-                .iter()
-                .map(|endpoint| endpoint.link.clone())
-                .collect();
+            let wanted: BTreeSet<String> =
+                controllers.borrow_and_update().iter().cloned().collect();
             let gone = self.take(|endpoint| !wanted.contains(endpoint));
             close(gone).await;
             for endpoint in wanted {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::declared::Declared;
-use crate::enrol::{EnrolError, Enrolment, links_of};
+use crate::enrol::{EnrolError, Enrolment};
 use crate::links::Links;
 use crate::reconcile::backoff::backoff;
 
@@ -145,7 +145,7 @@ impl Renewal {
         let Subject::Node { name } = &held.own().subject else {
             return Err(RenewError::OtherSubject);
         };
-        let controllers = links_of(&self.declared.controllers().borrow());
+        let controllers = self.declared.controllers().borrow().to_vec();
         let enrolment = Enrolment {
             dir: &self.dir,
             name,

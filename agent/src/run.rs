@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::artifacts::ArtifactStore;
 use crate::config::{Config, Listen};
+use crate::controllers::ControllersFile;
 use crate::declared::Declared;
-use crate::enrol::{Enrolled, Enrolment, links_of};
+use crate::enrol::{Enrolled, Enrolment};
 use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::links::{Linking, Links, Streams};
@@ -53,11 +54,12 @@ impl Agent {
     pub async fn start(config: Config) -> Result<Self> {
         os::create_private_dir(&config.data_dir)
             .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
-        let (ledger, contents, damage) = Ledger::open_or_start_over(&config.data_dir)?;
+        let (ledger, desired, damage) = Ledger::open_or_start_over(&config.data_dir)?;
         if let Some(damage) = damage {
             tracing::error!(%damage, "started a new ledger; the old one is ledger.redb.damaged");
         }
-        let declared = Declared::new(ledger, contents, &config.controllers);
+        let known = ControllersFile::in_dir(&config.data_dir);
+        let declared = Declared::new(ledger, desired, known, &config.controllers)?;
         let listener = match config.listen {
             Listen::None => None,
             Listen::On(address) => Some(local::bind(address).await?),
@@ -78,14 +80,14 @@ impl Agent {
                     dir: &config.data_dir,
                     name: &config.name,
                     info: info.clone(),
-                    controllers: links_of(&declared.controllers().borrow()),
+                    controllers: declared.controllers().borrow().to_vec(),
                     settings: settings.clone(),
                 };
                 let Enrolled {
                     credentials,
                     controllers,
                 } = enrolment.join(config.token.as_ref()).await?;
-                declared.declare_controllers(controllers)?;
+                declared.declare_controllers(&controllers)?;
                 tracing::info!(
                     node = config.name,
                     cluster = credentials.ca().cluster(),

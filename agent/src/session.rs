@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hive_identity::StoreError;
 use hive_proto::grpc;
 use hive_proto::link::Link;
 use hive_proto::v1;
@@ -64,6 +65,8 @@ enum SessionEnd {
     Refused(#[source] Refused),
     #[error("the ledger cannot be written")]
     Ledger(#[source] LedgerError),
+    #[error("the list of controllers cannot be written")]
+    Controllers(#[source] StoreError),
     #[error("there is a better link to the same controller")]
     Replaced,
 }
@@ -83,14 +86,17 @@ impl Session {
             changes.mark_unchanged();
             let live = self.links.current();
             let endpoints: Vec<&str> = live.iter().map(|(endpoint, _)| endpoint.as_str()).collect();
+            // One whose link is a new one gets another chance.
+            failed.retain(|endpoint| endpoints.contains(&endpoint.as_str()));
             let Some(chosen) = choose(&endpoints, last.as_deref(), &failed) else {
-                if !live.is_empty() {
-                    tokio::time::sleep(wait_after(rounds)).await;
-                    rounds += 1;
-                } else if changes.changed().await.is_err() {
-                    return;
+                // A link that comes meanwhile is tried at once.
+                tokio::select! {
+                    () = tokio::time::sleep(wait_after(rounds)), if !live.is_empty() => {
+                        rounds += 1;
+                        failed.clear();
+                    }
+                    changed = changes.changed() => if changed.is_err() { return },
                 }
-                failed.clear();
                 continue;
             };
             let (endpoint, link) = live[chosen].clone();
@@ -252,16 +258,16 @@ impl Talk<'_> {
                     }
                     // A newer set may come; there is nothing better to be had elsewhere.
                     Err(DeclareError::Refused(refused)) => {
-                        tracing::error!(%refused, "refused desired state");
+                        tracing::warn!(%refused, "refused desired state");
                         Ok(())
                     }
                     Err(DeclareError::Ledger(error)) => Err(SessionEnd::Ledger(error)),
                 }
             }
             Some(controller_message::Kind::Controllers(controllers)) => {
-                blocking(move || declared.declare_controllers(controllers.endpoints))
+                blocking(move || declared.declare_controllers(&controllers.endpoints))
                     .await
-                    .map_err(SessionEnd::Ledger)
+                    .map_err(SessionEnd::Controllers)
             }
             // A newer controller may say more than this agent knows.
             None => Ok(()),

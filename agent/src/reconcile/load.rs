@@ -2,6 +2,7 @@
 //!
 //! The engine is started for the first function: a node that runs none doesn't pay for it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct Loader {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
-    #[error("the artifact on the disk is damaged: {0}")]
+    #[error("the artifact on the disk cannot be used: {0}")]
     Artifact(#[source] VerifyError),
     #[error("this machine cannot run functions: {0}")]
     Runtime(#[source] StartError),
@@ -37,7 +38,8 @@ impl LoadFailure {
     /// For machines: the reason in the assignment's status.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Artifact(_) => "ArtifactDamaged",
+            Self::Artifact(_) if self.is_of_the_file() => "ArtifactDamaged",
+            Self::Artifact(_) => "DiskError",
             Self::Runtime(_) => "NoRuntime",
             Self::Load(error) => match error {
                 LoadError::Incompatible { .. } => "Incompatible",
@@ -51,9 +53,16 @@ impl LoadFailure {
         }
     }
 
-    /// Whether the file must come again.
+    /// Whether the file must come again. Not when the disk could not be read just now: what is
+    /// thrown away then is paid for twice on a metered link.
     pub fn is_of_the_file(&self) -> bool {
-        matches!(self, Self::Artifact(_))
+        match self {
+            Self::Artifact(VerifyError::Digest { .. }) => true,
+            Self::Artifact(VerifyError::Read { source, .. }) => {
+                source.kind() == io::ErrorKind::NotFound
+            }
+            Self::Runtime(_) | Self::Load(_) | Self::Panic(_) => false,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hive_agent::Agent;
-use hive_identity::{Credentials, JoinToken};
+use hive_identity::{Credentials, JoinToken, Peer};
 
 use crate::controller::{Controller, Swarm};
 use crate::support::{config, eventually, restarted};
@@ -114,18 +114,28 @@ async fn a_node_whose_certificate_ran_out_comes_back_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let first = config(dir.path(), &swarm, &[&controller]);
     Agent::start(first).await.unwrap().stop().await;
+    controller.state().hellos.clear();
     let expired = Credentials::load(dir.path()).unwrap();
     eventually("the certificate's end", || {
         (expired.not_after() < std::time::SystemTime::now()).then_some(())
     })
     .await;
     swarm.set_lifetime(Duration::from_secs(3600));
-    controller.state().hellos.clear();
 
     let agent = Agent::start(restarted(dir.path(), &swarm)).await.unwrap();
-    eventually("a session", || controller.state().hellos.last().cloned()).await;
+    let held = eventually("a session under a new certificate", || {
+        let held = Credentials::load(dir.path()).ok()?;
+        let state = controller.state();
+        let mut peers = state.links.iter().filter_map(|link| link.peer());
+        let is_new = |peer: &Peer| peer.not_after > expired.not_after();
+        (peers.any(is_new) && !state.hellos.is_empty()).then_some(held)
+    })
+    .await;
     agent.stop().await;
-    assert_eq!(controller.state().enrolments.last().unwrap(), "");
-    let held = Credentials::load(dir.path()).unwrap();
     assert_eq!(held.key().fingerprint(), expired.key().fingerprint());
+    let enrolments = controller.state().enrolments.clone();
+    assert_eq!(
+        enrolments,
+        [swarm.token().secret.to_string(), String::new()]
+    );
 }

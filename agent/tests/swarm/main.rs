@@ -7,4 +7,5 @@ mod controller;
 mod functions;
 mod joining;
 mod offline;
+mod process;
 mod support;

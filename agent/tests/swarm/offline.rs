@@ -58,6 +58,31 @@ async fn a_damaged_artifact_is_fetched_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_ledger_comes_again_from_the_controllers() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(&swarm).await;
+    put(&controller, &HELLO);
+    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
+    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
+        .await
+        .unwrap();
+    controller.ready("hello.0").await;
+    agent.stop().await;
+
+    std::fs::write(dir.path().join("ledger.redb"), b"rotten").unwrap();
+    controller.state().reports.clear();
+    let agent = Agent::start(restarted(dir.path(), &swarm)).await.unwrap();
+    controller.ready("hello.0").await;
+    assert_eq!(get(&agent, "hello.test", "/").await.status(), 200);
+    assert_eq!(
+        controller.state().fetches,
+        [0],
+        "the artifact was still there"
+    );
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_session_goes_to_another_controller() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
     let all = [
