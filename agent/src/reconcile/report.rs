@@ -1,7 +1,7 @@
 //! What the controllers are told about each assignment. Pure.
 //!
 //! While a change is on its way the old instance serves, so it is Ready, at the generation that it
-//! has; a change that failed is Failed, and says what serves instead. No progress is told: a
+//! has; also when the change has failed: then the reason is told with it. No progress is told: a
 //! report is sent on each difference, and a metered link should carry artifacts.
 
 use hive_proto::v1::{AssignmentStatus, Phase};
@@ -44,11 +44,15 @@ fn status(wanted: &Wanted, observed: &Observed) -> AssignmentStatus {
     {
         return status(Phase::Ready, generation, "", String::new());
     }
-    if let Some((reason, mut message)) = failure(wanted, observed) {
-        if let Some(serving) = serving {
-            message = format!("{message}; generation {} serves on", serving.generation);
-        }
-        return status(Phase::Failed, generation, reason, message);
+    if let Some((reason, message)) = failure(wanted, observed) {
+        return match serving {
+            // It answers requests: the ingress must not pass it over.
+            Some(serving) => {
+                let message = format!("{message}; generation {} serves on", serving.generation);
+                status(Phase::Ready, serving.generation, reason, message)
+            }
+            None => status(Phase::Failed, generation, reason, message),
+        };
     }
     match serving {
         Some(serving) => status(Phase::Ready, serving.generation, "", String::new()),
@@ -150,8 +154,8 @@ mod tests {
         assert_eq!(
             told(&second, &observed),
             (
-                Phase::Failed,
-                2,
+                Phase::Ready,
+                1,
                 "LoadFailed".into(),
                 "it is broken; generation 1 serves on".into()
             )

@@ -155,11 +155,14 @@ async fn a_change_that_cannot_run_leaves_the_old_generation_serving() {
     let forged = assignment(&stranger, "hello", 2, &HELLO);
     controller.desire(2, &[forged]);
     let status = controller
-        .reported("hello.0", "failed", |status| {
-            status.phase() == Phase::Failed
-        })
+        .reported("hello.0", "failed", |status| !status.reason.is_empty())
         .await;
     assert_eq!(status.reason, "BadSignature");
+    // It answers: who passed it over would lose the function for want of its newest version.
+    assert_eq!(
+        (status.phase(), status.function_generation),
+        (Phase::Ready, 1)
+    );
     assert!(
         status.message.contains("generation 1 serves on"),
         "{}",

@@ -83,9 +83,10 @@ fn explain(
     unplaced: Option<&String>,
 ) -> (bool, &'static str, String) {
     let failing = own.iter().find_map(|a| {
+        // Also of a copy that serves an older generation because the newest one fails.
         let status = &state.get(&a.key)?.body()["status"];
         let message = status["message"].as_str()?;
-        (a.phase == Phase::Failed).then(|| format!("{}: {message}", a.key.name))
+        (!a.current && a.phase != Phase::Unknown).then(|| format!("{}: {message}", a.key.name))
     });
     let updated = own
         .iter()
@@ -94,6 +95,9 @@ fn explain(
     let available = ready > 0 || wanted == 0;
     if wanted == 0 {
         return (true, "ScaledToZero", "no copies are wanted".into());
+    }
+    if let Some(message) = compile_failure(state, function) {
+        return (available, "CompileFailed", message);
     }
     if let Some(message) = failing {
         return (available, "Failing", message);
@@ -122,6 +126,17 @@ fn explain(
         );
     }
     (true, "Ready", "all copies are ready".into())
+}
+
+/// Why the newest component does not compile, if it does not.
+fn compile_failure(state: &State, function: &FunctionView) -> Option<String> {
+    let body = state.get(&function.key)?.body();
+    if !function.artifacts.is_empty() || objects::condition(body, "Compiled") != Some("False") {
+        return None;
+    }
+    let conditions = body["status"]["conditions"].as_array()?;
+    let compiled = conditions.iter().find(|c| c["type"] == "Compiled")?;
+    compiled["message"].as_str().map(str::to_owned)
 }
 
 /// Where the ingress is reached from outside.
@@ -288,6 +303,29 @@ mod tests {
         assert_eq!((summary.ready, summary.replicas), (1, 2));
         assert!(summary.available);
         assert_eq!(summary.url, "http://hello.default.localhost:8080/");
+    }
+
+    #[test]
+    fn a_copy_that_serves_an_older_version_since_the_newest_fails_says_so() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        assignment(
+            &mut state,
+            "0",
+            "a",
+            "Ready",
+            "it traps at once; generation 0 serves on",
+        );
+        let key = Key::new(Resource::Assignment, "default", "hello.0");
+        let mut body = state.get(&key).unwrap().body().clone();
+        body["status"]["observedGeneration"] = json!(0);
+        let expect = None;
+        state.apply(Command::Replace { key, body, expect }).unwrap();
+        let summary = summary(&state);
+        assert_eq!(
+            (summary.available, summary.ready, summary.reason),
+            (true, 1, "Failing")
+        );
     }
 
     #[test]

@@ -163,7 +163,8 @@ pub struct AssignmentStatus {
     pub function_generation: u64,
     #[prost(enumeration = "Phase", tag = "5")]
     pub phase: i32,
-    /// CamelCase, for machines; empty when ready.
+    /// CamelCase, for machines. Empty when all is well; a ready one has it when a newer generation
+    /// could not take over.
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
     /// For people.
