@@ -28,7 +28,9 @@ pub fn start(command: ControllerCommand) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(perform(command)) {
+    // On a worker: the first thread would be woken from outside for each change it waits on.
+    let performed = runtime.block_on(async { tokio::spawn(perform(command)).await });
+    match performed.unwrap_or_else(|panic| Err(panic.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
