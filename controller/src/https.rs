@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::patience::{self, Punctual};
+
 /// Handshakes and request headers that take longer are given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,6 +25,10 @@ const MAX_CONNECTIONS: usize = 2048;
 
 /// Requests under way may finish for this long when the controller stops; watches are cut.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// Clients of HTTP/2 are asked whether they are still there: a watch that nothing happens on would
+/// outlive them.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// After an error of `accept` such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,14 +44,14 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let accepted = tokio::select! {
+        let accept = async {
+            let slot = slots.clone().acquire_owned().await;
+            let slot = slot.expect("the semaphore is never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -80,15 +86,18 @@ async fn converse(
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // Answers are small; waiting to fill a segment only adds latency.
-    stream.set_nodelay(true)?;
+    patience::prepare(&stream);
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_TIMEOUT);
-    server.http2().timer(TokioTimer::new());
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL);
+    let stream = Punctual::new(stream, HANDSHAKE_TIMEOUT);
     let connection = server
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .into_owned();

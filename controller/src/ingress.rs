@@ -23,12 +23,19 @@ pub use forward::Forwarder;
 use routes::Routes;
 
 use crate::gateway::BoxError;
-use crate::state::{Key, State};
+use crate::patience::{self, Punctual};
+use crate::state::State;
 use crate::store::Replica;
-use hive_manifests::Resource;
 
-/// A client that does not finish its request headers in this time is a slow-loris.
+/// A client that does not finish its request headers in this time is a slow-loris. A connection
+/// that is kept for another request may be quiet for as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that takes nothing of its answer for this long has gone.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Clients of HTTP/2 are asked whether they are still there: nothing else ends their connections.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Connections at once; more wait in the kernel's queue. Half of the 20,000 open files that a
 /// process commonly may have.
@@ -66,20 +73,9 @@ pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Rec
 
 /// False when no route or endpoint can have changed after revision `seen`.
 fn concerns(state: &State, seen: u64) -> bool {
-    let settings = Key::new(
-        Resource::ConfigMap,
-        crate::tokens::SYSTEM_NAMESPACE,
-        routes::SETTINGS,
-    );
-    match state.changes_since(seen) {
-        Err(_) => true,
-        Ok(mut changes) => changes.any(|change| {
-            matches!(
-                change.key.resource,
-                Resource::Function | Resource::Assignment
-            ) || change.key == settings
-        }),
-    }
+    state.changes_since(seen).map_or(true, |mut changes| {
+        changes.any(|change| routes::matters(change))
+    })
 }
 
 /// Serves until cancelled, then lets requests under way finish.
@@ -91,33 +87,37 @@ pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: Cancella
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
-    server.http2().timer(TokioTimer::new());
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL);
     loop {
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
+        let accept = async {
+            let slot = slots.clone().acquire_owned().await;
+            let slot = slot.expect("the semaphore is never closed");
+            (slot, listener.accept().await)
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (slot, accepted) = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = accept => accepted,
+        };
+        let (stream, client) = match accepted {
+            Ok((stream, client)) => (stream, client.ip()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept at the ingress");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        // Answers are small; waiting to fill a segment only adds latency.
-        let _ = stream.set_nodelay(true);
+        patience::prepare(&stream);
+        patience::expect_reading(&stream, READ_TIMEOUT);
+        let stream = Punctual::new(stream, HEADER_TIMEOUT);
         let forwarder = forwarder.clone();
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let forwarder = forwarder.clone();
             async move {
                 let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-                Ok::<_, Infallible>(forwarder.by_route(request).await)
+                Ok::<_, Infallible>(forwarder.by_route(client, request).await)
             }
         });
         let connection = server

@@ -14,6 +14,7 @@ pub mod ingress;
 pub mod kubeconfig;
 pub mod objects;
 mod own_certificate;
+mod patience;
 pub mod peers;
 pub mod reconcile;
 pub mod run;

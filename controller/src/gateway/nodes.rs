@@ -21,6 +21,17 @@ const MAX_LOG_LINE_BYTES: usize = 16 << 10;
 /// How long another controller may take to tell the usage it knows.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// For a stream to be opened and the request in it to be taken. Where as many are open as a node
+/// allows, one of them may end in this time; the caller can go elsewhere meanwhile.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An agent keeps one link to a controller, and two while it changes over. What is older is dead
+/// and not yet known to be.
+const MAX_LINKS: usize = 4;
+
+/// Functions in one report of usage: more than a node can hold in memory.
+const MAX_FUNCTIONS: usize = 512;
+
 #[derive(Clone)]
 pub struct Nodes {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
@@ -46,6 +57,8 @@ pub enum NodeUnreachable {
         #[source]
         source: LinkError,
     },
+    #[error("node {0:?} takes no further requests now")]
+    Busy(String),
     #[error("cannot ask node {node:?}")]
     Ask {
         node: String,
@@ -88,7 +101,11 @@ impl Nodes {
 
     pub(super) fn add_link(&self, node: &str, link: Link) {
         let mut entries = self.entries();
-        entries.entry(node.to_owned()).or_default().links.push(link);
+        let entry = entries.entry(node.to_owned()).or_default();
+        entry.links.push(link);
+        if entry.links.len() > MAX_LINKS {
+            entry.links.remove(0).close("a newer link took over");
+        }
         self.publish(&entries);
     }
 
@@ -117,27 +134,25 @@ impl Nodes {
         }
     }
 
-    pub(super) fn set_usage(&self, node: &str, usage: Usage) {
+    pub(super) fn set_usage(&self, node: &str, mut usage: Usage) {
+        usage.functions.truncate(MAX_FUNCTIONS);
         if let Some(entry) = self.entries().get_mut(node) {
             entry.usage = Some((Instant::now(), usage));
         }
     }
 
-    /// The newest link of a node.
+    /// The newest link of a node that lives.
     pub fn link(&self, node: &str) -> Option<Link> {
-        self.entries().get(node)?.links.last().cloned()
+        let entries = self.entries();
+        let mut links = entries.get(node)?.links.iter().rev();
+        links.find(|link| link.end().is_none()).cloned()
     }
 
     pub async fn open(&self, node: &str, purpose: Purpose) -> Result<LinkStream, NodeUnreachable> {
         let link = self
             .link(node)
             .ok_or_else(|| NodeUnreachable::NotLinked(node.to_owned()))?;
-        link.open(purpose)
-            .await
-            .map_err(|source| NodeUnreachable::Link {
-                node: node.to_owned(),
-                source,
-            })
+        open(&link, node, purpose).await
     }
 
     /// The log of a function on one node; ends when the node has no more, or with the link.
@@ -150,8 +165,9 @@ impl Nodes {
         NodeUnreachable,
     > {
         let mut stream = self.open(node, Purpose::Logs).await?;
-        frame::write(&mut stream, &request)
+        tokio::time::timeout(OPEN_TIMEOUT, frame::write(&mut stream, &request))
             .await
+            .map_err(|_| NodeUnreachable::Busy(node.to_owned()))?
             .map_err(|source| NodeUnreachable::Ask {
                 node: node.to_owned(),
                 source,
@@ -213,4 +229,19 @@ impl Nodes {
             .flatten()
             .unwrap_or_default()
     }
+}
+
+/// Opens a stream of a link, which waits while as many are open as the node allows.
+pub(super) async fn open(
+    link: &Link,
+    node: &str,
+    purpose: Purpose,
+) -> Result<LinkStream, NodeUnreachable> {
+    tokio::time::timeout(OPEN_TIMEOUT, link.open(purpose))
+        .await
+        .map_err(|_| NodeUnreachable::Busy(node.to_owned()))?
+        .map_err(|source| NodeUnreachable::Link {
+            node: node.to_owned(),
+            source,
+        })
 }

@@ -1,15 +1,22 @@
 //! One request on its way to a function: choose a node, send, try another where nothing is lost
 //! by that.
 
+mod headers;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderName, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ALLOW, HOST, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use self::headers::REQUEST_ID;
 use super::routes::{Backend, Routes};
 use crate::gateway::{Body, BoxError, Invoker, SendError};
 use crate::state::Key;
@@ -17,19 +24,22 @@ use crate::state::Key;
 /// Set by an agent that did not touch the request: the function isn't ready there (any more).
 const RETRY_HEADER: HeaderName = HeaderName::from_static("x-hive-retry");
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What the agents take; refused here before it travels.
+const MAX_REQUEST_BODY: u64 = 32 << 20;
 
-/// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "x-hive-namespace",
-    "x-hive-function",
-];
+/// A body that says it is no longer is read whole before a node is chosen: it can then be sent
+/// again, and a slow client takes up no place at a function meanwhile.
+const GATHERED_BODY: u64 = 16 << 10;
+
+/// For such a body to come.
+const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Nodes that get to see a request. When the copies of a function are overloaded, asking all of
+/// them would only add to it.
+const MAX_TRIES: usize = 3;
+
+/// A function's timeout counts on the node. What is longer than it by this much is the node's fault.
+const NODE_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Forwarder {
@@ -45,8 +55,18 @@ enum ForwardError {
     NoRoute { host: String, path: String },
     #[error("function {0} has no ready copy")]
     NotReady(String),
+    #[error("a function is no tunnel")]
+    Tunnel,
+    #[error("a request's body may have {MAX_REQUEST_BODY} bytes")]
+    BodyTooLarge,
+    #[error("the request's body ended early")]
+    BodyCut,
+    #[error("the request's body did not come within {GATHER_TIMEOUT:?}")]
+    BodySlow,
     #[error("the node that worked on the request was lost")]
     Lost(#[source] SendError),
+    #[error("the node that worked on the request does not answer")]
+    Silent,
 }
 
 impl Forwarder {
@@ -59,19 +79,21 @@ impl Forwarder {
     }
 
     /// Answers a request that came in at the ingress.
-    pub async fn by_route(&self, request: Request<Body>) -> Response<Body> {
+    pub async fn by_route(&self, client: IpAddr, request: Request<Body>) -> Response<Body> {
+        if request.method() == Method::CONNECT {
+            return error_response(&ForwardError::Tunnel);
+        }
+        let routes = self.routes.borrow().clone();
         let host = request
             .uri()
             .authority()
             .map(|authority| authority.as_str())
             .or_else(|| request.headers().get(HOST)?.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        let routes = self.routes.borrow().clone();
-        match routes.find(&host, request.uri().path()) {
-            Some(backend) => self.answer(backend, request).await,
+            .unwrap_or_default();
+        match routes.find(host, request.uri().path()) {
+            Some(backend) => self.answer(backend, Some(client), request).await,
             None => error_response(&ForwardError::NoRoute {
-                host,
+                host: host.to_owned(),
                 path: request.uri().path().to_owned(),
             }),
         }
@@ -81,23 +103,37 @@ impl Forwarder {
     pub async fn by_name(&self, function: &Key, request: Request<Body>) -> Response<Body> {
         let routes = self.routes.borrow().clone();
         match routes.backend(function) {
-            Some(backend) => self.answer(backend, request).await,
+            Some(backend) => self.answer(backend, None, request).await,
             None => error_response(&ForwardError::NotReady(function.name.clone())),
         }
     }
 
-    async fn answer(&self, backend: &Backend, mut request: Request<Body>) -> Response<Body> {
-        clean(request.headers_mut());
-        to_origin_form(&mut request);
-        let id = request_id(request.headers_mut());
-        let mut response = match self.send(backend, request).await {
-            Ok(response) => response,
+    async fn answer(
+        &self,
+        backend: &Backend,
+        client: Option<IpAddr>,
+        mut request: Request<Body>,
+    ) -> Response<Body> {
+        let received = request.version();
+        headers::clean(request.headers_mut());
+        headers::to_origin_form(&mut request);
+        if let Some(client) = client {
+            headers::add_origin(request.headers_mut(), client);
+        }
+        headers::add_via(request.headers_mut(), received);
+        let id = headers::request_id(request.headers_mut());
+        let answered = match gather(request).await {
+            Ok((request, copy)) => self.send(backend, request, copy).await,
+            Err(error) => Err(error),
+        };
+        let mut response = match answered {
+            Ok(response) => response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             Err(error) => {
-                tracing::debug!(request = ?id, %error, "request failed");
+                tracing::debug!(request = ?id, error = &error as &dyn std::error::Error, "request failed");
                 error_response(&error)
             }
         };
-        clean(response.headers_mut());
+        headers::clean(response.headers_mut());
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
         response
     }
@@ -106,67 +142,78 @@ impl Forwarder {
         &self,
         backend: &Backend,
         request: Request<Body>,
-    ) -> Result<Response<Body>, ForwardError> {
-        let not_ready = || ForwardError::NotReady(format!("{:?}", backend.function));
+        mut copy: Option<Copy>,
+    ) -> Result<Response<Incoming>, ForwardError> {
         let nodes = &backend.nodes;
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let repeat = Repeatable::of(&request);
+        let patience = backend.timeout + NODE_GRACE;
         let mut next = Some(request);
-        let mut lost = None;
+        let (mut tries, mut unwilling, mut lost) = (0, None, None);
         for attempt in 0..nodes.len() {
-            let node = &nodes[(first + attempt) % nodes.len()];
-            let Some(request) = next
-                .take()
-                .or_else(|| repeat.as_ref().map(Repeatable::request))
-            else {
+            let Some(request) = next.take().or_else(|| copy.as_ref().map(Copy::request)) else {
                 break;
             };
+            let node = &nodes[(first + attempt) % nodes.len()];
             let sent = self
                 .invoker
-                .send(node, &backend.namespace, &backend.function, request)
+                .send(
+                    node,
+                    &backend.namespace,
+                    &backend.function,
+                    request,
+                    patience,
+                )
                 .await;
             match sent {
-                Ok(response)
-                    if response.headers().contains_key(RETRY_HEADER) && repeat.is_some() => {}
-                Ok(response) => {
-                    return Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()));
+                Ok(response) if response.headers().contains_key(RETRY_HEADER) => {
+                    unwilling = Some(response);
                 }
+                Ok(response) => return Ok(response),
                 Err(failed) => {
-                    tracing::debug!(node, error = %failed.error, "cannot reach node");
+                    tracing::debug!(
+                        node,
+                        error = &failed.error as &dyn std::error::Error,
+                        "no answer of node"
+                    );
                     next = failed.request;
-                    if next.is_none() {
-                        lost = Some(failed.error);
+                    if next.is_some() {
+                        continue;
                     }
+                    if matches!(failed.error, SendError::Silent) {
+                        return Err(ForwardError::Silent);
+                    }
+                    lost = Some(failed.error);
+                    // It may have been performed, so only what does no harm twice goes on.
+                    copy = copy.filter(|copy| copy.method.is_idempotent());
                 }
             }
+            tries += 1;
+            if tries == MAX_TRIES {
+                break;
+            }
         }
-        Err(match lost {
-            Some(error) => ForwardError::Lost(error),
-            None => not_ready(),
-        })
+        match (unwilling, lost) {
+            // Says best why: it knows whether the function is busy or gone.
+            (Some(response), _) => Ok(response),
+            (None, Some(error)) => Err(ForwardError::Lost(error)),
+            (None, None) => Err(ForwardError::NotReady(
+                String::from_utf8_lossy(backend.function.as_bytes()).into_owned(),
+            )),
+        }
     }
 }
 
-/// A request without a body whose method promises that doing it twice is doing it once
-/// (RFC 9110, 9.2.2).
-struct Repeatable {
+/// A request that can be sent again.
+struct Copy {
     method: Method,
     uri: http::Uri,
     headers: HeaderMap,
+    body: Bytes,
 }
 
-impl Repeatable {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        let empty = http_body::Body::is_end_stream(request.body());
-        (empty && request.method().is_idempotent()).then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
+impl Copy {
     fn request(&self) -> Request<Body> {
-        let mut request = Request::new(empty());
+        let mut request = Request::new(full(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
@@ -174,53 +221,32 @@ impl Repeatable {
     }
 }
 
-fn clean(headers: &mut HeaderMap) {
-    // What `Connection` lists speaks of this connection too.
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in listed {
-        headers.remove(name);
+/// Reads a small body whole, so that the request can be sent again; lets a larger one stream.
+async fn gather(request: Request<Body>) -> Result<(Request<Body>, Option<Copy>), ForwardError> {
+    let size = request.body().size_hint();
+    if size.lower() > MAX_REQUEST_BODY {
+        return Err(ForwardError::BodyTooLarge);
     }
-    for name in NOT_FORWARDED {
-        headers.remove(name);
+    if size.exact().is_none_or(|size| size > GATHERED_BODY) {
+        return Ok((request, None));
     }
-    debug_assert!(!headers.contains_key(TE) && !headers.contains_key(UPGRADE));
-    debug_assert!(!headers.contains_key(TRANSFER_ENCODING));
-}
-
-/// HTTP/2 and proxies' requests carry the host in the target; the stream to the agent is HTTP/1.1.
-fn to_origin_form(request: &mut Request<Body>) {
-    let Some(authority) = request.uri().authority().cloned() else {
-        return;
+    let (head, body) = request.into_parts();
+    let body = if body.is_end_stream() {
+        Bytes::new()
+    } else {
+        tokio::time::timeout(GATHER_TIMEOUT, body.collect())
+            .await
+            .map_err(|_| ForwardError::BodySlow)?
+            .map_err(|_| ForwardError::BodyCut)?
+            .to_bytes()
     };
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    let origin = path.parse().expect("part of a URI that parsed");
-    *request.uri_mut() = origin;
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        request.headers_mut().insert(HOST, host);
-    }
-}
-
-/// The request's id, made here unless the caller brought one.
-fn request_id(headers: &mut HeaderMap) -> HeaderValue {
-    headers
-        .entry(REQUEST_ID)
-        .or_insert_with(|| {
-            HeaderValue::from_str(&crate::objects::fresh_uid()).expect("a UUID is plain ASCII")
-        })
-        .clone()
-}
-
-fn empty() -> Body {
-    full(Bytes::new())
+    let copy = Copy {
+        method: head.method.clone(),
+        uri: head.uri.clone(),
+        headers: head.headers.clone(),
+        body: body.clone(),
+    };
+    Ok((Request::from_parts(head, full(body)), Some(copy)))
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {
@@ -234,7 +260,12 @@ fn error_response(error: &ForwardError) -> Response<Body> {
     let (status, reason) = match error {
         ForwardError::NoRoute { .. } => (StatusCode::NOT_FOUND, "NoRoute"),
         ForwardError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
+        ForwardError::Tunnel => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
+        ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
+        ForwardError::BodyCut => (StatusCode::BAD_REQUEST, "BodyCut"),
+        ForwardError::BodySlow => (StatusCode::REQUEST_TIMEOUT, "BodySlow"),
         ForwardError::Lost(_) => (StatusCode::BAD_GATEWAY, "NodeLost"),
+        ForwardError::Silent => (StatusCode::GATEWAY_TIMEOUT, "NodeSilent"),
     };
     let mut response = Response::new(full(format!("{} {reason}: {error}\n", status.as_u16())));
     *response.status_mut() = status;
@@ -247,5 +278,59 @@ fn error_response(error: &ForwardError) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use futures::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    fn streaming(text: &'static str) -> Body {
+        let frames = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(
+            text.as_bytes(),
+        )))]);
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    #[tokio::test]
+    async fn a_small_body_can_be_sent_again() {
+        for text in ["", "hello"] {
+            let request = Request::post("/x").body(full(text)).unwrap();
+            let (request, copy) = gather(request).await.unwrap();
+            for request in [request, copy.unwrap().request()] {
+                assert_eq!(
+                    (request.method(), request.uri().path()),
+                    (&Method::POST, "/x")
+                );
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(body, text);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_or_great_length_streams() {
+        let large = vec![0; GATHERED_BODY as usize + 1];
+        for body in [streaming("hello"), full(large)] {
+            let (_, copy) = gather(Request::new(body)).await.unwrap();
+            assert!(copy.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_before_it_is_read() {
+        let body = full(vec![0; MAX_REQUEST_BODY as usize + 1]);
+        let refused = gather(Request::new(body)).await.err().unwrap();
+        let response = error_response(&refused);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(response.headers()["x-hive-reason"], "BodyTooLarge");
+    }
 }

@@ -1,13 +1,15 @@
 //! Which function a request is for, and where it is ready: pure functions of the state.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use hive_manifests::function::Http;
 use hive_manifests::{Function, Resource};
 use http::HeaderValue;
 
 use crate::objects;
-use crate::state::{Key, State};
+use crate::state::{Change, Key, Object, State};
 use crate::tokens::SYSTEM_NAMESPACE;
 
 /// Where the swarm's settings are: a ConfigMap in the system's namespace.
@@ -41,6 +43,8 @@ pub struct Backend {
     pub function: HeaderValue,
     /// Nodes with a ready assignment, sorted.
     pub nodes: Vec<String>,
+    /// How long the function may take, as its node counts it.
+    pub timeout: Duration,
 }
 
 /// All routes of the swarm at one revision.
@@ -85,6 +89,7 @@ impl Routes {
                 namespace,
                 function: name,
                 nodes: ready.remove(&key).unwrap_or_default(),
+                timeout: function.spec.timeout.0,
             };
             routes.backends.insert(key, backend);
         }
@@ -96,10 +101,13 @@ impl Routes {
 
     /// The function for a request; `host` may carry a port.
     pub fn find(&self, host: &str, path: &str) -> Option<&Backend> {
-        let host = without_port(host).to_ascii_lowercase();
+        let mut host = Cow::Borrowed(without_port(host).trim_end_matches('.'));
+        if host.bytes().any(|c| c.is_ascii_uppercase()) {
+            host.to_mut().make_ascii_lowercase();
+        }
         let (_, key) = self
             .hosts
-            .get(host.trim_end_matches('.'))?
+            .get(&*host)?
             .iter()
             .find(|(prefix, _)| covers(prefix, path))?;
         self.backends.get(key)
@@ -107,6 +115,37 @@ impl Routes {
 
     pub fn backend(&self, key: &Key) -> Option<&Backend> {
         self.backends.get(key)
+    }
+}
+
+/// False when a change leaves every route as it is: what a function reports of itself changes far
+/// more often than where it answers.
+pub fn matters(change: &Change) -> bool {
+    let differs =
+        |part: fn(&Object) -> [&serde_json::Value; 2]| match (&change.before, &change.after) {
+            (Some(before), Some(after)) => part(before) != part(after),
+            _ => true,
+        };
+    match change.key.resource {
+        Resource::Function => differs(|function| {
+            let body = function.body();
+            [&body["spec"], &body["metadata"]["creationTimestamp"]]
+        }),
+        Resource::Assignment => {
+            let ready = |object: &Option<std::sync::Arc<Object>>| {
+                let body = object.as_ref()?.body();
+                Some(objects::condition(body, "Ready") == Some("True"))
+            };
+            ready(&change.before) != ready(&change.after)
+                || differs(|assignment| {
+                    let spec = &assignment.body()["spec"];
+                    [&spec["functionName"], &spec["nodeName"]]
+                })
+        }
+        Resource::ConfigMap => {
+            change.key.namespace == SYSTEM_NAMESPACE && change.key.name == SETTINGS
+        }
+        _ => false,
     }
 }
 
@@ -233,6 +272,35 @@ mod tests {
             state.apply(Command::Create { key, body }).unwrap();
         }
         assert_eq!(found(&Routes::of(&state), "x.org", "/"), Some("b-old"));
+    }
+
+    #[test]
+    fn only_what_moves_a_route_builds_them_anew() {
+        let mut state = State::default();
+        function(&mut state, "hello", json!({}));
+        assignment(&mut state, "hello.0", "hello", "pi", "False");
+        let mut change = |resource, name: &str, path: &str, value: Value| {
+            let key = Key::new(resource, "default", name);
+            let seen = state.revision();
+            let mut body = state.get(&key).unwrap().body().clone();
+            *body.pointer_mut(path).unwrap() = value;
+            let command = Command::Replace {
+                key,
+                body,
+                expect: None,
+            };
+            state.apply(command).unwrap();
+            state.changes_since(seen).unwrap().any(|c| matters(c))
+        };
+        let conditions = |ready: &str, message: &str| json!([{ "type": "Ready", "status": ready, "message": message }]);
+        let (f, a) = (Resource::Function, Resource::Assignment);
+        assert!(change(f, "hello", "/spec/http", json!({ "host": "a.b" })));
+        assert!(!change(f, "hello", "/metadata/uid", json!("other")));
+        let path = "/status/conditions";
+        assert!(!change(a, "hello.0", path, conditions("False", "x")));
+        assert!(change(a, "hello.0", path, conditions("True", "")));
+        assert!(!change(a, "hello.0", path, conditions("True", "x")));
+        assert!(change(a, "hello.0", "/spec/nodeName", json!("phone")));
     }
 
     #[test]
