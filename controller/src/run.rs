@@ -47,7 +47,10 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let nodes = Nodes::new(replica.clone(), peers.clone());
     let invoker = Invoker::new(nodes.clone());
     let presence = Presence::default();
-    let stop = cancel.child_token();
+    let stop = CancellationToken::new();
+    // What people talk to stops first: requests under way need the links to finish.
+    let doors_stop = stop.child_token();
+    let doors = TaskTracker::new();
     let forwarder = Forwarder::new(
         ingress::follow_routes(&replica, stop.clone()),
         invoker.clone(),
@@ -96,23 +99,23 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         record.member.clone(),
         stop.clone(),
     ));
-    tasks.spawn(ingress::serve(
+    doors.spawn(ingress::serve(
         sockets.ingress,
         forwarder.clone(),
-        stop.clone(),
+        doors_stop.clone(),
     ));
     let context = ApiContext {
         replica: replica.clone(),
         artifacts,
         nodes,
         forwarder,
-        stop: stop.clone(),
+        stop: doors_stop.clone(),
     };
-    tasks.spawn(https::serve(
+    doors.spawn(https::serve(
         sockets.api,
         tls::api_server_config(&live),
         api::router(context),
-        stop.clone(),
+        doors_stop.clone(),
     ));
     tasks.spawn(announce_address(
         replica.clone(),
@@ -130,9 +133,12 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     );
 
     let failed = tokio::select! {
-        () = stop.cancelled() => None,
+        () = cancel.cancelled() => None,
         reason = replica.fatal() => Some(reason),
     };
+    doors_stop.cancel();
+    doors.close();
+    doors.wait().await;
     stop.cancel();
     tasks.wait().await;
     replica.shutdown().await;
