@@ -3,8 +3,10 @@
 
 mod digest;
 mod files;
+pub mod usage;
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
@@ -18,6 +20,14 @@ pub use files::{ArtifactFiles, MAX_ARTIFACT_BYTES, ReceiveError, Received};
 use crate::peers::Peers;
 use crate::state::Command;
 use crate::store::{ProposeError, Replica};
+use usage::is_used;
+
+/// A controller that takes nothing of an artifact for this long hangs. Syncing the last of it to a
+/// slow SD card takes less.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// For a controller to find an artifact and begin to send it.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Artifacts {
@@ -91,11 +101,24 @@ impl Artifacts {
     {
         let digest: Digest = sha256.parse()?;
         let received = self.files.receive(&digest, body).await?;
-        if self.replica.state().artifact(&digest.hex()).is_none() {
+        let state = self.replica.state();
+        if state.artifact(&digest.hex()).is_none() {
             self.replicate(&digest).await?;
+            self.register(&digest, received.size).await?;
+        } else if !is_used(&state, &digest) {
             self.register(&digest, received.size).await?;
         }
         Ok(received)
+    }
+
+    /// Registers an artifact anew that is known but that nothing names yet, so that it is not
+    /// collected while something is about to.
+    async fn refresh(&self, digest: &Digest) -> Result<(), UploadError> {
+        let state = self.replica.state();
+        match state.artifact(&digest.hex()) {
+            Some(record) if !is_used(&state, digest) => self.register(digest, record.size).await,
+            _ => Ok(()),
+        }
     }
 
     /// Takes in bytes made here, a compiled component for one.
@@ -151,8 +174,10 @@ impl Artifacts {
             data: Bytes::new(),
         };
         let data = self.files.read(digest, 0).await.map_err(|e| failed(&e))?;
+        let (progress, mut taken) = tokio::sync::watch::channel(());
         // A read error ends the stream early: the receiver finds the digest wrong.
         let data = data
+            .inspect(move |_| progress.send_replace(()))
             .take_while(|chunk| std::future::ready(chunk.is_ok()))
             .filter_map(|chunk| std::future::ready(chunk.ok()))
             .map(|data| PutArtifactChunk {
@@ -160,11 +185,17 @@ impl Artifacts {
                 ..Default::default()
             });
         let request = futures::stream::iter([header]).chain(data);
-        client
-            .put_artifact(request)
-            .await
-            .map_err(|e| failed(&e.message()))?;
-        Ok(())
+        let mut put = std::pin::pin!(client.put_artifact(request));
+        loop {
+            tokio::select! {
+                answer = &mut put => {
+                    return answer.map(|_| ()).map_err(|e| failed(&e.message()));
+                }
+                progress = tokio::time::timeout(STALLED, next_chunk(&mut taken)) => {
+                    progress.map_err(|_| failed(&"it takes nothing more"))?;
+                }
+            }
+        }
     }
 
     /// Makes sure that this controller holds the artifact.
@@ -192,9 +223,9 @@ impl Artifacts {
             sha256: digest.as_bytes().to_vec(),
             offset: 0,
         };
-        let chunks = client
-            .fetch_artifact(request)
+        let chunks = tokio::time::timeout(FETCH_TIMEOUT, client.fetch_artifact(request))
             .await
+            .map_err(|_| format!("no answer within {FETCH_TIMEOUT:?}"))?
             .map_err(|e| e.message().to_owned())?
             .into_inner();
         self.files
@@ -227,17 +258,31 @@ impl Artifacts {
         Ok(bytes)
     }
 
-    /// What a component is: its world, its imports, its initial memory.
+    /// What a component is: its world, its imports, its initial memory. Asked before a function
+    /// that names it is written: from then on it has [`collect`](crate::reconcile::collect)'s full
+    /// time to be named.
     pub async fn inspect(
         &self,
         sha256: &str,
         limits: InspectLimits,
     ) -> Result<ComponentInfo, InspectArtifactError> {
         let digest: Digest = sha256.parse()?;
+        if let Err(error) = self.refresh(&digest).await {
+            // What it is about to be named by meets the same trouble in a moment, and says so.
+            tracing::debug!(artifact = %digest, %error, "cannot register artifact anew");
+        }
         let bytes = self.load(&digest).await?;
         let info = tokio::task::spawn_blocking(move || hive_functions::inspect(&bytes, limits))
             .await
             .expect("inspecting does not panic");
         Ok(info?)
+    }
+}
+
+/// The next time that a chunk is taken; never, once all of them are.
+async fn next_chunk(taken: &mut tokio::sync::watch::Receiver<()>) {
+    if taken.changed().await.is_err() {
+        // What is left is the receiver's sync; it has one period for that from here.
+        std::future::pending().await
     }
 }

@@ -30,7 +30,7 @@ pub struct Member {
 pub struct ArtifactRecord {
     /// Bytes.
     pub size: u64,
-    /// Revision at which it was registered; what is young is never collected.
+    /// Revision at which it was registered last; whoever decided before that to collect it is late.
     pub revision: u64,
 }
 
@@ -118,12 +118,10 @@ impl State {
             Command::Replace { key, body, expect } => self.replace(key, body, expect),
             Command::Delete { key, expect, uid } => self.delete(&key, expect, uid.as_deref()),
             Command::RegisterArtifact { sha256, size } => {
-                if !self.artifacts.contains_key(&sha256) {
-                    self.revision += 1;
-                    let revision = self.revision;
-                    self.artifacts
-                        .insert(sha256, ArtifactRecord { size, revision });
-                }
+                self.revision += 1;
+                let revision = self.revision;
+                self.artifacts
+                    .insert(sha256, ArtifactRecord { size, revision });
                 Ok(Outcome::Done)
             }
             Command::ForgetArtifact { sha256, registered } => match self.artifacts.get(&sha256) {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -22,6 +22,9 @@ pub const MAX_ARTIFACT_BYTES: u64 = 128 << 20;
 
 /// Bytes read at once: a fair size for one gRPC message on a slow link.
 const READ_BYTES: usize = 64 << 10;
+
+/// Who sends nothing of an artifact for this long has gone.
+const SILENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 pub struct ArtifactFiles {
@@ -93,7 +96,20 @@ impl ArtifactFiles {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.receive_within(SILENCE, digest, body).await
+    }
+
+    async fn receive_within<E>(
+        &self,
+        silence: Duration,
+        digest: &Digest,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Received, ReceiveError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         if let Some(size) = self.size(digest) {
+            self.renew(digest);
             return Ok(Received {
                 size,
                 created: false,
@@ -109,7 +125,12 @@ impl ArtifactFiles {
         let mut hash = sha2::Sha256::new();
         let mut size = 0;
         let mut body = std::pin::pin!(body);
-        while let Some(data) = body.next().await {
+        loop {
+            let next = tokio::time::timeout(silence, body.next()).await;
+            let next = next.map_err(|_| {
+                ReceiveError::Interrupted(format!("nothing came for {silence:?}").into())
+            })?;
+            let Some(data) = next else { break };
             let data = data.map_err(|e| ReceiveError::Interrupted(e.into()))?;
             size += data.len() as u64;
             if size > MAX_ARTIFACT_BYTES {
@@ -142,6 +163,17 @@ impl ArtifactFiles {
             size,
             created: true,
         })
+    }
+
+    /// Makes a held file young: a sweep that began before it was asked for again spares it.
+    fn renew(&self, digest: &Digest) {
+        let renewed = std::fs::File::options()
+            .write(true)
+            .open(self.path(digest))
+            .and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = renewed {
+            tracing::debug!(artifact = %digest, %error, "cannot renew the file's time");
+        }
     }
 
     /// The bytes from `offset` to the end.
@@ -241,6 +273,38 @@ mod tests {
         ));
         assert_eq!(names(dir.path()), Vec::<String>::new());
         assert_eq!(files.size(&digest), None);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_falls_silent_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let body = chunks(b"compo").chain(futures::stream::pending());
+        let digest = Digest::of(b"component");
+        let silent = files
+            .receive_within(Duration::from_millis(20), &digest, body)
+            .await;
+        assert!(
+            matches!(silent, Err(ReceiveError::Interrupted(_))),
+            "{silent:?}"
+        );
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_is_uploaded_again_is_young_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let digest = Digest::of(b"a");
+        files.receive(&digest, chunks(b"a")).await.unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(files.path(&digest))
+            .unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        files.receive(&digest, chunks(b"a")).await.unwrap();
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        assert_eq!(files.sweep(hour_ago, |_| false).unwrap(), 0);
     }
 
     #[tokio::test]

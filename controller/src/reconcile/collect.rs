@@ -1,12 +1,11 @@
 //! Removing what nobody needs any more: old events, expired tokens, artifacts without a function.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use hive_manifests::{Assignment, Function, Resource};
+use hive_manifests::Resource;
 
-use super::schedule::source_sha256;
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, usage};
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
 use crate::tokens::Token;
@@ -54,45 +53,30 @@ fn last_time(event: &serde_json::Value) -> Option<SystemTime> {
     Some(text.parse::<jiff::Timestamp>().ok()?.into())
 }
 
-/// Digests (lower hex) that functions and assignments name. Pure.
-pub fn used_artifacts(state: &State) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    for object in state.list(Resource::Function, None) {
-        if let Ok(function) = object.parse::<Function>() {
-            used.extend(source_sha256(&function.spec));
-            let compiled = function.status.unwrap_or_default().artifacts;
-            used.extend(compiled.into_iter().map(|artifact| artifact.sha256));
-        }
-    }
-    for object in state.list(Resource::Assignment, None) {
-        if let Ok(assignment) = object.parse::<Assignment>() {
-            used.extend(source_sha256(&assignment.spec.function));
-            used.insert(assignment.spec.artifact.sha256);
-        }
-    }
-    used
-}
-
 /// The leader's memory of since when artifacts are unused; a new leader counts anew.
 #[derive(Default)]
 pub struct Unused {
-    since: HashMap<String, Instant>,
+    /// With the revision of the registration that was seen then.
+    since: HashMap<String, (u64, Instant)>,
 }
 
 impl Unused {
     /// Artifacts that nobody named for long enough, with the revision of their registration.
     pub fn due(&mut self, state: &State, now: Instant) -> Vec<(String, u64)> {
-        let used = used_artifacts(state);
+        let used = usage::used(state);
         let unused: HashMap<String, u64> = state
             .artifacts()
             .filter(|(sha256, _)| !used.contains(*sha256))
             .map(|(sha256, record)| (sha256.clone(), record.revision))
             .collect();
-        self.since.retain(|sha256, _| unused.contains_key(sha256));
+        // One registered anew is about to be named: its time starts again.
+        self.since
+            .retain(|sha256, (registered, _)| unused.get(sha256) == Some(registered));
         unused
             .into_iter()
-            .filter(|(sha256, _)| {
-                let since = *self.since.entry(sha256.clone()).or_insert(now);
+            .filter(|(sha256, registered)| {
+                let first = self.since.entry(sha256.clone());
+                let (_, since) = *first.or_insert((*registered, now));
                 now.duration_since(since) >= UNUSED_ARTIFACT_AGE
             })
             .collect()
@@ -221,9 +205,34 @@ mod tests {
         let mut unused = Unused::default();
         let start = Instant::now();
         assert_eq!(unused.due(&state, start), []);
-        assert_eq!(
-            unused.due(&state, start + UNUSED_ARTIFACT_AGE),
-            [("00".to_owned(), 1)]
-        );
+        let due = start + UNUSED_ARTIFACT_AGE;
+        assert_eq!(unused.due(&state, due), [("00".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn one_that_is_registered_again_gets_its_full_time_again() {
+        let mut state = State::default();
+        let register = || Command::RegisterArtifact {
+            sha256: "00".into(),
+            size: 1,
+        };
+        state.apply(register()).unwrap();
+        let mut unused = Unused::default();
+        let start = Instant::now();
+        assert_eq!(unused.due(&state, start), []);
+        let due = start + UNUSED_ARTIFACT_AGE;
+        let before = unused.due(&state, due);
+        state.apply(register()).unwrap();
+        assert_eq!(unused.due(&state, due), []);
+        // What was decided before comes too late.
+        for (sha256, registered) in before {
+            let forget = Command::ForgetArtifact { sha256, registered };
+            assert!(matches!(
+                state.apply(forget),
+                Err(Rejection::Conflict { .. })
+            ));
+        }
+        let due = due + UNUSED_ARTIFACT_AGE;
+        assert_eq!(unused.due(&state, due), [("00".to_owned(), 2)]);
     }
 }

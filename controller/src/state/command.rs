@@ -27,7 +27,8 @@ pub enum Command {
         expect: Option<u64>,
         uid: Option<String>,
     },
-    /// A majority of controllers holds the artifact durably. Idempotent.
+    /// A majority of controllers holds the artifact durably. Of one that is registered already it
+    /// says that it is about to be named: it is not forgotten by what was decided before.
     RegisterArtifact {
         sha256: String,
         size: u64,

@@ -15,7 +15,7 @@ use prost::Message;
 use serde_json::json;
 
 use super::plan::{Job, plan};
-use crate::artifacts::{Artifacts, Digest};
+use crate::artifacts::{Artifacts, Digest, ReceiveError, UploadError};
 use crate::objects;
 use crate::reconcile::events::{self, Notice};
 use crate::state::{Key, State};
@@ -135,7 +135,11 @@ impl Compilation {
             .artifacts
             .store(compiled.into())
             .await
-            .map_err(|e| passing(e.to_string()))?;
+            .map_err(|e| match e {
+                // It would be as large the next time, after as much work.
+                UploadError::Receive(ReceiveError::TooLarge { .. }) => lasting(e.to_string()),
+                e => passing(e.to_string()),
+            })?;
         let description = ArtifactDescription {
             source_sha256: source.as_bytes().to_vec(),
             sha256: digest.as_bytes().to_vec(),

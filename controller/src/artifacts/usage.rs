@@ -1,0 +1,82 @@
+//! Which artifacts the objects of a state name. Pure.
+//!
+//! Read from the objects as they are, not as this version's types: what a newer version wrote must
+//! not lose its artifacts because this one can't parse it.
+
+use std::collections::BTreeSet;
+
+use hive_manifests::Resource;
+use serde_json::Value;
+
+use super::Digest;
+use crate::state::{Object, State};
+
+/// All that functions and assignments name, in lower hex.
+pub fn used(state: &State) -> BTreeSet<String> {
+    objects(state)
+        .flat_map(|object| named(object).map(|digest| digest.hex()))
+        .collect()
+}
+
+pub fn is_used(state: &State, digest: &Digest) -> bool {
+    objects(state).any(|object| named(object).any(|named| named == *digest))
+}
+
+fn objects(state: &State) -> impl Iterator<Item = &Object> {
+    state
+        .list(Resource::Function, None)
+        .chain(state.list(Resource::Assignment, None))
+        .map(|object| &**object)
+}
+
+fn named(object: &Object) -> impl Iterator<Item = Digest> {
+    let body = object.body();
+    let compiled = body["status"]["artifacts"].as_array();
+    [
+        // A function's component, an assignment's, and what the assignment runs.
+        &body["spec"]["artifact"],
+        &body["spec"]["function"]["artifact"],
+    ]
+    .into_iter()
+    .chain(compiled.into_iter().flatten())
+    .filter_map(|artifact: &Value| artifact["sha256"].as_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use crate::state::{Command, Key};
+    use serde_json::json;
+
+    #[test]
+    fn whatever_names_an_artifact_uses_it_be_it_understood_or_not() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let mut state = State::default();
+        let mut put = |resource, extra| {
+            let key = Key::new(resource, "default", "x");
+            let body = objects::fresh(&key, json!({}), extra);
+            state.apply(Command::Create { key, body }).unwrap();
+        };
+        put(
+            Resource::Function,
+            json!({
+                "spec": { "artifact": { "sha256": digest("a").to_string() }, "replicas": "of a later version" },
+                "status": { "artifacts": [{ "sha256": digest("b").hex() }] },
+            }),
+        );
+        put(
+            Resource::Assignment,
+            json!({ "spec": {
+                "artifact": { "sha256": digest("c").hex() },
+                "function": { "artifact": { "sha256": digest("d").hex() } },
+            }}),
+        );
+        for name in ["a", "b", "c", "d"] {
+            assert!(is_used(&state, &digest(name)), "{name}");
+        }
+        assert!(!is_used(&state, &digest("e")));
+        assert_eq!(used(&state).len(), 4);
+    }
+}
