@@ -1,5 +1,6 @@
 //! Which function runs on which node.
 
+mod board;
 mod plan;
 mod run;
 mod view;

@@ -1,19 +1,22 @@
 //! The part of the state that scheduling looks at, typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource};
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::objects;
-use crate::state::{Key, State};
+use crate::state::{Key, Object, State};
 
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub nodes: Vec<NodeView>,
     pub functions: Vec<FunctionView>,
     pub assignments: Vec<AssignmentView>,
+    /// Namespaces and uids of functions that are there and can't be read: nothing is decided about
+    /// their copies.
+    pub unreadable: BTreeSet<(String, String)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -73,22 +76,17 @@ impl View {
                 cpu: allocatable.cpu.0,
             })
         });
-        let functions = state.list(Resource::Function, None).filter_map(|object| {
-            let function: Function = object.parse().ok()?;
-            let source = source_sha256(&function.spec)?;
-            let artifacts = function.status.unwrap_or_default().artifacts;
-            Some(FunctionView {
-                key: object.key().clone(),
-                uid: object.uid().to_owned(),
-                generation: function.metadata.generation.unwrap_or_default(),
-                artifacts: artifacts
-                    .into_iter()
-                    .filter(|artifact| artifact.source_sha256 == source)
-                    .map(|artifact| (artifact.target.clone(), artifact))
-                    .collect(),
-                spec: function.spec,
-            })
-        });
+        let mut functions = Vec::new();
+        let mut unreadable = BTreeSet::new();
+        for object in state.list(Resource::Function, None) {
+            match FunctionView::of(object) {
+                Some(function) => functions.push(function),
+                None => {
+                    let namespace = object.key().namespace.clone();
+                    unreadable.insert((namespace, object.uid().to_owned()));
+                }
+            }
+        }
         let assignments = state.list(Resource::Assignment, None).filter_map(|object| {
             let assignment: Assignment = object.parse().ok()?;
             let status = assignment.status.unwrap_or_default();
@@ -103,9 +101,29 @@ impl View {
         });
         Self {
             nodes: nodes.collect(),
-            functions: functions.collect(),
+            functions,
             assignments: assignments.collect(),
+            unreadable,
         }
+    }
+}
+
+impl FunctionView {
+    fn of(object: &Object) -> Option<Self> {
+        let function: Function = object.parse().ok()?;
+        let source = source_sha256(&function.spec)?;
+        let artifacts = function.status.unwrap_or_default().artifacts;
+        Some(Self {
+            key: object.key().clone(),
+            uid: object.uid().to_owned(),
+            generation: function.metadata.generation.unwrap_or_default(),
+            artifacts: artifacts
+                .into_iter()
+                .filter(|artifact| artifact.source_sha256 == source)
+                .map(|artifact| (artifact.target.clone(), artifact))
+                .collect(),
+            spec: function.spec,
+        })
     }
 }
 
@@ -113,4 +131,49 @@ impl View {
 pub fn source_sha256(spec: &FunctionSpec) -> Option<String> {
     let digest: crate::artifacts::Digest = spec.artifact.sha256.as_ref()?.parse().ok()?;
     Some(digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::plan;
+    use super::*;
+    use crate::state::Command;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn copies_of_a_function_that_cannot_be_read_stay() {
+        let mut state = State::default();
+        let mut put = |resource, name: &str, extra: Value| {
+            let key = Key::new(resource, "default", name);
+            let mut body = objects::fresh(&key, json!({}), extra);
+            body["metadata"]["uid"] = json!(name);
+            state.apply(Command::Create { key, body }).unwrap();
+        };
+        put(
+            Resource::Function,
+            "later",
+            json!({ "spec": { "artifact": { "sha256": "a".repeat(64) }, "replicas": "as many as needed" } }),
+        );
+        for function in ["later", "gone"] {
+            put(
+                Resource::Assignment,
+                &format!("{function}.0"),
+                json!({ "spec": {
+                    "functionName": function, "functionUid": function, "functionGeneration": 1,
+                    "nodeName": "pi", "slot": "0",
+                    "function": { "artifact": { "sha256": "a".repeat(64) } },
+                    "artifact": { "target": "t", "sourceSha256": "00", "sha256": "11", "size": 1,
+                        "wasmtimeVersion": "48", "description": "", "signature": "" },
+                }}),
+            );
+        }
+        let view = View::of(&state);
+        assert_eq!((view.functions.len(), view.assignments.len()), (0, 2));
+        let steps = plan(&view).steps;
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert!(
+            matches!(&steps[0], super::super::Step::Delete { key, .. } if key.name == "gone.0")
+        );
+    }
 }

@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use hive_manifests::function::CompiledArtifact;
 use hive_manifests::quantity::{Bytes, MilliCpu};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::view::NodeView;
 use super::*;
 
 fn node(name: &str) -> NodeView {

@@ -1,0 +1,237 @@
+//! The nodes with what is reserved on them while a plan is made: who fits where, and who fits best.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hive_manifests::function::{CompiledArtifact, FunctionSpec};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use super::view::{AssignmentView, FunctionView, NodeView, View};
+
+pub struct Board<'a> {
+    pub nodes: BTreeMap<&'a str, Seat<'a>>,
+}
+
+pub struct Seat<'a> {
+    pub view: &'a NodeView,
+    memory: u64,
+    cpu: u64,
+    /// Assignments by function.
+    copies: HashMap<String, usize>,
+    total: usize,
+}
+
+/// Why no node takes a slot: how many fell out at each filter.
+#[derive(Default)]
+pub struct Unfit {
+    nodes: usize,
+    reasons: BTreeMap<&'static str, usize>,
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.nodes == 0 {
+            return f.write_str("the swarm has no nodes yet");
+        }
+        write!(f, "0/{} nodes fit:", self.nodes)?;
+        for (index, (reason, count)) in self.reasons.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma} {count} {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Board<'a> {
+    pub fn of(view: &'a View) -> Self {
+        let seat = |node: &'a NodeView| Seat {
+            view: node,
+            memory: 0,
+            cpu: 0,
+            copies: HashMap::new(),
+            total: 0,
+        };
+        let mut board = Self {
+            nodes: view
+                .nodes
+                .iter()
+                .map(|node| (&*node.name, seat(node)))
+                .collect(),
+        };
+        for assignment in &view.assignments {
+            board.restore(assignment);
+        }
+        board
+    }
+
+    pub fn restore(&mut self, assignment: &AssignmentView) {
+        if let Some(seat) = self.nodes.get_mut(&*assignment.spec.node_name) {
+            seat.add(&assignment.spec.function_uid, &assignment.spec.function);
+        }
+    }
+
+    pub fn release(&mut self, assignment: &AssignmentView) {
+        if let Some(seat) = self.nodes.get_mut(&*assignment.spec.node_name) {
+            seat.memory = seat
+                .memory
+                .saturating_sub(assignment.spec.function.resources.memory.0);
+            seat.cpu = seat
+                .cpu
+                .saturating_sub(assignment.spec.function.resources.cpu.0);
+            seat.total = seat.total.saturating_sub(1);
+            if let Some(copies) = seat.copies.get_mut(&assignment.spec.function_uid) {
+                *copies = copies.saturating_sub(1);
+            }
+        }
+    }
+
+    pub fn reserve(&mut self, function: &FunctionView, node: &str) {
+        if let Some(seat) = self.nodes.get_mut(node) {
+            seat.add(&function.uid, &function.spec);
+        }
+    }
+
+    /// The component for a node, if the node can load it.
+    pub fn artifact_for<'f>(
+        &self,
+        function: &'f FunctionView,
+        node: &str,
+    ) -> Option<&'f CompiledArtifact> {
+        let node = self.nodes.get(node)?.view;
+        let artifact = function.artifacts.get(&node.target)?;
+        (artifact.wasmtime_version == node.wasmtime_version).then_some(artifact)
+    }
+
+    pub fn matches(&self, function: &FunctionView, node: &NodeView) -> bool {
+        function
+            .spec
+            .node_selector
+            .iter()
+            .all(|(label, value)| node.labels.get(label) == Some(value))
+    }
+
+    pub fn may_stay(&self, function: &FunctionView, assignment: &AssignmentView) -> bool {
+        let Some(seat) = self.nodes.get(&*assignment.spec.node_name) else {
+            return false;
+        };
+        let stays = seat.view.ready
+            && tolerates(&function.spec.tolerations, &seat.view.taints, "NoExecute")
+            && self.matches(function, seat.view);
+        // A pinned copy has nowhere else to go: it waits for its node.
+        stays || (function.spec.every_node && seat.view.ready)
+    }
+
+    /// The best node for one more copy, and the component compiled for it.
+    pub fn choose(
+        &self,
+        function: &FunctionView,
+        pinned: Option<&str>,
+    ) -> Result<(String, CompiledArtifact), Unfit> {
+        let mut unfit = Unfit::default();
+        let mut best: Option<(Score, &Seat<'a>, &CompiledArtifact)> = None;
+        for seat in self.nodes.values() {
+            if pinned.is_some_and(|name| name != seat.view.name) {
+                continue;
+            }
+            unfit.nodes += 1;
+            match self.fits(function, seat) {
+                Err(reason) => *unfit.reasons.entry(reason).or_default() += 1,
+                Ok(artifact) => {
+                    let score = seat.score(function);
+                    if best.as_ref().is_none_or(|(known, ..)| score < *known) {
+                        best = Some((score, seat, artifact));
+                    }
+                }
+            }
+        }
+        match best {
+            Some((_, seat, artifact)) => Ok((seat.view.name.clone(), artifact.clone())),
+            None => Err(unfit),
+        }
+    }
+
+    fn fits<'f>(
+        &self,
+        function: &'f FunctionView,
+        seat: &Seat<'_>,
+    ) -> Result<&'f CompiledArtifact, &'static str> {
+        let node = seat.view;
+        let tolerations = &function.spec.tolerations;
+        let need = &function.spec.resources;
+        if !node.ready {
+            return Err("not ready");
+        }
+        if node.unschedulable {
+            return Err("cordoned");
+        }
+        if !self.matches(function, node) {
+            return Err("without the labels of nodeSelector");
+        }
+        if !tolerates(tolerations, &node.taints, "NoSchedule")
+            || !tolerates(tolerations, &node.taints, "NoExecute")
+        {
+            return Err("with a taint that is not tolerated");
+        }
+        if seat.memory + need.memory.0 > node.memory {
+            return Err("without enough free memory");
+        }
+        if seat.cpu + need.cpu.0 > node.cpu {
+            return Err("without enough free CPU");
+        }
+        let artifact = function
+            .artifacts
+            .get(&node.target)
+            .ok_or("for whose processor the component is not compiled yet")?;
+        if artifact.wasmtime_version != node.wasmtime_version {
+            return Err("whose agent is of another version than the controllers");
+        }
+        Ok(artifact)
+    }
+}
+
+/// Lower is better: spread copies, then load, then a stable order.
+type Score = (usize, usize, u64, String);
+
+impl Seat<'_> {
+    fn add(&mut self, uid: &str, spec: &FunctionSpec) {
+        self.memory += spec.resources.memory.0;
+        self.cpu += spec.resources.cpu.0;
+        self.total += 1;
+        *self.copies.entry(uid.to_owned()).or_default() += 1;
+    }
+
+    fn score(&self, function: &FunctionView) -> Score {
+        let copies = self.copies.get(&function.uid).copied().unwrap_or_default();
+        let avoided = self
+            .view
+            .taints
+            .iter()
+            .filter(|taint| {
+                taint.effect == "PreferNoSchedule" && !tolerated(&function.spec.tolerations, taint)
+            })
+            .count();
+        let used = self.memory.saturating_mul(1000) / self.view.memory.max(1);
+        (copies, avoided, used, self.view.name.clone())
+    }
+}
+
+/// True when every taint with `effect` is tolerated.
+pub fn tolerates(tolerations: &[Toleration], taints: &[Taint], effect: &str) -> bool {
+    taints
+        .iter()
+        .filter(|taint| taint.effect == effect)
+        .all(|taint| tolerated(tolerations, taint))
+}
+
+/// Kubernetes' rule: an empty key with Exists matches all, an empty effect any effect.
+fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || (key.is_empty() && exists))
+            && (exists
+                || toleration.value.as_deref().unwrap_or_default()
+                    == taint.value.as_deref().unwrap_or_default())
+    })
+}
