@@ -9,7 +9,7 @@ mod load;
 mod process;
 mod swarm;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -45,7 +45,10 @@ async fn run() -> anyhow::Result<()> {
     }
     let hive = beside("hive")?;
     println!("hive: {}", hive.display());
-    idle(&Swarm::start(&hive, 18_700, &["--no-example"])?).await?;
+    let quiet = Swarm::start(&hive, 18_700, &["--no-example"])?;
+    idle(&quiet).await?;
+    shipped_agent(&quiet).await?;
+    drop(quiet);
     let swarm = Swarm::start(&hive, 18_800, &[])?;
     throughput(&swarm).await?;
     cold_start(&swarm).await?;
@@ -88,6 +91,28 @@ async fn idle(swarm: &Swarm) -> anyhow::Result<()> {
             100.0 * used.as_secs_f64() / IDLE.as_secs_f64()
         );
     }
+    Ok(())
+}
+
+/// The agent as it is shipped, small and alone, in the place of one of the swarm's.
+async fn shipped_agent(swarm: &Swarm) -> anyhow::Result<()> {
+    let Some(program) = std::env::var_os("HIVE_AGENT") else {
+        println!(
+            "SKIPPED: the shipped agent (cargo build --profile dist -p hive-agent, and name it in HIVE_AGENT)"
+        );
+        return Ok(());
+    };
+    let agent = swarm.restart_agent(Path::new(&program), 1).await?;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let (rss, own) = process::memory(agent.pid())?;
+    let size = std::fs::metadata(&program)?.len();
+    println!(
+        "{:<14} {:>10.1} {:>12.1}   (profile dist, file {:.1} MiB)",
+        "shipped agent",
+        rss as f64 / 1024.0,
+        own as f64 / 1024.0,
+        size as f64 / 1048576.0
+    );
     Ok(())
 }
 

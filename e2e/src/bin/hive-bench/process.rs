@@ -20,6 +20,10 @@ impl Process {
             .with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self(child))
     }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Process {

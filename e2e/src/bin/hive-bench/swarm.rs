@@ -1,12 +1,13 @@
 //! A swarm of `hive up` for measuring.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::load::{Target, connect, get};
-use super::process;
+use super::process::{self, Process};
 
 pub const COMPONENT: &[u8] = include_bytes!("../../../../manifests/examples/hello/hello.wasm");
 
@@ -80,7 +81,7 @@ impl Swarm {
     pub fn local(&self) -> anyhow::Result<Target> {
         let number = self.node()?;
         Ok(Target {
-            address: ([127, 0, 0, 1], self.base_port + 40 + number - 1).into(),
+            address: self.listen(number),
             host: "hello.default.localhost".into(),
         })
     }
@@ -95,36 +96,47 @@ impl Swarm {
     /// Ends the agent of the example and starts it again with its ledger and artifact; the time
     /// from the start of its process to the first response.
     pub async fn cold_start(&self) -> anyhow::Result<Duration> {
-        let target = self.local()?;
         let number = self.node()?;
+        self.end_agent(number).await?;
+        let started = Instant::now();
+        let _agent = self.start_agent(&self.hive, &["agent"], number)?;
+        answers(&self.local()?, Duration::from_secs(10)).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Puts an agent of another program in the place of one of the swarm's.
+    pub async fn restart_agent(&self, program: &Path, number: u16) -> anyhow::Result<Process> {
+        self.end_agent(number).await?;
+        self.start_agent(program, &[], number)
+    }
+
+    /// Only the first time: later ones were started, and ended, here.
+    async fn end_agent(&self, number: u16) -> anyhow::Result<()> {
         let name = format!("node-{number}");
         let members = self.members()?;
         let (_, pid) = members
             .iter()
             .find(|(member, _)| *member == name)
             .context("the node's process")?;
-        let raw = i32::try_from(*pid)?;
-        let pid = rustix::process::Pid::from_raw(raw).context("pid")?;
-        // Only the first time: later ones were started, and ended, here.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid)?).context("pid")?;
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        while connect(target.address).await.is_ok() {
+        while connect(self.listen(number)).await.is_ok() {
             tokio::time::sleep(POLL).await;
         }
+        Ok(())
+    }
+
+    fn start_agent(&self, program: &Path, first: &[&str], number: u16) -> anyhow::Result<Process> {
+        let name = format!("node-{number}");
         let dir = format!("{}/{name}", self.data());
-        let listen = target.address.to_string();
-        let arguments = [
-            "agent",
-            "--data-dir",
-            &dir,
-            "--name",
-            &name,
-            "--listen",
-            &listen,
-        ];
-        let started = Instant::now();
-        let _agent = process::Process::start(&self.hive, &arguments)?;
-        answers(&target, Duration::from_secs(10)).await?;
-        Ok(started.elapsed())
+        let listen = self.listen(number).to_string();
+        let mut arguments = first.to_vec();
+        arguments.extend(["--data-dir", &dir, "--name", &name, "--listen", &listen]);
+        Process::start(program, &arguments)
+    }
+
+    fn listen(&self, number: u16) -> SocketAddr {
+        ([127, 0, 0, 1], self.base_port + 40 + number - 1).into()
     }
 
     /// A manifest of a function whose component nobody has seen: the example with a custom
