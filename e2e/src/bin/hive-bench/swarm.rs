@@ -96,11 +96,11 @@ impl Swarm {
     /// Ends the agent of the example and starts it again with its ledger and artifact; the time
     /// from the start of its process to the first response.
     pub async fn cold_start(&self) -> anyhow::Result<Duration> {
-        let number = self.node()?;
+        let (number, target) = (self.node()?, self.local()?);
         self.end_agent(number).await?;
         let started = Instant::now();
         let _agent = self.start_agent(&self.hive, &["agent"], number)?;
-        answers(&self.local()?, Duration::from_secs(10)).await?;
+        answers(&target, Duration::from_secs(10)).await?;
         Ok(started.elapsed())
     }
 
