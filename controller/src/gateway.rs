@@ -4,6 +4,7 @@
 //! Who shows no certificate may enrol and nothing else.
 
 mod agents_service;
+pub mod bounds;
 pub mod desired;
 mod enrol;
 mod invoke;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::artifacts::Artifacts;
+use crate::objects;
 use crate::state::State;
 use crate::store::Replica;
 
@@ -165,6 +167,12 @@ impl Gateway {
         if let Some(name) = &node {
             self.nodes.add_link(name, link.clone());
             tracing::info!(node = name, link = link.id(), transport = ?link.transport(), "node linked");
+            // Whoever removed it before it was among the links did not close this one.
+            if let Some(peer) = link.peer()
+                && !enrol::is_enrolled(&self.replica.state(), name, &peer.key)
+            {
+                link.close("this node was removed from the swarm");
+            }
         }
         loop {
             let accepted = tokio::select! {
@@ -221,6 +229,8 @@ impl Gateway {
             if !nodes_changed {
                 continue;
             }
+            self.nodes
+                .forget_others(|name| state.get(&objects::node_key(name)).is_some());
             self.nodes.close_unless(|name, link| {
                 link.peer()
                     .is_some_and(|peer| enrol::is_enrolled(&state, name, &peer.key))

@@ -83,6 +83,11 @@ impl GatewayRpc for AgentsService {
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (node, _) = self.node(&request)?;
+        if !self.nodes.may_begin_session(&node) {
+            return Err(Status::resource_exhausted(
+                "this node begins too many sessions: try again in a while",
+            ));
+        }
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let session = Session {
             replica: self.replica.clone(),

@@ -12,6 +12,7 @@ use hive_proto::link::{Link, LinkError, Purpose, Stream as LinkStream};
 use hive_proto::v1::{LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
 use tokio::sync::watch;
 
+use super::bounds::Allowance;
 use crate::peers::Peers;
 use crate::store::Replica;
 
@@ -32,12 +33,26 @@ const MAX_LINKS: usize = 4;
 /// Functions in one report of usage: more than a node can hold in memory.
 const MAX_FUNCTIONS: usize = 512;
 
+/// Sessions that a node may begin: each is written down. A link that comes and goes takes one each
+/// time.
+const SESSIONS: (u32, Duration) = (20, Duration::from_secs(3));
+
+/// Events that a node may tell: each is written down. The agent sums up what repeats.
+const EVENTS: (u32, Duration) = (64, Duration::from_secs(2));
+
 #[derive(Clone)]
 pub struct Nodes {
+    /// Of nodes that were linked since the start; links come and go, this stays.
+    allowances: Arc<Mutex<BTreeMap<String, Allowances>>>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     present: Arc<watch::Sender<BTreeSet<String>>>,
     replica: Replica,
     peers: Peers,
+}
+
+struct Allowances {
+    sessions: Allowance,
+    events: Allowance,
 }
 
 #[derive(Default)]
@@ -70,6 +85,7 @@ pub enum NodeUnreachable {
 impl Nodes {
     pub fn new(replica: Replica, peers: Peers) -> Self {
         Self {
+            allowances: Arc::default(),
             entries: Arc::default(),
             present: Arc::new(watch::Sender::default()),
             replica,
@@ -118,6 +134,37 @@ impl Nodes {
             }
         }
         self.publish(&entries);
+    }
+
+    pub(super) fn may_begin_session(&self, node: &str) -> bool {
+        self.take(node, |allowances| &mut allowances.sessions)
+    }
+
+    pub(super) fn may_tell_event(&self, node: &str) -> bool {
+        self.take(node, |allowances| &mut allowances.events)
+    }
+
+    fn take(&self, node: &str, which: fn(&mut Allowances) -> &mut Allowance) -> bool {
+        let now = Instant::now();
+        let of = |(burst, every)| Allowance::new(burst, every, now);
+        let mut all = self
+            .allowances
+            .lock()
+            .expect("no holder of the lock panics");
+        let allowances = all.entry(node.to_owned()).or_insert_with(|| Allowances {
+            sessions: of(SESSIONS),
+            events: of(EVENTS),
+        });
+        which(allowances).take(now).is_ok()
+    }
+
+    /// Forgets what is kept of nodes that are part of the swarm no more.
+    pub(super) fn forget_others(&self, enrolled: impl Fn(&str) -> bool) {
+        let mut all = self
+            .allowances
+            .lock()
+            .expect("no holder of the lock panics");
+        all.retain(|name, _| enrolled(name));
     }
 
     /// Closes the links of nodes that `allowed` no longer lets in.

@@ -3,7 +3,7 @@
 //! Every wake-up rereads the state. The node's status names the session that counts: one that
 //! finds another there ends itself, so that a stale report never overwrites a fresh one.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::Resource;
 use hive_proto::v1::{
@@ -12,14 +12,15 @@ use hive_proto::v1::{
 };
 use hive_proto::{assignment_hash, desired_hash};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::bounds::{self, Allowance};
 use super::desired::{self, NodeSet};
 use super::report::{self, StatusWrite};
 use super::{Nodes, endpoints, status};
-use crate::objects;
+use crate::objects::{self, EditError};
 use crate::reconcile::events::{self, Notice};
 use crate::state::{Key, State};
 use crate::store::Replica;
@@ -30,8 +31,15 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages on their way down. The newest desired set replaces older ones, so few are needed.
 pub const OUTBOX: usize = 4;
 
-/// Events taken from one report; the agent sends no more.
-const MAX_EVENTS: usize = 64;
+/// An agent that takes no message for this long hangs: another session finds it better or not at all.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Before what could not be written is tried again; there may be no leader.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Reports heard at once, and then one in this time; the agent waits meanwhile. Each may change
+/// the status of every assignment.
+const REPORTS: (u32, Duration) = (32, Duration::from_millis(250));
 
 pub struct Session {
     pub replica: Replica,
@@ -46,6 +54,9 @@ struct Progress {
     /// Random; in the node's status while this session counts.
     id: String,
     report: Option<Report>,
+    reports: Allowance,
+    /// Some of it could not be written yet.
+    unwritten: bool,
     /// Generation and hash of the set that the agent holds.
     generation: u64,
     hash: Vec<u8>,
@@ -90,6 +101,7 @@ impl Session {
                 changed = revisions.changed() => {
                     changed.map_err(|_| Status::unavailable("the store has stopped"))?;
                 }
+                () = tokio::time::sleep(RETRY), if progress.unwritten => {}
                 message = inbound.message() => match message? {
                     None => return Ok(()),
                     Some(message) => self.hear(&mut progress, message).await?,
@@ -101,7 +113,7 @@ impl Session {
     /// Makes this the session that counts and takes down what the machine is.
     async fn begin(&self, hello: Hello) -> Result<Progress, Status> {
         let id = objects::fresh_uid();
-        let info = hello.info.unwrap_or_default();
+        let info = bounds::info(hello.info.unwrap_or_default());
         let labels = info.labels.clone();
         let fresh = report::node_status(&info);
         objects::edit(&self.replica, &objects::node_key(&self.node), |body| {
@@ -120,6 +132,8 @@ impl Session {
         Ok(Progress {
             id,
             report: None,
+            reports: Allowance::new(REPORTS.0, REPORTS.1, Instant::now()),
+            unwritten: false,
             generation: hello.generation,
             hash: hello.hash,
             held: hello.held,
@@ -131,10 +145,14 @@ impl Session {
     async fn hear(&self, progress: &mut Progress, message: AgentMessage) -> Result<(), Status> {
         match message.kind {
             Some(agent_message::Kind::Report(report)) => {
-                let events = report.events.clone();
+                while let Err(wait) = progress.reports.take(Instant::now()) {
+                    tokio::time::sleep(wait).await;
+                }
+                let mut report = bounds::report(report);
+                let events = std::mem::take(&mut report.events);
                 progress.report = Some(report);
                 progress.seen = 0;
-                for event in events.into_iter().take(MAX_EVENTS) {
+                for event in events {
                     self.record(event).await;
                 }
                 Ok(())
@@ -165,6 +183,14 @@ impl Session {
         if assignment.body()["spec"]["nodeName"] != json!(self.node) {
             return;
         }
+        if !self.nodes.may_tell_event(&self.node) {
+            tracing::debug!(
+                node = self.node,
+                reason = event.reason,
+                "one event too many"
+            );
+            return;
+        }
         let function = assignment.body()["spec"]["functionName"]
             .as_str()
             .unwrap_or_default();
@@ -181,18 +207,18 @@ impl Session {
     /// Rereads the state and does what it asks for.
     async fn look(&self, progress: &mut Progress) -> Result<(), Status> {
         let state = self.replica.state();
-        if state.revision() == progress.seen {
+        if state.revision() == progress.seen && !progress.unwritten {
             return Ok(());
         }
         self.still_counts(&state, progress)?;
-        if !desired::concerns(&state, progress.seen, &self.node) {
+        if !progress.unwritten && !desired::concerns(&state, progress.seen, &self.node) {
             progress.seen = state.revision();
             return Ok(());
         }
         progress.seen = state.revision();
         self.send_controllers(&state, progress).await?;
         let set = desired::desired(&state, &self.node);
-        self.write_statuses(&state, progress, &set).await;
+        progress.unwritten = !self.write_statuses(&state, progress, &set).await;
         self.send_desired(state.revision(), progress, set).await
     }
 
@@ -259,7 +285,7 @@ impl Session {
         );
         // The agent must be told even when its generation is ours already but its content is not:
         // one more than it holds is accepted, equal is refused.
-        let generation = generation.max(progress.generation + 1);
+        let generation = generation.max(progress.generation.saturating_add(1));
         progress.generation = generation;
         progress.held = hashes;
         progress.hash = hash.clone();
@@ -272,28 +298,43 @@ impl Session {
     }
 
     async fn send(&self, kind: controller_message::Kind) -> Result<(), Status> {
+        let message = Ok(ControllerMessage { kind: Some(kind) });
         self.outbox
-            .send(Ok(ControllerMessage { kind: Some(kind) }))
+            .send_timeout(message, STALLED)
             .await
-            .map_err(|_| Status::cancelled("the agent went away"))
+            .map_err(|error| match error {
+                SendTimeoutError::Timeout(_) => {
+                    Status::deadline_exceeded("the agent takes no messages")
+                }
+                SendTimeoutError::Closed(_) => Status::cancelled("the agent went away"),
+            })
     }
 
-    /// Writes what the agent reported, where the state says otherwise.
-    async fn write_statuses(&self, state: &State, progress: &Progress, set: &NodeSet) {
+    /// Writes what the agent reported, where the state says otherwise. False when something of it
+    /// could not be written.
+    async fn write_statuses(&self, state: &State, progress: &Progress, set: &NodeSet) -> bool {
         let now = SystemTime::now();
+        let mut all = true;
         let writes =
             report::status_writes(state, &self.node, progress.report.as_ref(), &set.problems);
         for StatusWrite { key, uid, status } in writes {
             let written = objects::edit(&self.replica, &key, |body| {
-                body["metadata"]["uid"] == json!(uid)
+                // After a conflict the state is a newer one, in which another session may count.
+                self.still_counts(&self.replica.state(), progress).is_ok()
+                    && body["metadata"]["uid"] == json!(uid)
                     && body["spec"]["nodeName"] == json!(self.node)
                     && report::set_assignment_status(&mut body["status"], &status, now)
             })
             .await;
-            if let Err(error) = written {
-                // The next wake-up tries again.
-                tracing::warn!(assignment = %key, %error, "cannot write status");
+            match written {
+                // Deleted meanwhile: nothing is left to say of it.
+                Ok(_) | Err(EditError::NotFound(_)) => {}
+                Err(error) => {
+                    all = false;
+                    tracing::warn!(assignment = %key, error = &error as &dyn std::error::Error, "cannot write status");
+                }
             }
         }
+        all
     }
 }

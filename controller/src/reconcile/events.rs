@@ -6,12 +6,16 @@ use hive_manifests::Resource;
 use serde_json::json;
 
 use crate::artifacts::Digest;
+use crate::gateway::bounds::cut;
 use crate::objects;
 use crate::state::{Command, Key};
 use crate::store::{ProposeError, Replica};
 
 /// Cluster-scoped objects' events live here, as in Kubernetes.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// Bytes of a message, as Kubernetes has it. A compiler can say much more.
+pub const MAX_MESSAGE_BYTES: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub struct Notice {
@@ -24,7 +28,8 @@ pub struct Notice {
 }
 
 /// Records an event about an object; one that can't be written is logged and lost.
-pub async fn record(replica: &Replica, about: &Key, notice: Notice) {
+pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
+    cut(&mut notice.message, MAX_MESSAGE_BYTES);
     let uid = replica
         .state()
         .get(about)

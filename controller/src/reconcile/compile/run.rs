@@ -16,8 +16,9 @@ use serde_json::json;
 
 use super::plan::{Job, plan};
 use crate::artifacts::{Artifacts, Digest, ReceiveError, UploadError};
+use crate::gateway::bounds::cut;
 use crate::objects;
-use crate::reconcile::events::{self, Notice};
+use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
 use crate::state::{Key, State};
 use crate::store::Replica;
 
@@ -204,7 +205,8 @@ impl Compilation {
     }
 
     async fn tell(&self, key: &Key, target: &str, error: &str) {
-        let message = format!("for {target}: {error}");
+        let mut message = format!("for {target}: {error}");
+        cut(&mut message, MAX_MESSAGE_BYTES);
         let written = objects::edit(&self.replica, key, |body| {
             let now = SystemTime::now();
             objects::set_condition(

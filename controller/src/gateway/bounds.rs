@@ -1,0 +1,224 @@
+//! How much a node may say before it is written down: every replica keeps it, in memory and on
+//! disk, and sends it to whoever watches. Pure.
+//!
+//! A node is a machine of somebody's that may be broken or taken over; its own agent stays far
+//! below all of these.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hive_proto::v1::{AgentEvent, NodeInfo, Report};
+
+/// Bytes of what a machine says of itself in a word: names, versions, addresses.
+const MAX_WORD_BYTES: usize = 256;
+
+/// Bytes of a message for people; Kubernetes has the same for events.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// Bytes of a reason for machines.
+const MAX_REASON_BYTES: usize = 64;
+
+/// Labels that a node brings along.
+const MAX_LABELS: usize = 64;
+
+/// Events in one report; the agent sends no more.
+const MAX_EVENTS: usize = 64;
+
+/// What a reason becomes that is none.
+const NO_REASON: &str = "Unspecified";
+
+pub fn info(mut info: NodeInfo) -> NodeInfo {
+    for word in [
+        &mut info.agent_version,
+        &mut info.os,
+        &mut info.arch,
+        &mut info.kernel,
+        &mut info.target,
+        &mut info.wasmtime_version,
+        &mut info.local_address,
+    ] {
+        cut(word, MAX_WORD_BYTES);
+    }
+    info.labels
+        .retain(|name, value| is_label_name(name) && is_label_part(value, true));
+    while info.labels.len() > MAX_LABELS {
+        info.labels.pop_last();
+    }
+    info
+}
+
+/// Of two statuses for one assignment the later counts: they would be written in turns for ever.
+pub fn report(mut report: Report) -> Report {
+    let mut last = BTreeMap::new();
+    for mut status in report.assignments {
+        status.reason = reason(status.reason);
+        cut(&mut status.message, MAX_MESSAGE_BYTES);
+        last.insert((status.namespace.clone(), status.name.clone()), status);
+    }
+    report.assignments = last.into_values().collect();
+    report.events.truncate(MAX_EVENTS);
+    for AgentEvent {
+        reason: text,
+        message,
+        ..
+    } in &mut report.events
+    {
+        *text = reason(std::mem::take(text));
+        cut(message, MAX_MESSAGE_BYTES);
+    }
+    report
+}
+
+/// Empty or CamelCase.
+fn reason(text: String) -> String {
+    let good = text.len() <= MAX_REASON_BYTES && text.bytes().all(|c| c.is_ascii_alphanumeric());
+    if good { text } else { NO_REASON.to_owned() }
+}
+
+/// Shortens a text at a character's end, and shows that.
+pub fn cut(text: &mut String, bytes: usize) {
+    const MARK: &str = "…";
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes - MARK.len()));
+        text.push_str(MARK);
+    }
+}
+
+/// `name` or `example.com/name`.
+fn is_label_name(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let is_prefix = |prefix: &str| {
+        prefix.len() <= 253
+            && prefix
+                .split('.')
+                .all(|part| is_label_part(part, false) && !part.contains(['_', '.']))
+    };
+    prefix.is_none_or(is_prefix) && is_label_part(name, false)
+}
+
+fn is_label_part(text: &str, may_be_empty: bool) -> bool {
+    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let inner = |c: &u8| c.is_ascii_alphanumeric() || b"-_.".contains(c);
+    (may_be_empty && text.is_empty())
+        || (bytes.len() <= 63
+            && edge(bytes.first())
+            && edge(bytes.last())
+            && bytes.iter().all(inner))
+}
+
+/// So many at once, and one more for each period.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    burst: u32,
+    every: Duration,
+    /// The moment at which all of the burst is there again.
+    full_at: Instant,
+}
+
+impl Allowance {
+    pub fn new(burst: u32, every: Duration, now: Instant) -> Self {
+        Self {
+            burst,
+            every,
+            full_at: now,
+        }
+    }
+
+    /// Takes one, or says how long it is until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let after = self.full_at.max(now) + self.every;
+        let until = (after - now).saturating_sub(self.every * self.burst);
+        if until.is_zero() {
+            self.full_at = after;
+            Ok(())
+        } else {
+            Err(until)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hive_proto::v1::{AssignmentStatus, Phase};
+
+    #[test]
+    fn an_ordinary_machine_is_taken_as_it_is() {
+        let ordinary = NodeInfo {
+            os: "linux".into(),
+            local_address: "192.168.1.2:8000".into(),
+            labels: [
+                ("disk".into(), "ssd".into()),
+                ("example.com/room".into(), String::new()),
+            ]
+            .into(),
+            ..Default::default()
+        };
+        assert_eq!(info(ordinary.clone()), ordinary);
+    }
+
+    #[test]
+    fn what_is_no_label_and_what_is_too_much_is_left_out() {
+        let mut labels: BTreeMap<String, String> =
+            (0..100).map(|n| (format!("l{n}"), "x".into())).collect();
+        for bad in ["", "-a", "a b", "a/b/c", "A_.com/x", &"x".repeat(64)] {
+            labels.insert(bad.to_owned(), "x".into());
+        }
+        labels.insert("a".into(), "x".repeat(64));
+        let bounded = info(NodeInfo {
+            kernel: "ä".repeat(1000),
+            labels,
+            ..Default::default()
+        });
+        assert!(bounded.kernel.len() <= MAX_WORD_BYTES && bounded.kernel.ends_with('…'));
+        assert_eq!(bounded.labels.len(), MAX_LABELS);
+        assert!(bounded.labels.keys().all(|name| name.starts_with('l')));
+    }
+
+    #[test]
+    fn a_report_says_one_short_thing_of_each_assignment() {
+        let status = |phase: Phase, reason: &str| AssignmentStatus {
+            name: "hello.0".into(),
+            phase: phase.into(),
+            reason: reason.into(),
+            message: "m".repeat(5000),
+            ..Default::default()
+        };
+        let bounded = report(Report {
+            assignments: vec![
+                status(Phase::Failed, "Trapped"),
+                status(Phase::Ready, "not a reason"),
+            ],
+            events: vec![AgentEvent::default(); 100],
+            ..Default::default()
+        });
+        let [only] = &bounded.assignments[..] else {
+            panic!("{bounded:?}");
+        };
+        assert_eq!((only.phase(), &*only.reason), (Phase::Ready, NO_REASON));
+        assert_eq!(only.message.len(), MAX_MESSAGE_BYTES);
+        assert_eq!(bounded.events.len(), MAX_EVENTS);
+    }
+
+    #[test]
+    fn an_allowance_is_a_burst_and_then_one_a_period() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut allowance = Allowance::new(3, second, start);
+        for _ in 0..3 {
+            assert_eq!(allowance.take(start), Ok(()));
+        }
+        assert_eq!(allowance.take(start), Err(second));
+        assert_eq!(allowance.take(start + second), Ok(()));
+        assert_eq!(allowance.take(start + second), Err(second));
+        let later = start + second * 100;
+        for _ in 0..3 {
+            assert_eq!(allowance.take(later), Ok(()));
+        }
+        assert!(allowance.take(later).is_err());
+    }
+}
