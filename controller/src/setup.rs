@@ -56,11 +56,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     authority.save(&dir.identity())?;
     credentials.save(&dir.identity())?;
 
-    // What an attempt that failed half-way left would be another swarm's.
-    if dir.raft().exists() {
-        std::fs::remove_dir_all(dir.raft())
-            .with_context(|| format!("cannot clear {}", dir.raft().display()))?;
-    }
+    clear_raft(&dir)?;
     let live = LiveCredentials::new(credentials);
     let peers = Peers::new(live, LinkSettings::default(), FIRST_ID);
     let options = ReplicaOptions {
@@ -109,6 +105,15 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     })
 }
 
+/// What an attempt that failed half-way left would be another swarm's.
+fn clear_raft(dir: &DataDirectory) -> anyhow::Result<()> {
+    if dir.raft().exists() {
+        std::fs::remove_dir_all(dir.raft())
+            .with_context(|| format!("cannot clear {}", dir.raft().display()))?;
+    }
+    Ok(())
+}
+
 /// The name is a SPIFFE trust domain (and part of certificates).
 fn check_cluster_name(name: &str) -> anyhow::Result<()> {
     let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c);
@@ -121,6 +126,7 @@ fn check_cluster_name(name: &str) -> anyhow::Result<()> {
 /// Admits this machine as another controller. Its id.
 pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
     let dir = DataDirectory::create(&args.data.data_dir)?;
+    clear_raft(&dir)?;
     let member = args.addresses.member();
     let key = DeviceKey::generate();
     let response = enrol(&args.controllers, &args.token, &key, &member).await?;
@@ -145,7 +151,8 @@ pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
     Ok(admission.raft_id)
 }
 
-/// Asks one controller after the other; an answer, be it a refusal, is an answer.
+/// Asks one controller after the other. One that took the request, or refuses it, is the last; one
+/// that says it can't now, was it for want of a leader, is not.
 async fn enrol(
     controllers: &[String],
     token: &JoinToken,
@@ -171,11 +178,15 @@ async fn enrol(
                 let mut client = EnrolmentClient::new(grpc::channel(link.clone()));
                 let answered = tokio::time::timeout(ENROL_TIMEOUT, client.enrol(request)).await;
                 link.close("enrolled");
-                return match answered {
-                    Ok(Ok(response)) => Ok(response.into_inner()),
+                match answered {
+                    Ok(Ok(response)) => return Ok(response.into_inner()),
+                    Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {
+                        let why = status.message();
+                        last = Some(anyhow::anyhow!("{controller} cannot answer now: {why}"));
+                    }
                     Ok(Err(status)) => bail!("{controller} refused: {}", status.message()),
                     Err(_) => bail!("{controller} did not answer within {ENROL_TIMEOUT:?}"),
-                };
+                }
             }
             Err(error) => last = Some(error.context(format!("cannot reach {controller}"))),
         }

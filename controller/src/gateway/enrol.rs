@@ -1,5 +1,6 @@
 //! Letting processes in: a token or a known device key, and a signing request, for a certificate.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hive_identity::{
@@ -11,22 +12,30 @@ use hive_proto::v1::{
     ControllerAdmission, ControllerRole, EnrolRequest, EnrolResponse, NodeRole, enrol_request,
 };
 use serde_json::json;
-use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::endpoints;
-use super::status::from_propose;
-use crate::objects;
+use super::status::{self, from_propose};
+use crate::objects::{self, EditError};
 use crate::state::{Command, Key, Member, Outcome, Rejection};
 use crate::store::{ProposeError, Replica};
-use crate::tokens::{self, Token, TokenKind};
+use crate::tokens::{self, Token, TokenError, TokenKind};
 
-/// The longest a certificate may be asked to live in tests of renewal; production uses the default.
+/// Enrolments at once. Each asks the leader before it looks at a token, and whoever reaches the
+/// port may ask for one.
+const AT_ONCE: usize = 16;
+
+/// For its turn; the agents wait a little longer for an answer, and then go to the next controller.
+const TURN: Duration = Duration::from_secs(5);
+
 #[derive(Clone)]
 pub struct EnrolmentService {
     replica: Replica,
     authority: Arc<CertificateAuthority>,
+    /// Of certificates for nodes; at most the default.
     lifetime: Duration,
+    turns: Arc<Semaphore>,
 }
 
 impl EnrolmentService {
@@ -35,6 +44,7 @@ impl EnrolmentService {
             replica,
             authority,
             lifetime: lifetime.min(DEFAULT_LIFETIME),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -183,11 +193,13 @@ impl EnrolmentService {
             limited && !used_up
         })
         .await
-        .map_err(|e| Status::unavailable(e.to_string()))?;
+        .map_err(|error| match error {
+            // Revoked at this moment.
+            EditError::NotFound(_) => Status::unauthenticated(TokenError::Unknown.to_string()),
+            error => status::from_edit(error),
+        })?;
         if used_up {
-            return Err(Status::unauthenticated(
-                tokens::TokenError::UsedUp.to_string(),
-            ));
+            return Err(Status::unauthenticated(TokenError::UsedUp.to_string()));
         }
         Ok(())
     }
@@ -236,6 +248,9 @@ impl Enrolment for EnrolmentService {
         &self,
         request: Request<EnrolRequest>,
     ) -> Result<Response<EnrolResponse>, Status> {
+        let _turn = tokio::time::timeout(TURN, self.turns.acquire())
+            .await
+            .map_err(|_| Status::unavailable("too many join at once: try again soon"))?;
         let request = request.into_inner();
         let response = match request.role {
             Some(enrol_request::Role::Node(role)) => {

@@ -11,6 +11,8 @@ pub fn from_propose(error: ProposeError) -> Status {
     match error {
         ProposeError::Rejected(_) => Status::aborted(message),
         ProposeError::TooLarge(_) => Status::invalid_argument(message),
+        // It may have been done: not to be taken for "try the next controller".
+        ProposeError::TimedOut => Status::deadline_exceeded(message),
         _ => Status::unavailable(message),
     }
 }
