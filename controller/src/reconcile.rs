@@ -99,7 +99,10 @@ impl Reconcilers {
         let looks = Looks::new(replica, RETRY, cancel);
         tasks.spawn(looks.run(async |replica, state| namespaces::pass(replica, state).await));
         let looks = Looks::new(replica, RETRY, cancel);
-        tasks.spawn(looks.run(async |replica, state| membership::pass(replica, state).await));
+        let mut tried = 0;
+        tasks.spawn(looks.run(async move |replica, state| {
+            membership::pass(replica, state, &mut tried).await;
+        }));
 
         let looks = Looks::new(replica, HEALTH_INTERVAL, cancel);
         let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);

@@ -17,16 +17,19 @@ pub enum Step {
     },
 }
 
-/// At most one step: Raft changes its membership one controller at a time. Pure.
-pub fn plan(state: &State, voters: &BTreeSet<u64>) -> Option<Step> {
-    let missing = state
-        .controllers()
-        .find(|(id, _)| !voters.contains(id))
-        .map(|(id, member)| Step::Add {
-            id,
-            member: member.clone(),
-        });
-    missing.or_else(|| {
+/// At most one step: Raft changes its membership one controller at a time. `tried` was the last
+/// that was to be added: one that never starts must not keep those after it out. Pure.
+pub fn plan(state: &State, voters: &BTreeSet<u64>, tried: u64) -> Option<Step> {
+    let missing = |from: u64| {
+        state
+            .controllers()
+            .find(|(id, _)| *id > from && !voters.contains(id))
+            .map(|(id, member)| Step::Add {
+                id,
+                member: member.clone(),
+            })
+    };
+    missing(tried).or_else(|| missing(0)).or_else(|| {
         let known: BTreeSet<u64> = state.controllers().map(|(id, _)| id).collect();
         voters
             .iter()
@@ -35,12 +38,13 @@ pub fn plan(state: &State, voters: &BTreeSet<u64>) -> Option<Step> {
     })
 }
 
-/// One look of the leader.
-pub async fn pass(replica: &Replica, state: &State) {
+/// One look of the leader; `tried` is its memory.
+pub async fn pass(replica: &Replica, state: &State, tried: &mut u64) {
     let voters = replica.health().voters.into_iter().collect();
-    let done = match plan(state, &voters) {
+    let done = match plan(state, &voters, *tried) {
         None => return,
         Some(Step::Add { id, member }) => {
+            *tried = id;
             tracing::info!(controller = id, "adding controller");
             replica.add_member(id, &member).await
         }
@@ -73,12 +77,14 @@ mod tests {
                 member: Member::default(),
             })
         };
-        assert_eq!(plan(&state, &[1].into()), add(2));
-        assert_eq!(plan(&state, &[1, 2].into()), add(3));
-        assert_eq!(plan(&state, &[1, 2, 3].into()), None);
+        assert_eq!(plan(&state, &[1].into(), 0), add(2));
+        assert_eq!(plan(&state, &[1].into(), 2), add(3), "2 does not start");
+        assert_eq!(plan(&state, &[1].into(), 3), add(2), "another try");
+        assert_eq!(plan(&state, &[1, 2].into(), 2), add(3));
+        assert_eq!(plan(&state, &[1, 2, 3].into(), 3), None);
         state.apply(Command::RemoveController { id: 2 }).unwrap();
         assert_eq!(
-            plan(&state, &[1, 2, 3].into()),
+            plan(&state, &[1, 2, 3].into(), 3),
             Some(Step::Remove { id: 2 })
         );
     }

@@ -95,7 +95,7 @@ fn swarm(nodes: &[&str], functions: Vec<FunctionView>) -> View {
     View {
         nodes: nodes.iter().map(|name| node(name)).collect(),
         functions,
-        assignments: Vec::new(),
+        ..View::default()
     }
 }
 
@@ -367,7 +367,7 @@ fn any_view() -> impl Strategy<Value = View> {
                 made
             })
             .collect(),
-        assignments: Vec::new(),
+        ..View::default()
     })
 }
 
