@@ -8,6 +8,7 @@ pub mod collect;
 pub mod compile;
 pub mod events;
 pub mod health;
+mod looks;
 pub mod membership;
 pub mod namespaces;
 pub mod schedule;
@@ -17,14 +18,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hive_identity::CertificateAuthority;
+use hive_manifests::Resource;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::gateway::Presence;
-use crate::state::State;
+use crate::objects;
+use crate::state::Change;
 use crate::store::Replica;
 use compile::Compilation;
+pub use looks::{Looks, Outlook};
 
 /// Retries of what failed for a passing reason.
 const RETRY: Duration = Duration::from_secs(5);
@@ -92,76 +96,68 @@ impl Reconcilers {
         let replica = &self.replica;
         self.presence.clear();
 
-        let looks = Looks::new(replica, RETRY, cancel);
-        tasks.spawn(looks.run(async |replica, state| schedule::pass(replica, state).await));
-        let looks = Looks::new(replica, RETRY, cancel);
-        tasks.spawn(looks.run(async |replica, state| status::pass(replica, state).await));
-        let looks = Looks::new(replica, RETRY, cancel);
-        tasks.spawn(looks.run(async |replica, state| namespaces::pass(replica, state).await));
-        let looks = Looks::new(replica, RETRY, cancel);
+        let looks = || Looks::new(replica, RETRY, cancel);
+        tasks.spawn(
+            looks()
+                .only_for(of_functions)
+                .run(async |replica, state| schedule::pass(replica, state).await),
+        );
+        tasks.spawn(
+            looks()
+                .only_for(of_functions)
+                .run(async |replica, state| status::pass(replica, state).await),
+        );
+        tasks.spawn(looks().run(async |replica, state| namespaces::pass(replica, state).await));
         let mut tried = 0;
-        tasks.spawn(looks.run(async move |replica, state| {
-            membership::pass(replica, state, &mut tried).await;
-        }));
+        tasks.spawn(
+            looks()
+                .only_for(|_| false)
+                .run(async move |replica, state| {
+                    membership::pass(replica, state, &mut tried).await
+                }),
+        );
 
-        let looks = Looks::new(replica, HEALTH_INTERVAL, cancel);
+        let looks_at_nodes = Looks::new(replica, HEALTH_INTERVAL, cancel)
+            .only_for(|change| change.key.resource == Resource::Node);
         let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);
-        tasks.spawn(looks.run(async move |replica, state| {
+        tasks.spawn(looks_at_nodes.run(async move |replica, state| {
             health::pass(replica, state, &presence, since, grace).await;
+            presence.forget_others(|node| state.get(&objects::node_key(node)).is_some());
+            // Nodes fall silent by time alone.
+            Outlook::Again
         }));
 
-        let looks = Looks::new(replica, RETRY, cancel);
         let mut compilation = Compilation::new(
             replica.clone(),
             self.artifacts.clone(),
             self.authority.clone(),
             self.own_target,
         );
-        tasks.spawn(looks.run(async move |_, state| compilation.pass(state).await));
+        tasks.spawn(
+            looks()
+                .only_for(of_components)
+                .run(async move |_, state| compilation.pass(state).await),
+        );
 
-        let looks = Looks::new(replica, COLLECT_INTERVAL, cancel);
         let mut unused = collect::Unused::default();
-        tasks.spawn(looks.run(async move |replica, state| {
+        let collects = Looks::new(replica, COLLECT_INTERVAL, cancel).only_for(|_| false);
+        tasks.spawn(collects.run(async move |replica, state| {
             collect::pass(replica, state, &mut unused).await;
+            // Things grow old by time alone.
+            Outlook::Again
         }));
         tasks
     }
 }
 
-/// When to look: at every change of the state, and every so often.
-pub struct Looks {
-    replica: Replica,
-    interval: Duration,
-    cancel: CancellationToken,
+/// What scheduling and functions' statuses are made of. The settings hold the swarm's domain.
+fn of_functions(change: &Change) -> bool {
+    matches!(
+        change.key.resource,
+        Resource::Function | Resource::Assignment | Resource::Node | Resource::ConfigMap
+    )
 }
 
-impl Looks {
-    pub fn new(replica: &Replica, interval: Duration, cancel: &CancellationToken) -> Self {
-        Self {
-            replica: replica.clone(),
-            interval,
-            cancel: cancel.clone(),
-        }
-    }
-
-    pub async fn run<F>(self, mut pass: F)
-    where
-        F: AsyncFnMut(&Replica, &State),
-    {
-        let mut revisions = self.replica.revisions();
-        loop {
-            // Before the state is read: a change in between wakes the next look.
-            revisions.borrow_and_update();
-            let state = self.replica.state();
-            tokio::select! {
-                () = self.cancel.cancelled() => return,
-                () = pass(&self.replica, &state) => {}
-            }
-            tokio::select! {
-                () = self.cancel.cancelled() => return,
-                () = tokio::time::sleep(self.interval) => {}
-                changed = revisions.changed() => if changed.is_err() { return },
-            }
-        }
-    }
+fn of_components(change: &Change) -> bool {
+    matches!(change.key.resource, Resource::Function | Resource::Node)
 }

@@ -20,11 +20,11 @@ use crate::https;
 use crate::ingress::{self, Forwarder};
 use crate::own_certificate;
 use crate::peers::Peers;
-use crate::reconcile::{Looks, Reconcilers, collect};
+use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
 
-/// Missing artifacts are looked for at every change and this often.
+/// Missing artifacts are looked for when one is registered, and this often.
 const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Runs until `cancel`, or until the store fails: then nothing is served that might be wrong.
@@ -90,7 +90,12 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     tasks.spawn({
         let artifacts = artifacts.clone();
         Looks::new(&replica, FILES_INTERVAL, &stop)
-            .run(async move |_, state| collect::sync_files(&artifacts, state).await)
+            // Only a registered artifact matters, and time.
+            .only_for(|_| false)
+            .run(async move |_, state| {
+                collect::sync_files(&artifacts, state).await;
+                Outlook::Again
+            })
     });
     tasks.spawn(own_certificate::keep_fresh(
         live.clone(),
@@ -225,17 +230,20 @@ fn listen_address(bind: Option<IpAddr>, endpoint: &str) -> anyhow::Result<Socket
 /// Tells the others where this controller listens now, should that have changed.
 async fn announce_address(replica: Replica, record: SelfRecord, cancel: CancellationToken) {
     Looks::new(&replica, FILES_INTERVAL, &cancel)
+        .only_for(|_| false)
         .run(async move |replica, state| {
             let known = state.controllers().find(|(id, _)| *id == record.raft_id);
-            if known.is_some_and(|(_, member)| *member != record.member) {
-                let command = Command::MoveController {
-                    id: record.raft_id,
-                    member: record.member.clone(),
-                };
-                if let Err(error) = replica.propose(command).await {
-                    tracing::warn!(%error, "cannot tell the others where this controller listens");
-                }
+            if known.is_none_or(|(_, member)| *member == record.member) {
+                return Outlook::Settled;
             }
+            let command = Command::MoveController {
+                id: record.raft_id,
+                member: record.member.clone(),
+            };
+            if let Err(error) = replica.propose(command).await {
+                tracing::warn!(%error, "cannot tell the others where this controller listens");
+            }
+            Outlook::Again
         })
         .await;
 }

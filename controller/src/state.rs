@@ -94,6 +94,23 @@ impl State {
         self.history.since(revision)
     }
 
+    /// True when something happened after `seen` that is `relevant`, or may be: changes of
+    /// controllers and artifacts are not told apart, and old ones are not kept.
+    pub fn touched_since(&self, seen: u64, mut relevant: impl FnMut(&Change) -> bool) -> bool {
+        let Ok(changes) = self.history.since(seen) else {
+            return true;
+        };
+        let mut of_objects = 0;
+        for change in changes {
+            if relevant(change) {
+                return true;
+            }
+            of_objects += 1;
+        }
+        // Each change of any kind takes one revision.
+        self.revision != seen + of_objects
+    }
+
     pub fn artifact(&self, sha256: &str) -> Option<&ArtifactRecord> {
         self.artifacts.get(sha256)
     }

@@ -51,19 +51,8 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
 
 /// False when nothing that happened after revision `seen` can matter to `node`.
 pub fn concerns(state: &State, seen: u64, node: &str) -> bool {
-    let Ok(mut changes) = state.changes_since(seen) else {
-        return true;
-    };
-    // Controllers and artifacts change the revision without a change of any object.
-    let mut expected = seen;
-    let mut gap = false;
-    let relevant = changes.any(|change| {
-        expected += 1;
-        gap |= change.revision != expected;
-        expected = change.revision;
-        matters(change, node)
-    });
-    relevant || gap || expected != state.revision()
+    // Controllers, too: the agent is told where they are.
+    state.touched_since(seen, |change| matters(change, node))
 }
 
 fn matters(change: &Change, node: &str) -> bool {

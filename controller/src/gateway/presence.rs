@@ -41,6 +41,14 @@ impl Presence {
             .clone()
     }
 
+    /// Forgets nodes that are part of the swarm no more.
+    pub fn forget_others(&self, enrolled: impl Fn(&str) -> bool) {
+        self.last_seen
+            .lock()
+            .expect("no holder of the lock panics")
+            .retain(|node, _| enrolled(node));
+    }
+
     /// Forgets everything: what was heard in an earlier term as leader says nothing now.
     pub fn clear(&self) {
         self.last_seen

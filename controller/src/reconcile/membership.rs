@@ -1,13 +1,14 @@
 //! Making Raft's membership follow the controllers that were admitted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::reconcile::Outlook;
 use crate::state::{Member, State};
 use crate::store::Replica;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// As a learner first; a voter when it has caught up.
+    /// As a learner first; a voter when it has caught up. Of one that votes, its new address.
     Add {
         id: u64,
         member: Member,
@@ -17,32 +18,37 @@ pub enum Step {
     },
 }
 
-/// At most one step: Raft changes its membership one controller at a time. `tried` was the last
-/// that was to be added: one that never starts must not keep those after it out. Pure.
-pub fn plan(state: &State, voters: &BTreeSet<u64>, tried: u64) -> Option<Step> {
+/// At most one step: Raft changes its membership one controller at a time. `members` are Raft's,
+/// and whether they vote. `tried` was the last that was to be added: one that never starts must not
+/// keep those after it out. Pure.
+pub fn plan(state: &State, members: &BTreeMap<u64, (Member, bool)>, tried: u64) -> Option<Step> {
     let missing = |from: u64| {
         state
             .controllers()
-            .find(|(id, _)| *id > from && !voters.contains(id))
+            .filter(|(id, _)| *id > from)
+            .find(|(id, member)| {
+                !members
+                    .get(id)
+                    .is_some_and(|(known, votes)| *votes && known == *member)
+            })
             .map(|(id, member)| Step::Add {
                 id,
                 member: member.clone(),
             })
     };
     missing(tried).or_else(|| missing(0)).or_else(|| {
-        let known: BTreeSet<u64> = state.controllers().map(|(id, _)| id).collect();
-        voters
-            .iter()
-            .find(|id| !known.contains(id))
+        let admitted: BTreeSet<u64> = state.controllers().map(|(id, _)| id).collect();
+        members
+            .keys()
+            .find(|id| !admitted.contains(id))
             .map(|id| Step::Remove { id: *id })
     })
 }
 
 /// One look of the leader; `tried` is its memory.
-pub async fn pass(replica: &Replica, state: &State, tried: &mut u64) {
-    let voters = replica.health().voters.into_iter().collect();
-    let done = match plan(state, &voters, *tried) {
-        None => return,
+pub async fn pass(replica: &Replica, state: &State, tried: &mut u64) -> Outlook {
+    let done = match plan(state, &replica.members(), *tried) {
+        None => return Outlook::Settled,
         Some(Step::Add { id, member }) => {
             *tried = id;
             tracing::info!(controller = id, "adding controller");
@@ -56,6 +62,8 @@ pub async fn pass(replica: &Replica, state: &State, tried: &mut u64) {
     if let Err(error) = done {
         tracing::info!(%error, "membership is not changed yet");
     }
+    // There may be another step.
+    Outlook::Again
 }
 
 #[cfg(test)]
@@ -64,28 +72,59 @@ mod tests {
     use super::*;
     use crate::state::Command;
 
-    #[test]
-    fn raft_follows_the_state_one_controller_at_a_time() {
+    fn admitted(count: u64) -> State {
         let mut state = State::default();
-        for _ in 0..3 {
+        for _ in 0..count {
             let member = Member::default();
             state.apply(Command::AdmitController { member }).unwrap();
         }
-        let add = |id| {
-            Some(Step::Add {
-                id,
-                member: Member::default(),
-            })
-        };
-        assert_eq!(plan(&state, &[1].into(), 0), add(2));
-        assert_eq!(plan(&state, &[1].into(), 2), add(3), "2 does not start");
-        assert_eq!(plan(&state, &[1].into(), 3), add(2), "another try");
-        assert_eq!(plan(&state, &[1, 2].into(), 2), add(3));
-        assert_eq!(plan(&state, &[1, 2, 3].into(), 3), None);
+        state
+    }
+
+    fn members(voters: &[u64], learners: &[u64]) -> BTreeMap<u64, (Member, bool)> {
+        let voters = voters.iter().map(|id| (*id, (Member::default(), true)));
+        let learners = learners.iter().map(|id| (*id, (Member::default(), false)));
+        voters.chain(learners).collect()
+    }
+
+    fn add(id: u64) -> Option<Step> {
+        let member = Member::default();
+        Some(Step::Add { id, member })
+    }
+
+    #[test]
+    fn raft_follows_the_state_one_controller_at_a_time() {
+        let mut state = admitted(3);
+        assert_eq!(plan(&state, &members(&[1], &[]), 0), add(2));
+        assert_eq!(plan(&state, &members(&[1], &[2]), 0), add(2));
+        assert_eq!(plan(&state, &members(&[1, 2], &[]), 2), add(3));
+        assert_eq!(plan(&state, &members(&[1, 2, 3], &[]), 3), None);
         state.apply(Command::RemoveController { id: 2 }).unwrap();
-        assert_eq!(
-            plan(&state, &[1, 2, 3].into(), 3),
-            Some(Step::Remove { id: 2 })
-        );
+        for members in [members(&[1, 2, 3], &[]), members(&[1, 3], &[2])] {
+            assert_eq!(plan(&state, &members, 3), Some(Step::Remove { id: 2 }));
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_start_keeps_nobody_out() {
+        let state = admitted(3);
+        assert_eq!(plan(&state, &members(&[1], &[2]), 2), add(3));
+        assert_eq!(plan(&state, &members(&[1], &[2, 3]), 3), add(2));
+    }
+
+    #[test]
+    fn raft_is_told_where_a_controller_has_moved() {
+        let mut state = admitted(2);
+        let member = Member {
+            link: "10.0.0.9:7443".into(),
+            ..Member::default()
+        };
+        let command = Command::MoveController {
+            id: 2,
+            member: member.clone(),
+        };
+        state.apply(command).unwrap();
+        let moved = Some(Step::Add { id: 2, member });
+        assert_eq!(plan(&state, &members(&[1, 2], &[]), 2), moved);
     }
 }

@@ -2,6 +2,7 @@
 
 use hive_manifests::Resource;
 
+use crate::reconcile::Outlook;
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
 
@@ -28,7 +29,7 @@ pub fn plan(state: &State) -> Vec<(Key, u64)> {
 }
 
 /// One look.
-pub async fn pass(replica: &Replica, state: &State) {
+pub async fn pass(replica: &Replica, state: &State) -> Outlook {
     for (key, revision) in plan(state) {
         let command = Command::Delete {
             key: key.clone(),
@@ -40,10 +41,11 @@ pub async fn pass(replica: &Replica, state: &State) {
             | Err(ProposeError::Rejected(Rejection::Conflict { .. } | Rejection::NotFound)) => {}
             Err(error) => {
                 tracing::warn!(object = %key, %error, "cannot empty namespace");
-                return;
+                return Outlook::Again;
             }
         }
     }
+    Outlook::Settled
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Functions' statuses, from their assignments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use hive_manifests::Phase;
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::schedule::{AssignmentView, FunctionView, View, plan, template};
 use crate::ingress::routes;
-use crate::objects;
+use crate::objects::{self, EditError};
+use crate::reconcile::Outlook;
 use crate::state::{Key, State};
 use crate::store::Replica;
 
@@ -28,23 +29,26 @@ pub struct Summary {
 pub fn summaries(state: &State) -> BTreeMap<Key, Summary> {
     let view = View::of(state);
     let unplaced = plan(&view).unplaced;
-    let ready_nodes: Vec<&str> = view
+    let ready_nodes: BTreeSet<&str> = view
         .nodes
         .iter()
         .filter(|node| node.ready)
         .map(|node| &*node.name)
         .collect();
+    let mut by_function: HashMap<&str, Vec<&AssignmentView>> = HashMap::new();
+    for assignment in &view.assignments {
+        by_function
+            .entry(&assignment.spec.function_uid)
+            .or_default()
+            .push(assignment);
+    }
     let base = Base::of(state);
     view.functions
         .iter()
         .map(|function| {
-            let own: Vec<_> = view
-                .assignments
-                .iter()
-                .filter(|a| a.spec.function_uid == function.uid)
-                .collect();
+            let own = by_function.remove(&*function.uid).unwrap_or_default();
             let is_ready = |a: &&&AssignmentView| {
-                a.phase == Phase::Ready && ready_nodes.contains(&&*a.spec.node_name)
+                a.phase == Phase::Ready && ready_nodes.contains(&*a.spec.node_name)
             };
             let ready = own.iter().filter(is_ready).count();
             let wanted = match function.spec.every_node {
@@ -103,8 +107,7 @@ fn explain(
         return (available, "Failing", message);
     }
     if let Some(message) = unplaced {
-        let compiled = function.artifacts.is_empty();
-        let reason = if compiled {
+        let reason = if function.artifacts.is_empty() {
             "Compiling"
         } else {
             "Unschedulable"
@@ -171,7 +174,8 @@ impl<'a> Base<'a> {
 }
 
 /// One look: writes the statuses that say something else.
-pub async fn pass(replica: &Replica, state: &State) {
+pub async fn pass(replica: &Replica, state: &State) -> Outlook {
+    let mut outlook = Outlook::Settled;
     for (key, summary) in summaries(state) {
         let stale = state
             .get(&key)
@@ -183,10 +187,15 @@ pub async fn pass(replica: &Replica, state: &State) {
             set(&mut body["status"], &summary, &key)
         })
         .await;
-        if let Err(error) = written {
-            tracing::warn!(function = %key, %error, "cannot write status");
+        match written {
+            Ok(_) | Err(EditError::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write status");
+                outlook = Outlook::Again;
+            }
         }
     }
+    outlook
 }
 
 fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {

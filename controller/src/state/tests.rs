@@ -454,3 +454,21 @@ proptest! {
         prop_assert_eq!(clone.changes_since(0).unwrap().count(), 2);
     }
 }
+
+#[test]
+fn a_state_tells_whether_something_that_matters_was_touched() {
+    let mut state = State::default();
+    state.apply(create("a", 1)).unwrap();
+    let seen = state.revision();
+    let named = |name: &'static str| move |change: &Change| change.key.name == name;
+    assert!(!state.touched_since(seen, |_| true), "nothing happened");
+    state.apply(create("b", 1)).unwrap();
+    assert!(state.touched_since(seen, named("b")));
+    assert!(!state.touched_since(seen, named("a")));
+    let member = Member::default();
+    state.apply(Command::AdmitController { member }).unwrap();
+    assert!(state.touched_since(seen, named("a")), "it may matter");
+    assert!(!state.touched_since(state.revision(), |_| true));
+    let restored = State::from_image(state.image());
+    assert!(restored.touched_since(seen, |_| false), "it isn't known");
+}

@@ -147,13 +147,19 @@ impl Replica {
         Ok(())
     }
 
-    /// A member of Raft and whether it votes.
-    fn raft_member(&self, id: u64) -> Option<(Member, bool)> {
+    /// The members of Raft, where they are reached, and whether they vote.
+    pub fn members(&self) -> BTreeMap<u64, (Member, bool)> {
         let metrics = self.shared.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let member = membership.get_node(&id)?.clone();
-        let votes = membership.voter_ids().any(|voter| voter == id);
-        Some((member, votes))
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, member)| (*id, (member.clone(), voters.contains(id))))
+            .collect()
+    }
+
+    fn raft_member(&self, id: u64) -> Option<(Member, bool)> {
+        self.members().remove(&id)
     }
 }

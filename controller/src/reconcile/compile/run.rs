@@ -17,7 +17,8 @@ use serde_json::json;
 use super::plan::{Job, plan};
 use crate::artifacts::{Artifacts, Digest, ReceiveError, UploadError};
 use crate::gateway::bounds::cut;
-use crate::objects;
+use crate::objects::{self, EditError};
+use crate::reconcile::Outlook;
 use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
 use crate::state::{Key, State};
 use crate::store::Replica;
@@ -58,11 +59,12 @@ impl Compilation {
     }
 
     /// One look: writes what is known, then performs one compilation if one is due.
-    pub async fn pass(&mut self, state: &State) {
+    pub async fn pass(&mut self, state: &State) -> Outlook {
         let plan = plan(state, self.own_target, &engine_version());
         self.failures.retain(|job, _| plan.jobs.contains_key(job));
+        let mut settled = true;
         for (key, records) in &plan.records {
-            self.write(key, records).await;
+            settled &= self.write(key, records).await;
         }
         let due = plan
             .jobs
@@ -74,6 +76,9 @@ impl Compilation {
         if let Some((job, functions)) = due {
             self.perform(job, functions).await;
         }
+        // What was compiled now is seen to be done, and what is next, in another look.
+        let hopeless = |job: &Job| matches!(self.failures.get(job), Some((_, true)));
+        Outlook::settled_if(settled && plan.jobs.keys().all(hopeless))
     }
 
     async fn perform(&mut self, job: &Job, functions: &[Key]) {
@@ -175,7 +180,8 @@ impl Compilation {
         self.write(key, &records).await;
     }
 
-    async fn write(&self, key: &Key, records: &[CompiledArtifact]) {
+    /// False when it could not be written.
+    async fn write(&self, key: &Key, records: &[CompiledArtifact]) -> bool {
         let message = format!(
             "compiled for {}",
             records
@@ -199,8 +205,12 @@ impl Compilation {
             body["status"] != before
         })
         .await;
-        if let Err(error) = written {
-            tracing::warn!(function = %key, %error, "cannot write compiled artifacts");
+        match written {
+            Ok(_) | Err(EditError::NotFound(_)) => true,
+            Err(error) => {
+                tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write compiled artifacts");
+                false
+            }
         }
     }
 

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use super::{Plan, Step, View, plan};
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects;
+use crate::reconcile::Outlook;
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
 
 /// One look at the state. What another writer overtook is planned again after its change.
-pub async fn pass(replica: &Replica, state: &State) {
+pub async fn pass(replica: &Replica, state: &State) -> Outlook {
     let Plan { steps, .. } = plan(&View::of(state));
     for step in steps {
         let Some(command) = command(&step, state) else {
@@ -25,10 +26,11 @@ pub async fn pass(replica: &Replica, state: &State) {
             )) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot write an assignment");
-                return;
+                return Outlook::Again;
             }
         }
     }
+    Outlook::Settled
 }
 
 fn command(step: &Step, state: &State) -> Option<Command> {

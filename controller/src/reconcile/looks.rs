@@ -1,0 +1,87 @@
+//! When a reconciler looks at the state: when something changed that it looks at, and every so
+//! often while it has something left to do.
+//!
+//! An idle swarm costs next to nothing: a pass parses what it plans for, so it is not done for
+//! what cannot matter to it.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::state::{Change, State};
+use crate::store::Replica;
+
+/// How a pass left things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Nothing is left to do until something changes.
+    Settled,
+    /// Something failed, or falls due by time alone: look again after the interval.
+    Again,
+}
+
+impl Outlook {
+    pub fn settled_if(settled: bool) -> Self {
+        if settled { Self::Settled } else { Self::Again }
+    }
+}
+
+pub struct Looks {
+    replica: Replica,
+    interval: Duration,
+    cancel: CancellationToken,
+    relevant: fn(&Change) -> bool,
+}
+
+impl Looks {
+    pub fn new(replica: &Replica, interval: Duration, cancel: &CancellationToken) -> Self {
+        Self {
+            replica: replica.clone(),
+            interval,
+            cancel: cancel.clone(),
+            relevant: |_| true,
+        }
+    }
+
+    /// Looks at changes only that are `relevant`. Those of controllers and artifacts always are.
+    pub fn only_for(self, relevant: fn(&Change) -> bool) -> Self {
+        Self { relevant, ..self }
+    }
+
+    pub async fn run<F>(self, mut pass: F)
+    where
+        F: AsyncFnMut(&Replica, &State) -> Outlook,
+    {
+        let mut revisions = self.replica.revisions();
+        loop {
+            // Before the state is read: a change in between wakes the next look.
+            revisions.borrow_and_update();
+            let state = self.replica.state();
+            let outlook = tokio::select! {
+                () = self.cancel.cancelled() => return,
+                outlook = pass(&self.replica, &state) => outlook,
+            };
+            let due = async {
+                match outlook {
+                    Outlook::Settled => std::future::pending().await,
+                    Outlook::Again => tokio::time::sleep(self.interval).await,
+                }
+            };
+            let mut due = std::pin::pin!(due);
+            let mut seen = state.revision();
+            loop {
+                tokio::select! {
+                    () = self.cancel.cancelled() => return,
+                    () = &mut due => break,
+                    changed = revisions.changed() => if changed.is_err() { return },
+                }
+                revisions.borrow_and_update();
+                let now = self.replica.state();
+                if now.touched_since(seen, self.relevant) {
+                    break;
+                }
+                seen = now.revision();
+            }
+        }
+    }
+}
