@@ -5,7 +5,6 @@
 
 pub mod ctl;
 pub mod guests;
-pub mod http;
 pub mod load;
 pub mod member;
 pub mod ports;
@@ -14,6 +13,7 @@ pub mod steps;
 pub mod swarm;
 pub mod turn;
 pub mod wait;
+pub mod web;
 
 pub use ctl::Output;
 pub use guests::Guest;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::http::{Connection, HttpError};
+use crate::web::{Connection, HttpError};
 
 /// One request: where it went, when it began, and what became of it.
 #[derive(Clone, Debug)]

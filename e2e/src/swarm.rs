@@ -12,12 +12,12 @@ use tokio::process::Command;
 
 use crate::ctl::{self, Ctl, Output};
 use crate::guests::Guest;
-use crate::http::{self as web, Answer};
 use crate::member::Member;
 use crate::ports::{free_row, loopback};
 use crate::program::hive;
 use crate::turn::Turn;
 use crate::wait::{PATIENCE, holds, until};
+use crate::web::{self, Answer};
 
 /// On loopback nothing gets lost: a dead node is found in seconds.
 pub const NODE_GRACE: Duration = Duration::from_secs(3);
@@ -220,6 +220,14 @@ impl Swarm {
         std::fs::write(&self.ctl.kubeconfig, config.to_string()).expect("a file of ours");
     }
 
+    /// The bearer token of the administrator.
+    pub fn admin_token(&self) -> String {
+        let text = std::fs::read(&self.ctl.kubeconfig).expect("it was written here");
+        let config: Value = serde_json::from_slice(&text).expect("it is JSON");
+        let token = config["users"][0]["user"]["token"].as_str();
+        token.expect("`init` makes a token").to_owned()
+    }
+
     /// hivectl on this swarm.
     pub async fn ctl(&self, arguments: &[&str]) -> Output {
         self.ctl.run(arguments).await
@@ -234,13 +242,18 @@ impl Swarm {
 
     /// An agent that is not started yet.
     pub fn new_agent(&mut self, name: &str, token: &str) -> Agent {
+        self.new_agent_in(name, name, token)
+    }
+
+    /// An agent whose data directory, and whose log, is not called as its node.
+    pub fn new_agent_in(&mut self, directory: &str, name: &str, token: &str) -> Agent {
         let listen = self.take_port();
         let links: Vec<String> = self
             .controllers
             .iter()
             .map(|controller| loopback(controller.link))
             .collect();
-        let data_dir = self.path().join(name).display().to_string();
+        let data_dir = self.path().join(directory).display().to_string();
         let arguments = strings(&[
             "agent",
             "--data-dir",
@@ -252,7 +265,7 @@ impl Swarm {
             "--controllers",
             &links.join(","),
         ]);
-        let mut member = Member::new(name, self.path(), arguments);
+        let mut member = Member::new(directory, self.path(), arguments);
         if !token.is_empty() {
             member.variable("HIVE_TOKEN", token);
         }
@@ -274,6 +287,8 @@ impl Swarm {
             .expect("the kubeconfig is good");
         let url = format!("https://{}", self.controllers[controller].api_address());
         config.cluster_url = url.parse().expect("an address makes a URL");
+        // A test wants to see what the server answers, and when.
+        config.default_retry = false;
         Client::try_from(config).expect("the certificates are good")
     }
 
