@@ -62,9 +62,9 @@ pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<U
     let mut token = check(&state, &secret);
     if matches!(token, Err(TokenError::Unknown))
         && let Some(_permit) = context.permits.unknown_token()
-        && let Ok(newest) = context.newest().await
     {
-        state = newest;
+        // Cut off from the leader nobody can tell: "unavailable" is tried again, "unauthorized" is not.
+        state = context.newest().await?;
         token = check(&state, &secret);
     }
     let token = token.map_err(|error| {

@@ -73,6 +73,10 @@ pub(super) fn probe(context: &Api, target: &Target) -> Result<Response, ApiError
                     StatusCode::SERVICE_UNAVAILABLE,
                     "no leader: a majority of the controllers must be up and linked".into(),
                 ),
+                Some(_) if !knows_itself(context) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "catching up: the state of the swarm has not arrived yet".into(),
+                ),
                 Some(_) if health.applied + READY_LAG < health.committed => text(
                     StatusCode::SERVICE_UNAVAILABLE,
                     format!(
@@ -85,6 +89,14 @@ pub(super) fn probe(context: &Api, target: &Target) -> Result<Response, ApiError
         }
         _ => Ok(text(StatusCode::OK, "ok".into())),
     }
+}
+
+/// False on a controller that has just joined: it hears who leads before it hears of anything that
+/// was committed, and until its own admission arrives its state is that of no swarm.
+fn knows_itself(context: &Api) -> bool {
+    let state = context.replica.state();
+    let own = context.replica.id();
+    state.controllers().any(|(id, _)| id == own)
 }
 
 fn text(code: StatusCode, body: String) -> Response {
