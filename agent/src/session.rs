@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use hive_identity::StoreError;
 use hive_proto::grpc;
-use hive_proto::link::Link;
+use hive_proto::link::{Link, LinkError};
 use hive_proto::v1;
 use hive_proto::v1::gateway_client::GatewayClient;
 use hive_proto::v1::{agent_message, controller_message};
@@ -69,6 +69,19 @@ enum SessionEnd {
     Controllers(#[source] StoreError),
     #[error("there is a better link to the same controller")]
     Replaced,
+    #[error("the link to the controller ended")]
+    Link(#[source] LinkError),
+}
+
+impl SessionEnd {
+    /// gRPC only sees a connection that broke. Where the link ended, how it did is what a person
+    /// must read: that this node was removed, for one.
+    fn because_of(self, link: &Link) -> Self {
+        match (self, link.end()) {
+            (Self::Closed | Self::Status(_) | Self::Stalled, Some(end)) => Self::Link(end),
+            (end, _) => end,
+        }
+    }
 }
 
 impl Session {
@@ -101,7 +114,7 @@ impl Session {
             };
             let (endpoint, link) = live[chosen].clone();
             let begun = Instant::now();
-            let end = self.talk(&endpoint, link).await;
+            let end = self.talk(&endpoint, link.clone()).await.because_of(&link);
             tracing::info!(
                 endpoint,
                 end = &end as &dyn std::error::Error,
