@@ -14,7 +14,7 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hivectl logs hello
-  hivectl logs -f function/hello --prefix        follow, each line with its node
+  hivectl logs -f function/hello --prefix        follow, each line with its copy
   hivectl logs hello --tail=20 --timestamps
   hivectl logs hello --since=10m")]
 pub struct Logs {
@@ -44,7 +44,7 @@ pub struct Logs {
     #[arg(long)]
     timestamps: bool,
 
-    /// Put the node before each line
+    /// Put the assignment and the stream before each line, as in [hello.0/stdout]
     #[arg(long)]
     prefix: bool,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand, ValueEnum};
-use hive_identity::{CaCertificate, JoinToken, TokenSecret};
+use hive_identity::{ApiToken, CaCertificate, JoinToken, TokenSecret};
 use hive_manifests::Resource;
 use hive_manifests::duration::GoDuration;
 use http::Method;
@@ -41,7 +41,7 @@ enum Command {
   hivectl token create                                  for one node, good for a day
   hivectl token create --uses 20 --ttl 1h               for twenty nodes
   hivectl token create --kind api --role view --ttl 30d
-  hive-agent --join \"$(hivectl token create)\"")]
+  HIVE_TOKEN=$(hivectl token create) hive-agent --controllers HOST:7443")]
     Create(Create),
     /// List tokens: what they are for and how long they last
     List(List),
@@ -223,7 +223,7 @@ async fn make(create: Create, session: &mut Session<'_>) -> Result<(), Failure> 
     let id = secret.id().to_owned();
     match ca {
         Some(ca) => session.world.line(JoinToken { ca, secret })?,
-        None => session.world.line(secret)?,
+        None => session.world.line(ApiToken { secret })?,
     }
     let until = match expiry {
         Some(expiry) => format!("until {expiry}"),

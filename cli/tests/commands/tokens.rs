@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hive_identity::{JoinToken, TokenHash, TokenSecret};
+use hive_identity::{ApiToken, JoinToken, TokenHash, TokenSecret};
 use serde_json::json;
 
 use crate::harness::Swarm;
@@ -44,7 +44,7 @@ async fn an_api_token_is_a_bearer_secret_that_may_only_look_unless_said() {
     let swarm = Swarm::start().await;
     let run = swarm.run(&["token", "create", "--kind=api"]).await;
     assert_eq!(run.code, 0, "{}", run.err);
-    let secret = TokenSecret::parse(run.out.trim_end()).unwrap();
+    let ApiToken { secret } = run.out.parse().unwrap();
     let sent = swarm.fake.bodies().remove(0);
     assert_eq!(sent["stringData"]["role"], "view");
     assert_eq!(sent["stringData"].get("expiry"), None);
