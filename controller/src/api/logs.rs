@@ -221,6 +221,10 @@ fn format_line(line: &LogLine, options: &LogOptions) -> String {
         let _ = write!(text, "{} ", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"));
     }
     text.push_str(line.text.trim_end_matches('\n'));
+    // What went wrong is looked for by the id that its caller was given.
+    if line.stream == "hive" && !line.request_id.is_empty() {
+        let _ = write!(text, " (request {})", line.request_id);
+    }
     text.push('\n');
     text
 }
