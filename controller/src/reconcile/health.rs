@@ -18,6 +18,8 @@ pub struct Observed {
     pub ready: Option<String>,
     /// How long ago any controller reported a link to it.
     pub seen: Option<Duration>,
+    /// How long ago it joined.
+    pub age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,8 @@ pub enum Transition {
 }
 
 /// Which conditions change. A leader that has led for less than the grace has not had the time
-/// to hear of every node: it declares none lost.
+/// to hear of every node: it declares none lost. Neither is one that joined within the grace: its first
+/// link is still on its way.
 pub fn plan(nodes: &[Observed], leading_for: Duration, grace: Duration) -> Vec<Transition> {
     nodes
         .iter()
@@ -39,13 +42,28 @@ pub fn plan(nodes: &[Observed], leading_for: Duration, grace: Duration) -> Vec<T
                 (true, false) => Some(Transition::Ready {
                     node: node.name.clone(),
                 }),
-                (false, _) if !unknown && leading_for >= grace => Some(Transition::Lost {
-                    node: node.name.clone(),
-                }),
+                (false, _) if !unknown && leading_for >= grace && node.age >= grace => {
+                    Some(Transition::Lost {
+                        node: node.name.clone(),
+                    })
+                }
                 _ => None,
             }
         })
         .collect()
+}
+
+/// How long a node has been part of the swarm; for ever where that cannot be read.
+fn age(node: &serde_json::Value) -> Duration {
+    let joined = node["metadata"]["creationTimestamp"]
+        .as_str()
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+        .map(SystemTime::from);
+    match joined {
+        // A clock that is behind that of who admitted the node: it has only just joined.
+        Some(joined) => joined.elapsed().unwrap_or_default(),
+        None => Duration::MAX,
+    }
 }
 
 /// One look.
@@ -63,6 +81,7 @@ pub async fn pass(
             name: object.key().name.clone(),
             ready: objects::condition(object.body(), "Ready").map(str::to_owned),
             seen: last_seen.get(&object.key().name).map(Instant::elapsed),
+            age: age(object.body()),
         })
         .collect();
     for transition in plan(&nodes, since.elapsed(), grace) {
@@ -131,7 +150,20 @@ mod tests {
             name: "pi".into(),
             ready: ready.map(str::to_owned),
             seen: seen.map(Duration::from_secs),
+            age: Duration::MAX,
         }
+    }
+
+    #[test]
+    fn a_node_that_joined_just_now_is_not_lost() {
+        let node = |age| Observed {
+            age: Duration::from_secs(age),
+            ..observed(None, None)
+        };
+        let leading = Duration::from_secs(100);
+        assert_eq!(plan(&[node(39)], leading, GRACE), vec![]);
+        let lost = Transition::Lost { node: "pi".into() };
+        assert_eq!(plan(&[node(40)], leading, GRACE), vec![lost]);
     }
 
     #[test]
