@@ -91,13 +91,18 @@ async fn start_members(
         0 => None,
         uses => Some(create_token(&client, layout, TokenKind::Join, uses).await?),
     };
+    // What a node's object says before its agent runs is of the last time.
+    let mut sessions = Vec::new();
+    for seat in &layout.agents {
+        sessions.push(session(&client, seat).await?);
+    }
     for seat in &layout.agents {
         progress.doing(&seat.name, "joining");
         let member = start_agent(layout, seat, token.as_ref())?;
         members.add(member)?;
     }
-    for seat in &layout.agents {
-        node_ready(&client, seat, members, progress).await?;
+    for (seat, last) in layout.agents.iter().zip(&sessions) {
+        node_ready(&client, seat, last.as_deref(), members, progress).await?;
     }
     Ok(())
 }
@@ -287,21 +292,38 @@ async fn controller_ready(
     Ok(())
 }
 
+fn nodes(client: &Client) -> Api<DynamicObject> {
+    Api::all_with(
+        client.clone(),
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("hive.dev", "v1", "Node")),
+    )
+}
+
+/// The session that a node's object names, if there is one.
+async fn session(client: &Client, seat: &AgentSeat) -> anyhow::Result<Option<String>> {
+    let node = nodes(client).get_opt(&seat.name).await?;
+    Ok(node.and_then(|node| session_of(&node)))
+}
+
+fn session_of(node: &DynamicObject) -> Option<String> {
+    node.data["status"]["session"].as_str().map(str::to_owned)
+}
+
+/// Waits until the agent has begun a session after the `last` one and its node is Ready.
 async fn node_ready(
     client: &Client,
     seat: &AgentSeat,
+    last: Option<&str>,
     members: &mut Members,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    let nodes = Api::<DynamicObject>::all_with(
-        client.clone(),
-        &ApiResource::from_gvk(&GroupVersionKind::gvk("hive.dev", "v1", "Node")),
-    );
+    let nodes = nodes(client);
     wait(members, &seat.name, async || {
         let Some(node) = nodes.get_opt(&seat.name).await? else {
             return Ok(false);
         };
-        Ok(hive_controller::objects::condition(&node.data, "Ready") == Some("True"))
+        let ready = hive_controller::objects::condition(&node.data, "Ready") == Some("True");
+        Ok(ready && session_of(&node).as_deref() != last)
     })
     .await?;
     progress.done(
