@@ -65,6 +65,8 @@ fn default_data_dir() -> PathBuf {
 
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     let data_dir = std::path::absolute(&args.data.data_dir)?;
+    // Held until this process ends: two at once would start the same members.
+    let lock = record::lock(&data_dir)?;
     let running = record::load_processes(&data_dir)?;
     if let Some(process) = running.first() {
         bail!(
@@ -73,6 +75,12 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
             process.name,
             process.pid,
             data_dir_flag(&data_dir),
+        );
+    }
+    if lock.is_none() {
+        bail!(
+            "another `hive up` is at work in {}: wait for it, or stop it",
+            data_dir.display()
         );
     }
     let (shape, known) = shape(&args, &data_dir)?;
@@ -91,7 +99,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
         () = stop.received() => Err(anyhow::anyhow!("interrupted")),
     };
     if let Err(error) = started {
-        members.stop().await;
+        members.stop_unless(&mut stop).await;
         return Err(error);
     }
     if args.detach {
@@ -103,7 +111,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
         () = stop.received() => Ok(()),
     };
     eprintln!("Stopping the swarm ...");
-    members.stop().await;
+    members.stop_unless(&mut stop).await;
     ended
 }
 
@@ -156,7 +164,10 @@ async fn bring_up(layout: &Layout, args: &UpArgs, members: &mut Members) -> anyh
     start::start(layout, members).await?;
     let url = match args.no_example {
         true => None,
-        false => Some(example::deploy(layout).await?),
+        false => Some(tokio::select! {
+            deployed = example::deploy(layout) => deployed?,
+            error = members.died() => return Err(error),
+        }),
     };
     print_next(layout, url.as_deref(), args.detach);
     Ok(())
@@ -216,10 +227,27 @@ impl Members {
 
     /// Stops all, the last started first.
     async fn stop(&mut self) {
-        while let Some(mut member) = self.members.pop() {
+        while let Some(member) = self.members.last_mut() {
             if let Err(error) = member.stop().await {
                 eprintln!("warning: {error:#}");
             }
+            // Not before: whoever gives this up kills what is left.
+            self.members.pop();
+        }
+        if let Err(error) = record::save_processes(&self.data_dir, &[]) {
+            eprintln!("warning: {error:#}");
+        }
+    }
+
+    /// Stops all; at another signal meanwhile, by force.
+    async fn stop_unless(mut self, signals: &mut StopSignals) {
+        tokio::select! {
+            () = self.stop() => return,
+            () = signals.received() => {}
+        }
+        eprintln!("Killing what is left of it ...");
+        for member in &mut self.members {
+            member.kill();
         }
         if let Err(error) = record::save_processes(&self.data_dir, &[]) {
             eprintln!("warning: {error:#}");
@@ -235,6 +263,8 @@ impl Members {
 struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The terminal was closed. Not for one that was told to outlive it (`nohup`).
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl StopSignals {
@@ -242,13 +272,53 @@ impl StopSignals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            hangup: match ignores_hangup(&own_status()) {
+                true => None,
+                false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
+            },
         })
     }
 
     async fn received(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+fn own_status() -> String {
+    std::fs::read_to_string("/proc/self/status").unwrap_or_default()
+}
+
+/// From proc_pid_status(5): a mask of the ignored signals, of which SIGHUP is the first.
+fn ignores_hangup(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hangup_is_heard_unless_it_is_ignored() {
+        for (status, expected) in [
+            ("Name:\thive\nSigIgn:\t0000000000000001\n", true),
+            ("SigIgn:\t0000000000001000\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hangup(status), expected, "{status:?}");
         }
     }
 }

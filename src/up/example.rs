@@ -41,6 +41,7 @@ pub async fn deploy(layout: &Layout) -> anyhow::Result<String> {
                 Ok(function) => function.data["status"].clone(),
                 Err(error) => {
                     why = error.to_string();
+                    tokio::time::sleep(POLL).await;
                     continue;
                 }
             };

@@ -1,6 +1,7 @@
 //! One process of a local swarm: started, watched, stopped.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,8 +15,9 @@ use super::record::Process;
 /// Between the request to stop and the end by force. Longer than a member drains.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Of a log, what is shown when its member died.
+/// Of a log, what is shown when its member died, and how much of its end is read for that.
 const LAST_LINES: usize = 12;
+const LAST_BYTES: u64 = 64 << 10;
 
 pub struct Member {
     pub name: String,
@@ -87,6 +89,13 @@ impl Member {
         }
         Ok(())
     }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if let Err(error) = self.child.start_kill() {
+            eprintln!("warning: cannot kill {}: {error}", self.name);
+        }
+    }
 }
 
 /// Runs this program to its end; its output is the error if it fails.
@@ -105,6 +114,10 @@ pub async fn run_once(arguments: &[String], environment: &[(&str, String)]) -> a
 
 /// Stops a process that another `up` started.
 pub async fn stop_recorded(process: &Process) -> anyhow::Result<()> {
+    // Another one may have its id by now.
+    if !process.is_alive() {
+        return Ok(());
+    }
     signal(process.pid, Signal::TERM);
     let gone = async {
         while process.is_alive() {
@@ -150,7 +163,8 @@ fn describe(status: ExitStatus) -> String {
 }
 
 fn last_lines(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = last_bytes(path).unwrap_or_else(|error| format!("(cannot be read: {error})").into());
+    let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.len().saturating_sub(LAST_LINES);
     lines[first..]
@@ -158,4 +172,36 @@ fn last_lines(path: &Path) -> String {
         .map(|line| format!("  | {line}"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+fn last_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_shown_whatever_is_in_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("log");
+        let mut log = vec![b'x'; 2 * LAST_BYTES as usize];
+        for line in 1..=20 {
+            log.extend(format!("\nline {line} \u{fffd}").into_bytes());
+            log.push(0xff);
+        }
+        std::fs::write(&path, log).unwrap();
+        let shown = last_lines(&path);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), LAST_LINES);
+        assert!(lines[0].starts_with("  | line 9 "), "{}", lines[0]);
+        assert!(last_lines(&temp.path().join("none")).contains("cannot be read"));
+    }
 }

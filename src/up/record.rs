@@ -1,5 +1,6 @@
 //! What a local swarm leaves on disk about itself: its shape, and which processes it consists of.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,22 @@ fn shape_path(data_dir: &Path) -> PathBuf {
 
 fn processes_path(data_dir: &Path) -> PathBuf {
     data_dir.join("processes.json")
+}
+
+/// Held by the one `up` that works in a directory; `None` when another one has it. It ends with the
+/// process, however that ends.
+pub fn lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot create {}", data_dir.display()))?;
+    let path = data_dir.join("up.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 /// The shape of the swarm in a directory, if one was made there.
@@ -130,6 +147,16 @@ mod tests {
             ..own
         };
         assert!(!other.is_alive());
+    }
+
+    #[test]
+    fn one_up_at_a_time_works_in_a_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = lock(temp.path()).unwrap();
+        assert!(first.is_some());
+        assert!(lock(temp.path()).unwrap().is_none());
+        drop(first);
+        assert!(lock(temp.path()).unwrap().is_some());
     }
 
     #[test]
