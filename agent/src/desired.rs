@@ -5,9 +5,8 @@
 //! comes out. Nothing here touches a disk or a network.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use hive_proto::desired::{assignment_hash, desired_hash};
+use hive_proto::desired::{EncodedAssignment, desired_hash};
 use hive_proto::v1;
 use hive_proto::v1::desired_entry::Kind;
 
@@ -23,7 +22,7 @@ pub struct DesiredSet {
     pub generation: u64,
     pub hash: Digest,
     /// In order of (namespace, name).
-    pub assignments: Vec<Arc<v1::Assignment>>,
+    pub assignments: Vec<EncodedAssignment>,
 }
 
 /// Why an offered set was not taken. The set that is held stays in force.
@@ -46,6 +45,8 @@ pub enum Refused {
     Duplicate(SlotId),
     #[error("one of its entries is empty")]
     EmptyEntry,
+    #[error("one of its entries is no assignment")]
+    Malformed(#[source] prost::DecodeError),
 }
 
 impl DesiredSet {
@@ -53,16 +54,16 @@ impl DesiredSet {
     pub fn none() -> Self {
         Self {
             generation: 0,
-            hash: Digest(desired_hash(&[])),
+            hash: Digest(desired_hash([])),
             assignments: Vec::new(),
         }
     }
 
     /// The hashes of the assignments, for a controller to name instead of sending them.
-    pub fn held(&self) -> BTreeMap<Digest, Arc<v1::Assignment>> {
+    pub fn held(&self) -> BTreeMap<Digest, EncodedAssignment> {
         self.assignments
             .iter()
-            .map(|assignment| (Digest(assignment_hash(assignment)), assignment.clone()))
+            .map(|assignment| (Digest(assignment.hash()), assignment.clone()))
             .collect()
     }
 
@@ -104,7 +105,7 @@ impl DesiredSet {
                 .assignments
                 .iter()
                 .map(|assignment| v1::DesiredEntry {
-                    kind: Some(Kind::Assignment(assignment.as_ref().clone())),
+                    kind: Some(Kind::Assignment(assignment.encoded().clone())),
                 })
                 .collect(),
         }
@@ -113,7 +114,7 @@ impl DesiredSet {
     fn resolve(
         message: v1::Desired,
         hash: Digest,
-        held: impl Fn(Digest) -> Option<Arc<v1::Assignment>>,
+        held: impl Fn(Digest) -> Option<EncodedAssignment>,
     ) -> Result<Self, Refused> {
         if message.entries.len() > MAX_ASSIGNMENTS {
             return Err(Refused::TooMany(message.entries.len()));
@@ -122,23 +123,24 @@ impl DesiredSet {
             .entries
             .into_iter()
             .map(|entry| match entry.kind {
-                Some(Kind::Assignment(assignment)) => Ok(Arc::new(assignment)),
+                Some(Kind::Assignment(encoded)) => {
+                    EncodedAssignment::decode(encoded).map_err(Refused::Malformed)
+                }
                 Some(Kind::Hash(bytes)) => Digest::from_slice(&bytes)
                     .and_then(&held)
                     .ok_or_else(|| Refused::NotHeld(hex::encode(&bytes))),
                 None => Err(Refused::EmptyEntry),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        assignments.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        assignments.sort_by_cached_key(|encoded| SlotId::of(encoded.assignment()));
         let mut slots = BTreeSet::new();
         for assignment in &assignments {
-            let slot = SlotId::of(assignment);
+            let slot = SlotId::of(assignment.assignment());
             if !slots.insert(slot.clone()) {
                 return Err(Refused::Duplicate(slot));
             }
         }
-        let plain: Vec<v1::Assignment> = assignments.iter().map(|a| a.as_ref().clone()).collect();
-        if Digest(desired_hash(&plain)) != hash {
+        if Digest(desired_hash(&assignments)) != hash {
             return Err(Refused::Hash);
         }
         Ok(Self {
@@ -166,13 +168,17 @@ mod tests {
     }
 
     fn offer(generation: u64, assignments: &[v1::Assignment]) -> v1::Desired {
+        let encoded: Vec<_> = assignments
+            .iter()
+            .map(|assignment| EncodedAssignment::new(assignment.clone()))
+            .collect();
         v1::Desired {
             generation,
-            hash: desired_hash(assignments).to_vec(),
-            entries: assignments
+            hash: desired_hash(&encoded).to_vec(),
+            entries: encoded
                 .iter()
                 .map(|assignment| v1::DesiredEntry {
-                    kind: Some(Kind::Assignment(assignment.clone())),
+                    kind: Some(Kind::Assignment(assignment.encoded().clone())),
                 })
                 .collect(),
         }
@@ -182,7 +188,10 @@ mod tests {
         let Some(Kind::Assignment(assignment)) = offer.entries[index].kind.take() else {
             panic!("entry {index} is not an assignment");
         };
-        let hash = assignment_hash(&assignment).to_vec();
+        let hash = EncodedAssignment::decode(assignment)
+            .unwrap()
+            .hash()
+            .to_vec();
         offer.entries[index].kind = Some(Kind::Hash(hash));
         offer
     }
@@ -198,7 +207,11 @@ mod tests {
             .succeed(by_hash(offer(4, &[a.clone(), b.clone()]), 0))
             .unwrap()
             .unwrap();
-        let names: Vec<_> = second.assignments.iter().map(|a| a.name.as_str()).collect();
+        let names: Vec<_> = second
+            .assignments
+            .iter()
+            .map(|a| a.assignment().name.as_str())
+            .collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(second.generation, 4);
         assert_eq!(DesiredSet::decode(second.encode()).unwrap(), second);
@@ -231,6 +244,11 @@ mod tests {
             refused(offer(6, &[a.clone(), a])),
             Refused::Duplicate(SlotId::new("default", "a"))
         );
+        let mut rubbish = offer(6, &[]);
+        rubbish.entries.push(v1::DesiredEntry {
+            kind: Some(Kind::Assignment(vec![0xff].into())),
+        });
+        assert!(matches!(refused(rubbish), Refused::Malformed(_)));
         let empty = v1::DesiredEntry { kind: None };
         let mut hollow = offer(6, &[]);
         hollow.entries.push(empty);

@@ -210,23 +210,21 @@ fn checksum(key: &str, payload: &[u8]) -> Digest {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::Arc;
-
-    use hive_proto::desired::desired_hash;
+    use hive_proto::desired::{EncodedAssignment, desired_hash};
 
     use super::*;
 
     fn some_set() -> DesiredSet {
-        let assignment = v1::Assignment {
+        let assignment = EncodedAssignment::new(v1::Assignment {
             namespace: "default".into(),
             name: "hello-1".into(),
             function: "hello".into(),
             ..Default::default()
-        };
+        });
         DesiredSet {
             generation: 7,
-            hash: Digest(desired_hash(std::slice::from_ref(&assignment))),
-            assignments: vec![Arc::new(assignment)],
+            hash: Digest(desired_hash([&assignment])),
+            assignments: vec![assignment],
         }
     }
 

@@ -1,8 +1,12 @@
-//! How desired state is named: by SHA-256 of what its protobuf encoding says.
-//! A controller and an agent must come to the same hash for the same content, so the order of
-//! assignments doesn't count and maps are encoded in the order of their keys.
+//! How desired state travels and is named: by SHA-256 of the bytes that the controller sent.
+//!
+//! An assignment is encoded once, where it is made. Whoever passes it on, keeps it or compares it
+//! uses those bytes: an older release decodes less of them, and still comes to the same hash.
 
-use prost::Message;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::{DecodeError, Message};
 use sha2::{Digest, Sha256};
 
 use crate::v1::Assignment;
@@ -11,19 +15,57 @@ use crate::v1::Assignment;
 /// made for another end passes for one.
 pub const ARTIFACT_CONTEXT: &str = "hive.artifact.v1";
 
-/// SHA-256 of one assignment, as a `DesiredEntry` refers to it.
-pub fn assignment_hash(assignment: &Assignment) -> [u8; 32] {
-    Sha256::digest(assignment.encode_to_vec()).into()
+/// An assignment with its encoding and the hash of that. Cloning shares all of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedAssignment {
+    encoded: Bytes,
+    hash: [u8; 32],
+    assignment: Arc<Assignment>,
 }
 
-/// SHA-256 of a whole set: of its assignments' hashes in the order of (namespace, name).
-/// Hashing hashes keeps it as cheap for a set of which most is known already.
-pub fn desired_hash(assignments: &[Assignment]) -> [u8; 32] {
-    let mut ordered: Vec<&Assignment> = assignments.iter().collect();
-    ordered.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+impl EncodedAssignment {
+    pub fn new(assignment: Assignment) -> Self {
+        let encoded = assignment.encode_to_vec();
+        Self {
+            hash: Sha256::digest(&encoded).into(),
+            encoded: encoded.into(),
+            assignment: Arc::new(assignment),
+        }
+    }
+
+    /// # Errors
+    /// When the bytes are no assignment.
+    pub fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
+        Ok(Self {
+            assignment: Arc::new(Assignment::decode(encoded.clone())?),
+            hash: Sha256::digest(&encoded).into(),
+            encoded,
+        })
+    }
+
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// As a `DesiredEntry` refers to it.
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// What this release understands of it.
+    pub fn assignment(&self) -> &Arc<Assignment> {
+        &self.assignment
+    }
+}
+
+/// SHA-256 of a whole set: of its assignments' hashes, sorted. The order of assignments does not
+/// count, and hashing hashes keeps it cheap for a set of which most is known already.
+pub fn desired_hash<'a>(set: impl IntoIterator<Item = &'a EncodedAssignment>) -> [u8; 32] {
+    let mut hashes: Vec<[u8; 32]> = set.into_iter().map(EncodedAssignment::hash).collect();
+    hashes.sort_unstable();
     let mut hasher = Sha256::new();
-    for assignment in ordered {
-        hasher.update(assignment_hash(assignment));
+    for hash in hashes {
+        hasher.update(hash);
     }
     hasher.finalize().into()
 }
@@ -36,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    fn assignment(namespace: &str, name: &str, env: &[(&str, &str)]) -> Assignment {
-        Assignment {
+    fn assignment(namespace: &str, name: &str, env: &[(&str, &str)]) -> EncodedAssignment {
+        EncodedAssignment::new(Assignment {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             env: env
@@ -45,7 +87,7 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
             ..Default::default()
-        }
+        })
     }
 
     proptest! {
@@ -59,10 +101,10 @@ mod tests {
         }
 
         #[test]
-        fn survives_the_wire(namespace in "[a-z]{0,5}", name in "[a-z]{0,5}", env in prop::collection::btree_map("[A-Z]{1,4}", ".{0,8}", 0..5)) {
-            let sent = Assignment { namespace, name, env, ..Default::default() };
-            let received = Assignment::decode(&sent.encode_to_vec()[..]).unwrap();
-            prop_assert_eq!(assignment_hash(&sent), assignment_hash(&received));
+        fn survives_the_wire(env in prop::collection::btree_map("[A-Z]{1,4}", ".{0,8}", 0..5)) {
+            let sent = EncodedAssignment::new(Assignment { env, ..Default::default() });
+            let received = EncodedAssignment::decode(sent.encoded().clone()).unwrap();
+            prop_assert_eq!(sent, received);
         }
     }
 
@@ -72,30 +114,39 @@ mod tests {
         let same = assignment("default", "a", &[("Y", "2"), ("X", "1")]);
         let other_value = assignment("default", "a", &[("X", "1"), ("Y", "3")]);
         let other_namespace = assignment("prod", "a", &[("X", "1"), ("Y", "2")]);
-        assert_eq!(assignment_hash(&a), assignment_hash(&same));
-        assert_ne!(assignment_hash(&a), assignment_hash(&other_value));
-        assert_ne!(assignment_hash(&a), assignment_hash(&other_namespace));
-        assert_ne!(desired_hash(&[]), desired_hash(std::slice::from_ref(&a)));
-        assert_ne!(
-            desired_hash(std::slice::from_ref(&a)),
-            desired_hash(&[a.clone(), a])
-        );
+        assert_eq!(a.hash(), same.hash());
+        assert_ne!(a.hash(), other_value.hash());
+        assert_ne!(a.hash(), other_namespace.hash());
+        assert_ne!(desired_hash([]), desired_hash([&a]));
+        assert_ne!(desired_hash([&a]), desired_hash([&a, &a]));
+    }
+
+    #[test]
+    fn fields_of_a_later_release_are_kept_and_hashed() {
+        let mut later = Assignment {
+            name: "a".into(),
+            ..Default::default()
+        }
+        .encode_to_vec();
+        // Field 200, a varint.
+        later.extend([0xc0, 0x0c, 0x07]);
+        let received = EncodedAssignment::decode(later.clone().into()).unwrap();
+        assert_eq!(received.assignment().name, "a");
+        assert_eq!(received.encoded(), &later);
+        assert_eq!(received.hash(), <[u8; 32]>::from(Sha256::digest(&later)));
     }
 
     /// Both ends may be of different releases: the hash is part of the protocol.
     #[test]
     fn the_hash_is_the_one_of_the_first_release() {
         assert_eq!(
-            desired_hash(&[]),
+            desired_hash([]),
             <[u8; 32]>::from(Sha256::digest(b"")),
             "an empty set"
         );
-        let encoded = b"\x0a\x01n\x12\x01a";
-        let hash: [u8; 32] = Sha256::digest(encoded).into();
-        assert_eq!(assignment_hash(&assignment("n", "a", &[])), hash);
-        assert_eq!(
-            desired_hash(&[assignment("n", "a", &[])]),
-            <[u8; 32]>::from(Sha256::digest(hash))
-        );
+        let hash: [u8; 32] = Sha256::digest(b"\x0a\x01n\x12\x01a").into();
+        let one = assignment("n", "a", &[]);
+        assert_eq!(one.hash(), hash);
+        assert_eq!(desired_hash([&one]), <[u8; 32]>::from(Sha256::digest(hash)));
     }
 }

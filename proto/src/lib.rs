@@ -11,7 +11,7 @@ pub mod frame;
 pub mod grpc;
 pub mod link;
 
-pub use desired::{ARTIFACT_CONTEXT, assignment_hash, desired_hash};
+pub use desired::{ARTIFACT_CONTEXT, EncodedAssignment, desired_hash};
 
 /// The messages and services of `proto/hive/v1/*.proto`; generated, see `tests/generated.rs`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]

@@ -35,7 +35,7 @@ pub use fate::LinkError;
 use listener::ListenError;
 pub use listener::{BindError, Listener};
 pub use maintain::{Maintained, Trouble};
-pub use settings::{LinkSettings, Transports};
+pub use settings::{LinkSettings, ResetSecret, Transports};
 pub use stream::Stream;
 
 use stream::Io;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hive_identity::CaCertificate;
-use hive_proto::desired::{ARTIFACT_CONTEXT, assignment_hash};
+use hive_proto::desired::{ARTIFACT_CONTEXT, EncodedAssignment};
 use hive_proto::v1;
 use prost::Message;
 
@@ -74,12 +74,15 @@ impl Refusal {
 
 /// The desired set, vetted.
 pub fn wanted(desired: &DesiredSet, host: &Host) -> Vec<Wanted> {
-    let vetted = |assignment: &Arc<v1::Assignment>| Wanted {
-        slot: SlotId::of(assignment),
-        function: FunctionId::of(assignment),
-        instance: Digest(assignment_hash(assignment)),
-        artifact: vet(assignment.artifact.as_ref(), host),
-        assignment: assignment.clone(),
+    let vetted = |encoded: &EncodedAssignment| {
+        let assignment = encoded.assignment();
+        Wanted {
+            slot: SlotId::of(assignment),
+            function: FunctionId::of(assignment),
+            instance: Digest(encoded.hash()),
+            artifact: vet(assignment.artifact.as_ref(), host),
+            assignment: assignment.clone(),
+        }
     };
     desired.assignments.iter().map(vetted).collect()
 }

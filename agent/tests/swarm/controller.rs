@@ -207,13 +207,17 @@ impl Controller {
 }
 
 pub fn desired(generation: u64, assignments: &[v1::Assignment]) -> v1::ControllerMessage {
-    let entries = assignments.iter().map(|assignment| v1::DesiredEntry {
-        kind: Some(Kind::Assignment(assignment.clone())),
+    let encoded: Vec<_> = assignments
+        .iter()
+        .map(|assignment| hive_proto::EncodedAssignment::new(assignment.clone()))
+        .collect();
+    let entries = encoded.iter().map(|assignment| v1::DesiredEntry {
+        kind: Some(Kind::Assignment(assignment.encoded().clone())),
     });
     v1::ControllerMessage {
         kind: Some(controller_message::Kind::Desired(v1::Desired {
             generation,
-            hash: hive_proto::desired_hash(assignments).to_vec(),
+            hash: hive_proto::desired_hash(&encoded).to_vec(),
             entries: entries.collect(),
         })),
     }

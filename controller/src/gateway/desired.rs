@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_manifests::function::{EnvVar, KeyRef};
 use hive_manifests::{Assignment, AssignmentSpec, Resource};
-use hive_proto::v1;
+use hive_proto::{EncodedAssignment, v1};
 
 use crate::ingress::routes;
 use crate::state::{Change, Key, Object, State};
@@ -15,7 +15,7 @@ use crate::state::{Change, Key, Object, State};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeSet {
     /// In order of namespace and name.
-    pub assignments: Vec<v1::Assignment>,
+    pub assignments: Vec<EncodedAssignment>,
     /// Assignments that can't be sent, and why.
     pub problems: Vec<Problem>,
 }
@@ -37,7 +37,7 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
             continue;
         }
         match assignment(state, object, domain) {
-            Ok(assignment) => set.assignments.push(assignment),
+            Ok(assignment) => set.assignments.push(EncodedAssignment::new(assignment)),
             Err((reason, message)) => set.problems.push(Problem {
                 key: object.key().clone(),
                 uid: object.uid().to_owned(),
@@ -215,6 +215,7 @@ mod tests {
         let [assignment] = &set.assignments[..] else {
             panic!("{set:?}");
         };
+        let assignment = assignment.assignment();
         assert_eq!(assignment.name, "hello.0");
         assert_eq!(assignment.env["A"], "b");
         assert_eq!(assignment.env["HIVE_FUNCTION"], "hello");
@@ -260,7 +261,10 @@ mod tests {
             json!([reference("secretKeyRef", "none", false)]),
         );
         let set = desired(&state, "pi");
-        let by_name = |name: &str| set.assignments.iter().find(|a| a.name == name);
+        let by_name = |name: &str| {
+            let mut all = set.assignments.iter().map(EncodedAssignment::assignment);
+            all.find(|a| a.name == name)
+        };
         assert_eq!(by_name("good.0").unwrap().env["secretKeyRef"], "v");
         assert_eq!(by_name("good.0").unwrap().env["configMapKeyRef"], "w");
         assert!(

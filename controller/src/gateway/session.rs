@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::Resource;
+use hive_proto::desired_hash;
 use hive_proto::v1::{
     AgentMessage, ControllerMessage, Controllers, Desired, DesiredEntry, Hello, Report,
     agent_message, controller_message, desired_entry,
 };
-use hive_proto::{assignment_hash, desired_hash};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tokio_util::sync::CancellationToken;
@@ -263,17 +263,17 @@ impl Session {
         let hashes: Vec<Vec<u8>> = set
             .assignments
             .iter()
-            .map(|assignment| assignment_hash(assignment).to_vec())
+            .map(|assignment| assignment.hash().to_vec())
             .collect();
         let entries = set
             .assignments
-            .into_iter()
+            .iter()
             .zip(&hashes)
             .map(|(assignment, hash)| DesiredEntry {
                 kind: Some(if progress.held.contains(hash) {
                     desired_entry::Kind::Hash(hash.clone())
                 } else {
-                    desired_entry::Kind::Assignment(assignment)
+                    desired_entry::Kind::Assignment(assignment.encoded().clone())
                 }),
             })
             .collect();

@@ -267,17 +267,19 @@ pub struct Desired {
     #[prost(message, repeated, tag = "3")]
     pub entries: ::prost::alloc::vec::Vec<DesiredEntry>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DesiredEntry {
     #[prost(oneof = "desired_entry::Kind", tags = "1, 2")]
     pub kind: ::core::option::Option<desired_entry::Kind>,
 }
 /// Nested message and enum types in `DesiredEntry`.
 pub mod desired_entry {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Kind {
-        #[prost(message, tag = "1")]
-        Assignment(super::Assignment),
+        /// An encoded Assignment. Hashed and kept as it was sent: an agent that is older than the
+        /// controller must not lose the fields it does not know.
+        #[prost(bytes, tag = "1")]
+        Assignment(::prost::bytes::Bytes),
         /// SHA-256 of an encoded Assignment that the agent holds.
         #[prost(bytes, tag = "2")]
         Hash(::prost::alloc::vec::Vec<u8>),

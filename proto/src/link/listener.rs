@@ -142,7 +142,7 @@ async fn bind_both(
         if !transports.quic() {
             return Ok((tcp, None, at));
         }
-        match Endpoint::server(quic_config.clone(), at).and_then(|quic| {
+        match quic::listen(quic_config.clone(), at, settings).and_then(|quic| {
             let at = quic.local_addr()?;
             Ok((quic, at))
         }) {

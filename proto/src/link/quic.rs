@@ -7,19 +7,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hive_identity::{CONTROLLER_SERVER_NAME, Peer, PeerError};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt,
+    ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming,
+    TokioRuntime, TransportConfig, VarInt,
 };
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heartbeat::MAX_REASON_BYTES;
 use super::settings::{LINK_WINDOW, STREAM_WINDOW};
 use super::stream::Io;
-use super::{DialError, Link, LinkError, LinkSettings, ListenError, udp};
+use super::{DialError, Link, LinkError, LinkSettings, ListenError, ResetSecret, udp};
 
 /// The only application code there is; the reason's text says the rest.
 const CLOSED: VarInt = VarInt::from_u32(0);
@@ -157,6 +161,53 @@ pub(super) fn server_config(
         .incoming_buffer_size_total(MAX_INCOMING_BYTES)
         .transport_config(Arc::new(transport_config(settings, 0)));
     Ok(config)
+}
+
+/// The endpoint of a listener. Must be called inside a Tokio runtime.
+pub(super) fn listen(
+    server: quinn::ServerConfig,
+    at: SocketAddr,
+    settings: &LinkSettings,
+) -> io::Result<Endpoint> {
+    let config = match &settings.resets {
+        Some(secret) => recognizing(secret),
+        None => EndpointConfig::default(),
+    };
+    let socket = std::net::UdpSocket::bind(at)?;
+    Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
+}
+
+/// Answers packets of connections that an earlier process accepted.
+fn recognizing(ResetSecret(secret): &ResetSecret) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+    config.cid_generator(|| Box::new(PlainIds(SystemRandom::new())));
+    config
+}
+
+/// Random connection ids. Quinn's own carry a checksum that only the process knows which made them,
+/// and what lacks it is not answered. Strays are answered here too: quinn sends at most 50 resets a
+/// second, each shorter than what caused it.
+struct PlainIds(SystemRandom);
+
+/// As long as quinn's own: enough for as many links as there are ports, many times over.
+const ID_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for PlainIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_BYTES];
+        self.0
+            .fill(&mut id)
+            .expect("the operating system provides random bytes");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn transport_config(settings: &LinkSettings, max_uni_streams: u32) -> TransportConfig {

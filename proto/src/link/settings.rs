@@ -17,6 +17,8 @@ pub struct LinkSettings {
     pub handshake_timeout: Duration,
     /// The ways to listen and to dial.
     pub transports: Transports,
+    /// For a listener that must come back quickly; `None` where that is no matter.
+    pub resets: Option<ResetSecret>,
     /// How often a link that had to take TCP tries QUIC again. A probe costs a few packets and,
     /// where UDP is blocked, is likely to stay in vain.
     pub probe_interval: Duration,
@@ -30,8 +32,21 @@ impl Default for LinkSettings {
             max_streams: 256,
             handshake_timeout: Duration::from_secs(10),
             transports: Transports::Both,
+            resets: None,
             probe_interval: Duration::from_secs(60),
         }
+    }
+}
+
+/// The same each time a listener starts: by it the listener recognizes packets of links that an
+/// earlier process accepted at its address, and its peers believe it when it says that those are gone
+/// (RFC 9000, 10.3). Without it they find out by the idle timeout.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResetSecret(pub [u8; 32]);
+
+impl std::fmt::Debug for ResetSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResetSecret(..)")
     }
 }
 

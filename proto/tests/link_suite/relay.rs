@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Relay {
     pub address: SocketAddr,
     dark: CancellationToken,
+    /// Of UDP: towards the listener.
+    far: Option<Arc<UdpSocket>>,
 }
 
 impl Relay {
@@ -29,7 +31,11 @@ impl Relay {
             }
             let _ = near.shutdown().await;
         });
-        Self { address, dark }
+        Self {
+            address,
+            dark,
+            far: None,
+        }
     }
 
     pub async fn udp(target: SocketAddr) -> Self {
@@ -39,6 +45,7 @@ impl Relay {
         let address = near.local_addr().unwrap();
         let dark = CancellationToken::new();
         let relaying = dark.clone();
+        let towards = Some(far.clone());
         tokio::spawn(async move {
             let mut dialer = None;
             let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
@@ -59,7 +66,17 @@ impl Relay {
                 }
             }
         });
-        Self { address, dark }
+        Self {
+            address,
+            dark,
+            far: towards,
+        }
+    }
+
+    /// Datagrams go to another listener from now on.
+    pub async fn turn_to(&self, target: SocketAddr) {
+        let far = self.far.as_ref().expect("a relay of UDP");
+        far.connect(target).await.unwrap();
     }
 
     pub fn go_dark(&self) {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use hive_proto::link::{LinkError, LinkSettings, Purpose, Transports, dial};
+use hive_proto::link::{LinkError, LinkSettings, Purpose, ResetSecret, Transports, dial};
 use tokio::io::AsyncWriteExt;
 
 use crate::parties::{Swarm, within};
@@ -59,4 +59,31 @@ async fn over_quic() {
 #[tokio::test]
 async fn over_tcp() {
     within(vanish(Transports::TcpOnly)).await;
+}
+
+/// A listener that is gone without a goodbye and comes back at its address with the same secret: its
+/// peers are told as soon as they say something.
+#[tokio::test]
+async fn a_listener_that_was_killed_and_is_back_says_so() {
+    let settings = LinkSettings {
+        keep_alive: Duration::from_millis(200),
+        // Beyond the test's deadline: the reset must come first.
+        idle_timeout: Duration::from_secs(3600),
+        transports: Transports::QuicOnly,
+        resets: Some(ResetSecret([7; 32])),
+        ..LinkSettings::default()
+    };
+    let swarm = Swarm::new();
+    let first = swarm.listen(settings.clone()).await;
+    let second = swarm.listen(settings.clone()).await;
+    // Packets for the first go to the second from then on, as after a restart.
+    let relay = Relay::udp(first.local_addr()).await;
+    let endpoint = relay.address.to_string();
+    let node = dial(&endpoint, swarm.client_config(), &settings)
+        .await
+        .unwrap();
+    let _controller = first.accept().await.unwrap();
+    relay.turn_to(second.local_addr()).await;
+    let end = within(node.closed()).await;
+    assert!(matches!(end, LinkError::Lost), "{end:?}");
 }
