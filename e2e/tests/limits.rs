@@ -4,11 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use hive_e2e::swarm::object;
+use hive_e2e::swarm::{host, object};
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::web::Answer;
-use hive_e2e::{Steps, Swarm, guests};
-use serde_json::json;
+use hive_e2e::{Steps, Swarm, guests, web};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 
@@ -145,4 +148,197 @@ async fn event(swarm: &mut Swarm, reason: &str) {
         },
     )
     .await;
+}
+
+/// Of the function that loops.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Each request to the neighbour, while another function loops.
+const NEIGHBOUR: Duration = Duration::from_secs(1);
+
+/// For one that runs, two that wait, and many that find no place.
+const FLOOD: usize = 20;
+
+const TRAPS: u64 = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_function_does_too_much_costs_no_other() {
+    let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
+    let (allowed, forbidden) = (server().await, server().await);
+    let spec = json!({
+        "timeout": "2s",
+        "concurrency": 1,
+        "allowedHosts": [format!("127.0.0.1:{allowed}")],
+    });
+    swarm.deploy("probe", &guests::probe(), spec).await;
+    swarm.deploy("neighbour", &guests::probe(), json!({})).await;
+    let ingress = swarm.controllers[0].ingress_address();
+    let local = swarm.agents[0].address();
+    let mut steps = Steps::new();
+
+    // Early: repeated failures are told together, seconds later.
+    for _ in 0..TRAPS {
+        assert_eq!(swarm.invoke("probe", "/trap").await.status, 502);
+    }
+    for (place, address) in [("through the ingress", &ingress), ("locally", &local)] {
+        let name = format!("a neighbour answers while another loops, {place}");
+        steps.run(&name, loops_beside(address)).await;
+    }
+    steps
+        .run(
+            "more requests than it may have at once are refused",
+            async {
+                let mut requests = JoinSet::new();
+                for _ in 0..FLOOD {
+                    let ingress = ingress.clone();
+                    requests.spawn(async move {
+                        web::get(&ingress, &host("probe"), "/slow?ms=300")
+                            .await
+                            .unwrap()
+                    });
+                }
+                let answers = requests.join_all().await;
+                let good = answers.iter().filter(|answer| answer.status == 200).count();
+                let refused = answers.iter().filter(|answer| {
+                    answer.status == 503 && answer.header("x-hive-reason") == "Overloaded"
+                });
+                let refused = refused.count();
+                println!("  of {FLOOD}: {good} answered, {refused} refused");
+                assert_eq!(good + refused, FLOOD, "{answers:#?}");
+                assert!(good >= 3 && refused > 0, "{answers:#?}");
+                let after = web::get(&ingress, &host("probe"), "/").await.unwrap();
+                assert_eq!(after.status, 200);
+            },
+        )
+        .await;
+    steps
+        .run("only the allowed host and port are reached", async {
+            let url = |port: u16| format!("/egress?url=http%3A%2F%2F127.0.0.1%3A{port}%2F");
+            let reached = swarm.invoke("probe", &url(allowed)).await;
+            let text = reached.text();
+            assert!(
+                text.contains("status 200") && text.contains("from outside"),
+                "{text}"
+            );
+            let refused = swarm.invoke("probe", &url(forbidden)).await;
+            assert!(
+                refused.text().contains("HttpRequestDenied"),
+                "{}",
+                refused.text()
+            );
+            let id = refused.header("x-request-id");
+            assert!(!id.is_empty());
+            let remedy = format!("add \"127.0.0.1:{forbidden}\" to spec.allowedHosts");
+            until("the log says what to do", PATIENCE, async || {
+                let logs = swarm.ctl(&["logs", "function/probe"]).await;
+                let line = logs.ok().lines().find(|line| line.contains(&remedy));
+                holds(line.is_some_and(|line| line.contains(id)), &logs.stdout)
+            })
+            .await;
+        })
+        .await;
+    let client = swarm.client().await;
+    steps
+        .run("each failure is counted once", async {
+            until("the events count all", PATIENCE, async || {
+                let list = object(&client, EVENTS).await?;
+                let found: Vec<&Value> = list["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|event| event["reason"] == "Trap")
+                    .collect();
+                let counted: u64 = found.iter().map(|event| occurrences(event)).sum();
+                assert!(
+                    counted <= TRAPS,
+                    "counted more often than it happened: {found:#?}"
+                );
+                holds(counted == TRAPS, format!("{counted} of {TRAPS}: {found:?}"))
+            })
+            .await;
+            let events = swarm.ctl(&["events", "--for", "function/probe"]).await;
+            assert!(events.ok().contains("Trap"), "{events}");
+        })
+        .await;
+    steps
+        .run("its requests and errors are in `top functions`", async {
+            until("usage is reported", PATIENCE, async || {
+                let top = swarm.ctl(&["top", "functions"]).await;
+                let row: Vec<String> = top
+                    .ok()
+                    .lines()
+                    .find(|line| line.starts_with("probe "))
+                    .into_iter()
+                    .flat_map(|line| line.split_whitespace().map(str::to_owned))
+                    .collect();
+                let number = |index: usize| -> u64 {
+                    row.get(index)
+                        .and_then(|text| text.parse().ok())
+                        .unwrap_or(0)
+                };
+                // NAME NODES REQUESTS ERRORS: the loops, the traps, and more.
+                let (requests, errors) = (number(2), number(3));
+                let enough = errors >= TRAPS + 2 && requests > errors;
+                holds(enough, &top.stdout)
+            })
+            .await;
+        })
+        .await;
+    steps.finish();
+}
+
+/// The loop ends in time, and the neighbour answers all the while.
+async fn loops_beside(address: &str) {
+    let started = Instant::now();
+    let looping_host = host("probe");
+    let mut looping = std::pin::pin!(web::get(address, &looping_host, "/spin"));
+    let mut answered = 0;
+    let answer = loop {
+        let neighbour_host = host("neighbour");
+        let asked = Instant::now();
+        tokio::select! {
+            answer = &mut looping => break answer.unwrap(),
+            answer = web::get(address, &neighbour_host, "/") => {
+                let answer = answer.unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                assert!(asked.elapsed() < NEIGHBOUR, "{:?}", asked.elapsed());
+                answered += 1;
+            }
+        }
+    };
+    let took = started.elapsed();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(answer.header("x-hive-reason"), "Timeout");
+    assert!(took >= LOOP_TIMEOUT && took < LOOP_TIMEOUT * 2, "{took:?}");
+    assert!(answered >= 10, "the neighbour answered {answered} times");
+    println!(
+        "  the neighbour answered {answered} times in {:.2} s",
+        took.as_secs_f64()
+    );
+}
+
+/// How often what an event tells of happened: its count, each with the others its message names.
+fn occurrences(event: &Value) -> u64 {
+    let message = event["message"].as_str().unwrap();
+    let others = message
+        .rsplit_once(" (and ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    event["count"].as_u64().unwrap() * (1 + others)
+}
+
+/// A server on loopback that answers every connection; its port. Ends with the test.
+async fn server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\nfrom outside")
+                .await;
+        }
+    });
+    port
 }
