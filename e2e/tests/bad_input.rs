@@ -2,15 +2,19 @@
 //! and changes nothing.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hive_e2e::ctl::Output;
 use hive_e2e::swarm::{CONFIG_MAPS, function_path, host, object};
-use hive_e2e::{Steps, Swarm, guests, web};
+use hive_e2e::wait::{PATIENCE, holds, until};
+use hive_e2e::{Steps, Swarm, ctl, guests, hive, web};
 use http::Request;
+use kube::Client;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
 
 /// A mistake is found before anything slow begins.
 const QUICKLY: Duration = Duration::from_secs(5);
@@ -259,4 +263,156 @@ async fn large_body(swarm: &Swarm) {
         "{}",
         answer.text()
     );
+}
+
+/// Of a manifest that hivectl has not enough address space to hold. The file is sparse.
+const MANIFEST_BYTES: u64 = 8 << 30;
+
+/// Of hivectl's address space: with what threads reserve and never touch, more than it takes.
+const ADDRESS_SPACE_KB: u64 = 2 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_not_written() {
+    let mut swarm = Swarm::builder().controllers(1).agents(0).start().await;
+    let client = swarm.client().await;
+    let bytes = std::fs::read(guests::probe().component).unwrap();
+    let digest = hex(&bytes);
+    let path = format!("/apis/hive.dev/v1/artifacts/{digest}");
+    // The manifests below name it.
+    swarm.manifest("good", &guests::probe(), json!({}));
+    let before = revision(&client).await;
+    let mut steps = Steps::new();
+
+    for (name, manifest, says) in manifests() {
+        let (swarm, client, before) = (&swarm, &client, &before);
+        steps
+            .run(name, async move {
+                let output = apply(swarm, &manifest).await;
+                output.fails(says);
+                assert_eq!(output.code, 1, "{output}");
+                assert_eq!(revision(client).await, *before, "something was written");
+            })
+            .await;
+    }
+    steps
+        .run("bytes of another digest", async {
+            let mut wrong = bytes.clone();
+            wrong[100] ^= 1;
+            let message = refused(&client, &path, wrong, 400).await;
+            assert!(message.contains(&digest), "{message}");
+            assert!(message.contains("was the upload cut short"), "{message}");
+        })
+        .await;
+    steps
+        .run("a digest that is none", async {
+            let message = refused(
+                &client,
+                "/apis/hive.dev/v1/artifacts/abc",
+                b"x".to_vec(),
+                400,
+            )
+            .await;
+            assert!(message.contains("64 hexadecimal digits"), "{message}");
+        })
+        .await;
+    steps
+        .run("nothing of them is kept", async {
+            match client
+                .request::<Value>(Request::get(&path).body(Vec::new()).unwrap())
+                .await
+            {
+                Err(kube::Error::Api(status)) => {
+                    assert_eq!(status.code, 404, "{status:?}");
+                    assert!(
+                        status.message.contains("is not on the controllers"),
+                        "{status:?}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            let artifacts = swarm.controllers[0].member.dir.join("artifacts");
+            until("no file of them is left", PATIENCE, async || {
+                let left = files(&artifacts);
+                holds(left.is_empty(), format!("{left:?}"))
+            })
+            .await;
+            assert_eq!(revision(&client).await, before, "something changed");
+        })
+        .await;
+    steps
+        .run("a manifest larger than the memory", async {
+            let manifest = swarm.path().join("large.yaml");
+            let file = std::fs::File::create(&manifest).unwrap();
+            file.set_len(MANIFEST_BYTES).unwrap();
+            // With so little, reading the file would not end in this message.
+            let mut command = Command::new("sh");
+            command
+                .args([
+                    "-c",
+                    &format!("ulimit -v {ADDRESS_SPACE_KB} && exec \"$@\""),
+                    "sh",
+                ])
+                .arg(hive())
+                .args(["ctl", "--kubeconfig"])
+                .arg(&swarm.ctl.kubeconfig)
+                .args(["apply", "-f"])
+                .arg(&manifest);
+            let output = ctl::run(command, "").await;
+            output.fails(&["large.yaml", "larger than 16 MiB"]);
+            assert_eq!(output.code, 1, "{output}");
+            let text = " ".repeat(100_000_000);
+            let output = swarm.ctl.run_with_input(&["apply", "-f", "-"], &text).await;
+            output.fails(&["larger than 16 MiB"]);
+            assert_eq!(output.code, 1, "{output}");
+            assert_eq!(revision(&client).await, before, "something changed");
+        })
+        .await;
+    steps.finish();
+}
+
+/// What a PUT is refused with.
+async fn refused(client: &Client, path: &str, bytes: Vec<u8>, code: u16) -> String {
+    let request = Request::put(path)
+        .header("content-type", "application/wasm")
+        .body(bytes)
+        .unwrap();
+    match client.request::<Value>(request).await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.code, code, "{status:?}");
+            status.message.clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Of the whole store: every write raises it.
+async fn revision(client: &Client) -> String {
+    let functions = function_path("");
+    let list = object(client, functions.trim_end_matches('/'))
+        .await
+        .unwrap();
+    assert!(list["items"].as_array().unwrap().is_empty(), "{list}");
+    list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path.display().to_string()),
+        }
+    }
+    found
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
