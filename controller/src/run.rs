@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use hive_functions::Target;
 use hive_identity::{CertificateAuthority, Credentials, LiveCredentials, tls};
-use hive_proto::link::{BindError, Listener};
+use hive_proto::link::{BindError, LinkSettings, Listener, ResetSecret};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -186,7 +186,12 @@ impl Sockets {
         let member = &record.member;
         let address = |endpoint: &str| listen_address(args.bind, endpoint);
         let link_at = address(&member.link)?;
-        let link = Listener::bind(link_at, tls::link_server_config(live), args.link_settings())
+        // Agents that a killed controller leaves behind are back as soon as they say a word to it.
+        let settings = LinkSettings {
+            resets: Some(ResetSecret(live.current().key().derive("link resets"))),
+            ..args.link_settings()
+        };
+        let link = Listener::bind(link_at, tls::link_server_config(live), settings)
             .await
             .map_err(|error| explain_link(error, link_at))?;
         Ok(Self {

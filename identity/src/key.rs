@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, PublicKeyData};
+use ring::hmac;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::{self, PemObject};
 
@@ -56,6 +57,14 @@ impl DeviceKey {
             .serialize_request(&*self.pair)
             .map_err(KeyError::Request)?;
         Ok(request.der().to_vec())
+    }
+
+    /// A secret of its own for one purpose, the same each time, from which the key can't be found:
+    /// for what must outlive a restart and needs no file.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.pair.serialized_der());
+        let tag = hmac::sign(&key, purpose.as_bytes());
+        tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
     }
 
     pub(crate) fn pkcs8(&self) -> PrivatePkcs8KeyDer<'_> {
@@ -149,5 +158,14 @@ mod tests {
             format!("{key:?}"),
             format!("DeviceKey(KeyFingerprint({}))", key.fingerprint())
         );
+    }
+
+    #[test]
+    fn what_is_derived_is_the_same_each_time_and_for_nothing_else() {
+        let key = DeviceKey::generate();
+        let again = DeviceKey::from_pem(&key.to_pem()).unwrap();
+        assert_eq!(key.derive("one"), again.derive("one"));
+        assert_ne!(key.derive("one"), key.derive("two"));
+        assert_ne!(key.derive("one"), DeviceKey::generate().derive("one"));
     }
 }
