@@ -78,6 +78,12 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// With the times that controllers have where nobody chose others: links are given up after 30 s.
+    pub fn default_timing(mut self) -> Self {
+        self.run_flags.clear();
+        self
+    }
+
     pub fn controllers(mut self, count: u16) -> Self {
         self.controllers = count;
         self
@@ -134,7 +140,14 @@ impl Swarm {
         Builder {
             controllers: 3,
             agents: 3,
-            run_flags: Vec::new(),
+            run_flags: strings(&[
+                "--node-grace",
+                &format!("{}s", NODE_GRACE.as_secs()),
+                "--link-keep-alive",
+                KEEP_ALIVE,
+                "--link-idle-timeout",
+                IDLE_TIMEOUT,
+            ]),
         }
     }
 
@@ -161,14 +174,6 @@ impl Swarm {
         let data_dir = self.path().join(&name);
         let mut run = strings(&["controller", "run", "--data-dir"]);
         run.push(data_dir.display().to_string());
-        run.extend(strings(&[
-            "--node-grace",
-            &format!("{}s", NODE_GRACE.as_secs()),
-            "--link-keep-alive",
-            KEEP_ALIVE,
-            "--link-idle-timeout",
-            IDLE_TIMEOUT,
-        ]));
         run.extend_from_slice(run_flags);
         let member = Member::new(&name, self.path(), run);
 

@@ -58,7 +58,7 @@ async fn answered(load: &Load, ingresses: &[String], since: Instant) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_killed_under_load_costs_no_request_at_a_living_ingress() {
-    let mut swarm = Swarm::start().await;
+    let mut swarm = Swarm::builder().default_timing().start().await;
     let spec = json!({ "replicas": 3, "resources": { "memory": "16Mi", "cpu": "50m" } });
     swarm.deploy("hello", &guests::hello(), spec).await;
     let ingresses: Vec<String> = swarm
