@@ -47,7 +47,7 @@ struct State {
 struct Recent {
     told: Instant,
     /// The newest that was not told, and how many were not.
-    held_back: Option<(AgentEvent, u64)>,
+    held_back: Option<(AgentEvent, u32)>,
 }
 
 impl Default for Events {
@@ -80,6 +80,7 @@ impl Events {
             }
             .to_owned(),
             time_unix_ms: unix_ms(SystemTime::now()),
+            count: 1,
         };
         let queued = self
             .state()
@@ -128,7 +129,7 @@ impl State {
             && now.saturating_duration_since(recent.told) < AT_MOST_EVERY
         {
             let others = recent.held_back.take().map_or(0, |(_, count)| count);
-            recent.held_back = Some((event, others + 1));
+            recent.held_back = Some((event, others.saturating_add(1)));
             return false;
         }
         let others = self
@@ -144,7 +145,7 @@ impl State {
                 held_back: None,
             },
         );
-        self.queue(event, others);
+        self.queue(event, others.saturating_add(1));
         true
     }
 
@@ -162,15 +163,13 @@ impl State {
         });
         let any = !due.is_empty();
         for (event, count) in due {
-            self.queue(event, count - 1);
+            self.queue(event, count);
         }
         any
     }
 
-    fn queue(&mut self, mut event: AgentEvent, others: u64) {
-        if others > 0 {
-            event.message = format!("{} (and {others} more like it)", event.message);
-        }
+    fn queue(&mut self, mut event: AgentEvent, count: u32) {
+        event.count = count;
         self.waiting.push_back(event);
         self.bound();
     }
@@ -209,8 +208,11 @@ mod tests {
         (SlotId::new("default", "hello-1"), reason)
     }
 
-    fn messages(state: &State) -> Vec<&str> {
-        state.waiting.iter().map(|event| &*event.message).collect()
+    fn told(state: &State) -> Vec<(&str, u32)> {
+        let waiting = state.waiting.iter();
+        waiting
+            .map(|event| (&*event.message, event.count))
+            .collect()
     }
 
     #[test]
@@ -222,10 +224,7 @@ mod tests {
         assert!(state.push(key("Timeout"), event("other"), start));
         assert!(!state.flush(start + AT_MOST_EVERY / 2));
         assert!(state.flush(start + AT_MOST_EVERY));
-        assert_eq!(
-            messages(&state),
-            ["first", "other", "third (and 1 more like it)"]
-        );
+        assert_eq!(told(&state), [("first", 1), ("other", 1), ("third", 2)]);
         assert!(!state.flush(start + 2 * AT_MOST_EVERY));
         assert!(state.recent.is_empty());
     }
@@ -236,7 +235,7 @@ mod tests {
         state.push(key("Trap"), event("a"), start);
         state.push(key("Trap"), event("b"), start);
         state.push(key("Trap"), event("c"), start + AT_MOST_EVERY);
-        assert_eq!(messages(&state), ["a", "c (and 1 more like it)"]);
+        assert_eq!(told(&state), [("a", 1), ("c", 2)]);
     }
 
     #[test]

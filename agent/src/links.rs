@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hive_identity::{ExpectedController, LiveCredentials, Subject, tls};
-use hive_proto::link::{Link, LinkSettings, Maintained, Purpose, Stream};
+use hive_proto::link::{Link, LinkError, LinkSettings, Maintained, Purpose, Stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -182,6 +182,11 @@ async fn accept(link: Link, streams: Streams) {
     loop {
         match link.accept().await {
             Ok((purpose, stream)) => streams.take(purpose, stream),
+            Err(end @ LinkError::ClosedByPeer { .. }) => {
+                // Closed for a reason, such as that this node was removed: people must read it.
+                tracing::info!(link = link.id(), %end, "link ended");
+                return;
+            }
             Err(end) => {
                 tracing::debug!(link = link.id(), %end, "link ended");
                 return;

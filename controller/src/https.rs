@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -13,7 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
+use crate::linger::Lingering;
 use crate::patience::{self, Punctual};
 
 /// Handshakes and request headers that take longer are given up.
@@ -98,8 +102,9 @@ async fn converse(
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL);
     let stream = Punctual::new(stream, HANDSHAKE_TIMEOUT);
+    let service = router.map_request(|request: Request<Incoming>| request.map(Lingering::from));
     let connection = server
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned();
     watcher.watch(connection).await
 }

@@ -23,6 +23,7 @@ pub use forward::Forwarder;
 use routes::Routes;
 
 use crate::gateway::BoxError;
+use crate::linger::Lingering;
 use crate::patience::{self, Punctual};
 use crate::state::State;
 use crate::store::Replica;
@@ -116,7 +117,8 @@ pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: Cancella
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let forwarder = forwarder.clone();
             async move {
-                let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+                let request = request
+                    .map(|body| Lingering::from(body).map_err(BoxError::from).boxed_unsync());
                 Ok::<_, Infallible>(forwarder.by_route(client, request).await)
             }
         });

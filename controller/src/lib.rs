@@ -12,6 +12,7 @@ pub mod gateway;
 mod https;
 pub mod ingress;
 pub mod kubeconfig;
+mod linger;
 pub mod objects;
 mod own_certificate;
 mod patience;

@@ -200,6 +200,7 @@ impl Session {
             reason: event.reason,
             message: event.message,
             source: format!("agent/{}", self.node),
+            count: event.count.max(1),
         };
         events::record(&self.replica, &about, notice).await;
     }

@@ -25,6 +25,8 @@ pub struct Notice {
     pub message: String,
     /// Who says so: "scheduler", "agent/pi-3".
     pub source: String,
+    /// How often it happened since it was told last; at least once.
+    pub count: u32,
 }
 
 /// Records an event about an object; one that can't be written is logged and lost.
@@ -51,7 +53,12 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
     );
     let now = objects::timestamp(SystemTime::now());
     let again = objects::edit(replica, &key, |body| {
-        body["count"] = json!(body["count"].as_u64().unwrap_or(1) + 1);
+        body["count"] = json!(
+            body["count"]
+                .as_u64()
+                .unwrap_or(1)
+                .saturating_add(notice.count.into())
+        );
         body["lastTimestamp"] = json!(now);
         true
     })
@@ -76,7 +83,7 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
                     "source": { "component": notice.source },
                     "firstTimestamp": now,
                     "lastTimestamp": now,
-                    "count": 1,
+                    "count": notice.count,
                 }),
             );
             match replica.propose(Command::Create { key, body }).await {

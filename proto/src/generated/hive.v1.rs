@@ -188,6 +188,9 @@ pub struct AgentEvent {
     pub r#type: ::prost::alloc::string::String,
     #[prost(uint64, tag = "7")]
     pub time_unix_ms: u64,
+    /// How many of its kind it stands for; 0 is one.
+    #[prost(uint32, tag = "8")]
+    pub count: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Usage {

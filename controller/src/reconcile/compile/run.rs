@@ -237,6 +237,7 @@ impl Compilation {
             reason: "CompileFailed".to_owned(),
             message,
             source: "compiler".to_owned(),
+            count: 1,
         };
         events::record(&self.replica, key, notice).await;
     }
