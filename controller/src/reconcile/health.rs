@@ -132,7 +132,7 @@ async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
                 .to_owned(),
                 message,
                 source: "node-health".to_owned(),
-            count: 1,
+                count: 1,
             };
             events::record(replica, &key, notice).await;
         }
