@@ -18,6 +18,9 @@ const EVENTS: &str = "/api/v1/namespaces/default/events";
 /// Of the probe; much less than its loop would take.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Much less than the loop would take, and enough where two cores do the work of ten.
+const SOON_AFTER: Duration = Duration::from_secs(5);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_goes_too_far_is_stopped_and_told() {
     let mut swarm = Swarm::builder().agents(1).start().await;
@@ -35,7 +38,7 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
             let answer = swarm.invoke("probe", "/spin").await;
             told(&answer, 504, "Timeout", "no complete response within 1s");
             let took = started.elapsed();
-            assert!(took >= TIMEOUT && took < 2 * TIMEOUT, "{took:?}");
+            assert!(took >= TIMEOUT && took < SOON_AFTER, "{took:?}");
             event(&mut swarm, "Timeout").await;
         })
         .await;

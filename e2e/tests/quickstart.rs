@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hive_e2e::ctl::{self, Ctl, Output};
 use hive_e2e::ports::{free_row, loopback};
+use hive_e2e::swarm::answers;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Steps, Turn, hive, web};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -173,7 +174,8 @@ async fn up_and_down_and_up_again() {
             let output = up.up(&["--detach", "--no-example"]).await;
             println!("  resumed after {:.1} s", output.took.as_secs_f64());
             output.ok();
-            up.hello().await;
+            // The nodes are Ready; their links to the other controllers may be a moment behind.
+            answers(&loopback(up.base), "hello").await;
             up.down().await.ok();
         })
         .await;
