@@ -19,14 +19,6 @@ use crate::turn::Turn;
 use crate::wait::{PATIENCE, holds, until};
 use crate::web::{self, Answer};
 
-/// On loopback nothing gets lost: a dead node is found in seconds.
-pub const NODE_GRACE: Duration = Duration::from_secs(3);
-const KEEP_ALIVE: &str = "500ms";
-const IDLE_TIMEOUT: &str = "2s";
-
-/// Ports for agents that join later.
-const SPARE_PORTS: u16 = 16;
-
 #[derive(Debug)]
 pub struct Controller {
     pub member: Member,
@@ -68,70 +60,6 @@ pub struct Swarm {
     dir: TempDir,
     /// Given back last.
     _turn: Turn,
-}
-
-#[derive(Debug)]
-pub struct Builder {
-    controllers: u16,
-    agents: u16,
-    run_flags: Vec<String>,
-}
-
-impl Builder {
-    /// With the times that controllers have where nobody chose others: links are given up after 30 s.
-    pub fn default_timing(mut self) -> Self {
-        self.run_flags.clear();
-        self
-    }
-
-    pub fn controllers(mut self, count: u16) -> Self {
-        self.controllers = count;
-        self
-    }
-
-    pub fn agents(mut self, count: u16) -> Self {
-        self.agents = count;
-        self
-    }
-
-    /// A flag of `hive controller run`, for all controllers.
-    pub fn run_flag(mut self, flag: &str, value: &str) -> Self {
-        self.run_flags.extend([flag.to_owned(), value.to_owned()]);
-        self
-    }
-
-    /// Makes the swarm, and waits until every member is ready.
-    pub async fn start(self) -> Swarm {
-        let turn = Turn::take().await;
-        let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
-        let ports = 3 * self.controllers + self.agents + SPARE_PORTS;
-        let first_port = free_row(ports);
-        let mut swarm = Swarm {
-            controllers: Vec::new(),
-            agents: Vec::new(),
-            ctl: Ctl::new(&dir.path().join("kubeconfig")),
-            next_port: first_port,
-            dir,
-            _turn: turn,
-        };
-        for _ in 0..self.controllers {
-            swarm.make_controller(&self.run_flags).await;
-        }
-        swarm.write_kubeconfig();
-        let token = match self.agents {
-            0 => String::new(),
-            uses => swarm.token(&["--uses", &uses.to_string()]).await,
-        };
-        for number in 1..=self.agents {
-            let agent = swarm.new_agent(&format!("node-{number}"), &token);
-            swarm.agents.push(agent);
-        }
-        for agent in &mut swarm.agents {
-            agent.member.start();
-        }
-        swarm.wait_ready().await;
-        swarm
-    }
 }
 
 impl Swarm {
@@ -432,100 +360,6 @@ impl Drop for Swarm {
     }
 }
 
-/// The host at which a function in the default namespace answers.
-pub fn host(name: &str) -> String {
-    format!("{name}.default.localhost")
-}
-
-pub fn function_path(name: &str) -> String {
-    format!("/apis/hive.dev/v1/namespaces/default/functions/{name}")
-}
-
-pub const NODES: &str = "/apis/hive.dev/v1/nodes";
-pub const ASSIGNMENTS: &str = "/apis/hive.dev/v1/namespaces/default/assignments";
-pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
-
-/// An object, or a list of objects.
-pub async fn object(client: &Client, path: &str) -> Result<Value, String> {
-    let request = Request::get(path)
-        .body(Vec::new())
-        .expect("the request is well-formed");
-    client
-        .request(request)
-        .await
-        .map_err(|error| error.to_string())
-}
-
-/// The status of an object's condition.
-pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    object["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == kind)
-        .and_then(|condition| condition["status"].as_str())
-        .unwrap_or_default()
-}
-
-/// Waits until the node of an agent has joined and is Ready.
-pub async fn node_ready(client: &Client, agent: &mut Agent) {
-    let member = &mut agent.member;
-    let path = format!("{NODES}/{}", member.name);
-    until(&format!("{} is Ready", member.name), PATIENCE, async || {
-        if !member.is_running() {
-            panic!("{} has ended\n{}", member.name, member.tail());
-        }
-        let node = object(client, &path).await?;
-        holds(
-            condition(&node, "Ready") == "True",
-            &node["status"]["conditions"],
-        )
-    })
-    .await;
-}
-
-/// Waits until a function answers at an address.
-pub async fn answers(address: &str, function: &str) -> Answer {
-    until(
-        &format!("{function} answers at {address}"),
-        PATIENCE,
-        async || {
-            web::get(address, &host(function), "/")
-                .await
-                .map_err(|error| error.to_string())?
-                .ok()
-        },
-    )
-    .await
-}
-
-/// From the last line in which a controller said whom it follows.
-fn leader_in(log: &str) -> Option<u64> {
-    let line = log
-        .lines()
-        .rev()
-        .find(|line| line.contains(": leadership "))?;
-    let (_, told) = line.split_once(" leader=")?;
-    told.split(' ').next()?.parse().ok()
-}
-
 fn strings(parts: &[&str]) -> Vec<String> {
     parts.iter().map(|part| (*part).to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_leader_is_whom_the_last_line_names() {
-        let led = "T  INFO hive_controller::store::leadership: leadership leader=2 term=1 is_leader=false";
-        let lost = "T  INFO hive_controller::store::leadership: leadership term=1 is_leader=false";
-        assert_eq!(leader_in(""), None);
-        assert_eq!(
-            leader_in(&format!("{lost}\n{led}\nT something else")),
-            Some(2)
-        );
-        assert_eq!(leader_in(&format!("{led}\n{lost}")), None);
-    }
 }
