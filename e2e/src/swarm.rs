@@ -1,7 +1,9 @@
 //! A whole swarm: controllers that agree, agents that joined, and what a test does to them.
 
+mod builder;
+mod observed;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use http::Request;
 use kube::Client;
@@ -13,11 +15,17 @@ use tokio::process::Command;
 use crate::ctl::{self, Ctl, Output};
 use crate::guests::Guest;
 use crate::member::Member;
-use crate::ports::{free_row, loopback};
+use crate::ports::loopback;
 use crate::program::hive;
 use crate::turn::Turn;
 use crate::wait::{PATIENCE, holds, until};
 use crate::web::{self, Answer};
+
+pub use builder::{Builder, NODE_GRACE};
+use observed::leader_in;
+pub use observed::{
+    ASSIGNMENTS, CONFIG_MAPS, NODES, answers, condition, function_path, host, node_ready, object,
+};
 
 #[derive(Debug)]
 pub struct Controller {
@@ -65,18 +73,7 @@ pub struct Swarm {
 impl Swarm {
     /// Three controllers and three agents, unless said otherwise.
     pub fn builder() -> Builder {
-        Builder {
-            controllers: 3,
-            agents: 3,
-            run_flags: strings(&[
-                "--node-grace",
-                &format!("{}s", NODE_GRACE.as_secs()),
-                "--link-keep-alive",
-                KEEP_ALIVE,
-                "--link-idle-timeout",
-                IDLE_TIMEOUT,
-            ]),
-        }
+        Builder::default()
     }
 
     pub async fn start() -> Self {

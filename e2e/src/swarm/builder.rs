@@ -1,0 +1,98 @@
+//! Making a swarm: how large, with which times, and in which order.
+
+use std::time::Duration;
+
+use super::{Swarm, strings};
+use crate::ctl::Ctl;
+use crate::ports::free_row;
+use crate::turn::Turn;
+
+/// On loopback nothing gets lost: a dead node is found in seconds.
+pub const NODE_GRACE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: &str = "500ms";
+const IDLE_TIMEOUT: &str = "2s";
+
+/// Ports for agents that join later.
+const SPARE_PORTS: u16 = 16;
+
+#[derive(Debug)]
+pub struct Builder {
+    controllers: u16,
+    agents: u16,
+    run_flags: Vec<String>,
+}
+
+/// Three controllers and three agents that notice within seconds what is lost.
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            controllers: 3,
+            agents: 3,
+            run_flags: strings(&[
+                "--node-grace",
+                &format!("{}s", NODE_GRACE.as_secs()),
+                "--link-keep-alive",
+                KEEP_ALIVE,
+                "--link-idle-timeout",
+                IDLE_TIMEOUT,
+            ]),
+        }
+    }
+}
+
+impl Builder {
+    /// With the times that controllers have where nobody chose others: links are given up after 30 s.
+    pub fn default_timing(mut self) -> Self {
+        self.run_flags.clear();
+        self
+    }
+
+    pub fn controllers(mut self, count: u16) -> Self {
+        self.controllers = count;
+        self
+    }
+
+    pub fn agents(mut self, count: u16) -> Self {
+        self.agents = count;
+        self
+    }
+
+    /// A flag of `hive controller run`, for all controllers.
+    pub fn run_flag(mut self, flag: &str, value: &str) -> Self {
+        self.run_flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Makes the swarm, and waits until every member is ready.
+    pub async fn start(self) -> Swarm {
+        let turn = Turn::take().await;
+        let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let ports = 3 * self.controllers + self.agents + SPARE_PORTS;
+        let first_port = free_row(ports);
+        let mut swarm = Swarm {
+            controllers: Vec::new(),
+            agents: Vec::new(),
+            ctl: Ctl::new(&dir.path().join("kubeconfig")),
+            next_port: first_port,
+            dir,
+            _turn: turn,
+        };
+        for _ in 0..self.controllers {
+            swarm.make_controller(&self.run_flags).await;
+        }
+        swarm.write_kubeconfig();
+        let token = match self.agents {
+            0 => String::new(),
+            uses => swarm.token(&["--uses", &uses.to_string()]).await,
+        };
+        for number in 1..=self.agents {
+            let agent = swarm.new_agent(&format!("node-{number}"), &token);
+            swarm.agents.push(agent);
+        }
+        for agent in &mut swarm.agents {
+            agent.member.start();
+        }
+        swarm.wait_ready().await;
+        swarm
+    }
+}
