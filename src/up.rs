@@ -89,10 +89,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     if !known {
         record::save_shape(&layout, shape)?;
     }
-    let mut members = Members {
-        data_dir,
-        members: Vec::new(),
-    };
+    let mut members = Members::new(data_dir);
     let mut stop = StopSignals::new()?;
     let started = tokio::select! {
         started = bring_up(&layout, &args, &mut members) => started,
@@ -103,8 +100,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
         return Err(error);
     }
     if args.detach {
-        members.release();
-        return Ok(());
+        return members.release();
     }
     let ended = tokio::select! {
         error = members.died() => Err(error),
@@ -121,6 +117,15 @@ pub async fn down(args: DownArgs) -> anyhow::Result<()> {
     if processes.is_empty() {
         println!("No swarm is running in {}.", data_dir.display());
         return Ok(());
+    }
+    // An `up` that holds them stops them itself, and would call it a fault if we did.
+    if processes
+        .first()
+        .is_some_and(|process| process.name == OWNER)
+    {
+        member::stop_recorded(&processes.remove(0)).await?;
+        processes.retain(record::Process::is_alive);
+        println!("`hive up` stopped it");
     }
     // Agents first: they say goodbye to controllers that still listen.
     processes.reverse();
@@ -200,17 +205,35 @@ fn data_dir_flag(data_dir: &Path) -> String {
     }
 }
 
+/// The name under which a foreground `up` records itself, before its members.
+const OWNER: &str = "hive up";
+
 /// The processes of the swarm, in the order in which they were started.
 pub struct Members {
     data_dir: PathBuf,
+    owner: record::Process,
     members: Vec<Member>,
 }
 
 impl Members {
+    fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            owner: record::Process::of(OWNER, std::process::id()),
+            members: Vec::new(),
+        }
+    }
+
     fn add(&mut self, member: Member) -> anyhow::Result<()> {
         self.members.push(member);
-        let processes: Vec<_> = self.members.iter().map(|m| m.process.clone()).collect();
+        let mut processes = vec![self.owner.clone()];
+        processes.extend(self.processes());
         record::save_processes(&self.data_dir, &processes)
+    }
+
+    fn processes(&self) -> Vec<record::Process> {
+        let processes = self.members.iter().map(|member| member.process.clone());
+        processes.collect()
     }
 
     /// Waits for the first member that ends unasked.
@@ -255,8 +278,8 @@ impl Members {
     }
 
     /// Leaves them running.
-    fn release(self) {
-        drop(self.members);
+    fn release(self) -> anyhow::Result<()> {
+        record::save_processes(&self.data_dir, &self.processes())
     }
 }
 

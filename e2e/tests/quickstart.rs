@@ -75,6 +75,8 @@ impl Up {
         let recorded: Vec<Value> = serde_json::from_slice(&text).unwrap();
         recorded
             .iter()
+            // In the foreground `up` itself stands first.
+            .filter(|process| process["name"] != "hive up")
             .map(|process| {
                 let pid = i32::try_from(process["pid"].as_i64().unwrap()).unwrap();
                 let name = process["name"].as_str().unwrap().to_owned();
@@ -280,6 +282,21 @@ async fn in_the_foreground_members_end_together() {
             assert_eq!(status.code(), Some(0), "{text}");
             all_gone(&processes).await;
             assert!(up.processes().is_empty());
+        })
+        .await;
+    steps
+        .run("so does `hive down` from elsewhere", async {
+            let mut child = up.foreground(&[], &output);
+            ready(&mut child, &output).await;
+            let processes = up.processes();
+            up.down().await.ok();
+            let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+                .await
+                .expect("up ends at hive down")
+                .unwrap();
+            let text = std::fs::read_to_string(&output).unwrap();
+            assert_eq!(status.code(), Some(0), "{text}");
+            all_gone(&processes).await;
         })
         .await;
     steps.finish();
