@@ -20,7 +20,7 @@ use crate::session::Session;
 
 /// The most that controllers take of one component. Checked here too, so that a disk image given
 /// by mistake is refused before it is read.
-const MAX_ARTIFACT_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_ARTIFACT_BYTES: u64 = 128 * 1024 * 1024;
 
 /// How often a progress bar is drawn: smooth to the eye, nothing to a processor.
 const REDRAW: Duration = Duration::from_millis(100);
