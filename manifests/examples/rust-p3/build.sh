@@ -6,7 +6,11 @@ name=hello_p3
 target=wasm32-wasip2
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 # Messages of panics name source files: the same ones wherever this is built.
-export RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/=crates/"
+RUSTFLAGS=
+for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+    RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$sources=crates/"
+done
+export RUSTFLAGS
 
 if [ -d "$(rustc --print target-libdir --target $target)" ]; then
     cargo build --locked --release --target $target
