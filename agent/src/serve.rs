@@ -15,6 +15,7 @@ pub mod table;
 use std::sync::Arc;
 
 use hive_functions::{BoxBody, Function, InvokeError};
+use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use crate::events::{Events, Kind};
 use crate::ids::{FunctionId, SlotId};
 use answer::Failure;
-use body::{Bounded, MAX_REQUEST_BODY, Watched};
+use body::{Bounded, Watched};
 use table::Table;
 
 /// Kept when the caller brings one; the same in the function's log and in the answer.
@@ -31,8 +32,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that start so are between controllers and agents: neither callers nor guests write them.
 const INTERNAL_PREFIX: &str = "x-hive-";
-const NAMESPACE: HeaderName = HeaderName::from_static("x-hive-namespace");
-const FUNCTION: HeaderName = HeaderName::from_static("x-hive-function");
 
 /// Longer ones are no ids, and would be repeated in every line.
 const LONGEST_REQUEST_ID: usize = 128;

@@ -130,6 +130,46 @@ impl RunArgs {
     pub fn node_grace(&self) -> Duration {
         self.node_grace.0
     }
+
+    /// Refuses times that would take every node for lost, or every link for dead.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let [grace, keep_alive, idle, lifetime] = [
+            ("--node-grace", self.node_grace, Duration::from_secs(1)),
+            (
+                "--link-keep-alive",
+                self.link_keep_alive,
+                Duration::from_millis(100),
+            ),
+            (
+                "--link-idle-timeout",
+                self.link_idle_timeout,
+                Duration::from_millis(200),
+            ),
+            (
+                "--certificate-lifetime",
+                self.certificate_lifetime,
+                Duration::from_secs(1),
+            ),
+        ]
+        .map(|(flag, given, least)| match given.0 >= least {
+            true => Ok(given.0),
+            false => Err(anyhow::anyhow!(
+                "{flag} {given}: at least {}",
+                GoDuration(least)
+            )),
+        });
+        grace?;
+        lifetime?;
+        let (keep_alive, idle) = (keep_alive?, idle?);
+        if idle < 2 * keep_alive {
+            anyhow::bail!(
+                "--link-idle-timeout {} is too short for --link-keep-alive {}: one lost packet would end a link; at least twice as long",
+                self.link_idle_timeout,
+                self.link_keep_alive,
+            );
+        }
+        Ok(())
+    }
 }
 
 fn default_data_dir() -> PathBuf {
@@ -149,6 +189,24 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         ControllerCommand::command().debug_assert();
+    }
+
+    #[test]
+    fn times_that_contradict_are_refused() {
+        let checked = |flags: &[&str]| {
+            let args = ["hive-controller", "run"].iter().chain(flags);
+            let Action::Run(run) = ControllerCommand::try_parse_from(args).unwrap().action else {
+                panic!("not run");
+            };
+            run.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&[]), Ok(()));
+        assert_eq!(
+            checked(&["--node-grace", "0s"]),
+            Err("--node-grace 0s: at least 1s".into())
+        );
+        let short = checked(&["--link-keep-alive", "1s", "--link-idle-timeout", "1500ms"]);
+        assert!(short.unwrap_err().contains("at least twice as long"));
     }
 
     #[test]

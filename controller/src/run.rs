@@ -29,6 +29,7 @@ const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Runs until `cancel`, or until the store fails: then nothing is served that might be wrong.
 pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()> {
+    args.check()?;
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
     let authority = Arc::new(CertificateAuthority::load_dir(&dir.identity())?);
     let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);

@@ -4,11 +4,12 @@
 //! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
 //! [`frame`] reads and writes the messages that travel without gRPC, [`desired`] says how desired
-//! state is hashed.
+//! state is hashed, [`invoke`] what invocations carry besides the request.
 
 pub mod desired;
 pub mod frame;
 pub mod grpc;
+pub mod invoke;
 pub mod link;
 
 pub use desired::{ARTIFACT_CONTEXT, EncodedAssignment, desired_hash};

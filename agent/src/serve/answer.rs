@@ -2,17 +2,12 @@
 //! to HTTP. A line for people, a header for machines, and nothing of the inside of this node.
 
 use hive_functions::{BoxBody, InvokeError};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hive_proto::invoke::{MAX_REQUEST_BODY, REASON, RETRY};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
-use super::body::MAX_REQUEST_BODY;
 use crate::ids::FunctionId;
-
-const REASON: HeaderName = HeaderName::from_static("x-hive-reason");
-
-/// Nothing of the function ran: an ingress may ask another node.
-const RETRY: HeaderName = HeaderName::from_static("x-hive-retry");
 
 /// Names of known hosts in a 404, at most.
 const MAX_HOSTS_TOLD: usize = 20;

@@ -10,10 +10,6 @@ use bytes::{Buf, Bytes};
 use hive_functions::{BoxBody, BoxError, InvokeError};
 use http_body::{Body, Frame, SizeHint};
 
-/// The largest request body. Bodies stream, so this bounds no memory here; it keeps one caller
-/// from feeding a guest for ever, and is the least that upload forms of today want.
-pub const MAX_REQUEST_BODY: u64 = 32 << 20;
-
 /// The body was longer than its bound.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body is too long")]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hive_proto::invoke;
 use hive_proto::link::{Link, Purpose};
 use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,10 +17,6 @@ use super::{NodeUnreachable, Nodes, nodes};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Name the function to the agent; it trusts them on a link only.
-const NAMESPACE_HEADER: &str = "x-hive-namespace";
-const FUNCTION_HEADER: &str = "x-hive-function";
 
 /// Streams kept for each link: what a burst of requests leaves behind. A stream costs a few KB at
 /// both ends.
@@ -76,8 +73,8 @@ impl Invoker {
         patience: Duration,
     ) -> Result<Response<Incoming>, Failed> {
         let headers = request.headers_mut();
-        headers.insert(NAMESPACE_HEADER, namespace.clone());
-        headers.insert(FUNCTION_HEADER, function.clone());
+        headers.insert(invoke::NAMESPACE, namespace.clone());
+        headers.insert(invoke::FUNCTION, function.clone());
         loop {
             let (link, mut sender, reused) = match self.sender(node).await {
                 Ok(found) => found,

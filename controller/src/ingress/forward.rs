@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HOST, HeaderName, RETRY_AFTER};
+use hive_proto::invoke::{self, MAX_REQUEST_BODY};
+use http::header::{ALLOW, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
@@ -20,12 +21,6 @@ use self::headers::REQUEST_ID;
 use super::routes::{Backend, Routes};
 use crate::gateway::{Body, BoxError, Invoker, SendError};
 use crate::state::Key;
-
-/// Set by an agent that did not touch the request: the function isn't ready there (any more).
-const RETRY_HEADER: HeaderName = HeaderName::from_static("x-hive-retry");
-
-/// What the agents take; refused here before it travels.
-const MAX_REQUEST_BODY: u64 = 32 << 20;
 
 /// A body that says it is no longer is read whole before a node is chosen: it can then be sent
 /// again, and a slow client takes up no place at a function meanwhile.
@@ -165,7 +160,7 @@ impl Forwarder {
                 )
                 .await;
             match sent {
-                Ok(response) if response.headers().contains_key(RETRY_HEADER) => {
+                Ok(response) if response.headers().contains_key(invoke::RETRY) => {
                     unwilling = Some(response);
                 }
                 Ok(response) => return Ok(response),
@@ -274,7 +269,7 @@ fn error_response(error: &ForwardError) -> Response<Body> {
         "content-type",
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert("x-hive-reason", HeaderValue::from_static(reason));
+    headers.insert(invoke::REASON, HeaderValue::from_static(reason));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
