@@ -62,6 +62,11 @@ impl Invoker {
         }
     }
 
+    /// Waits until one of `nodes` can be sent to, for `patience` at most.
+    pub async fn linked(&self, nodes: &[String], patience: Duration) {
+        self.nodes.linked(nodes, patience).await;
+    }
+
     /// Sends a request to a function on a node, which has `patience` to begin its answer; the
     /// answer's body streams.
     pub async fn send(

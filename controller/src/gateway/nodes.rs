@@ -102,6 +102,17 @@ impl Nodes {
         self.present.subscribe()
     }
 
+    /// Waits until one of `nodes` is linked here, for `patience` at most.
+    pub async fn linked(&self, nodes: &[String], patience: Duration) {
+        let any = |present: &BTreeSet<String>| nodes.iter().any(|node| present.contains(node));
+        if nodes.is_empty() || any(&self.present.borrow()) {
+            return;
+        }
+        let mut present = self.present.subscribe();
+        // Who waited in vain finds out by asking.
+        let _ = tokio::time::timeout(patience, present.wait_for(any)).await;
+    }
+
     fn publish(&self, entries: &BTreeMap<String, Entry>) {
         let present: BTreeSet<String> = entries
             .iter()

@@ -36,6 +36,10 @@ const MAX_TRIES: usize = 3;
 /// A function's timeout counts on the node. What is longer than it by this much is the node's fault.
 const NODE_GRACE: Duration = Duration::from_secs(10);
 
+/// A controller that just started is dialled by the nodes within this time as a rule. Who asks
+/// before rather waits than reads of it.
+const LINK_PATIENCE: Duration = Duration::from_secs(5);
+
 #[derive(Clone)]
 pub struct Forwarder {
     routes: watch::Receiver<Arc<Routes>>,
@@ -140,6 +144,7 @@ impl Forwarder {
         mut copy: Option<Copy>,
     ) -> Result<Response<Incoming>, ForwardError> {
         let nodes = &backend.nodes;
+        self.invoker.linked(nodes, LINK_PATIENCE).await;
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let patience = backend.timeout + NODE_GRACE;
         let mut next = Some(request);
