@@ -56,11 +56,7 @@ struct DataDir {
 }
 
 fn default_data_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))
-        .unwrap_or_else(|| PathBuf::from("."));
-    base.join("hive/up")
+    hive_controller::config::data_home().join("hive/up")
 }
 
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {

@@ -15,8 +15,8 @@ pub mod table;
 use std::sync::Arc;
 
 use hive_functions::{BoxBody, Function, InvokeError};
-use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE};
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE, REQUEST_ID, request_id};
+use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -27,14 +27,8 @@ use answer::Failure;
 use body::{Bounded, Watched};
 use table::Table;
 
-/// Kept when the caller brings one; the same in the function's log and in the answer.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// Headers that start so are between controllers and agents: neither callers nor guests write them.
 const INTERNAL_PREFIX: &str = "x-hive-";
-
-/// Longer ones are no ids, and would be repeated in every line.
-const LONGEST_REQUEST_ID: usize = 128;
 
 /// One instance that serves.
 pub struct Instance {
@@ -67,10 +61,9 @@ impl Server {
     /// Never fails: what goes wrong becomes an answer.
     pub async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<BoxBody> {
         let (mut head, body) = request.into_parts();
-        let id = request_id(&head.headers);
+        let id = request_id(&mut head.headers);
         let found = self.find(&head.uri, &head.headers, origin);
         remove_internal(&mut head.headers);
-        head.headers.insert(REQUEST_ID, id.clone());
         let request = Request::from_parts(head, body);
 
         let mut response = match found {
@@ -186,34 +179,11 @@ fn remove_internal(headers: &mut HeaderMap) {
     }
 }
 
-/// The caller's, if it is printable and short, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    headers
-        .get(REQUEST_ID)
-        .filter(|id| {
-            let text = id.to_str().unwrap_or_default();
-            !text.is_empty() && text.len() <= LONGEST_REQUEST_ID
-        })
-        .cloned()
-        .unwrap_or_else(new_request_id)
-}
-
-/// Unlike any other of this node and, with 64 random bits, of any other.
-fn new_request_id() -> HeaderValue {
-    use std::hash::{BuildHasher, RandomState};
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("request"));
-    static COUNT: AtomicU64 = AtomicU64::new(1);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("{:016x}-{count:x}", *PROCESS))
-        .expect("hexadecimal digits are fit for a header")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use http::HeaderValue;
 
     use super::*;
 
@@ -255,14 +225,5 @@ mod tests {
         ]);
         remove_internal(&mut all);
         assert_eq!(all, headers(&[("accept", "c")]));
-    }
-
-    #[test]
-    fn request_ids_are_kept_or_made() {
-        assert_eq!(request_id(&headers(&[("x-request-id", "mine")])), "mine");
-        let long = "x".repeat(LONGEST_REQUEST_ID + 1);
-        let made = request_id(&headers(&[("x-request-id", &long)]));
-        assert_ne!(made, long);
-        assert_ne!(made, request_id(&HeaderMap::new()));
     }
 }

@@ -13,14 +13,12 @@ use http::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use hive_manifests::function::MAX_ARTIFACT_BYTES;
+
 use crate::cluster::{Call, Cluster, Sent, path};
 use crate::failure::Failure;
 use crate::manifest::Manifest;
 use crate::session::Session;
-
-/// The most that controllers take of one component. Checked here too, so that a disk image given
-/// by mistake is refused before it is read.
-const MAX_ARTIFACT_BYTES: u64 = 128 * 1024 * 1024;
 
 /// How often a progress bar is drawn: smooth to the eye, nothing to a processor.
 const REDRAW: Duration = Duration::from_millis(100);

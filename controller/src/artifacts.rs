@@ -15,7 +15,7 @@ use hive_functions::{ComponentInfo, InspectError, InspectLimits};
 use hive_proto::v1::{FetchArtifactRequest, PutArtifactChunk};
 
 pub use digest::{BadDigest, Digest};
-pub use files::{ArtifactFiles, MAX_ARTIFACT_BYTES, ReceiveError, Received};
+pub use files::{ArtifactFiles, ReceiveError, Received};
 
 use crate::peers::Peers;
 use crate::state::Command;

@@ -173,11 +173,16 @@ impl RunArgs {
 }
 
 fn default_data_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))
-        .unwrap_or_else(|| PathBuf::from("."));
-    base.join("hive/controller")
+    data_home().join("hive/controller")
+}
+
+/// Where a user's data belongs (XDG base directory specification: a relative path there is ignored).
+pub fn data_home() -> PathBuf {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    variable("XDG_DATA_HOME")
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| Some(variable("HOME")?.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("."))
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use super::errors::{ApiError, error_chain};
 use super::limits::content_length;
 use super::respond;
 use super::{Api, Call};
-use crate::artifacts::{Digest, MAX_ARTIFACT_BYTES, ReceiveError, UploadError};
+use crate::artifacts::{Digest, ReceiveError, UploadError};
+use hive_manifests::function::MAX_ARTIFACT_BYTES;
 
 pub(super) async fn serve(
     context: &Api,

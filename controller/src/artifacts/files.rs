@@ -11,14 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
+use hive_manifests::function::MAX_ARTIFACT_BYTES;
 use sha2::Digest as _;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::Digest;
-
-/// Large enough for a Python or JavaScript component (18 MB) and its compiled form (some 60 MB);
-/// small enough that one upload can't fill an SD card.
-pub const MAX_ARTIFACT_BYTES: u64 = 128 << 20;
 
 /// Bytes read at once: a fair size for one gRPC message on a slow link.
 const READ_BYTES: usize = 64 << 10;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hive_proto::invoke::{self, MAX_REQUEST_BODY};
+use hive_proto::invoke::{self, MAX_REQUEST_BODY, REQUEST_ID};
 use http::header::{ALLOW, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -17,7 +17,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use self::headers::REQUEST_ID;
 use super::routes::{Backend, Routes};
 use crate::gateway::{Body, BoxError, Invoker, SendError};
 use crate::state::Key;
@@ -120,7 +119,7 @@ impl Forwarder {
             headers::add_origin(request.headers_mut(), client);
         }
         headers::add_via(request.headers_mut(), received);
-        let id = headers::request_id(request.headers_mut());
+        let id = invoke::request_id(request.headers_mut());
         let answered = match gather(request).await {
             Ok((request, copy)) => self.send(backend, request, copy).await,
             Err(error) => Err(error),

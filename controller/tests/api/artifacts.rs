@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use hive_controller::artifacts::{Digest, MAX_ARTIFACT_BYTES};
+use hive_controller::artifacts::Digest;
+use hive_manifests::function::MAX_ARTIFACT_BYTES;
 
 use crate::harness::{Answer, Server};
 

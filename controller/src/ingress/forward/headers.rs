@@ -6,12 +6,6 @@ use std::net::IpAddr;
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, VIA};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
-/// Names a request in logs and answers.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Longer ones are no ids; the agents have the same bound.
-const LONGEST_REQUEST_ID: usize = 128;
-
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -119,34 +113,6 @@ pub fn add_via(headers: &mut HeaderMap, received: Version) {
     headers.append(VIA, HeaderValue::from_static(via));
 }
 
-/// The request's id: the caller's if it is short and printable, else one made here.
-pub fn request_id(headers: &mut HeaderMap) -> HeaderValue {
-    let own = headers.get(REQUEST_ID).filter(|id| {
-        let text = id.to_str().unwrap_or_default();
-        !text.is_empty() && text.len() <= LONGEST_REQUEST_ID
-    });
-    if let Some(own) = own {
-        return own.clone();
-    }
-    let id = fresh_request_id();
-    headers.insert(REQUEST_ID, id.clone());
-    id
-}
-
-/// A counter behind 64 bits that differ with each process: a random number each would be a system
-/// call each.
-fn fresh_request_id() -> HeaderValue {
-    use std::hash::{BuildHasher, RandomState};
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("ingress"));
-    static COUNT: AtomicU64 = AtomicU64::new(1);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("{:016x}-{count:x}", *PROCESS))
-        .expect("hexadecimal digits are fit for a header")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -222,19 +188,5 @@ mod tests {
         to_origin_form(&mut request);
         assert_eq!(request.uri(), "/x?y=1");
         assert_eq!(request.headers()[HOST], "a.b:8080");
-    }
-
-    #[test]
-    fn request_ids_are_kept_or_made() {
-        assert_eq!(
-            request_id(&mut headers(&[("x-request-id", "mine")])),
-            "mine"
-        );
-        let long = "x".repeat(LONGEST_REQUEST_ID + 1);
-        let mut all = headers(&[("x-request-id", &long)]);
-        let made = request_id(&mut all);
-        assert_ne!(made, long);
-        assert_eq!(all[REQUEST_ID], made);
-        assert_ne!(request_id(&mut HeaderMap::new()), made);
     }
 }
