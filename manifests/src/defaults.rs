@@ -25,7 +25,14 @@ pub fn apply_defaults(resource: Resource, value: &mut Value) {
         }
         Resource::Secret => complete_secret(object),
         Resource::Namespace
+        | Resource::ServiceAccount
         | Resource::ConfigMap
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding
         | Resource::Event
         | Resource::Node
         | Resource::Assignment => {}

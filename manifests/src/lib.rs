@@ -23,6 +23,6 @@ pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};
 pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
-pub use resource::{GROUP, Resource};
+pub use resource::{GROUP, RBAC_GROUP, Resource};
 pub use schema::{crd, openapi_schema};
 pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

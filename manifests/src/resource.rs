@@ -11,13 +11,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// API group of Hive's own kinds.
 pub const GROUP: &str = "hive.dev";
 
+/// API group of the kinds that say who may do what.
+pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
+
 /// A resource of the API. The order is that in which objects must be created: what others refer to
 /// comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     Namespace,
+    ServiceAccount,
     Secret,
     ConfigMap,
+    ResourceQuota,
+    LimitRange,
+    ClusterRole,
+    ClusterRoleBinding,
+    Role,
+    RoleBinding,
     Event,
     Node,
     Function,
@@ -27,7 +37,7 @@ pub enum Resource {
 /// One row of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ResourceInfo {
-    /// `""` for core/v1, else [`GROUP`].
+    /// `""` for core/v1.
     pub group: &'static str,
     pub version: &'static str,
     /// `group/version`, or only the version for core: as in a manifest.
@@ -77,6 +87,20 @@ const fn hive(
     }
 }
 
+const fn rbac(
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    namespaced: bool,
+) -> ResourceInfo {
+    ResourceInfo {
+        group: RBAC_GROUP,
+        api_version: "rbac.authorization.k8s.io/v1",
+        namespaced,
+        ..core(kind, plural, singular, &[])
+    }
+}
+
 static NAMESPACE: ResourceInfo = ResourceInfo {
     namespaced: false,
     has_status: true,
@@ -84,6 +108,31 @@ static NAMESPACE: ResourceInfo = ResourceInfo {
 };
 static SECRET: ResourceInfo = core("Secret", "secrets", "secret", &[]);
 static CONFIG_MAP: ResourceInfo = core("ConfigMap", "configmaps", "configmap", &["cm"]);
+static SERVICE_ACCOUNT: ResourceInfo = core(
+    "ServiceAccount",
+    "serviceaccounts",
+    "serviceaccount",
+    &["sa"],
+);
+static RESOURCE_QUOTA: ResourceInfo = ResourceInfo {
+    has_status: true,
+    ..core(
+        "ResourceQuota",
+        "resourcequotas",
+        "resourcequota",
+        &["quota"],
+    )
+};
+static LIMIT_RANGE: ResourceInfo = core("LimitRange", "limitranges", "limitrange", &["limits"]);
+static CLUSTER_ROLE: ResourceInfo = rbac("ClusterRole", "clusterroles", "clusterrole", false);
+static CLUSTER_ROLE_BINDING: ResourceInfo = rbac(
+    "ClusterRoleBinding",
+    "clusterrolebindings",
+    "clusterrolebinding",
+    false,
+);
+static ROLE: ResourceInfo = rbac("Role", "roles", "role", true);
+static ROLE_BINDING: ResourceInfo = rbac("RoleBinding", "rolebindings", "rolebinding", true);
 static EVENT: ResourceInfo = core("Event", "events", "event", &["ev"]);
 static NODE: ResourceInfo = ResourceInfo {
     namespaced: false,
@@ -97,10 +146,17 @@ static FUNCTION: ResourceInfo = ResourceInfo {
 static ASSIGNMENT: ResourceInfo = hive("Assignment", "assignments", "assignment", &["asg"]);
 
 impl Resource {
-    pub const ALL: [Resource; 7] = [
+    pub const ALL: [Resource; 14] = [
         Resource::Namespace,
+        Resource::ServiceAccount,
         Resource::Secret,
         Resource::ConfigMap,
+        Resource::ResourceQuota,
+        Resource::LimitRange,
+        Resource::ClusterRole,
+        Resource::ClusterRoleBinding,
+        Resource::Role,
+        Resource::RoleBinding,
         Resource::Event,
         Resource::Node,
         Resource::Function,
@@ -110,8 +166,15 @@ impl Resource {
     pub fn info(self) -> &'static ResourceInfo {
         match self {
             Resource::Namespace => &NAMESPACE,
+            Resource::ServiceAccount => &SERVICE_ACCOUNT,
             Resource::Secret => &SECRET,
             Resource::ConfigMap => &CONFIG_MAP,
+            Resource::ResourceQuota => &RESOURCE_QUOTA,
+            Resource::LimitRange => &LIMIT_RANGE,
+            Resource::ClusterRole => &CLUSTER_ROLE,
+            Resource::ClusterRoleBinding => &CLUSTER_ROLE_BINDING,
+            Resource::Role => &ROLE,
+            Resource::RoleBinding => &ROLE_BINDING,
             Resource::Event => &EVENT,
             Resource::Node => &NODE,
             Resource::Function => &FUNCTION,
@@ -194,7 +257,7 @@ impl Serialize for Resource {
 
 impl<'de> Deserialize<'de> for Resource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Plural names are unique across the two groups (a test holds that).
+        // Plural names are unique across the groups (a test holds that).
         let plural = std::borrow::Cow::<str>::deserialize(deserializer)?;
         Self::ALL
             .into_iter()

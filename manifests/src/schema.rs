@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::rbac::v1 as rbac;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::CustomResourceExt;
@@ -15,7 +16,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
-use crate::{Assignment, Function, Node, Resource};
+use crate::{Assignment, Function, GROUP, Node, Resource};
 
 static SCHEMAS: LazyLock<[Value; Resource::ALL.len()]> = LazyLock::new(|| Resource::ALL.map(build));
 
@@ -30,13 +31,23 @@ pub fn openapi_schema(resource: Resource) -> &'static Value {
 }
 
 /// The definition that makes Kubernetes, or a tool that reads CRDs, know one of Hive's kinds.
-/// `None` for the kinds of core/v1, which Kubernetes has.
+/// `None` for the kinds that Kubernetes has.
 pub fn crd(resource: Resource) -> Option<CustomResourceDefinition> {
     match resource {
         Resource::Node => Some(Node::crd()),
         Resource::Function => Some(Function::crd()),
         Resource::Assignment => Some(Assignment::crd()),
-        Resource::Namespace | Resource::Secret | Resource::ConfigMap | Resource::Event => None,
+        Resource::Namespace
+        | Resource::ServiceAccount
+        | Resource::Secret
+        | Resource::ConfigMap
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding
+        | Resource::Event => None,
     }
 }
 
@@ -45,6 +56,13 @@ fn build(resource: Resource) -> Value {
         Resource::Namespace => structural::<core::Namespace>(),
         Resource::Secret => structural::<core::Secret>(),
         Resource::ConfigMap => structural::<core::ConfigMap>(),
+        Resource::ServiceAccount => structural::<core::ServiceAccount>(),
+        Resource::ResourceQuota => structural::<core::ResourceQuota>(),
+        Resource::LimitRange => structural::<core::LimitRange>(),
+        Resource::ClusterRole => structural::<rbac::ClusterRole>(),
+        Resource::ClusterRoleBinding => structural::<rbac::ClusterRoleBinding>(),
+        Resource::Role => structural::<rbac::Role>(),
+        Resource::RoleBinding => structural::<rbac::RoleBinding>(),
         Resource::Event => structural::<core::Event>(),
         Resource::Node | Resource::Function | Resource::Assignment => hive_object(resource),
     };
@@ -146,9 +164,9 @@ pub fn editor_schema(resource: Resource) -> Value {
         object.insert(
             "required".into(),
             match resource.group() {
-                // Core objects have their content beside the metadata, all of it optional.
-                "" => json!(["apiVersion", "kind", "metadata"]),
-                _ => json!(["apiVersion", "kind", "metadata", "spec"]),
+                GROUP => json!(["apiVersion", "kind", "metadata", "spec"]),
+                // Kubernetes' kinds have their content beside the metadata, most of it optional.
+                _ => json!(["apiVersion", "kind", "metadata"]),
             },
         );
         object["properties"]["apiVersion"]["const"] = resource.api_version().into();
@@ -194,14 +212,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::{FieldPath, GROUP};
+    use crate::FieldPath;
 
     #[test]
     fn crds_agree_with_the_table_of_resources() {
         for resource in Resource::ALL {
             let info = resource.info();
             let Some(crd) = crd(resource) else {
-                assert_eq!(info.group, "");
+                assert_ne!(info.group, GROUP);
                 continue;
             };
             let names = crd.spec.names;

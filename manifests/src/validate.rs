@@ -100,7 +100,16 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
         Resource::Node => taints::check_node(value, &mut findings),
         Resource::Secret => config::check_secret(value, &mut findings),
         Resource::ConfigMap => config::check_config_map(value, &mut findings),
-        Resource::Namespace | Resource::Event | Resource::Assignment => {}
+        Resource::Namespace
+        | Resource::ServiceAccount
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding
+        | Resource::Event
+        | Resource::Assignment => {}
     }
     findings.into_errors()
 }

@@ -3,7 +3,7 @@
 //! The schemas are those that validate; the paths say no more than that fields are validated here.
 
 use axum::response::Response;
-use hive_manifests::{Resource, openapi_schema};
+use hive_manifests::{RBAC_GROUP, Resource, openapi_schema};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,14 @@ use super::errors::ApiError;
 use super::respond;
 
 /// Group versions that have a document, by the path under `/openapi/v3/`.
-const DOCUMENTS: [(&str, &str); 2] = [("api/v1", "v1"), ("apis/hive.dev/v1", "hive.dev/v1")];
+const DOCUMENTS: [(&str, &str); 3] = [
+    ("api/v1", "v1"),
+    ("apis/hive.dev/v1", "hive.dev/v1"),
+    (
+        "apis/rbac.authorization.k8s.io/v1",
+        "rbac.authorization.k8s.io/v1",
+    ),
+];
 
 pub(super) fn index() -> Result<Response, ApiError> {
     // A document changes only with the program.
@@ -55,6 +62,7 @@ pub(super) fn document(path: &str) -> Result<Response, ApiError> {
 fn schema_name(resource: Resource) -> String {
     match resource.group() {
         "" => format!("io.k8s.api.core.v1.{}", resource.kind()),
+        RBAC_GROUP => format!("io.k8s.api.rbac.v1.{}", resource.kind()),
         _ => format!("dev.hive.v1.{}", resource.kind()),
     }
 }

@@ -3,7 +3,7 @@
 //! Parsed once, before anything else: routing and authorisation both match on [`Target`], so a path
 //! cannot be served without a rule that says who may.
 
-use hive_manifests::Resource;
+use hive_manifests::{RBAC_GROUP, Resource};
 
 use crate::state::Key;
 
@@ -113,6 +113,9 @@ impl Target {
             ["api", "v1", ..] => Self::Objects(ObjectPath::parse("", &segments[2..])?),
             ["apis", "hive.dev", "v1", ..] => {
                 Self::Objects(ObjectPath::parse("hive.dev", &segments[3..])?)
+            }
+            ["apis", RBAC_GROUP, "v1", ..] => {
+                Self::Objects(ObjectPath::parse(RBAC_GROUP, &segments[3..])?)
             }
             _ => return None,
         };

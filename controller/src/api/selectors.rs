@@ -149,7 +149,15 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
     match resource {
         Resource::Namespace => &["status.phase"],
         Resource::Secret => &["type"],
-        Resource::ConfigMap | Resource::Function => &[],
+        Resource::ServiceAccount
+        | Resource::ConfigMap
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding
+        | Resource::Function => &[],
         Resource::Node => &["spec.unschedulable"],
         Resource::Assignment => &["spec.nodeName", "spec.functionName", "status.phase"],
         Resource::Event => &[

@@ -63,7 +63,16 @@ fn matters(change: &Change, node: &str) -> bool {
             .into_iter()
             .flatten()
             .any(|object| object.body()["spec"]["nodeName"] == node),
-        Resource::Namespace | Resource::Event | Resource::Function => false,
+        Resource::Namespace
+        | Resource::ServiceAccount
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding
+        | Resource::Event
+        | Resource::Function => false,
     }
 }
 

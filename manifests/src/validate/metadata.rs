@@ -118,9 +118,18 @@ fn check_name(
     let form = match resource {
         // Parts of host names: <function>.<namespace>.<domain>; nodes are named in certificates.
         Resource::Namespace | Resource::Function | Resource::Node => names::dns_label,
-        Resource::Secret | Resource::ConfigMap | Resource::Event | Resource::Assignment => {
-            names::dns_subdomain
-        }
+        Resource::ServiceAccount
+        | Resource::Secret
+        | Resource::ConfigMap
+        | Resource::ResourceQuota
+        | Resource::LimitRange
+        | Resource::Event
+        | Resource::Assignment => names::dns_subdomain,
+        // `system:node` is one: colons are how Kubernetes groups them.
+        Resource::ClusterRole
+        | Resource::ClusterRoleBinding
+        | Resource::Role
+        | Resource::RoleBinding => names::path_segment,
     };
     let text = |name: &str| metadata.get(name).and_then(Value::as_str);
     match (text("name"), text("generateName")) {

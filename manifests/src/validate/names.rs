@@ -28,6 +28,17 @@ pub(super) fn dns_subdomain(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What can be one segment of a URL's path, as Kubernetes lets roles be named.
+pub(super) fn path_segment(text: &str) -> Result<(), String> {
+    if matches!(text, "" | "." | "..") {
+        return Err("it may not be empty, \".\" or \"..\"".into());
+    }
+    if let Some(bad) = text.chars().find(|c| matches!(c, '/' | '%')) {
+        return Err(format!("it may not contain {bad:?}"));
+    }
+    Ok(())
+}
+
 /// A name that others can look up in DNS: as a subdomain, each part at most 63 characters.
 pub(super) fn host(text: &str) -> Result<(), String> {
     dns_subdomain(text)?;

@@ -1,5 +1,7 @@
 //! The columns of each kind, and how a cell is read from an object.
 
+mod policy;
+
 use hive_manifests::Resource;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -69,6 +71,11 @@ pub(super) fn columns(resource: Resource) -> &'static [Column] {
         Resource::Namespace => NAMESPACE,
         Resource::Secret => SECRET,
         Resource::ConfigMap => CONFIG_MAP,
+        Resource::ServiceAccount => policy::SERVICE_ACCOUNT,
+        Resource::ResourceQuota => policy::RESOURCE_QUOTA,
+        Resource::LimitRange => policy::LIMIT_RANGE,
+        Resource::ClusterRole | Resource::Role => policy::ROLE,
+        Resource::ClusterRoleBinding | Resource::RoleBinding => policy::ROLE_BINDING,
         Resource::Event => EVENT,
         Resource::Node => NODE,
         Resource::Function => FUNCTION,
