@@ -16,6 +16,7 @@ use hive_proto::v1::enrolment_client::EnrolmentClient;
 use hive_proto::v1::{ControllerRole, Endpoint, EnrolRequest, EnrolResponse, enrol_request};
 use serde_json::json;
 
+use crate::access::tokens::{self, Role, SYSTEM_NAMESPACE, TokenKind};
 use crate::config::{InitArgs, JoinArgs};
 use crate::data_dir::{DataDirectory, SelfRecord};
 use crate::ingress::routes::SETTINGS;
@@ -25,7 +26,6 @@ use crate::own_certificate;
 use crate::peers::Peers;
 use crate::state::{Key, Member};
 use crate::store::{Replica, ReplicaOptions};
-use crate::tokens::{self, Role, SYSTEM_NAMESPACE, TokenKind};
 
 /// Namespaces of every swarm.
 const NAMESPACES: [&str; 2] = ["default", SYSTEM_NAMESPACE];

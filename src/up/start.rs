@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use hive_controller::access::tokens::{TokenKind, token_object};
 use hive_controller::kubeconfig::kubeconfig;
-use hive_controller::tokens::{TokenKind, token_object};
 use hive_identity::{CaCertificate, JoinToken};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -14,7 +14,7 @@ use super::limits::object_body;
 use super::media::parse_body;
 use super::path::Target;
 use super::respond;
-use crate::tokens::Role;
+use crate::access::tokens::Role;
 
 pub(super) async fn serve(target: &Target, call: Call, body: Body) -> Result<Response, ApiError> {
     if call.method != Method::POST {

@@ -11,9 +11,9 @@ use super::Api;
 use super::errors::{ApiError, Cause, error_chain};
 use super::metadata::merge_string_data;
 use super::query::FieldValidation;
+use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
 use crate::state::Key;
-use crate::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 
 /// Namespaces that the swarm itself needs.
 pub(super) const PROTECTED_NAMESPACES: [&str; 2] = ["default", SYSTEM_NAMESPACE];

@@ -13,8 +13,8 @@ use http::{HeaderMap, Method, header};
 use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
+use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
 use crate::state::{Key, State};
-use crate::tokens::{self, Role, Token, TokenError, TokenKind};
 
 pub(super) use rules::{Attributes, Verb};
 

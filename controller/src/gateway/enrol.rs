@@ -17,10 +17,10 @@ use tonic::{Request, Response, Status};
 
 use super::endpoints;
 use super::status::{self, from_propose};
+use crate::access::tokens::{self, Token, TokenError, TokenKind};
 use crate::objects::{self, EditError};
 use crate::state::{Command, Key, Member, Outcome, Rejection};
 use crate::store::{ProposeError, Replica};
-use crate::tokens::{self, Token, TokenError, TokenKind};
 
 /// Enrolments at once. Each asks the leader before it looks at a token, and whoever reaches the
 /// port may ask for one.

@@ -8,9 +8,9 @@ use hive_manifests::function::Http;
 use hive_manifests::{Function, Resource};
 use http::HeaderValue;
 
+use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::objects;
 use crate::state::{Change, Key, Object, State};
-use crate::tokens::SYSTEM_NAMESPACE;
 
 /// Where the swarm's settings are: a ConfigMap in the system's namespace.
 pub const SETTINGS: &str = "swarm";

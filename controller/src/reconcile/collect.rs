@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::Resource;
 
+use crate::access::tokens::Token;
 use crate::artifacts::{Artifacts, usage};
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
-use crate::tokens::Token;
 
 /// As long as Kubernetes keeps them.
 const EVENT_AGE: Duration = Duration::from_secs(3600);
@@ -161,9 +161,14 @@ mod tests {
         let mut state = State::default();
         event(&mut state, "old", at(0));
         event(&mut state, "new", at(3000));
-        let kind = crate::tokens::TokenKind::Join;
-        let (key, body) =
-            crate::tokens::token_object(&TokenSecret::generate(), kind, None, Some(at(0)), None);
+        let kind = crate::access::tokens::TokenKind::Join;
+        let (key, body) = crate::access::tokens::token_object(
+            &TokenSecret::generate(),
+            kind,
+            None,
+            Some(at(0)),
+            None,
+        );
         state.apply(Command::Create { key, body }).unwrap();
         let names = |now| {
             plan(&state, now)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use hive_controller::tokens::Role;
+use hive_controller::access::tokens::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{CONFIG_MAPS, SECRETS, Server};

@@ -1,6 +1,6 @@
 //! Watches, as transcripts of what a client sees.
 
-use hive_controller::tokens::Role;
+use hive_controller::access::tokens::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{CONFIG_MAPS, Server};

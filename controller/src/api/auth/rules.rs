@@ -8,7 +8,7 @@ use http::Method;
 
 use super::super::errors::ApiError;
 use super::super::path::{ObjectPath, Subresource, Target};
-use crate::tokens::{Role, SYSTEM_NAMESPACE};
+use crate::access::tokens::{Role, SYSTEM_NAMESPACE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::api) enum Verb {
