@@ -6,6 +6,7 @@
 mod command;
 mod history;
 mod object;
+mod view;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use command::{Command, Outcome, Rejection, Reply};
 pub use history::{Change, Compacted, History};
 pub use object::{Key, Object};
+pub use view::View;
 
 /// Where a controller listens; `host:port` each, as the others reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,13 +76,28 @@ impl State {
         resource: Resource,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
-        let first = Key::new(resource, namespace.unwrap_or(""), "");
-        self.objects
-            .range(first..)
-            .take_while(move |(key, _)| {
-                key.resource == resource && namespace.is_none_or(|ns| key.namespace == ns)
-            })
-            .map(|(_, object)| object)
+        view::range(&self.objects, resource, namespace, None)
+    }
+
+    /// The objects as they are now, and stay in the view.
+    pub fn view(&self) -> View {
+        View::new(self.revision, self.objects.clone())
+    }
+
+    /// The objects as they were at a revision that this state has reached: what changed since is
+    /// undone on a copy, at some microseconds a change.
+    ///
+    /// # Errors
+    /// [`Compacted`] when some of the later changes are no longer kept.
+    pub fn at(&self, revision: u64) -> Result<View, Compacted> {
+        let mut objects = self.objects.clone();
+        for change in self.history.since(revision)?.rev() {
+            match &change.before {
+                Some(before) => objects.insert(change.key.clone(), before.clone()),
+                None => objects.remove(&change.key),
+            };
+        }
+        Ok(View::new(revision, objects))
     }
 
     /// Changes after `revision`, oldest first.
@@ -215,6 +232,7 @@ impl State {
             key,
             before,
             after: Some(object.clone()),
+            tombstone: None,
         });
         object
     }
@@ -241,8 +259,9 @@ impl State {
         self.history.push(Change {
             revision: self.revision,
             key: key.clone(),
-            before: Some(last.clone()),
+            before: Some(current),
             after: None,
+            tombstone: Some(last.clone()),
         });
         Ok(Outcome::Deleted(last))
     }

@@ -79,6 +79,11 @@ impl Object {
             .get_or_init(|| Bytes::from(self.body.to_string()))
     }
 
+    /// Bytes of its JSON text, which is nearly all that it takes.
+    pub fn size(&self) -> usize {
+        self.encoded().len()
+    }
+
     pub fn uid(&self) -> &str {
         self.body["metadata"]["uid"].as_str().unwrap_or_default()
     }

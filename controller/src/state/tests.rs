@@ -162,8 +162,10 @@ fn a_deleted_object_tells_the_revision_of_its_deletion() {
     };
     assert_eq!(change.revision, 3);
     assert!(change.after.is_none());
-    let last = change.before.as_ref().unwrap();
+    let last = change.tombstone.as_ref().unwrap();
     assert_eq!(last.body()["metadata"]["resourceVersion"], "3");
+    let before = change.before.as_ref().unwrap();
+    assert_eq!(before.body()["metadata"]["resourceVersion"], "1");
     // Made anew it is another object with a higher revision.
     assert_eq!(word(state.apply(create("a", 1))), "created 4");
 }
@@ -172,7 +174,7 @@ fn a_deleted_object_tells_the_revision_of_its_deletion() {
 fn history_tells_what_changed_since_and_admits_what_it_forgot() {
     let mut state = State::default();
     assert_eq!(state.changes_since(0).unwrap().count(), 0);
-    for value in 0..10_000 {
+    for value in 0..70_000 {
         let command = match value {
             0 => create("a", 0),
             _ => replace("a", value, None),
@@ -182,8 +184,8 @@ fn history_tells_what_changed_since_and_admits_what_it_forgot() {
     let revisions = |since: u64| -> Result<Vec<u64>, Compacted> {
         Ok(state.changes_since(since)?.map(|c| c.revision).collect())
     };
-    assert_eq!(revisions(10_000).unwrap(), [] as [u64; 0]);
-    assert_eq!(revisions(9_998).unwrap(), [9_999, 10_000]);
+    assert_eq!(revisions(70_000).unwrap(), [] as [u64; 0]);
+    assert_eq!(revisions(69_998).unwrap(), [69_999, 70_000]);
     let oldest = revisions(0).unwrap_err().oldest;
     assert_eq!(revisions(oldest).unwrap().first(), Some(&(oldest + 1)));
     assert_eq!(
@@ -193,7 +195,39 @@ fn history_tells_what_changed_since_and_admits_what_it_forgot() {
             oldest
         }
     );
-    assert_eq!(revisions(oldest).unwrap().len() as u64, 10_000 - oldest);
+    assert_eq!(revisions(oldest).unwrap().len() as u64, 70_000 - oldest);
+}
+
+#[test]
+fn large_objects_are_remembered_for_a_shorter_time() {
+    let mut state = State::default();
+    let large = "x".repeat(1 << 20);
+    for value in 0..100 {
+        let mut body = body("a", value);
+        body["data"]["large"] = json!(large);
+        let key = key("default", "a");
+        let command = match value {
+            0 => Command::Create { key, body },
+            _ => Command::Replace {
+                key,
+                body,
+                expect: None,
+            },
+        };
+        state.apply(command).unwrap();
+    }
+    // Each of the changes but the first holds the object of the one before it.
+    let kept = 100 - state.changes_since(0).err().unwrap().oldest;
+    assert_eq!(kept, 63);
+    // Creations hold nothing that the state does not hold.
+    let mut state = State::default();
+    for value in 0..100 {
+        let mut body = body("a", value);
+        body["data"]["large"] = json!(large);
+        let key = key("default", &format!("a{value}"));
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+    assert_eq!(state.changes_since(0).unwrap().count(), 100);
 }
 
 #[test]
@@ -396,6 +430,33 @@ proptest! {
             prop_assert_eq!(whole.apply(command.clone()), restored.apply(command.clone()));
         }
         prop_assert_eq!(image(&whole), image(&restored));
+    }
+
+    /// The past, made by undoing, is what was there then.
+    #[test]
+    fn the_past_is_as_it_was(commands in commands(), restart in 0usize..40) {
+        let mut state = State::default();
+        let mut past = vec![state.view()];
+        for (at, command) in commands.into_iter().enumerate() {
+            if at == restart {
+                // What a snapshot remembers is enough to go on from.
+                state = State::from_image(state.image());
+            }
+            if state.apply(command).is_ok() {
+                past.retain(|view| view.revision() != state.revision());
+                past.push(state.view());
+            }
+        }
+        for then in past {
+            let Ok(now) = state.at(then.revision()) else {
+                continue;
+            };
+            prop_assert_eq!(now.revision(), then.revision());
+            let contents = |view: &View| -> Vec<Arc<Object>> {
+                view.list(Resource::ConfigMap, None, None).cloned().collect()
+            };
+            prop_assert_eq!(contents(&now), contents(&then), "at {}", then.revision());
+        }
     }
 
     /// A command survives the log, and does the same after it.

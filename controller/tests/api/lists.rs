@@ -87,23 +87,83 @@ async fn pages_follow_each_other_and_name_one_revision() {
     let first = server.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
     assert_eq!(names(&first), ["a", "b"]);
     assert_eq!(first["metadata"]["remainingItemCount"], 3);
-    // A change between pages: watching from the revision of the list will tell of it.
+    // Changes between pages: watching from the revision of the list will tell of them.
     server.delete(&format!("{CONFIG_MAPS}/d")).await.ok();
+    server.config_map("d2", json!({})).await;
+    server
+        .merge(&format!("{CONFIG_MAPS}/e"), json!({ "data": { "k": "v" } }))
+        .await
+        .ok();
     let next = |page: &Value| {
         let token = page["metadata"]["continue"].as_str().unwrap();
         format!("{CONFIG_MAPS}?limit=2&continue={token}")
     };
     let second = server.get(&next(&first)).await.ok();
-    assert_eq!(names(&second), ["c", "e"]);
-    assert_eq!(
-        second["metadata"]["resourceVersion"],
-        first["metadata"]["resourceVersion"]
-    );
-    assert!(second["metadata"].get("continue").is_none());
+    assert_eq!(names(&second), ["c", "d"]);
+    assert_eq!(second["metadata"]["remainingItemCount"], 1);
+    let third = server.get(&next(&second)).await.ok();
+    assert_eq!(names(&third), ["e"]);
+    assert_eq!(third["items"][0].get("data"), None, "as it was then");
+    for page in [&second, &third] {
+        assert_eq!(
+            page["metadata"]["resourceVersion"],
+            first["metadata"]["resourceVersion"]
+        );
+    }
+    assert!(third["metadata"].get("continue").is_none());
     server
         .get(&format!("{CONFIG_MAPS}?continue=nonsense"))
         .await
         .fails(400, "BadRequest", "continue key is not valid");
+}
+
+#[tokio::test]
+async fn a_list_can_be_of_any_revision_that_is_remembered() {
+    let server = Server::start().await;
+    let mut revisions = Vec::new();
+    for name in ["a", "b"] {
+        let made = server.config_map(name, json!({})).await;
+        revisions.push(made["metadata"]["resourceVersion"].clone());
+    }
+    server.delete(&format!("{CONFIG_MAPS}/a")).await.ok();
+    let anew = server.config_map("a", json!({ "app": "anew" })).await;
+    revisions.push(anew["metadata"]["resourceVersion"].clone());
+    let exact = async |revision: &Value, more: &str| {
+        let revision = revision.as_str().unwrap();
+        let path =
+            format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact{more}");
+        server.get(&path).await
+    };
+    for (revision, expected) in revisions
+        .iter()
+        .zip([vec!["a"], vec!["a", "b"], vec!["a", "b"]])
+    {
+        let list = exact(revision, "").await.ok();
+        assert_eq!(names(&list), expected);
+        assert_eq!(list["metadata"]["resourceVersion"], *revision);
+    }
+    assert_eq!(names(&exact(&revisions[1], "&limit=1").await.ok()), ["a"]);
+    assert_eq!(
+        names(&exact(&revisions[1], "&labelSelector=app").await.ok()),
+        [] as [&str; 0]
+    );
+    exact(&json!("999999"), "")
+        .await
+        .fails(504, "Timeout", "Too large resource version: 999999");
+    forget_history(&server).await;
+    exact(&revisions[0], "").await.fails(
+        410,
+        "Expired",
+        "resourceVersion for the provided list is too old",
+    );
+    server
+        .get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact"))
+        .await
+        .fails(
+            400,
+            "BadRequest",
+            "forbidden unless resourceVersion is provided",
+        );
 }
 
 #[tokio::test]
@@ -126,18 +186,18 @@ async fn a_page_whose_revision_is_forgotten_offers_to_go_on_regardless() {
     assert_eq!(names(&rest), ["b"]);
 }
 
-/// Commits more changes than any history keeps.
+/// Commits larger changes than any history keeps.
 pub async fn forget_history(server: &Server) {
     let key = Key::new(Resource::ConfigMap, "hive-system", "noise");
-    let body =
-        |n: usize| json!({ "metadata": { "name": "noise", "labels": { "n": n.to_string() } } });
+    let large = "x".repeat(1_000_000);
+    let body = |n: usize| json!({ "metadata": { "name": "noise" }, "data": { "n": n.to_string(), "large": large } });
     server
         .propose(Command::Create {
             key: key.clone(),
             body: body(0),
         })
         .await;
-    all((1..9000).map(|n| {
+    all((1..75).map(|n| {
         server.propose(Command::Replace {
             key: key.clone(),
             body: body(n),

@@ -1,8 +1,8 @@
 //! Lists, whole or page by page.
 //!
-//! A page is cut from the state of the moment; a continue token says after which object the next
-//! begins and at which revision the first page was made. All pages name that revision, so that a
-//! client that watches from it misses nothing, whatever changed between pages.
+//! A continue token says after which object the next page begins and of which revision the first
+//! page was: every page is cut from the objects as they were then. When those are forgotten, the
+//! client may go on with the objects of the moment, if it says so.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::errors::ApiError;
 use super::super::path::ObjectPath;
-use super::super::query::VersionMatch;
+use super::super::reads::Wanted;
 use super::super::respond::{self, ListMetadata};
 use super::super::selectors::Selectors;
 use super::super::{Api, Call};
-use crate::state::{Object, State};
+use crate::state::{Key, Object, State, View};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Continue {
@@ -43,63 +43,79 @@ pub(super) async fn list(
         .as_deref()
         .map(Continue::decode)
         .transpose()?;
-    let state = match &after {
-        Some(_) if query.resource_version.is_some_and(|revision| revision > 0) => {
-            return Err(ApiError::BadRequest(
-                "resourceVersion and continue exclude each other".into(),
-            ));
-        }
-        // Where it goes on, the newest is wanted only if the first page's revision is given up.
-        Some(Continue { revision, .. }) => context.state_at_least(*revision).await?,
-        None => context.state_at_least(query.resource_version).await?,
-    };
-    if let Some(after) = &after {
-        after.check(&state)?;
-    }
-    if query.resource_version_match == Some(VersionMatch::Exact)
-        && query.resource_version != Some(state.revision())
-    {
-        return Err(ApiError::Expired {
-            message:
-                "The resourceVersion for the provided list is too old: only the newest is kept"
-                    .into(),
-            restart: None,
-        });
-    }
-    let revision = after
-        .as_ref()
-        .and_then(|after| after.revision)
-        .unwrap_or(state.revision());
-    let (page, rest) = page(&state, path, &selectors, after.as_ref(), query.limit);
+    let wanted = Wanted::by(query, after.as_ref().map(|after| after.revision))?;
+    let view = context
+        .view(wanted)
+        .await?
+        .ok_or_else(|| forgotten(after.as_ref()))?;
+    let page = page(&view, path, &selectors, after.as_ref(), query.limit);
+    let revision = view.revision();
     let metadata = ListMetadata {
         revision,
-        // As Kubernetes has it: counted only where every object of the range is in the list.
-        remaining: (rest > 0 && selectors.is_empty()).then_some(rest),
-        continue_token: (rest > 0)
-            .then(|| page.last())
+        continue_token: page
+            .more
+            .then(|| page.objects.last())
             .flatten()
             .map(|last| Continue::after(last, Some(revision)).encode()),
+        remaining: page.remaining,
     };
-    Ok(respond::list(shape, path.resource, page, &metadata))
+    Ok(respond::list(shape, path.resource, page.objects, &metadata))
 }
 
-/// At most `limit` objects, and how many that match are left.
+struct Page {
+    objects: Vec<Arc<Object>>,
+    more: bool,
+    /// As Kubernetes has it: counted only where every object of the range is in the list.
+    remaining: Option<usize>,
+}
+
 fn page(
-    state: &State,
+    view: &View,
     path: &ObjectPath,
     selectors: &Selectors,
     after: Option<&Continue>,
     limit: Option<usize>,
-) -> (Vec<Arc<Object>>, usize) {
-    let mut matching = select(state, path, selectors).filter(|object| {
-        after.is_none_or(|after| {
-            let key = object.key();
-            (&key.namespace, &key.name) > (&after.namespace, &after.name)
-        })
-    });
+) -> Page {
+    let after = after.map(|after| Key::new(path.resource, &*after.namespace, &*after.name));
+    let mut matching = view
+        .list(path.resource, path.namespace.as_deref(), after.as_ref())
+        .filter(|object| selectors.matches(object));
     let limit = limit.unwrap_or(usize::MAX);
-    let page: Vec<_> = matching.by_ref().take(limit).cloned().collect();
-    (page, matching.count())
+    let objects: Vec<_> = matching.by_ref().take(limit).cloned().collect();
+    let rest = if selectors.is_empty() {
+        matching.count()
+    } else {
+        usize::from(matching.next().is_some())
+    };
+    Page {
+        objects,
+        more: rest > 0,
+        remaining: (rest > 0 && selectors.is_empty()).then_some(rest),
+    }
+}
+
+/// The asked revision is no longer known. A list that was going on may do so regardless.
+fn forgotten(after: Option<&Continue>) -> ApiError {
+    match after {
+        None => ApiError::Expired {
+            message: "The resourceVersion for the provided list is too old.".into(),
+            restart: None,
+        },
+        Some(after) => ApiError::Expired {
+            message: "The provided continue parameter is too old to display a consistent list result. \
+                      You can start a new list without the continue parameter, or use the continue token in \
+                      this response to retrieve the remainder of the results; such a list is inconsistent"
+                .into(),
+            restart: Some(
+                Continue {
+                    revision: None,
+                    namespace: after.namespace.clone(),
+                    name: after.name.clone(),
+                }
+                .encode(),
+            ),
+        },
+    }
 }
 
 /// The objects that a path and selectors are about, in key order.
@@ -136,28 +152,6 @@ impl Continue {
                     "continue key is not valid: it is not one that this API gave out".into(),
                 )
             })
-    }
-
-    /// A list can go on as long as what changed since its first page is known.
-    fn check(&self, state: &State) -> Result<(), ApiError> {
-        let Some(revision) = self.revision else {
-            return Ok(());
-        };
-        if state.changes_since(revision).is_ok() {
-            return Ok(());
-        }
-        let restart = Self {
-            revision: None,
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        };
-        Err(ApiError::Expired {
-            message: "The provided continue parameter is too old to display a consistent list result. \
-                      You can start a new list without the continue parameter, or use the continue token in \
-                      this response to retrieve the remainder of the results; such a list is inconsistent"
-                .into(),
-            restart: Some(restart.encode()),
-        })
     }
 }
 

@@ -35,13 +35,13 @@ pub(super) fn transition(change: &Change, selects: impl Fn(&Object) -> bool) -> 
         (None, None) => return None,
         (None, Some(after)) => (Kind::Added, after.clone()),
         (Some(_), Some(after)) => (Kind::Modified, after.clone()),
-        // A deletion's `before` carries the deletion's revision already.
-        (Some(before), None) if change.after.is_none() => (Kind::Deleted, before.clone()),
         // As it was when it still matched, with the revision at which it ceased to.
         (Some(before), None) => {
-            let body = before.body().clone();
-            let last = Object::new(change.key.clone(), body, change.revision);
-            (Kind::Deleted, Arc::new(last))
+            let last = change.tombstone.clone().unwrap_or_else(|| {
+                let body = before.body().clone();
+                Arc::new(Object::new(change.key.clone(), body, change.revision))
+            });
+            (Kind::Deleted, last)
         }
     };
     Some(Event { kind, object })
@@ -151,9 +151,11 @@ mod tests {
         let change = Change {
             revision: 9,
             key: Key::new(Resource::ConfigMap, "a", "c"),
-            // A deletion carries its own revision, every other change the old one.
-            before: before.map(|label| object(label, if after.is_some() { 5 } else { 9 })),
+            before: before.map(|label| object(label, 5)),
             after: after.map(|label| object(label, 9)),
+            tombstone: before
+                .filter(|_| after.is_none())
+                .map(|label| object(label, 9)),
         };
         let event = transition(&change, |object| object.label("app") == Some("x"))?;
         let label = event.object.label("app").unwrap().to_owned();
