@@ -96,6 +96,7 @@ pub struct AssignmentStatus {
     pub phase: Phase,
     /// Ready: True when the node answers requests for this copy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Why it is not ready, in one CamelCase word.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -92,9 +92,11 @@ pub struct FunctionSpec {
     pub every_node: bool,
     /// Labels that a node must have to run this function. Default: any node will do.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that this function puts up with: it may run on nodes that carry them. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
     /// What one copy may use; nodes without room for it are passed over.
     #[serde(default)]
@@ -110,6 +112,7 @@ pub struct FunctionSpec {
     pub concurrency: u32,
     /// Environment variables of the function. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// How the function is reached from outside.
     #[serde(default)]
@@ -117,6 +120,7 @@ pub struct FunctionSpec {
     /// Where the function may send requests: "host", "host:port", "*.suffix", or "*" for anywhere.
     /// Default none: it cannot reach the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_hosts: Vec<String>,
 }
 
@@ -183,6 +187,7 @@ pub struct EnvVarSource {
 /// One key of a Secret or ConfigMap in the function's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct KeyRef {
     /// Name of the Secret or ConfigMap.
     pub name: String,
@@ -240,6 +245,7 @@ pub struct FunctionStatus {
     /// Compiled: the component is ready for every kind of node it runs on. Available: at least one
     /// copy answers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The component, compiled for each kind of node.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -82,6 +82,7 @@ pub struct NodeSpec {
     pub unschedulable: bool,
     /// Keeps away, or drives away, functions that do not tolerate them. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key", "effect"]))]
     pub taints: Vec<Taint>,
 }
 
@@ -91,6 +92,7 @@ pub struct NodeSpec {
 pub struct NodeStatus {
     /// Ready: True, False, or Unknown when the node was not heard of for a while.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// What the machine has.
     #[serde(skip_serializing_if = "Option::is_none")]

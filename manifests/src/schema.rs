@@ -3,6 +3,8 @@
 //! All of it is derived from the Rust types, so that documentation, validation and
 //! `hivectl explain` cannot disagree. Built once a process; nothing here looks at an object.
 
+mod topology;
+
 use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1 as core;
@@ -66,6 +68,7 @@ fn build(resource: Resource) -> Value {
         Resource::Event => structural::<core::Event>(),
         Resource::Node | Resource::Function | Resource::Assignment => hive_object(resource),
     };
+    topology::annotate(resource, &mut schema);
     let object = schema
         .as_object_mut()
         .expect("a kind's schema is an object");
@@ -281,5 +284,41 @@ mod tests {
         for resource in Resource::ALL {
             check(openapi_schema(resource));
         }
+    }
+
+    #[test]
+    fn keyed_lists_hold_objects_that_have_their_keys() {
+        fn check(schema: &Value, path: &FieldPath, found: &mut usize) {
+            let items = &schema["items"];
+            match schema["x-kubernetes-list-type"].as_str() {
+                Some("map") => {
+                    let keys = schema["x-kubernetes-list-map-keys"].as_array().unwrap();
+                    assert!(!keys.is_empty(), "{path}");
+                    for key in keys {
+                        let field = &items["properties"][key.as_str().unwrap()];
+                        assert!(field["type"] != "object", "{path} {key}");
+                        assert!(!field.is_null(), "{path} has no {key}");
+                    }
+                    *found += 1;
+                }
+                Some("set") => assert_eq!(items["type"], "string", "{path}"),
+                Some("atomic") | None => {}
+                Some(other) => panic!("{path}: {other}"),
+            }
+            for (name, field) in properties(schema).into_iter().flatten() {
+                check(field, &path.field(name), found);
+            }
+            if !items.is_null() {
+                check(items, path, found);
+            }
+        }
+        for resource in Resource::ALL {
+            let mut found = 0;
+            check(openapi_schema(resource), &FieldPath::root(), &mut found);
+            assert!(found >= 1, "{resource}: metadata.ownerReferences at least");
+        }
+        let function = openapi_schema(Resource::Function);
+        let env = &function["properties"]["spec"]["properties"]["env"];
+        assert_eq!(env["x-kubernetes-list-map-keys"], json!(["name"]));
     }
 }
