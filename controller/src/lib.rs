@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod artifacts;
+pub mod audit;
 pub mod command;
 pub mod config;
 pub mod data_dir;

@@ -1,0 +1,264 @@
+//! The audit log: who asked for what, when, and what came of it, one JSON line each.
+//!
+//! The API hands in an [`Event`] for each request that the [`Policy`] wants recorded; a thread of its
+//! own appends them to a file that is rotated by size. Values of secrets never get here.
+
+mod event;
+mod file;
+mod policy;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use event::{Decision, Event, Identity, ObjectReference, Stage};
+pub use file::Rotation;
+pub use policy::{Asked, Level, Policy, PolicyError, Subject};
+
+use file::RotatingFile;
+
+/// Lines that may wait for the disk. At 1 KB each this is 1 MB; a disk that is further behind holds
+/// the requests themselves back, or loses lines, as the operator chose.
+const QUEUE: usize = 1024;
+
+/// What is recorded is on disk after this long at most; a crash of the process alone loses nothing
+/// that was written.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Before a disk that refused a line is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What happens to requests while the log cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnFailure {
+    /// They are answered; lines that do not fit into the queue are lost, counted and reported
+    Continue,
+    /// They are refused until the log can be written again
+    Refuse,
+}
+
+pub struct AuditOptions {
+    pub path: PathBuf,
+    pub rotation: Rotation,
+    pub policy: Policy,
+    pub on_failure: OnFailure,
+}
+
+/// The handle that requests record through. Clones share one log.
+#[derive(Clone)]
+pub struct Audit {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Vec<u8>>,
+}
+
+struct Shared {
+    policy: Policy,
+    on_failure: OnFailure,
+    failing: AtomicBool,
+    lost: AtomicU64,
+}
+
+/// Requests are refused because they could not be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the audit log cannot be written, and this controller does nothing unrecorded: its own log says why"
+)]
+pub struct Unrecordable;
+
+impl Audit {
+    /// Opens the log. The task ends, with everything on disk, when the last handle is gone.
+    pub fn open(options: AuditOptions) -> io::Result<(Self, JoinHandle<()>)> {
+        let AuditOptions {
+            path,
+            rotation,
+            policy,
+            on_failure,
+        } = options;
+        let file = RotatingFile::open(path, rotation)?;
+        let (queue, lines) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            policy,
+            on_failure,
+            failing: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+        });
+        let runtime = tokio::runtime::Handle::current();
+        let writer = tokio::task::spawn_blocking({
+            let shared = shared.clone();
+            move || write(&runtime, file, lines, &shared)
+        });
+        Ok((Self { shared, queue }, writer))
+    }
+
+    /// How much of a request is to be recorded. A refused one is recorded even where this is
+    /// [`Level::None`].
+    pub fn level(&self, asked: &Asked<'_>) -> Level {
+        self.shared.policy.level(asked)
+    }
+
+    /// To be asked before anything is done.
+    pub fn admit(&self) -> Result<(), Unrecordable> {
+        let refuses = self.shared.on_failure == OnFailure::Refuse;
+        if refuses && self.shared.failing.load(Ordering::Relaxed) {
+            return Err(Unrecordable);
+        }
+        Ok(())
+    }
+
+    /// Hands an event to the writer; waits for room where nothing may be lost.
+    pub async fn record(&self, event: &Event) {
+        let line = event.line();
+        match self.shared.on_failure {
+            OnFailure::Refuse => {
+                // An error means that the writer has ended with the controller.
+                drop(self.queue.send(line).await);
+            }
+            OnFailure::Continue => {
+                if self.queue.try_send(line).is_err() {
+                    self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Lines that were lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Appends lines as they come, several at a time, until no handle is left.
+fn write(
+    runtime: &tokio::runtime::Handle,
+    mut file: RotatingFile,
+    mut lines: mpsc::Receiver<Vec<u8>>,
+    shared: &Shared,
+) {
+    let mut batch = Vec::new();
+    loop {
+        let received = runtime.block_on(async {
+            tokio::time::timeout(SYNC_INTERVAL, lines.recv_many(&mut batch, QUEUE)).await
+        });
+        for line in batch.drain(..) {
+            append(&mut file, &line, &lines, shared);
+        }
+        let ended = received == Ok(0);
+        if let Err(error) = file.sync_if_due(if ended { Duration::ZERO } else { SYNC_INTERVAL }) {
+            tracing::error!(%error, "the audit log cannot be synced");
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Tries until the line is written, or the controller stops.
+fn append(file: &mut RotatingFile, line: &[u8], lines: &mpsc::Receiver<Vec<u8>>, shared: &Shared) {
+    while let Err(error) = file.append(line) {
+        if !shared.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, path = %file.path().display(), "the audit log cannot be written");
+        }
+        if lines.is_closed() {
+            shared.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        std::thread::sleep(RETRY_INTERVAL);
+    }
+    if shared.failing.swap(false, Ordering::Relaxed) {
+        let lost = shared.lost.load(Ordering::Relaxed);
+        tracing::warn!(lost, "the audit log can be written again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::SystemTime;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn event(uri: &str) -> Event {
+        Event {
+            level: Level::Metadata,
+            stage: Stage::ResponseComplete,
+            audit_id: "a".into(),
+            request_uri: uri.into(),
+            verb: "create".into(),
+            user: None,
+            impersonated_user: None,
+            source: None,
+            user_agent: None,
+            object: None,
+            code: 201,
+            decision: None,
+            request: None,
+            received: SystemTime::UNIX_EPOCH,
+            staged: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn options(path: PathBuf, on_failure: OnFailure) -> AuditOptions {
+        AuditOptions {
+            path,
+            rotation: Rotation::default(),
+            policy: Policy::default(),
+            on_failure,
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_recorded_is_in_the_file_when_the_log_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let (audit, writer) = Audit::open(options(path.clone(), OnFailure::Refuse)).unwrap();
+        let count = QUEUE + 10;
+        for n in 0..count {
+            audit.record(&event(&format!("/{n}"))).await;
+        }
+        drop(audit);
+        writer.await.unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let uris: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).unwrap();
+                event["requestURI"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let expected: Vec<String> = (0..count).map(|n| format!("/{n}")).collect();
+        assert_eq!(uris, expected);
+    }
+
+    /// `/dev/full` takes no byte, as a full disk does.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn while_the_disk_is_full_requests_are_refused_or_lines_are_counted_as_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let (audit, _writer) = Audit::open(options(path.clone(), OnFailure::Refuse)).unwrap();
+        assert_eq!(audit.admit(), Ok(()));
+        audit.record(&event("/")).await;
+        let refused = async {
+            while audit.admit().is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), refused)
+            .await
+            .expect("what cannot be recorded is refused");
+
+        let (audit, _writer) = Audit::open(options(path, OnFailure::Continue)).unwrap();
+        for _ in 0..3 * QUEUE {
+            audit.record(&event("/")).await;
+            assert_eq!(audit.admit(), Ok(()));
+        }
+        assert!(audit.lost() > 0);
+    }
+}
