@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use hive_identity::JoinToken;
+use hive_identity::{JoinToken, LiveCredentials};
 use hive_manifests::duration::GoDuration;
 
+use crate::served_certificate::{ApiCertificates, ServedCertificateError};
 use crate::state::Member;
 
 /// One of the controllers that keep a swarm's state and give its agents their work.
@@ -99,6 +100,13 @@ pub struct RunArgs {
     /// How long the certificates of nodes live; they renew at two thirds
     #[arg(long, default_value = "24h", value_name = "DURATION")]
     pub certificate_lifetime: GoDuration,
+    /// Certificate for the API's hosts that it names, in PEM and with its chain; read again when it changes.
+    /// Clients that ask for other hosts see the controller's own, from the swarm's CA
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// What to log, as in "info,hive_controller=debug"
     #[arg(long, env = "HIVE_LOG", default_value = "info,openraft=warn")]
     pub log: String,
@@ -124,6 +132,18 @@ impl RunArgs {
             keep_alive: self.link_keep_alive.0,
             idle_timeout: self.link_idle_timeout.0,
             ..Default::default()
+        }
+    }
+
+    pub fn api_certificates(
+        &self,
+        own: &LiveCredentials,
+    ) -> Result<ApiCertificates, ServedCertificateError> {
+        match (&self.tls_cert_file, &self.tls_private_key_file) {
+            (Some(certificate), Some(key)) => {
+                ApiCertificates::with_files(own.clone(), certificate.clone(), key.clone())
+            }
+            _ => Ok(ApiCertificates::own(own.clone())),
         }
     }
 

@@ -21,6 +21,7 @@ mod patience;
 pub mod peers;
 pub mod reconcile;
 pub mod run;
+mod served_certificate;
 pub mod setup;
 pub mod state;
 pub mod store;

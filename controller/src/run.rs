@@ -33,6 +33,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
     let authority = Arc::new(CertificateAuthority::load_dir(&dir.identity())?);
     let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);
+    let certificates = Arc::new(args.api_certificates(&live)?);
     let sockets = Sockets::bind(args, &record, &live).await?;
 
     let peers = Peers::new(live.clone(), args.link_settings(), record.raft_id);
@@ -117,9 +118,10 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         forwarder,
         stop: doors_stop.clone(),
     };
+    tasks.spawn(certificates.clone().keep_fresh(stop.clone()));
     doors.spawn(https::serve(
         sockets.api,
-        tls::api_server_config(&live),
+        tls::api_server_config(certificates),
         api::router(context),
         doors_stop.clone(),
     ));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, ConfigSide, ServerConfig, WantsVerifier};
 
@@ -74,10 +74,10 @@ pub fn enrol_client_config(pin: CaFingerprint) -> Arc<ClientConfig> {
 /// What a controller serves its API with: clients show tokens, not certificates.
 ///
 /// Sessions may resume here, since no identity rests on the handshake; rustls keeps at most 256 of them.
-pub fn api_server_config(live: &LiveCredentials) -> Arc<ServerConfig> {
+pub fn api_server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
     let mut config = tls13(ServerConfig::builder_with_provider(provider()))
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(live.clone()));
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
 }

@@ -433,7 +433,7 @@ fn the_api_answers_ordinary_clients_under_its_own_names() {
         .unwrap();
     let live =
         LiveCredentials::new(Credentials::new(key, issued.der, ca.certificate().clone()).unwrap());
-    let server = api_server_config(&live);
+    let server = api_server_config(Arc::new(live.clone()));
 
     let mut roots = RootCertStore::empty();
     roots.add(ca.certificate().der().clone()).unwrap();
@@ -453,7 +453,10 @@ fn the_api_answers_ordinary_clients_under_its_own_names() {
     let outcome = handshake_at(client, server, "elsewhere.example.org");
     assert!(outcome.client_error.is_some());
     // And a link's client is no client of the API.
-    let outcome = handshake(link(&node(&ca, "pi")), api_server_config(&live));
+    let outcome = handshake(
+        link(&node(&ca, "pi")),
+        api_server_config(Arc::new(live.clone())),
+    );
     assert_eq!(outcome.server_error, Some(Error::NoApplicationProtocol));
 }
 
