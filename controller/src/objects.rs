@@ -83,7 +83,7 @@ pub fn fresh(key: &Key, labels: Value, extra: Value) -> Value {
 pub async fn ensure(replica: &Replica, key: Key, body: Value) -> Result<(), EditError> {
     let command = Command::Create {
         key: key.clone(),
-        body,
+        body: body.into(),
     };
     match replica.propose(command).await {
         Ok(_) | Err(ProposeError::Rejected(Rejection::AlreadyExists)) => Ok(()),
@@ -109,7 +109,7 @@ pub async fn edit(
         }
         let command = Command::Replace {
             key: key.clone(),
-            body,
+            body: body.into(),
             expect: Some(current.revision()),
         };
         match replica.propose(command).await {

@@ -3,8 +3,10 @@
 //! Commands flow in through [`State::apply`], which is deterministic; readers hold O(1) clones.
 //! Nothing here does I/O, reads a clock or draws a random number.
 
+mod body;
 mod command;
 mod history;
+mod image;
 mod object;
 mod view;
 
@@ -14,8 +16,10 @@ use hive_manifests::Resource;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-pub use command::{Command, Outcome, Rejection, Reply};
+pub use body::Body;
+pub use command::{Command, MalformedCommand, Outcome, Rejection, Reply};
 pub use history::{Change, Compacted, History};
+pub use image::{ImageError, StateImage};
 pub use object::{Key, Object};
 pub use view::View;
 
@@ -48,16 +52,6 @@ pub struct State {
     /// Highest Raft id ever given: ids are never used twice.
     last_controller: u64,
     history: History,
-}
-
-/// What a snapshot holds of a [`State`]; the history starts anew after one.
-#[derive(Serialize, Deserialize)]
-pub struct StateImage {
-    revision: u64,
-    last_controller: u64,
-    controllers: Vec<(u64, Member)>,
-    artifacts: Vec<(String, ArtifactRecord)>,
-    objects: Vec<Object>,
 }
 
 impl State {
@@ -194,7 +188,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, key: Key, body: serde_json::Value) -> Reply {
+    fn create(&mut self, key: Key, body: Body) -> Reply {
         if self.objects.contains_key(&key) {
             return Err(Rejection::AlreadyExists);
         }
@@ -202,7 +196,7 @@ impl State {
         Ok(Outcome::Created(object))
     }
 
-    fn replace(&mut self, key: Key, body: serde_json::Value, expect: Option<u64>) -> Reply {
+    fn replace(&mut self, key: Key, body: Body, expect: Option<u64>) -> Reply {
         let Some(current) = self.objects.get(&key).cloned() else {
             return Err(Rejection::NotFound);
         };
@@ -218,19 +212,14 @@ impl State {
         Ok(Outcome::Replaced(object))
     }
 
-    fn put(
-        &mut self,
-        key: Key,
-        body: serde_json::Value,
-        before: Option<Arc<Object>>,
-    ) -> Arc<Object> {
+    fn put(&mut self, key: Key, body: Body, before: Option<Arc<Object>>) -> Arc<Object> {
         self.revision += 1;
         let object = Arc::new(Object::new(key.clone(), body, self.revision));
         self.objects.insert(key.clone(), object.clone());
         self.history.push(Change {
             revision: self.revision,
             key,
-            before,
+            before: before.map(Object::without_parsed),
             after: Some(object.clone()),
             tombstone: None,
         });
@@ -251,53 +240,15 @@ impl State {
         self.revision += 1;
         self.objects.remove(key);
         // The last event of an object carries the revision of its deletion.
-        let last = Arc::new(Object::new(
-            key.clone(),
-            current.body().clone(),
-            self.revision,
-        ));
+        let last = Arc::new(current.at(self.revision));
         self.history.push(Change {
             revision: self.revision,
             key: key.clone(),
-            before: Some(current),
+            before: Some(Object::without_parsed(current)),
             after: None,
             tombstone: Some(last.clone()),
         });
         Ok(Outcome::Deleted(last))
-    }
-
-    /// A copy fit for a snapshot.
-    pub fn image(&self) -> StateImage {
-        StateImage {
-            revision: self.revision,
-            last_controller: self.last_controller,
-            controllers: self
-                .controllers
-                .iter()
-                .map(|(k, v)| (*k, v.clone()))
-                .collect(),
-            artifacts: self
-                .artifacts
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
-            objects: self.objects.values().map(|o| Object::clone(o)).collect(),
-        }
-    }
-
-    pub fn from_image(image: StateImage) -> Self {
-        Self {
-            revision: image.revision,
-            last_controller: image.last_controller,
-            controllers: image.controllers.into_iter().collect(),
-            artifacts: image.artifacts.into_iter().collect(),
-            objects: image
-                .objects
-                .into_iter()
-                .map(|object| (object.key().clone(), Arc::new(object)))
-                .collect(),
-            history: History::starting_at(image.revision),
-        }
     }
 }
 

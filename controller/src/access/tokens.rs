@@ -235,7 +235,12 @@ mod tests {
         let secret = TokenSecret::generate();
         let (key, body) = token_object(&secret, kind, None, expiry, uses);
         let mut state = State::default();
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
         (state, secret)
     }
 

@@ -46,7 +46,9 @@ pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Result<Response, 
 pub(super) fn object(code: StatusCode, shape: Shape, object: &Object) -> Response {
     match shape.form {
         Form::Object => json_bytes(code, object.encoded().clone()),
-        Form::Table | Form::Metadata => body(code, shape, object.key().resource, object.body()),
+        Form::Table | Form::Metadata => {
+            body(code, shape, object.key().resource, &object.to_value())
+        }
     }
 }
 
@@ -93,7 +95,7 @@ pub(super) fn list(
     let metadata = metadata.to_json();
     let (kind, api_version, items) = match shape.form {
         Form::Table => {
-            let rows = objects.iter().map(|object| object.body());
+            let rows = objects.iter().map(|object| object.to_value());
             let shown = table::table(resource, rows, metadata, shape.include, Timestamp::now());
             return json_bytes(StatusCode::OK, shown.to_string());
         }
@@ -107,7 +109,7 @@ pub(super) fn list(
             "meta.k8s.io/v1",
             objects
                 .iter()
-                .map(|o| Bytes::from(table::partial(o.body()).to_string()))
+                .map(|o| Bytes::from(table::partial(&o.to_value()).to_string()))
                 .collect::<Vec<_>>(),
         ),
     };

@@ -51,15 +51,19 @@ impl LabelSelector {
     }
 
     pub fn matches(&self, object: &Object) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        let labels = object.labels();
         self.0.iter().all(|requirement| match requirement {
-            LabelRequirement::Exists(key) => object.label(key).is_some(),
-            LabelRequirement::Absent(key) => object.label(key).is_none(),
-            LabelRequirement::In(key, values) => object
-                .label(key)
-                .is_some_and(|value| values.contains(value)),
-            LabelRequirement::NotIn(key, values) => object
-                .label(key)
-                .is_none_or(|value| !values.contains(value)),
+            LabelRequirement::Exists(key) => labels.contains_key(&**key),
+            LabelRequirement::Absent(key) => !labels.contains_key(&**key),
+            LabelRequirement::In(key, values) => labels
+                .get(&**key)
+                .is_some_and(|value| values.contains(&**value)),
+            LabelRequirement::NotIn(key, values) => labels
+                .get(&**key)
+                .is_none_or(|value| !values.contains(&**value)),
         })
     }
 }
@@ -218,7 +222,7 @@ impl FieldSelector {
             let equal = match requirement.label.as_str() {
                 "metadata.name" => object.key().name == requirement.value,
                 "metadata.namespace" => object.key().namespace == requirement.value,
-                label => field_equals(object.body(), label, &requirement.value),
+                label => field_equals(&object.to_value(), label, &requirement.value),
             };
             equal == requirement.equal
         })

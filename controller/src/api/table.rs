@@ -5,6 +5,8 @@
 mod age;
 mod columns;
 
+use std::borrow::Borrow;
+
 use hive_manifests::Resource;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,16 +15,16 @@ use super::query::IncludeObject;
 use columns::{Column, columns};
 
 /// A Table of one page of objects.
-pub(super) fn table<'a>(
+pub(super) fn table(
     resource: Resource,
-    objects: impl Iterator<Item = &'a Value>,
+    objects: impl Iterator<Item = impl Borrow<Value>>,
     list_metadata: Value,
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
     let columns = columns(resource);
     let rows: Vec<Value> = objects
-        .map(|body| row(columns, body, include, now))
+        .map(|body| row(columns, body.borrow(), include, now))
         .collect();
     json!({
         "kind": "Table",

@@ -57,7 +57,12 @@ mod tests {
         let mut put = |resource, extra| {
             let key = Key::new(resource, "default", "x");
             let body = objects::fresh(&key, json!({}), extra);
-            state.apply(Command::Create { key, body }).unwrap();
+            state
+                .apply(Command::Create {
+                    key,
+                    body: body.into(),
+                })
+                .unwrap();
         };
         put(
             Resource::Function,

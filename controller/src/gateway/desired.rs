@@ -193,7 +193,12 @@ mod tests {
         let namespace = if resource.namespaced() { "default" } else { "" };
         let key = Key::new(resource, namespace, name);
         let body = objects::fresh(&key, json!({}), extra);
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     fn assign(state: &mut State, name: &str, node: &str, env: Value) {

@@ -122,7 +122,14 @@ impl EnrolmentService {
             json!({ "spec": { "key": fingerprint.to_string() } }),
         );
         let name = key.name.clone();
-        match self.replica.propose(Command::Create { key, body }).await {
+        match self
+            .replica
+            .propose(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .await
+        {
             Ok(_) => Ok(()),
             Err(ProposeError::Rejected(Rejection::AlreadyExists)) => {
                 Err(Status::already_exists(format!(

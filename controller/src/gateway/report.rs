@@ -225,7 +225,12 @@ mod tests {
         let body = objects::fresh(&key, json!({}), json!({ "spec": { "nodeName": "pi" } }));
         let uid = body["metadata"]["uid"].as_str().unwrap().to_owned();
         let mut state = State::default();
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
         (state, uid)
     }
 
@@ -259,7 +264,7 @@ mod tests {
         assert_eq!(body["status"]["observedGeneration"], 3);
         let command = Command::Replace {
             key: writes[0].key.clone(),
-            body,
+            body: body.into(),
             expect: None,
         };
         state.apply(command).unwrap();

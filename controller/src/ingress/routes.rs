@@ -198,7 +198,12 @@ mod tests {
     fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
         let key = Key::new(resource, "default", name);
         let body = objects::fresh(&key, json!({}), extra);
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     fn function(state: &mut State, name: &str, http: Value) {
@@ -269,7 +274,12 @@ mod tests {
                 json!({ "spec": { "artifact": { "sha256": "00" }, "http": { "host": "x.org" } } });
             let mut body = objects::fresh(&key, json!({}), extra);
             body["metadata"]["creationTimestamp"] = json!(created);
-            state.apply(Command::Create { key, body }).unwrap();
+            state
+                .apply(Command::Create {
+                    key,
+                    body: body.into(),
+                })
+                .unwrap();
         }
         assert_eq!(found(&Routes::of(&state), "x.org", "/"), Some("b-old"));
     }
@@ -286,7 +296,7 @@ mod tests {
             *body.pointer_mut(path).unwrap() = value;
             let command = Command::Replace {
                 key,
-                body,
+                body: body.into(),
                 expect: None,
             };
             state.apply(command).unwrap();
@@ -313,7 +323,12 @@ mod tests {
             json!({}),
             json!({ "data": { "domain": "swarm.example" } }),
         );
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
         let routes = Routes::of(&state);
         assert_eq!(
             found(&routes, "hello.default.swarm.example", "/"),

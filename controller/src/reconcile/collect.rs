@@ -153,7 +153,12 @@ mod tests {
             json!({}),
             json!({ "lastTimestamp": objects::timestamp(time) }),
         );
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     #[test]
@@ -169,7 +174,12 @@ mod tests {
             Some(at(0)),
             None,
         );
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
         let names = |now| {
             plan(&state, now)
                 .into_iter()

@@ -86,7 +86,13 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
                     "count": notice.count,
                 }),
             );
-            match replica.propose(Command::Create { key, body }).await {
+            match replica
+                .propose(Command::Create {
+                    key,
+                    body: body.into(),
+                })
+                .await
+            {
                 Ok(_) | Err(ProposeError::Rejected(_)) => None,
                 Err(error) => Some(error.to_string()),
             }

@@ -60,7 +60,12 @@ mod tests {
         if deleting {
             body["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     #[test]

@@ -229,7 +229,12 @@ mod tests {
         let key = Key::new(resource, namespace, name);
         let mut body = objects::fresh(&key, json!({}), extra);
         body["metadata"]["uid"] = json!(uid);
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     fn node(state: &mut State, name: &str, ready: &str) {
@@ -329,7 +334,13 @@ mod tests {
         let mut body = state.get(&key).unwrap().body().clone();
         body["status"]["observedGeneration"] = json!(0);
         let expect = None;
-        state.apply(Command::Replace { key, body, expect }).unwrap();
+        state
+            .apply(Command::Replace {
+                key,
+                body: body.into(),
+                expect,
+            })
+            .unwrap();
         let summary = summary(&state);
         assert_eq!(
             (summary.available, summary.ready, summary.reason),

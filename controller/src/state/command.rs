@@ -3,23 +3,27 @@
 
 use std::sync::Arc;
 
+use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Key, Member, Object};
+use super::body::MalformedBody;
+use super::{Body, Key, Member, Object};
 
+/// Its serde form leaves bodies out: encode it by [`Command::encode`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Stores a new object. `body` is complete but for its resourceVersion.
     Create {
         key: Key,
-        body: Value,
+        #[serde(skip)]
+        body: Body,
     },
     /// Replaces a whole object if its revision is still `expect` (compare-and-swap; `None` = whatever it is).
     /// A body equal to what is stored changes nothing and takes no revision.
     Replace {
         key: Key,
-        body: Value,
+        #[serde(skip)]
+        body: Body,
         expect: Option<u64>,
     },
     Delete {
@@ -50,6 +54,91 @@ pub enum Command {
     RemoveController {
         id: u64,
     },
+}
+
+/// First byte of an encoded command. Raised when an older program could misread the newer form.
+const FORMAT: u8 = 1;
+
+/// Bytes that are no command of this version.
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedCommand {
+    #[error("ends too early")]
+    Short,
+    #[error("is written in form {0}, which is not known here")]
+    Format(u8),
+    #[error("its first part is no command known here")]
+    Head(#[from] serde_json::Error),
+    #[error("the body of its object")]
+    Body(#[from] MalformedBody),
+    #[error("the body of its object is not JSON")]
+    NotJson,
+}
+
+impl Command {
+    fn body(&self) -> Option<&Body> {
+        match self {
+            Self::Create { body, .. } | Self::Replace { body, .. } => Some(body),
+            Self::Delete { .. }
+            | Self::RegisterArtifact { .. }
+            | Self::ForgetArtifact { .. }
+            | Self::AdmitController { .. }
+            | Self::MoveController { .. }
+            | Self::RemoveController { .. } => None,
+        }
+    }
+
+    /// The form in which the log and the network carry it: all but the body as JSON, so that
+    /// versions can differ a little, then the body's bytes as they are.
+    pub fn encode(&self) -> Bytes {
+        /// Names, a revision, and the body's layout.
+        const USUAL_HEAD: usize = 256;
+
+        let mut out = Vec::with_capacity(USUAL_HEAD + self.body().map_or(0, Body::len));
+        out.put_u8(FORMAT);
+        out.put_u32_le(0);
+        let start = out.len();
+        serde_json::to_writer(&mut out, self)
+            .expect("a command has string keys only, and a Vec takes any write");
+        let length = u32::try_from(out.len() - start).expect("names are far shorter than 4 GiB");
+        out[start - 4..start].copy_from_slice(&length.to_le_bytes());
+        if let Some(body) = self.body() {
+            body.put(&mut out);
+        }
+        out.into()
+    }
+
+    /// # Errors
+    /// When it is of another version of this program, or no command at all.
+    pub fn decode(mut input: Bytes) -> Result<Self, MalformedCommand> {
+        if input.is_empty() {
+            return Err(MalformedCommand::Short);
+        }
+        match input.get_u8() {
+            FORMAT => {}
+            other => return Err(MalformedCommand::Format(other)),
+        }
+        if input.len() < 4 {
+            return Err(MalformedCommand::Short);
+        }
+        let length = input.get_u32_le() as usize;
+        if input.len() < length {
+            return Err(MalformedCommand::Short);
+        }
+        let head = input.split_to(length);
+        let mut command = serde_json::from_slice(&head)?;
+        if let Self::Create { body, .. } | Self::Replace { body, .. } = &mut command {
+            *body = Body::get(input)?;
+        }
+        Ok(command)
+    }
+
+    /// What [`Command::decode`] takes on trust: that a body is JSON. For what another process sent.
+    pub fn check(&self) -> Result<(), MalformedCommand> {
+        match self.body() {
+            Some(body) if !body.is_json() => Err(MalformedCommand::NotJson),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a command did.

@@ -1,12 +1,16 @@
-//! One declared object: its key, its JSON body, and the parts of the body that everyone asks for.
+//! One declared object: its key, its revision, and its content as text.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use hive_manifests::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::body::{Body, MalformedBody, Text};
 
 /// Names an object. Ordered by resource, namespace, name: a list is a range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,26 +41,35 @@ impl fmt::Display for Key {
     }
 }
 
-/// A stored object. `body.metadata.resourceVersion` always equals [`Object::revision`].
+/// A stored object: its text, and the parsed form once somebody asked for it.
 #[derive(Serialize, Deserialize)]
 pub struct Object {
     key: Key,
     revision: u64,
-    body: Value,
+    /// `metadata.resourceVersion` in it always equals `revision`.
+    text: Text,
     #[serde(skip)]
-    encoded: OnceLock<Bytes>,
+    parsed: OnceLock<Box<Value>>,
 }
 
 impl Object {
-    pub fn new(key: Key, mut body: Value, revision: u64) -> Self {
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("resourceVersion".into(), revision.to_string().into());
-        }
+    pub fn new(key: Key, body: impl Into<Body>, revision: u64) -> Self {
         Self {
             key,
             revision,
-            body,
-            encoded: OnceLock::new(),
+            text: body.into().0.at(revision),
+            parsed: OnceLock::new(),
+        }
+    }
+
+    /// The same content at another revision.
+    #[must_use]
+    pub fn at(&self, revision: u64) -> Self {
+        Self {
+            key: self.key.clone(),
+            revision,
+            text: self.text.at(revision),
+            parsed: OnceLock::new(),
         }
     }
 
@@ -68,15 +81,24 @@ impl Object {
         self.revision
     }
 
-    /// The whole object as JSON, metadata included.
+    /// The whole object as JSON, metadata included. Parsed at the first call and kept as long as
+    /// the object is current, at some five times the size of its text: for what is read again and
+    /// again. Whoever looks at many objects once takes [`Object::to_value`].
     pub fn body(&self) -> &Value {
-        &self.body
+        self.parsed.get_or_init(|| Box::new(self.text.to_value()))
     }
 
-    /// The body as JSON text; encoded once, shared by every list and watch.
+    /// The whole object as JSON, parsed for this caller unless it was already.
+    pub fn to_value(&self) -> Cow<'_, Value> {
+        match self.parsed.get() {
+            Some(parsed) => Cow::Borrowed(parsed),
+            None => Cow::Owned(self.text.to_value()),
+        }
+    }
+
+    /// The object as JSON text with sorted keys, shared by every list and watch.
     pub fn encoded(&self) -> &Bytes {
-        self.encoded
-            .get_or_init(|| Bytes::from(self.body.to_string()))
+        self.text.bytes()
     }
 
     /// Bytes of its JSON text, which is nearly all that it takes.
@@ -85,15 +107,15 @@ impl Object {
     }
 
     pub fn uid(&self) -> &str {
-        self.body["metadata"]["uid"].as_str().unwrap_or_default()
+        self.text.uid()
     }
 
-    pub fn label(&self, name: &str) -> Option<&str> {
-        self.body["metadata"]["labels"].get(name)?.as_str()
+    pub fn labels(&self) -> BTreeMap<Cow<'_, str>, Cow<'_, str>> {
+        self.text.labels()
     }
 
     pub fn is_being_deleted(&self) -> bool {
-        self.body["metadata"]["deletionTimestamp"].is_string()
+        self.text.is_being_deleted()
     }
 
     /// The body as one of the typed kinds.
@@ -101,34 +123,60 @@ impl Object {
     /// # Errors
     /// When the stored body does not fit the type: it passed validation by an older or newer version.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(&self.body)
+        serde_json::from_slice(self.encoded())
     }
 
     /// True when `body` differs from this object in its resourceVersion at most.
-    pub(super) fn same_content(&self, body: &Value) -> bool {
-        let (Some(a), Some(b)) = (self.body.as_object(), body.as_object()) else {
-            return false;
-        };
-        a.len() == b.len()
-            && a.iter().all(|(field, value)| match b.get(field) {
-                None => false,
-                Some(other) if field == "metadata" => same_metadata(value, other),
-                Some(other) => value == other,
-            })
+    pub(super) fn same_content(&self, body: &Body) -> bool {
+        self.text.same_content(&body.0)
+    }
+
+    /// For the history, which nobody reads field by field: the same without its parsed form.
+    pub(super) fn without_parsed(this: Arc<Self>) -> Arc<Self> {
+        match this.parsed.get() {
+            Some(_) => Arc::new(Self::clone(&this)),
+            None => this,
+        }
+    }
+
+    /// Key and revision as JSON, then the text.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.put_u32_le(0);
+        serde_json::to_writer(&mut *out, &(&self.key, self.revision))
+            .expect("names and numbers have a JSON form, and a Vec takes any write");
+        let length = out.len() - start - 4;
+        let length = u32::try_from(length).expect("an object is far smaller than 4 GiB");
+        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.text.put(out);
+    }
+
+    pub(super) fn get(mut input: &[u8]) -> Result<Self, MalformedObject> {
+        if input.len() < 4 {
+            return Err(MalformedBody::Short.into());
+        }
+        let length = input.get_u32_le() as usize;
+        if input.len() < length {
+            return Err(MalformedBody::Short.into());
+        }
+        let (head, text) = input.split_at(length);
+        let (key, revision) = serde_json::from_slice(head)?;
+        Ok(Self {
+            key,
+            revision,
+            text: Text::get(Bytes::copy_from_slice(text))?,
+            parsed: OnceLock::new(),
+        })
     }
 }
 
-fn same_metadata(a: &Value, b: &Value) -> bool {
-    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
-        return a == b;
-    };
-    let relevant = |map: &'_ serde_json::Map<String, Value>| {
-        map.keys().filter(|k| *k != "resourceVersion").count()
-    };
-    relevant(a) == relevant(b)
-        && a.iter()
-            .filter(|(k, _)| *k != "resourceVersion")
-            .all(|(k, v)| b.get(k) == Some(v))
+/// Bytes that are no object.
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedObject {
+    #[error("the name of an object")]
+    Key(#[from] serde_json::Error),
+    #[error("the content of an object")]
+    Body(#[from] MalformedBody),
 }
 
 impl Clone for Object {
@@ -136,15 +184,15 @@ impl Clone for Object {
         Self {
             key: self.key.clone(),
             revision: self.revision,
-            body: self.body.clone(),
-            encoded: OnceLock::new(),
+            text: self.text.clone(),
+            parsed: OnceLock::new(),
         }
     }
 }
 
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key && self.revision == other.revision && self.body == other.body
+        self.key == other.key && self.revision == other.revision && self.text == other.text
     }
 }
 

@@ -10,10 +10,12 @@ use openraft::raft::AppendEntriesRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::state::MalformedCommand;
+
 use super::types::{Entry, LeaderId, LogId, Payload, Proposal, TooLarge, TypeConfig, Vote};
 
 /// First byte of every message. Raised when a receiver of the older form could misread the newer.
-const MESSAGE_VERSION: u8 = 1;
+const MESSAGE_VERSION: u8 = 2;
 
 /// Term, node and index.
 pub const LOG_ID_BYTES: usize = 24;
@@ -33,6 +35,8 @@ pub enum CodecError {
     EntryKind(u8),
     #[error("is not the JSON expected")]
     Json(#[from] serde_json::Error),
+    #[error("the command")]
+    Command(#[from] MalformedCommand),
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }

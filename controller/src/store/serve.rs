@@ -99,7 +99,8 @@ impl Replica {
     pub async fn handle_propose(&self, body: Bytes) -> Result<Bytes, HandleError> {
         let proposal = Proposal::from_encoded(body).map_err(CodecError::from)?;
         // In the log a command that cannot be read would stop every replica.
-        proposal.decode().map_err(CodecError::from)?;
+        let command = proposal.decode().map_err(CodecError::from)?;
+        command.check().map_err(CodecError::from)?;
         let answer = self
             .write(proposal, Instant::now() + PROPOSE_DEADLINE)
             .await

@@ -10,7 +10,7 @@ use openraft::EntryPayload;
 use openraft::type_config::alias;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::state::{Command, Member, Reply};
+use crate::state::{Command, MalformedCommand, Member, Reply};
 
 openraft::declare_raft_types!(
     /// Ids are never used twice, terms are counted by Raft, a member's node is where it listens.
@@ -29,8 +29,8 @@ pub type Payload = EntryPayload<Proposal, u64, Member>;
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 
-/// The largest encoded command. An object is at most 1 MiB; the rest is room for its key and for
-/// the escaping of text in JSON.
+/// The largest encoded command. An object is at most 1 MiB as it is sent; the rest is room for its
+/// key, for defaults, and for text that takes more room where it is escaped.
 pub const MAX_PROPOSAL_BYTES: usize = 1024 * 1024 + 256 * 1024;
 
 /// An encoded [`Command`]. Cloning shares the bytes.
@@ -46,9 +46,7 @@ pub struct TooLarge {
 
 impl Proposal {
     pub fn encode(command: &Command) -> Result<Self, TooLarge> {
-        let encoded =
-            serde_json::to_vec(command).expect("a command has string keys only, so it is JSON");
-        Self::from_encoded(encoded.into())
+        Self::from_encoded(command.encode())
     }
 
     /// Takes bytes that were encoded elsewhere.
@@ -67,8 +65,8 @@ impl Proposal {
 
     /// # Errors
     /// When a newer version of this program proposed a command that this one does not know.
-    pub fn decode(&self) -> Result<Command, serde_json::Error> {
-        serde_json::from_slice(&self.0)
+    pub fn decode(&self) -> Result<Command, MalformedCommand> {
+        Command::decode(self.0.clone())
     }
 }
 

@@ -24,7 +24,8 @@ fn assignment() -> Command {
         body: json!({
             "metadata": { "name": "hello-0", "namespace": "default" },
             "spec": { "functionName": "hello", "nodeName": "pi" },
-        }),
+        })
+        .into(),
     }
 }
 

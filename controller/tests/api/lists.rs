@@ -194,13 +194,13 @@ pub async fn forget_history(server: &Server) {
     server
         .propose(Command::Create {
             key: key.clone(),
-            body: body(0),
+            body: body(0).into(),
         })
         .await;
     all((1..75).map(|n| {
         server.propose(Command::Replace {
             key: key.clone(),
-            body: body(n),
+            body: body(n).into(),
             expect: None,
         })
     }))

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::Stream;
 use hive_controller::peers::{Peers, Route};
-use hive_controller::state::{Command, Key, Member, Outcome};
+use hive_controller::state::{Command, Key, Member, Outcome, StateImage};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_identity::{DeviceKey, Peer, Subject};
 use hive_manifests::Resource;
@@ -43,7 +43,7 @@ pub fn member(id: u64) -> Member {
 pub fn create(name: &str) -> Command {
     Command::Create {
         key: key(name),
-        body: json!({ "metadata": { "name": name }, "data": { "text": "t".repeat(100) } }),
+        body: json!({ "metadata": { "name": name }, "data": { "text": "t".repeat(100) } }).into(),
     }
 }
 
@@ -55,8 +55,8 @@ pub fn holds(replica: &Replica, name: &str) -> bool {
     replica.state().get(&key(name)).is_some()
 }
 
-pub fn image(replica: &Replica) -> serde_json::Value {
-    serde_json::to_value(replica.state().image()).unwrap()
+pub fn image(replica: &Replica) -> StateImage {
+    replica.state().image()
 }
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

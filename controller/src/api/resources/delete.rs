@@ -185,7 +185,7 @@ async fn attempt(
     }
     let command = Command::Replace {
         key: key.clone(),
-        body,
+        body: body.into(),
         expect,
     };
     match context.replica.propose(command).await? {

@@ -117,7 +117,7 @@ async fn store_new(
     }
     let command = Command::Create {
         key: key.clone(),
-        body,
+        body: body.into(),
     };
     match context.replica.propose(command).await {
         Ok(Outcome::Created(object)) => Ok(Written::Stored(object)),
@@ -266,7 +266,7 @@ async fn replace(
     } else {
         Command::Replace {
             key: key.clone(),
-            body,
+            body: body.into(),
             expect,
         }
     };

@@ -37,10 +37,8 @@ pub(super) fn transition(change: &Change, selects: impl Fn(&Object) -> bool) -> 
         (Some(_), Some(after)) => (Kind::Modified, after.clone()),
         // As it was when it still matched, with the revision at which it ceased to.
         (Some(before), None) => {
-            let last = change.tombstone.clone().unwrap_or_else(|| {
-                let body = before.body().clone();
-                Arc::new(Object::new(change.key.clone(), body, change.revision))
-            });
+            let last = change.tombstone.clone();
+            let last = last.unwrap_or_else(|| Arc::new(before.at(change.revision)));
             (Kind::Deleted, last)
         }
     };
@@ -73,12 +71,12 @@ impl Encoder {
             Form::Metadata => put(
                 chunk,
                 kind,
-                table::partial(object.body()).to_string().as_bytes(),
+                table::partial(&object.to_value()).to_string().as_bytes(),
             ),
             Form::Table => {
                 let table = table::table(
                     self.resource,
-                    [object.body()].into_iter(),
+                    [object.to_value()].into_iter(),
                     json!({ "resourceVersion": object.revision().to_string() }),
                     self.shape.include,
                     Timestamp::now(),
@@ -106,7 +104,7 @@ impl Encoder {
             Form::Metadata => table::partial(&json!({ "metadata": metadata })),
             Form::Table => table::table(
                 self.resource,
-                std::iter::empty(),
+                std::iter::empty::<serde_json::Value>(),
                 metadata,
                 self.shape.include,
                 Timestamp::now(),
@@ -157,8 +155,10 @@ mod tests {
                 .filter(|_| after.is_none())
                 .map(|label| object(label, 9)),
         };
-        let event = transition(&change, |object| object.label("app") == Some("x"))?;
-        let label = event.object.label("app").unwrap().to_owned();
+        let event = transition(&change, |object| {
+            object.labels().get("app").is_some_and(|l| l == "x")
+        })?;
+        let label = event.object.labels()["app"].clone().into_owned();
         Some((event.kind, event.object.revision(), label))
     }
 

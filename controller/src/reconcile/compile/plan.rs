@@ -93,7 +93,12 @@ mod tests {
         let namespace = if resource.namespaced() { "default" } else { "" };
         let key = Key::new(resource, namespace, name);
         let body = objects::fresh(&key, json!({}), extra);
-        state.apply(Command::Create { key, body }).unwrap();
+        state
+            .apply(Command::Create {
+                key,
+                body: body.into(),
+            })
+            .unwrap();
     }
 
     fn compiled(source: &str, target: &str, version: &str) -> Value {

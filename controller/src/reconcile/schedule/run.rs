@@ -39,7 +39,7 @@ fn command(step: &Step, state: &State) -> Option<Command> {
         change(&mut body);
         Some(Command::Replace {
             key: key.clone(),
-            body,
+            body: body.into(),
             expect: Some(expect),
         })
     };
@@ -62,7 +62,7 @@ fn command(step: &Step, state: &State) -> Option<Command> {
             body["status"] = fresh_status();
             Some(Command::Create {
                 key: key.clone(),
-                body,
+                body: body.into(),
             })
         }
         Step::Move { key, expect, spec } => replace(key, *expect, &|body| {

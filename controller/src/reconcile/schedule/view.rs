@@ -148,7 +148,12 @@ mod tests {
             let key = Key::new(resource, "default", name);
             let mut body = objects::fresh(&key, json!({}), extra);
             body["metadata"]["uid"] = json!(name);
-            state.apply(Command::Create { key, body }).unwrap();
+            state
+                .apply(Command::Create {
+                    key,
+                    body: body.into(),
+                })
+                .unwrap();
         };
         put(
             Resource::Function,

@@ -157,7 +157,7 @@ impl Record {
 }
 
 /// Of the segment files. Raised when an older program could misread them.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct SegmentHeader {

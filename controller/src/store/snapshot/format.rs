@@ -13,7 +13,7 @@ use crate::state::{State, StateImage};
 use crate::store::types::SnapshotMeta;
 
 /// Ends in the version of the format.
-const MAGIC: &[u8; 8] = b"hivesnp1";
+const MAGIC: &[u8; 8] = b"hivesnp2";
 
 const DIGEST_BYTES: u64 = 32;
 
@@ -80,10 +80,7 @@ pub(super) fn write(file: &mut File, meta: &SnapshotMeta, state: &State) -> io::
     out.write_all(&(meta.len() as u32).to_le_bytes())?;
     out.write_all(&meta)?;
     let mut compressed = zstd::Encoder::new(&mut out, ZSTD_LEVEL)?;
-    serde_json::to_writer(
-        BufWriter::with_capacity(BUFFER_BYTES, &mut compressed),
-        &state.image(),
-    )?;
+    state.image().write(&mut compressed)?;
     compressed.finish()?;
     let Hashing { mut inner, hash } = out;
     inner.write_all(&hash.finalize())?;
@@ -157,9 +154,8 @@ pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), Sn
         path: path.to_owned(),
         source,
     })?;
-    let image: StateImage =
-        serde_json::from_reader(BufReader::with_capacity(BUFFER_BYTES, decoder))
-            .map_err(|error| damaged(path, format!("its content cannot be read: {error}")))?;
+    let image = StateImage::read(&mut BufReader::with_capacity(BUFFER_BYTES, decoder))
+        .map_err(|error| damaged(path, format!("its content cannot be read: {error}")))?;
     Ok((meta, State::from_image(image)))
 }
 
@@ -185,6 +181,12 @@ fn meta_of(file: &File, path: &Path, length: u64) -> Result<(SnapshotMeta, u64),
     }
     let mut magic = [0; 8];
     file.read_exact_at(&mut magic, 0).map_err(io)?;
+    if magic != *MAGIC && magic.starts_with(&MAGIC[..7]) {
+        return Err(damaged(
+            path,
+            "it is of a format that this version does not read",
+        ));
+    }
     if magic != *MAGIC {
         return Err(damaged(path, "it does not begin as a snapshot does"));
     }
