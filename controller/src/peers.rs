@@ -13,10 +13,19 @@ use hive_identity::{LiveCredentials, Subject};
 use hive_proto::grpc;
 use hive_proto::link::{Link, LinkSettings};
 use hive_proto::v1::peers_client::PeersClient;
-use tonic::transport::Channel;
+use tonic::Status;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 pub use self::routes::{Connect, Route};
 use crate::state::Member;
+
+/// What calls to one peer go through. Tests put a network of their own here.
+pub type Channel = BoxCloneSyncService<
+    http::Request<tonic::body::Body>,
+    http::Response<tonic::body::Body>,
+    Status,
+>;
 
 /// What a call is for. Calls in different lanes do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +154,9 @@ impl Peers {
     pub fn client(&self, id: u64, lane: Lane) -> Result<PeersClient<Channel>, PeerUnreachable> {
         let mut peers = self.lock();
         let peer = peers.get_mut(&id).ok_or(PeerUnreachable::Unknown { id })?;
+        if let Some(channel) = peer.route.direct() {
+            return Ok(bounded(channel));
+        }
         let endpoint = || peer.member.link.clone();
         let Some(link) = peer.route.current() else {
             return Err(PeerUnreachable::NoLink {
@@ -162,15 +174,24 @@ impl Peers {
             Some((link_id, channel)) if *link_id == link.id() => channel.clone(),
             _ => {
                 let link_id = link.id();
-                let channel = grpc::channel(link);
+                let channel = Channel::new(grpc::channel(link).map_err(failed));
                 peer.channels.insert(lane, (link_id, channel.clone()));
                 channel
             }
         };
-        Ok(PeersClient::new(channel)
-            .max_decoding_message_size(grpc::MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(grpc::MAX_MESSAGE_BYTES))
+        Ok(bounded(channel))
     }
+}
+
+/// As a client would say it by itself.
+fn failed(error: tonic::transport::Error) -> Status {
+    Status::from_error(Box::new(error))
+}
+
+fn bounded(channel: Channel) -> PeersClient<Channel> {
+    PeersClient::new(channel)
+        .max_decoding_message_size(grpc::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(grpc::MAX_MESSAGE_BYTES)
 }
 
 /// # Errors

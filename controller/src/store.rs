@@ -11,6 +11,7 @@ mod machine;
 mod membership;
 mod network;
 mod propose;
+mod runtime;
 mod serve;
 mod settings;
 mod snapshot;
@@ -129,7 +130,7 @@ impl Replica {
     /// Opens log and snapshots and takes up its part in Raft.
     pub async fn start(options: ReplicaOptions, peers: Peers) -> Result<Self, StartError> {
         let ReplicaOptions { dir, id, timing } = options;
-        let opened = tokio::task::spawn_blocking({
+        let opened = runtime::blocking({
             let dir = dir.clone();
             move || open(&dir, timing)
         })
@@ -175,14 +176,14 @@ impl Replica {
         let stop = CancellationToken::new();
         let (publish, leadership) = watch::channel(Leadership::default());
         // Both end with the replica; without them it would serve, but follow nobody.
-        tokio::spawn(leadership::follow(
+        runtime::spawn(leadership::follow(
             raft.clone(),
             lease,
             published.applied.clone(),
             publish,
             stop.clone(),
         ));
-        tokio::spawn(follow_members(raft.clone(), peers.clone(), stop.clone()));
+        runtime::spawn(follow_members(raft.clone(), peers.clone(), stop.clone()));
         Ok(Self {
             shared: Arc::new(Shared {
                 raft,
@@ -326,7 +327,7 @@ impl Replica {
             return;
         }
         let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != id));
-        match tokio::time::timeout(self.shared.lease, handed).await {
+        match runtime::timeout(self.shared.lease, handed).await {
             Ok(_) => tracing::info!(successor, "handed leadership over"),
             Err(_) => tracing::warn!(successor, "leadership was not taken over in time"),
         }
@@ -386,6 +387,7 @@ async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
             }
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             changed = metrics.changed() => if changed.is_err() { return },
         }

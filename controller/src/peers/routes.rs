@@ -7,6 +7,7 @@ use hive_proto::link::{Link, LinkSettings, Maintained};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Channel;
 use crate::state::Member;
 
 /// Makes the route to the controller of this id.
@@ -32,6 +33,7 @@ pub(super) fn maintained(live: LiveCredentials, settings: LinkSettings) -> Conne
         Route {
             links: maintained.links(),
             kept: Some(maintained),
+            direct: None,
         }
     })
 }
@@ -41,12 +43,31 @@ pub struct Route {
     links: watch::Receiver<Option<Link>>,
     /// Closes the link when the route is dropped.
     kept: Option<Maintained>,
+    direct: Option<Channel>,
 }
 
 impl Route {
     /// Follows links that somebody else makes.
     pub fn following(links: watch::Receiver<Option<Link>>) -> Self {
-        Self { links, kept: None }
+        Self {
+            links,
+            kept: None,
+            direct: None,
+        }
+    }
+
+    /// Calls go through this, which is no link: nobody checks who is at the other end. For a
+    /// network that is simulated.
+    pub fn over(channel: Channel) -> Self {
+        Self {
+            links: watch::channel(None).1,
+            kept: None,
+            direct: Some(channel),
+        }
+    }
+
+    pub(super) fn direct(&self) -> Option<Channel> {
+        self.direct.clone()
     }
 
     /// The link now, if there is one that lives.

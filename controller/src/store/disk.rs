@@ -1,4 +1,4 @@
-//! The few things the log asks of a file system, so that tests can cut the power.
+//! The few things the log and the snapshots ask of a file system, so that tests can cut the power.
 //!
 //! One directory; file names in, bytes out. What is not synced may be lost, in any order; nothing
 //! here hides that.
@@ -18,6 +18,8 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// In one step, replacing what had the name; durable after [`Disk::sync_directory`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn sync_directory(&self) -> io::Result<()>;
     /// For messages to people.
     fn path(&self, name: &str) -> PathBuf;
@@ -71,12 +73,7 @@ impl Directory {
             path: path.to_owned(),
             source,
         };
-        fs::create_dir_all(path).map_err(io)?;
-        // Directories just made are durable only with their names; deeper ones were there before.
-        let above = path.ancestors().skip(1).take(NEW_DIRECTORIES);
-        for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent).and_then(|p| p.sync_all()).map_err(io)?;
-        }
+        let directory = Self::shared(path).map_err(io)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -92,10 +89,20 @@ impl Directory {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let directory = Self {
-            path: path.to_owned(),
-        };
         Ok((directory, DirectoryLock { _file: lock }))
+    }
+
+    /// Opens `path`, making it if need be; for one whose neighbour is locked.
+    pub fn shared(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        // Directories just made are durable only with their names; deeper ones were there before.
+        let above = path.ancestors().skip(1).take(NEW_DIRECTORIES);
+        for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -126,6 +133,10 @@ impl Disk for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RaftNode;
 use super::machine::Applied;
+use super::runtime;
 use super::types::TypeConfig;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,12 +82,13 @@ pub(super) async fn follow(
         // A lease runs out by time alone; only a leader has one to lose.
         let expiry = async {
             if now.is_leader {
-                tokio::time::sleep(lease / 4).await;
+                runtime::sleep(lease / 4).await;
             } else {
                 std::future::pending().await
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             changed = metrics.changed() => if changed.is_err() { break },
             changed = applied.changed(), if !now.is_leader => if changed.is_err() { break },

@@ -26,6 +26,7 @@ use self::replay::OpenError;
 use self::segments::{Segments, read_record};
 use self::writer::Job;
 use super::disk::Disk;
+use super::runtime;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Entries of one append message: with its header it stays under the 4 MiB that a message may be.
@@ -101,9 +102,7 @@ impl Log {
                 .collect());
         }
         let this = self.clone();
-        tokio::task::spawn_blocking(move || this.load(found))
-            .await
-            .map_err(io::Error::other)?
+        runtime::blocking(move || this.load(found)).await?
     }
 
     fn load(&self, found: Vec<Found>) -> io::Result<Vec<Entry>> {

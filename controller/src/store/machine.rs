@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use tokio::sync::watch;
 
+use super::runtime;
 use super::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::state::{Outcome, State};
@@ -214,15 +215,12 @@ fn with_meta(snapshot: SnapshotFile) -> super::network::RaftSnapshot {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
-        .map_err(|error| match error {
-            SnapshotError::Io { path, source } => {
-                io::Error::new(source.kind(), format!("{}: {source}", path.display()))
-            }
-            other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
-        })
+    runtime::blocking(work).await?.map_err(|error| match error {
+        SnapshotError::Io { path, source } => {
+            io::Error::new(source.kind(), format!("{}: {source}", path.display()))
+        }
+        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+    })
 }
 
 #[cfg(test)]

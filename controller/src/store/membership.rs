@@ -11,7 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 
 use super::types::TypeConfig;
-use super::{ProposeError, Replica};
+use super::{ProposeError, Replica, runtime};
 use crate::state::{Command, Member, Outcome};
 
 /// For a new member to fetch a snapshot and the log behind it, and for the change to commit.
@@ -80,7 +80,7 @@ impl Replica {
             Err(RaftError::Fatal(_)) => return Err(BootstrapError::Stopped),
         }
         let mut leadership = self.leadership();
-        match tokio::time::timeout(FIRST_ELECTION, leadership.wait_for(|l| l.is_leader)).await {
+        match runtime::timeout(FIRST_ELECTION, leadership.wait_for(|l| l.is_leader)).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(BootstrapError::Stopped),
             Err(_) => return Err(ProposeError::NoLeader.into()),
@@ -108,7 +108,7 @@ impl Replica {
     /// Makes controller `id` a voter that is reached at `member`, or corrects where it is reached.
     /// On the leader only.
     pub async fn add_member(&self, id: u64, member: &Member) -> Result<(), MembershipError> {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let deadline = runtime::Instant::now() + DEADLINE;
         let known = self.raft_member(id);
         let raft = &self.shared.raft;
         if let Some((known, _)) = &known
@@ -124,7 +124,7 @@ impl Replica {
             return Ok(());
         }
         let added = raft.add_learner(id, member.clone(), true);
-        tokio::time::timeout_at(deadline, added)
+        runtime::timeout_at(deadline, added)
             .await
             .map_err(|_| MembershipError::Behind { id })??;
         raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), false)

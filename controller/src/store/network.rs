@@ -23,13 +23,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::codec;
+use super::runtime;
 use super::snapshot::SnapshotFile;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
-use crate::peers::{Lane, Peers};
+use crate::peers::{Channel, Lane, Peers};
 use crate::state::Member;
 
 pub type RaftSnapshot = alias::SnapshotOf<TypeConfig, SnapshotFile>;
@@ -130,7 +130,7 @@ impl RaftClient {
     {
         let client = self.client(lane)?;
         let request = Request::new(RaftMessage { body });
-        let answer = tokio::time::timeout(timeout, send(client, request))
+        let answer = runtime::timeout(timeout, send(client, request))
             .await
             .map_err(|_| self.timeout(action, timeout))?
             .map_err(refused)?;
@@ -224,20 +224,18 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
             meta: snapshot.meta,
         });
         let (chunks, stream) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
-        let reader =
-            tokio::task::spawn_blocking(move || read_chunks(&snapshot.snapshot, header, &chunks));
+        let reader = read_chunks(snapshot.snapshot, header, chunks);
         let sent = client.install_snapshot(ReceiverStream::new(stream));
-        let answer = tokio::select! {
+        // The reader ends with the stream.
+        let sent = futures::future::join(reader, sent);
+        let (read, answer) = tokio::select! {
+            biased;
             closed = cancel => return Err(closed.into()),
-            answer = tokio::time::timeout(SNAPSHOT_TIMEOUT, sent) => answer
+            answer = runtime::timeout(SNAPSHOT_TIMEOUT, sent) => answer
                 .map_err(|_| self.timeout(RPCTypes::InstallSnapshot, SNAPSHOT_TIMEOUT))?,
         };
-        // The reader ends with the stream. When it failed, that is why the peer refused.
-        match reader.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(NetworkError::new(&error).into()),
-            Err(error) => return Err(NetworkError::new(&error).into()),
-        }
+        // When reading failed, that is why the peer refused.
+        read.map_err(|error| NetworkError::new(&error))?;
         let answer = answer.map_err(refused)?;
         codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
     }
@@ -260,10 +258,10 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
 }
 
 /// Feeds a snapshot into a stream; ends early when nobody takes it any more.
-fn read_chunks(
-    snapshot: &SnapshotFile,
+async fn read_chunks(
+    snapshot: SnapshotFile,
     header: Bytes,
-    chunks: &mpsc::Sender<SnapshotChunk>,
+    chunks: mpsc::Sender<SnapshotChunk>,
 ) -> std::io::Result<()> {
     let mut chunk = SnapshotChunk {
         header,
@@ -271,13 +269,14 @@ fn read_chunks(
     };
     let mut offset = 0;
     loop {
-        let data = snapshot.read_at(offset, SNAPSHOT_CHUNK_BYTES)?;
+        let file = snapshot.clone();
+        let data = runtime::blocking(move || file.read_at(offset, SNAPSHOT_CHUNK_BYTES)).await??;
         if data.is_empty() && offset > 0 {
             return Ok(());
         }
         offset += data.len() as u64;
         chunk.data = data.into();
-        if chunks.blocking_send(std::mem::take(&mut chunk)).is_err() {
+        if chunks.send(std::mem::take(&mut chunk)).await.is_err() {
             return Ok(());
         }
     }

@@ -10,10 +10,10 @@ use hive_proto::v1::{RaftMessage, ReadIndexRequest};
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use super::codec;
+use super::runtime::{Instant, sleep, timeout_at};
 use super::types::{Proposal, TypeConfig};
 use super::{Replica, types};
 use crate::peers::Lane;
@@ -203,9 +203,10 @@ impl Replica {
             let another = leadership.wait_for(|l| l.leader.is_some_and(|now| now != leader));
             // An error means that this replica stops.
             drop(another.await);
-            tokio::time::sleep(LAST_ANSWERS).await;
+            sleep(LAST_ANSWERS).await;
         };
         let answer = tokio::select! {
+            biased;
             answer = timeout_at(deadline, client.propose(RaftMessage { body })) => answer,
             () = succeeded => return Err(unknown),
         };

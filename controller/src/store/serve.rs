@@ -10,12 +10,12 @@ use hive_proto::v1::SnapshotChunk;
 use openraft::Snapshot;
 use openraft::errors::RaftError;
 use openraft::raft::TransferLeaderRequest;
-use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use super::codec::{self, CodecError};
 use super::network::{SnapshotHeader, VoteMessage};
 use super::propose::Failure;
+use super::runtime::{self, Instant, timeout};
 use super::snapshot::{Receiving, SnapshotError, SnapshotFile};
 use super::types::{Proposal, TypeConfig};
 use super::{ProposeError, Replica};
@@ -152,7 +152,7 @@ impl Replica {
         }
         let header = header.ok_or(CodecError::Short)?;
         let meta = header.meta.clone();
-        let snapshot = tokio::task::spawn_blocking(move || receiving.finish(&meta))
+        let snapshot = runtime::blocking(move || receiving.finish(&meta))
             .await
             .map_err(|_| HandleError::Stopped)??;
         Ok((header, snapshot))
@@ -160,7 +160,7 @@ impl Replica {
 }
 
 async fn write(mut receiving: Receiving, data: Bytes) -> Result<Receiving, HandleError> {
-    tokio::task::spawn_blocking(move || receiving.write(&data).map(|()| receiving))
+    runtime::blocking(move || receiving.write(&data).map(|()| receiving))
         .await
         .map_err(|_| HandleError::Stopped)?
         .map_err(HandleError::from)

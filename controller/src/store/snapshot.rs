@@ -5,14 +5,14 @@
 
 mod format;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use self::format::Append;
 pub use self::format::SnapshotError;
+use super::disk::{Directory, Disk, DiskFile};
 use super::types::SnapshotMeta;
 use crate::state::State;
 
@@ -30,7 +30,7 @@ const PARTIAL: &str = "partial";
 /// A directory of snapshots; clones share it.
 #[derive(Clone)]
 pub struct Snapshots {
-    directory: Arc<Path>,
+    disk: Arc<dyn Disk>,
     current: Arc<Mutex<Option<SnapshotFile>>>,
     /// Held while a complete file takes its place: two that become ready together follow each other.
     keeping: Arc<Mutex<()>>,
@@ -42,7 +42,7 @@ pub struct Snapshots {
 #[derive(Clone)]
 pub struct SnapshotFile {
     meta: SnapshotMeta,
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     path: Arc<Path>,
     length: u64,
     /// Removes a received file that was not adopted.
@@ -58,13 +58,13 @@ impl SnapshotFile {
     pub fn read_at(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
         let rest = self.length.saturating_sub(offset);
         let mut chunk = vec![0; usize::try_from(rest).unwrap_or(limit).min(limit)];
-        self.file.read_exact_at(&mut chunk, offset)?;
+        self.file.read_exact_at(offset, &mut chunk)?;
         Ok(chunk)
     }
 
     /// Checks and reads the whole file. Blocks.
     pub fn load(&self) -> Result<State, SnapshotError> {
-        let (meta, state) = format::read(&self.file, &self.path)?;
+        let (meta, state) = format::read(&*self.file, &self.path)?;
         if meta != self.meta {
             return Err(format::damaged(
                 &self.path,
@@ -79,28 +79,34 @@ impl Snapshots {
     /// Opens the directory and the newest snapshot in it, and removes what an interrupted write
     /// left behind. Blocks.
     pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
-        let io = |source| SnapshotError::Io {
+        let disk = Directory::shared(directory).map_err(|source| SnapshotError::Io {
             path: directory.to_owned(),
             source,
+        })?;
+        Self::on(Arc::new(disk))
+    }
+
+    /// The same, on any disk.
+    pub fn on(disk: Arc<dyn Disk>) -> Result<Self, SnapshotError> {
+        let io = |source| SnapshotError::Io {
+            path: disk.path(""),
+            source,
         };
-        fs::create_dir_all(directory).map_err(io)?;
-        // The log is removed on the strength of what is in here: the directory must stay, too.
-        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent).and_then(|p| p.sync_all()).map_err(io)?;
-        }
         let mut newest = None;
-        for entry in fs::read_dir(directory).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            match path.extension().and_then(|e| e.to_str()) {
-                Some(PARTIAL) => fs::remove_file(&path).map_err(io)?,
+        for name in disk.list().map_err(io)? {
+            match extension(&name) {
+                Some(PARTIAL) => disk.remove(&name).map_err(io)?,
                 // Names sort as the log entries do.
-                Some(EXTENSION) => newest = newest.max(Some(path)),
+                Some(EXTENSION) => newest = newest.max(Some(name)),
                 _ => {}
             }
         }
-        let current = newest.map(|path| open_file(&path)).transpose()?;
+        // What was read may still be only in the system's cache (a process killed, not a machine):
+        // the log is removed on the strength of it.
+        disk.sync_directory().map_err(io)?;
+        let current = newest.map(|name| open_file(&*disk, &name)).transpose()?;
         Ok(Self {
-            directory: directory.into(),
+            disk,
             current: Arc::new(Mutex::new(current)),
             keeping: Arc::default(),
             partials: Arc::default(),
@@ -119,10 +125,12 @@ impl Snapshots {
 
     /// Writes a snapshot of `state`. Blocks; the state is a clone that nobody changes.
     pub fn write(&self, meta: &SnapshotMeta, state: &State) -> Result<SnapshotFile, SnapshotError> {
-        let mut partial = self.partial()?;
-        format::write(&mut partial.file, meta, state).map_err(|source| SnapshotError::Io {
-            path: partial.path.clone(),
-            source,
+        let partial = self.partial()?;
+        format::write(&mut Append::to(&*partial.file), meta, state).map_err(|source| {
+            SnapshotError::Io {
+                path: partial.path(),
+                source,
+            }
         })?;
         self.keep(partial, meta)
     }
@@ -144,19 +152,19 @@ impl Snapshots {
         {
             return Ok(());
         }
-        let mut partial = self.partial()?;
+        let partial = self.partial()?;
         let mut offset = 0;
         loop {
             let io = |source| SnapshotError::Io {
-                path: partial.path.clone(),
+                path: partial.path(),
                 source,
             };
             let chunk = snapshot.read_at(offset, COPY_BYTES).map_err(io)?;
             if chunk.is_empty() {
                 break;
             }
+            partial.file.write_all_at(offset, &chunk).map_err(io)?;
             offset += chunk.len() as u64;
-            partial.file.write_all(&chunk).map_err(io)?;
         }
         self.keep(partial, &snapshot.meta)?;
         Ok(())
@@ -164,19 +172,18 @@ impl Snapshots {
 
     fn partial(&self) -> Result<Partial, SnapshotError> {
         let number = self.partials.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("{number}.{PARTIAL}"));
-        match File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-        {
+        let name = format!("{number}.{PARTIAL}");
+        match self.disk.create(&name) {
             Ok(file) => Ok(Partial {
+                disk: self.disk.clone(),
                 file,
-                path,
+                name,
                 kept: false,
             }),
-            Err(source) => Err(SnapshotError::Io { path, source }),
+            Err(source) => Err(SnapshotError::Io {
+                path: self.disk.path(&name),
+                source,
+            }),
         }
     }
 
@@ -186,9 +193,9 @@ impl Snapshots {
         mut partial: Partial,
         meta: &SnapshotMeta,
     ) -> Result<SnapshotFile, SnapshotError> {
-        let path = self.directory.join(file_name(meta));
+        let name = file_name(meta);
         let io = |source| SnapshotError::Io {
-            path: path.clone(),
+            path: self.disk.path(&name),
             source,
         };
         let _keeping = self
@@ -196,10 +203,10 @@ impl Snapshots {
             .lock()
             .expect("nothing panics while a snapshot takes its place");
         partial.file.sync_all().map_err(io)?;
-        fs::rename(&partial.path, &path).map_err(io)?;
+        self.disk.rename(&partial.name, &name).map_err(io)?;
         partial.kept = true;
-        self.sync_directory().map_err(io)?;
-        let file = open_file(&path)?;
+        self.disk.sync_directory().map_err(io)?;
+        let file = open_file(&*self.disk, &name)?;
         {
             let mut current = self.lock();
             if current
@@ -214,22 +221,13 @@ impl Snapshots {
     }
 
     fn remove_old(&self) -> io::Result<()> {
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|e| e == EXTENSION) {
-                paths.push(path);
-            }
+        let mut names = self.disk.list()?;
+        names.retain(|name| extension(name) == Some(EXTENSION));
+        names.sort();
+        for old in names.iter().rev().skip(KEPT) {
+            self.disk.remove(old)?;
         }
-        paths.sort();
-        for old in paths.iter().rev().skip(KEPT) {
-            fs::remove_file(old)?;
-        }
-        self.sync_directory()
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        self.disk.sync_directory()
     }
 }
 
@@ -241,17 +239,22 @@ fn file_name(meta: &SnapshotMeta) -> String {
     format!("{index:020}-{term:020}.{EXTENSION}")
 }
 
-fn open_file(path: &Path) -> Result<SnapshotFile, SnapshotError> {
+fn extension(name: &str) -> Option<&str> {
+    Some(name.rsplit_once('.')?.1)
+}
+
+fn open_file(disk: &dyn Disk, name: &str) -> Result<SnapshotFile, SnapshotError> {
+    let path = disk.path(name);
     let io = |source| SnapshotError::Io {
-        path: path.to_owned(),
+        path: path.clone(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let meta = format::read_meta(&file, path)?;
+    let file = disk.open(name).map_err(io)?;
+    let length = file.length().map_err(io)?;
+    let meta = format::read_meta(&*file, &path)?;
     Ok(SnapshotFile {
         meta,
-        file: Arc::new(file),
+        file: file.into(),
         path: path.into(),
         length,
         _partial: None,
@@ -260,16 +263,23 @@ fn open_file(path: &Path) -> Result<SnapshotFile, SnapshotError> {
 
 /// A file not yet complete; removed when dropped before it was kept.
 struct Partial {
-    file: File,
-    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
+    name: String,
     kept: bool,
+}
+
+impl Partial {
+    fn path(&self) -> PathBuf {
+        self.disk.path(&self.name)
+    }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.kept {
             // Nothing more can be done about it here; the next start removes it.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.disk.remove(&self.name);
         }
     }
 }
@@ -283,6 +293,7 @@ pub struct Receiving {
 impl Receiving {
     /// Blocks.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        let offset = self.length;
         self.length += chunk.len() as u64;
         if self.length > MAX_RECEIVED_BYTES {
             return Err(SnapshotError::TooLarge {
@@ -291,20 +302,20 @@ impl Receiving {
         }
         self.partial
             .file
-            .write_all(chunk)
+            .write_all_at(offset, chunk)
             .map_err(|source| SnapshotError::Io {
-                path: self.partial.path.clone(),
+                path: self.partial.path(),
                 source,
             })
     }
 
     /// Checks what arrived. It is gone with its last handle unless it is adopted. Blocks.
     pub fn finish(self, announced: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
-        let mut snapshot = open_file(&self.partial.path)?;
-        format::verify(&snapshot.file, &self.partial.path)?;
+        let mut snapshot = open_file(&*self.partial.disk, &self.partial.name)?;
+        format::verify(&*snapshot.file, &snapshot.path)?;
         if snapshot.meta != *announced {
             return Err(format::damaged(
-                &self.partial.path,
+                &snapshot.path,
                 "it is of another log entry than announced",
             ));
         }

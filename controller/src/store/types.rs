@@ -10,6 +10,7 @@ use openraft::EntryPayload;
 use openraft::type_config::alias;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::runtime::Runtime;
 use crate::state::{Command, MalformedCommand, Member, Reply};
 
 openraft::declare_raft_types!(
@@ -19,6 +20,7 @@ openraft::declare_raft_types!(
         R = Reply,
         NodeId = u64,
         Node = Member,
+        AsyncRuntime = Runtime,
 );
 
 pub type LogId = alias::LogIdOf<TypeConfig>;

@@ -74,6 +74,7 @@ enum Change {
 enum Rename {
     Link(String, u64),
     Unlink(String),
+    Move(String, String),
 }
 
 struct Handle {
@@ -239,6 +240,9 @@ impl Rename {
         match self {
             Rename::Link(name, inode) => names.insert(name.clone(), *inode),
             Rename::Unlink(name) => names.remove(name),
+            Rename::Move(from, to) => names
+                .remove(from)
+                .and_then(|inode| names.insert(to.clone(), inode)),
         };
     }
 }
@@ -341,6 +345,14 @@ impl Disk for Simulated {
             return Err(not_found(name));
         }
         world.rename(Rename::Unlink(name.to_owned()))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world();
+        if !world.names.contains_key(from) {
+            return Err(not_found(from));
+        }
+        world.rename(Rename::Move(from.to_owned(), to.to_owned()))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

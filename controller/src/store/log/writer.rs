@@ -3,8 +3,8 @@
 //! Jobs come in Raft's order and are answered in that order, each only after its bytes are durable.
 //! The thread ends when it is told to, after a last sync.
 
+use std::io;
 use std::sync::{Arc, Mutex};
-use std::{io, thread};
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use super::index::Index;
 use super::record::Record;
 use super::segments::Segments;
 use crate::store::codec::entry_size;
+use crate::store::runtime;
 use crate::store::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Jobs that may wait. Raft itself bounds what it has in flight; this only keeps a stalled disk
@@ -56,14 +57,12 @@ enum Waiting {
 
 pub(super) fn spawn(segments: Segments, index: Arc<Mutex<Index>>) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel(WAITING_JOBS);
-    thread::Builder::new()
-        .name("raft-log".into())
-        .spawn(move || run(segments, &index, queue))?;
+    runtime::dedicated("raft-log", run(segments, index, queue))?;
     Ok(jobs)
 }
 
-fn run(mut segments: Segments, index: &Mutex<Index>, mut queue: mpsc::Receiver<Job>) {
-    while let Some(first) = queue.blocking_recv() {
+async fn run(mut segments: Segments, index: Arc<Mutex<Index>>, mut queue: mpsc::Receiver<Job>) {
+    while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.take(first);
         while batch.bytes < BATCH_BYTES
@@ -72,7 +71,7 @@ fn run(mut segments: Segments, index: &Mutex<Index>, mut queue: mpsc::Receiver<J
         {
             batch.take(job);
         }
-        let result = batch.write(&mut segments, index);
+        let result = batch.write(&mut segments, &index);
         if let Err(error) = &result {
             tracing::error!(%error, "the Raft log cannot be written");
         }

@@ -2,14 +2,13 @@
 //!
 //! The checksum is verified over the whole file before anything of it is parsed.
 
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::state::{State, StateImage};
+use crate::store::disk::DiskFile;
 use crate::store::types::SnapshotMeta;
 
 /// Ends in the version of the format.
@@ -70,7 +69,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-pub(super) fn write(file: &mut File, meta: &SnapshotMeta, state: &State) -> io::Result<()> {
+pub(super) fn write(file: &mut Append<'_>, meta: &SnapshotMeta, state: &State) -> io::Result<()> {
     let mut out = Hashing {
         inner: BufWriter::with_capacity(BUFFER_BYTES, file),
         hash: Sha256::new(),
@@ -87,9 +86,33 @@ pub(super) fn write(file: &mut File, meta: &SnapshotMeta, state: &State) -> io::
     inner.flush()
 }
 
+/// Writes from the beginning of a file.
+pub(super) struct Append<'a> {
+    file: &'a dyn DiskFile,
+    offset: u64,
+}
+
+impl<'a> Append<'a> {
+    pub fn to(file: &'a dyn DiskFile) -> Self {
+        Self { file, offset: 0 }
+    }
+}
+
+impl Write for Append<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all_at(self.offset, bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads at its own offset, so that one open file serves several readers.
 struct At<'a> {
-    file: &'a File,
+    file: &'a dyn DiskFile,
     offset: u64,
     end: u64,
 }
@@ -98,20 +121,20 @@ impl Read for At<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let rest = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
         let limit = into.len().min(rest);
-        let read = self.file.read_at(&mut into[..limit], self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
+        self.file.read_exact_at(self.offset, &mut into[..limit])?;
+        self.offset += limit as u64;
+        Ok(limit)
     }
 }
 
 /// The meta alone, not yet verified: to know which snapshot this is.
-pub(super) fn read_meta(file: &File, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
+pub(super) fn read_meta(file: &dyn DiskFile, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
     let length = length(file, path)?;
     meta_of(file, path, length).map(|(meta, _)| meta)
 }
 
 /// Compares the whole file with its checksum.
-pub(super) fn verify(file: &File, path: &Path) -> Result<(), SnapshotError> {
+pub(super) fn verify(file: &dyn DiskFile, path: &Path) -> Result<(), SnapshotError> {
     let io = |source| SnapshotError::Io {
         path: path.to_owned(),
         source,
@@ -134,14 +157,17 @@ pub(super) fn verify(file: &File, path: &Path) -> Result<(), SnapshotError> {
         hash.update(&buffer[..read]);
     }
     let mut expected = [0; DIGEST_BYTES as usize];
-    file.read_exact_at(&mut expected, end).map_err(io)?;
+    file.read_exact_at(end, &mut expected).map_err(io)?;
     if hash.finalize().as_slice() != expected {
         return Err(damaged(path, "its SHA-256 does not match"));
     }
     Ok(())
 }
 
-pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), SnapshotError> {
+pub(super) fn read(
+    file: &dyn DiskFile,
+    path: &Path,
+) -> Result<(SnapshotMeta, State), SnapshotError> {
     verify(file, path)?;
     let length = length(file, path)?;
     let (meta, offset) = meta_of(file, path, length)?;
@@ -159,18 +185,19 @@ pub(super) fn read(file: &File, path: &Path) -> Result<(SnapshotMeta, State), Sn
     Ok((meta, State::from_image(image)))
 }
 
-fn length(file: &File, path: &Path) -> Result<u64, SnapshotError> {
-    match file.metadata() {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(source) => Err(SnapshotError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+fn length(file: &dyn DiskFile, path: &Path) -> Result<u64, SnapshotError> {
+    file.length().map_err(|source| SnapshotError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The meta and where the image begins.
-fn meta_of(file: &File, path: &Path, length: u64) -> Result<(SnapshotMeta, u64), SnapshotError> {
+fn meta_of(
+    file: &dyn DiskFile,
+    path: &Path,
+    length: u64,
+) -> Result<(SnapshotMeta, u64), SnapshotError> {
     const FIXED: u64 = 12;
     let io = |source| SnapshotError::Io {
         path: path.to_owned(),
@@ -180,7 +207,7 @@ fn meta_of(file: &File, path: &Path, length: u64) -> Result<(SnapshotMeta, u64),
         return Err(damaged(path, "it is cut short"));
     }
     let mut magic = [0; 8];
-    file.read_exact_at(&mut magic, 0).map_err(io)?;
+    file.read_exact_at(0, &mut magic).map_err(io)?;
     if magic != *MAGIC && magic.starts_with(&MAGIC[..7]) {
         return Err(damaged(
             path,
@@ -191,13 +218,13 @@ fn meta_of(file: &File, path: &Path, length: u64) -> Result<(SnapshotMeta, u64),
         return Err(damaged(path, "it does not begin as a snapshot does"));
     }
     let mut size = [0; 4];
-    file.read_exact_at(&mut size, 8).map_err(io)?;
+    file.read_exact_at(8, &mut size).map_err(io)?;
     let size = u32::from_le_bytes(size) as usize;
     if size > MAX_META_BYTES || FIXED + size as u64 + DIGEST_BYTES > length {
         return Err(damaged(path, "its first part has an impossible length"));
     }
     let mut meta = vec![0; size];
-    file.read_exact_at(&mut meta, FIXED).map_err(io)?;
+    file.read_exact_at(FIXED, &mut meta).map_err(io)?;
     let meta = serde_json::from_slice(&meta)
         .map_err(|error| damaged(path, format!("its first part cannot be read: {error}")))?;
     Ok((meta, FIXED + size as u64))

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+
 use hive_manifests::Resource;
 use serde_json::json;
 
