@@ -4,12 +4,12 @@
 //! decision before anything else is read. Reads come from this replica's state, writes go through
 //! [`Replica::propose`] as compare-and-swap. Nothing here keeps state of its own.
 
-mod access;
 mod admission;
 mod artifacts;
 mod auth;
 mod discovery;
 mod errors;
+mod guard;
 mod limits;
 mod logs;
 mod media;
@@ -24,6 +24,7 @@ mod query;
 mod reads;
 mod resources;
 mod respond;
+mod reviews;
 mod selectors;
 mod table;
 mod watch;
@@ -37,6 +38,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::index::SharedIndex;
 use crate::artifacts::Artifacts;
 use crate::gateway::Nodes;
 use crate::ingress::Forwarder;
@@ -66,6 +68,7 @@ struct Api {
     forwarder: Forwarder,
     stop: CancellationToken,
     permits: Permits,
+    access: SharedIndex,
 }
 
 /// A request whose sender is known and may do what it asks for.
@@ -91,6 +94,7 @@ pub fn router(context: ApiContext) -> Router {
         forwarder,
         stop,
         permits: Permits::default(),
+        access: SharedIndex::default(),
     };
     Router::new().fallback(serve).with_state(Arc::new(api))
 }
@@ -121,15 +125,15 @@ async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
     {
         return discovery::probe(context, target);
     }
-    // Who is unknown does not even learn which paths exist.
     let user = auth::authenticate(context, request.headers()).await?;
-    let target = target.ok_or(ApiError::NoSuchPath)?;
+    let target = target.ok_or_else(|| auth::no_such_path(&user))?;
     // A proxied request's query is the function's affair.
     let query = match &target {
         Target::Objects(path) if path.is_proxy() => Query::default(),
         _ => Query::parse(request.uri().query())?,
     };
-    auth::authorize(&user, &target, request.method(), query.watch)?;
+    let path = request.uri().path();
+    auth::authorize(context, &user, &target, request.method(), path, &query).await?;
     let (parts, body) = request.into_parts();
     let call = Call {
         method: parts.method.clone(),
@@ -150,9 +154,9 @@ async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
             let _permit = context.permits.request()?;
             resources::serve(context, path, call, body).await
         }
-        Target::AccessReview | Target::SelfReview => {
+        Target::Review(review, namespace) => {
             let _permit = context.permits.request()?;
-            access::serve(&target, call, body).await
+            reviews::serve(context, review, namespace, call, body).await
         }
         Target::NodeMetrics(name) => {
             let _permit = context.permits.request()?;

@@ -11,6 +11,7 @@ pub mod health;
 mod looks;
 pub mod membership;
 pub mod namespaces;
+pub mod roles;
 pub mod schedule;
 pub mod status;
 
@@ -108,6 +109,11 @@ impl Reconcilers {
                 .run(async |replica, state| status::pass(replica, state).await),
         );
         tasks.spawn(looks().run(async |replica, state| namespaces::pass(replica, state).await));
+        tasks.spawn(
+            looks()
+                .only_for(roles::concerns)
+                .run(async |replica, state| roles::pass(replica, state).await),
+        );
         let mut tried = 0;
         tasks.spawn(
             looks()

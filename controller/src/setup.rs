@@ -24,6 +24,7 @@ use crate::kubeconfig::kubeconfig;
 use crate::objects;
 use crate::own_certificate;
 use crate::peers::Peers;
+use crate::reconcile::roles;
 use crate::state::{Key, Member};
 use crate::store::{Replica, ReplicaOptions};
 
@@ -83,6 +84,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     let (key, body) =
         tokens::token_object(&token.secret, TokenKind::Api, Some(Role::Admin), None, None);
     objects::ensure(&replica, key, body).await?;
+    roles::settle(&replica).await?;
     replica.shutdown().await;
 
     let config = kubeconfig(

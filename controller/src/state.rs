@@ -51,6 +51,8 @@ pub struct State {
     controllers: OrdMap<u64, Member>,
     /// Highest Raft id ever given: ids are never used twice.
     last_controller: u64,
+    /// See [`State::access_revision`].
+    access_revision: u64,
     history: History,
 }
 
@@ -58,6 +60,12 @@ impl State {
     /// The cluster-wide counter of committed changes.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Of the last change to a role or a binding, or later: what was made of them is good as long as
+    /// this stays.
+    pub fn access_revision(&self) -> u64 {
+        self.access_revision
     }
 
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
@@ -214,6 +222,7 @@ impl State {
 
     fn put(&mut self, key: Key, body: Body, before: Option<Arc<Object>>) -> Arc<Object> {
         self.revision += 1;
+        self.note_access(&key);
         let object = Arc::new(Object::new(key.clone(), body, self.revision));
         self.objects.insert(key.clone(), object.clone());
         self.history.push(Change {
@@ -238,6 +247,7 @@ impl State {
             });
         }
         self.revision += 1;
+        self.note_access(key);
         self.objects.remove(key);
         // The last event of an object carries the revision of its deletion.
         let last = Arc::new(current.at(self.revision));
@@ -249,6 +259,13 @@ impl State {
             tombstone: Some(last.clone()),
         });
         Ok(Outcome::Deleted(last))
+    }
+
+    /// To be called when `key` has changed at this revision.
+    fn note_access(&mut self, key: &Key) {
+        if key.resource.group() == hive_manifests::RBAC_GROUP {
+            self.access_revision = self.revision;
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::Resource;
 use crate::function::{Http, Resources, default_concurrency, default_timeout};
 use crate::validate::normal_digest;
+use crate::{RBAC_GROUP, Resource};
 
 /// Completes `value`. Fields of a wrong type are left for the validation to refuse.
 pub fn apply_defaults(resource: Resource, value: &mut Value) {
@@ -24,15 +24,14 @@ pub fn apply_defaults(resource: Resource, value: &mut Value) {
             }
         }
         Resource::Secret => complete_secret(object),
+        Resource::ClusterRoleBinding | Resource::RoleBinding => complete_binding(object),
         Resource::Namespace
         | Resource::ServiceAccount
         | Resource::ConfigMap
         | Resource::ResourceQuota
         | Resource::LimitRange
         | Resource::ClusterRole
-        | Resource::ClusterRoleBinding
         | Resource::Role
-        | Resource::RoleBinding
         | Resource::Event
         | Resource::Node
         | Resource::Assignment => {}
@@ -97,6 +96,18 @@ fn complete_secret(secret: &mut Map<String, Value>) {
         }
     }
     set(secret, "type", || json!("Opaque"));
+}
+
+/// Users and groups are those of access control's own API group.
+fn complete_binding(binding: &mut Map<String, Value>) {
+    let subjects = binding.get_mut("subjects").and_then(Value::as_array_mut);
+    for subject in subjects.into_iter().flatten() {
+        if matches!(subject["kind"].as_str(), Some("User" | "Group"))
+            && subject["apiGroup"].as_str().is_none_or(str::is_empty)
+        {
+            subject["apiGroup"] = RBAC_GROUP.into();
+        }
+    }
 }
 
 fn set(fields: &mut Map<String, Value>, name: &str, value: impl FnOnce() -> Value) {

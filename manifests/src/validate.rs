@@ -9,6 +9,7 @@ mod findings;
 mod function;
 mod metadata;
 mod names;
+mod rbac;
 mod structure;
 pub mod suggest;
 mod taints;
@@ -100,14 +101,16 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
         Resource::Node => taints::check_node(value, &mut findings),
         Resource::Secret => config::check_secret(value, &mut findings),
         Resource::ConfigMap => config::check_config_map(value, &mut findings),
+        Resource::Role | Resource::ClusterRole => {
+            rbac::check_role(value, resource.namespaced(), &mut findings);
+        }
+        Resource::RoleBinding | Resource::ClusterRoleBinding => {
+            rbac::check_binding(value, resource.namespaced(), &mut findings);
+        }
         Resource::Namespace
         | Resource::ServiceAccount
         | Resource::ResourceQuota
         | Resource::LimitRange
-        | Resource::ClusterRole
-        | Resource::ClusterRoleBinding
-        | Resource::Role
-        | Resource::RoleBinding
         | Resource::Event
         | Resource::Assignment => {}
     }

@@ -1,9 +1,10 @@
 //! Who asks, and whether they may.
 //!
 //! A bearer token is looked up in the replica's state on every request, so revoking one works at
-//! once; the rules are a pure function of role and attributes. Nothing is cached here.
+//! once; so are the roles. Nothing that could be revoked is cached here.
 
-mod rules;
+mod impersonation;
+mod request;
 
 use std::time::SystemTime;
 
@@ -13,59 +14,87 @@ use http::{HeaderMap, Method, header};
 use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
+use super::query::Query;
+use crate::access::attributes::Attributes;
+use crate::access::rbac;
 use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
+use crate::access::user::{AUTHENTICATED, MASTERS, UserInfo};
 use crate::state::{Key, State};
-
-pub(super) use rules::{Attributes, Verb};
 
 /// Who is behind a request.
 #[derive(Clone, Debug)]
 pub(super) struct User {
-    pub role: Role,
-    token: Key,
-    /// Of the token's Secret: any change to it ends what was allowed by it.
-    revision: u64,
-    expiry: Option<SystemTime>,
+    /// Whom it is judged as.
+    pub info: UserInfo,
+    credential: Credential,
+}
+
+/// What proves it.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// Nothing was shown.
+    None,
+    Token {
+        key: Key,
+        /// Of the token's Secret: any change to it ends what was allowed by it.
+        revision: u64,
+        expiry: Option<SystemTime>,
+    },
 }
 
 impl User {
-    /// The name under which Kubernetes clients show this user.
-    pub fn name(&self) -> String {
-        format!("hive:{}", self.token.name)
+    fn anonymous() -> Self {
+        Self {
+            info: UserInfo::anonymous(),
+            credential: Credential::None,
+        }
     }
 
-    pub fn groups(&self) -> [String; 2] {
-        [
-            format!("hive:{}", self.role.name()),
-            "system:authenticated".to_owned(),
-        ]
-    }
-
-    /// When the token ends, if it does.
+    /// When the proof ends, if it does.
     pub fn expiry(&self) -> Option<SystemTime> {
-        self.expiry
+        match &self.credential {
+            Credential::None => None,
+            Credential::Token { expiry, .. } => *expiry,
+        }
     }
 
-    /// Whether the token still is what it was when the request began: long ones ask again.
+    /// Whether the proof still is what it was when the request began: long ones ask again.
     pub fn still_allowed(&self, state: &State) -> bool {
-        state
-            .get(&self.token)
-            .is_some_and(|secret| secret.revision() == self.revision)
-            && self.expiry.is_none_or(|expiry| SystemTime::now() < expiry)
+        let unchanged = match &self.credential {
+            Credential::None => true,
+            Credential::Token { key, revision, .. } => state
+                .get(key)
+                .is_some_and(|secret| secret.revision() == *revision),
+        };
+        unchanged
+            && self
+                .expiry()
+                .is_none_or(|expiry| SystemTime::now() < expiry)
+    }
+
+    fn is_anonymous(&self) -> bool {
+        matches!(self.credential, Credential::None)
     }
 }
 
-/// The user whose token a request bears.
+/// The user whose token a request bears, or in whose name its sender asks.
 pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<User, ApiError> {
-    let secret = bearer(headers)?;
+    let user = match headers.get(header::AUTHORIZATION) {
+        None => User::anonymous(),
+        Some(_) => by_token(context, &bearer(headers)?).await?,
+    };
+    impersonation::apply(context, user, headers)
+}
+
+async fn by_token(context: &Api, secret: &TokenSecret) -> Result<User, ApiError> {
     let mut state = context.replica.state();
-    let mut token = check(&state, &secret);
+    let mut token = check(&state, secret);
     if matches!(token, Err(TokenError::Unknown))
         && let Some(_permit) = context.permits.unknown_token()
     {
         // Cut off from the leader nobody can tell: "unavailable" is tried again, "unauthorized" is not.
         state = context.newest().await?;
-        token = check(&state, &secret);
+        token = check(&state, secret);
     }
     let token = token.map_err(|error| {
         ApiError::Unauthenticated(match error {
@@ -87,10 +116,16 @@ pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<U
         .map(|secret| secret.revision())
         .ok_or(ApiError::Unauthenticated("the token was revoked"))?;
     Ok(User {
-        role,
-        revision,
-        expiry: token.expiry,
-        token: token.key,
+        info: UserInfo {
+            name: format!("hive:{}", token.key.name),
+            groups: groups_of(role),
+            ..UserInfo::default()
+        },
+        credential: Credential::Token {
+            revision,
+            expiry: token.expiry,
+            key: token.key,
+        },
     })
 }
 
@@ -98,17 +133,26 @@ fn check(state: &State, secret: &TokenSecret) -> Result<Token, TokenError> {
     tokens::check(state, secret, TokenKind::Api, SystemTime::now())
 }
 
+/// A role is a group that the bootstrap bindings give the role of that name to. The swarm's
+/// administrators may do everything also when somebody has spoilt the roles.
+fn groups_of(role: Role) -> Vec<String> {
+    let mut groups = vec![format!("hive:{}", role.name())];
+    if role == Role::Admin {
+        groups.push(MASTERS.into());
+    }
+    groups.push(AUTHENTICATED.into());
+    groups
+}
+
 /// The secret in `Authorization: Bearer hivetok.<secret>`; the prefix may be left out.
 fn bearer(headers: &HeaderMap) -> Result<TokenSecret, ApiError> {
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .ok_or(ApiError::Unauthenticated(
-            "a bearer token is needed: the kubeconfig that `hive up` writes holds one",
-        ))?;
     let malformed = || {
         ApiError::Unauthenticated("the Authorization header is not a bearer token of this swarm")
     };
-    let text = value.to_str().map_err(|_| malformed())?;
+    let text = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(malformed)?;
     let (scheme, token) = text.split_once(' ').ok_or_else(malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(malformed());
@@ -120,25 +164,65 @@ fn bearer(headers: &HeaderMap) -> Result<TokenSecret, ApiError> {
         .map_err(|_| malformed())
 }
 
-/// True when anybody may ask, token or not: what load balancers and clients probe first.
+/// True when anybody may ask, token or not, also where no roles are known yet: what load balancers
+/// and clients probe first.
 pub(super) fn is_public(target: &Target) -> bool {
     matches!(target, Target::Live | Target::Ready | Target::Version)
 }
 
-/// Refuses what the user's role does not allow.
-pub(super) fn authorize(
+/// What answers a request for a path that does not exist. Who is unknown does not even learn that.
+pub(super) fn no_such_path(user: &User) -> ApiError {
+    match user.is_anonymous() {
+        true => nothing_shown(),
+        false => ApiError::NoSuchPath,
+    }
+}
+
+/// Refuses what nothing allows the user.
+pub(super) async fn authorize(
+    context: &Api,
     user: &User,
     target: &Target,
     method: &Method,
-    watch: bool,
+    path: &str,
+    query: &Query,
 ) -> Result<(), ApiError> {
-    let Some(attributes) = Attributes::of(target, method, watch)? else {
-        return Ok(());
+    // "/apis/" is "/apis".
+    let path = match path.trim_end_matches('/') {
+        "" => path,
+        trimmed => trimmed,
     };
-    if attributes.allowed_to(user.role) {
+    let asked = request::attributes(target, method, path, query)?;
+    let state = context.replica.state();
+    let index = context.access.of(&state);
+    if rbac::allowed(&index, &user.info, &asked) {
         return Ok(());
     }
-    Err(ApiError::Forbidden(attributes.refusal(user.role)))
+    if user.is_anonymous() {
+        return Err(nothing_shown());
+    }
+    // A binding that was made on another controller an instant ago is not known here yet.
+    if let Some(_permit) = context.permits.unknown_token()
+        && let Ok(newest) = context.newest().await
+        && newest.access_revision() != state.access_revision()
+        && rbac::allowed(&context.access.of(&newest), &user.info, &asked)
+    {
+        return Ok(());
+    }
+    Err(refuse(context, user, &asked))
+}
+
+/// Kubernetes' refusal.
+fn refuse(context: &Api, user: &User, asked: &Attributes<'_>) -> ApiError {
+    let index = context.access.of(&context.replica.state());
+    let reason = rbac::denial(&index, &user.info, asked);
+    ApiError::Forbidden(asked.refusal(&user.info.name, reason))
+}
+
+fn nothing_shown() -> ApiError {
+    ApiError::Unauthenticated(
+        "a bearer token is needed: the kubeconfig that `hive up` writes holds one",
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
 use super::respond;
+use super::reviews::Review;
 
 /// Version of the Kubernetes API whose conventions are followed; clients compare it with theirs.
 const KUBERNETES_MAJOR: &str = "1";
@@ -170,23 +171,25 @@ fn resources(group_version: &str) -> Option<Vec<APIResource>> {
         return Some(stored);
     }
     let served = match group_version {
-        "authentication.k8s.io/v1" => resource(
-            "selfsubjectreviews",
-            "SelfSubjectReview",
-            false,
-            &["create"],
-        ),
-        "authorization.k8s.io/v1" => resource(
-            "selfsubjectaccessreviews",
-            "SelfSubjectAccessReview",
-            false,
-            &["create"],
-        ),
+        "authentication.k8s.io/v1" | "authorization.k8s.io/v1" => {
+            return Some(reviews(group_version));
+        }
         "metrics.k8s.io/v1beta1" => resource("nodes", "NodeMetrics", false, &["get", "list"]),
         "metrics.hive.dev/v1" => resource("functions", "FunctionMetrics", true, &["get", "list"]),
         _ => return None,
     };
     Some(vec![served])
+}
+
+fn reviews(group_version: &str) -> Vec<APIResource> {
+    Review::ALL
+        .into_iter()
+        .filter(|review| group_version.strip_suffix("/v1") == Some(review.group()))
+        .map(|review| {
+            let name = review.plural();
+            resource(name, review.kind(), review.namespaced(), &["create"])
+        })
+        .collect()
 }
 
 /// A kind with its subresources.

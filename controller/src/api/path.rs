@@ -5,6 +5,7 @@
 
 use hive_manifests::{RBAC_GROUP, Resource};
 
+use super::reviews::Review;
 use crate::state::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub(super) enum Target {
     OpenApiIndex,
     /// `/openapi/v3/{api/v1 | apis/group/version}`
     OpenApi(String),
-    AccessReview,
-    SelfReview,
+    /// A question that is asked by creating it; some are about a namespace.
+    Review(Review, Option<String>),
     Artifact(String),
     NodeMetrics(Option<String>),
     FunctionMetrics {
@@ -85,13 +86,15 @@ impl Target {
             ["apis", group, version] => Self::Resources(format!("{group}/{version}")),
             ["openapi", "v3"] => Self::OpenApiIndex,
             ["openapi", "v3", ref rest @ ..] => Self::OpenApi(rest.join("/")),
-            [
-                "apis",
-                "authorization.k8s.io",
-                "v1",
-                "selfsubjectaccessreviews",
-            ] => Self::AccessReview,
-            ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => Self::SelfReview,
+            ["apis", group, "v1", plural] if Review::by_plural(group, plural, false).is_some() => {
+                Self::Review(Review::by_plural(group, plural, false)?, None)
+            }
+            ["apis", group, "v1", "namespaces", namespace, plural]
+                if Review::by_plural(group, plural, true).is_some() =>
+            {
+                let review = Review::by_plural(group, plural, true)?;
+                Self::Review(review, Some(namespace.to_owned()))
+            }
             ["apis", "hive.dev", "v1", "artifacts", digest] => Self::Artifact(digest.to_owned()),
             ["apis", "metrics.k8s.io", "v1beta1", ref rest @ ..] => match *rest {
                 ["nodes"] => Self::NodeMetrics(None),

@@ -63,6 +63,8 @@ impl State {
         Self {
             revision: image.revision,
             last_controller: image.last_controller,
+            // They changed then at the latest.
+            access_revision: image.revision,
             controllers: image.controllers.into_iter().collect(),
             artifacts: image.artifacts.into_iter().collect(),
             objects: image

@@ -13,6 +13,7 @@ use hive_controller::gateway::{Invoker, Nodes};
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::peers::{Peers, Route};
+use hive_controller::reconcile::roles;
 use hive_controller::state::{Command, Key, Member};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_identity::ApiToken;
@@ -82,7 +83,7 @@ impl Answer {
 }
 
 impl Server {
-    /// With the namespaces that `hive controller init` makes.
+    /// With the namespaces and roles that every swarm has.
     pub async fn start() -> Self {
         let mut server = Self::leaderless().await;
         server.replica.bootstrap(Member::default()).await.unwrap();
@@ -91,6 +92,7 @@ impl Server {
             let body = objects::fresh(&key, json!({}), json!({ "status": { "phase": "Active" } }));
             objects::ensure(&server.replica, key, body).await.unwrap();
         }
+        roles::settle(&server.replica).await.unwrap();
         server.admin = server.token(Role::Admin, None).await;
         server
     }

@@ -9,6 +9,7 @@ mod harness;
 mod lists;
 mod objects;
 mod patches;
+mod rbac;
 mod roles;
 mod tables;
 mod watches;

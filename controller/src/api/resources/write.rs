@@ -10,7 +10,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
 use super::super::admission;
+use super::super::auth::User;
 use super::super::errors::ApiError;
+use super::super::guard;
 use super::super::limits::object_body;
 use super::super::media::{PatchKind, parse_body};
 use super::super::metadata::{self, Part, Stamp};
@@ -33,7 +35,9 @@ const SUFFIX_LENGTH: usize = 5;
 
 /// How a write is to be done and shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
+pub(super) struct Options<'a> {
+    /// Who writes.
+    pub user: &'a User,
     pub dry_run: bool,
     pub validation: FieldValidation,
 }
@@ -61,9 +65,10 @@ impl Written {
     }
 }
 
-impl Options {
-    pub fn of(call: &Call) -> Self {
+impl<'a> Options<'a> {
+    pub fn of(call: &'a Call) -> Self {
         Self {
+            user: &call.user,
             dry_run: call.query.dry_run,
             validation: call.query.field_validation,
         }
@@ -89,6 +94,7 @@ pub(super) async fn create(
         let warnings = admission::complete(&key, &mut body, options.validation)?;
         admission::check_namespace(context, &key).await?;
         admission::check_component(context, &key, &body, None).await?;
+        guard::check(context, options.user, &key, None, &body).await?;
         let written = match store_new(context, &key, body, options).await {
             Err(ApiError::AlreadyExists { .. }) if is_generated && attempt < ATTEMPTS => continue,
             result => result?,
@@ -103,7 +109,7 @@ async fn store_new(
     context: &Api,
     key: &Key,
     body: Value,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Written, ApiError> {
     if options.dry_run {
         return match context.find(key).await {
@@ -208,7 +214,7 @@ pub(super) async fn modify(
     context: &Api,
     key: &Key,
     part: Part,
-    options: Options,
+    options: Options<'_>,
     change: impl Fn(&Object) -> Result<Value, ApiError>,
 ) -> Result<(Written, Vec<String>), ApiError> {
     let mut current = context.find(key).await?;
@@ -228,6 +234,7 @@ pub(super) async fn modify(
         let warnings = admission::complete(key, &mut body, options.validation)?;
         metadata::settle_update(&current, &mut body)?;
         admission::check_component(context, key, &body, Some(current.body())).await?;
+        guard::check(context, options.user, key, Some(current.body()), &body).await?;
         if options.dry_run {
             let revision = current.revision().to_string();
             body["metadata"]["resourceVersion"] = revision.into();
