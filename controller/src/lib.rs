@@ -10,6 +10,7 @@ pub mod audit;
 pub mod command;
 pub mod config;
 pub mod data_dir;
+mod deletion;
 pub mod gateway;
 mod https;
 pub mod ingress;

@@ -7,6 +7,7 @@
 pub mod collect;
 pub mod compile;
 pub mod events;
+pub mod garbage;
 pub mod health;
 mod looks;
 pub mod membership;
@@ -108,7 +109,17 @@ impl Reconcilers {
                 .only_for(of_functions)
                 .run(async |replica, state| status::pass(replica, state).await),
         );
-        tasks.spawn(looks().run(async |replica, state| namespaces::pass(replica, state).await));
+        tasks.spawn(
+            looks()
+                .only_for(namespaces::concerns)
+                .run(async |replica, state| namespaces::pass(replica, state).await),
+        );
+        let mut garbage = garbage::Collection::default();
+        tasks.spawn(
+            looks()
+                .only_for(garbage::concerns)
+                .run(async move |replica, state| garbage.pass(replica, state).await),
+        );
         tasks.spawn(
             looks()
                 .only_for(roles::concerns)

@@ -9,6 +9,7 @@ mod findings;
 mod function;
 mod metadata;
 mod names;
+mod owners;
 mod rbac;
 mod structure;
 pub mod suggest;

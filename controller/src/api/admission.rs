@@ -15,9 +15,6 @@ use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
 use crate::state::Key;
 
-/// Namespaces that the swarm itself needs.
-pub(super) const PROTECTED_NAMESPACES: [&str; 2] = ["default", SYSTEM_NAMESPACE];
-
 /// Fills what was left out and says what is wrong. Returns warnings.
 pub(super) fn complete(
     key: &Key,

@@ -8,6 +8,7 @@ use hive_manifests::resource::GROUP;
 use serde_json::{Map, Value, json};
 
 use super::errors::{ApiError, Cause};
+use crate::deletion::finalizers;
 use crate::state::{Key, Object};
 
 /// What only the server writes; a client's values are dropped.
@@ -247,13 +248,6 @@ fn text(metadata: &Map<String, Value>, field: &str) -> Option<String> {
         .as_str()
         .filter(|text| !text.is_empty())
         .map(str::to_owned)
-}
-
-pub(super) fn finalizers(body: &Value) -> Vec<&str> {
-    body["metadata"]["finalizers"]
-        .as_array()
-        .map(|list| list.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default()
 }
 
 fn refuse_new_finalizers(current: &Object, proposed: &Value) -> Result<(), ApiError> {

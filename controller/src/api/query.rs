@@ -28,6 +28,7 @@ pub(super) struct Query {
     pub field_validation: FieldValidation,
     pub include_object: IncludeObject,
     pub propagation_policy: Option<String>,
+    pub orphan_dependents: Option<bool>,
     pub log: LogOptions,
 }
 
@@ -120,6 +121,7 @@ impl Query {
                 }
             }
             "propagationPolicy" => self.propagation_policy = text(),
+            "orphanDependents" => self.orphan_dependents = Some(boolean(name, value)?),
             "follow" => self.log.follow = boolean(name, value)?,
             "tailLines" => self.log.tail_lines = number(name, value)?,
             "sinceSeconds" => self.log.since_seconds = number(name, value)?,

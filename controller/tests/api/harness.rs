@@ -13,8 +13,9 @@ use hive_controller::gateway::{Invoker, Nodes};
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::peers::{Peers, Route};
-use hive_controller::reconcile::roles;
-use hive_controller::state::{Command, Key, Member};
+use hive_controller::reconcile::garbage::{self, Collection};
+use hive_controller::reconcile::{Looks, namespaces, roles};
+use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_identity::ApiToken;
 use hive_manifests::Resource;
@@ -196,6 +197,30 @@ impl Server {
     pub fn stored(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
         let key = Key::new(resource, namespace, name);
         Some(self.replica.state().get(&key)?.body().clone())
+    }
+
+    /// Runs what a leader does about deletion: garbage collection, and emptying namespaces.
+    pub fn tend(&self) {
+        let looks = || Looks::new(&self.replica, DEADLINE, &self.stop);
+        let mut garbage = Collection::default();
+        tokio::spawn(
+            looks()
+                .only_for(garbage::concerns)
+                .run(async move |replica, state| garbage.pass(replica, state).await),
+        );
+        tokio::spawn(
+            looks()
+                .only_for(namespaces::concerns)
+                .run(async |replica, state| namespaces::pass(replica, state).await),
+        );
+    }
+
+    /// Waits until the replica's state is as wanted.
+    pub async fn until(&self, wanted: impl Fn(&State) -> bool) {
+        let mut revisions = self.replica.revisions();
+        let reached = revisions.wait_for(|_| wanted(&self.replica.state()));
+        let reached = tokio::time::timeout(DEADLINE, reached).await;
+        reached.expect("in time").expect("the replica runs");
     }
 
     /// Writes around the API, as reconcilers do.

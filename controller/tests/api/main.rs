@@ -5,6 +5,7 @@ mod artifacts;
 mod deletion;
 mod discovery;
 mod functions;
+mod garbage;
 mod harness;
 mod lists;
 mod objects;

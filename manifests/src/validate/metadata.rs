@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
-use super::{FieldError, Reason, names, suggest};
+use super::{FieldError, Reason, names, owners, suggest};
 use crate::{FieldPath, Resource};
 
 /// Kubernetes' limit for all annotations of an object together.
@@ -97,6 +97,9 @@ pub(super) fn check(resource: Resource, value: &Value, findings: &mut Findings) 
     }
     if let Some(annotations) = metadata.get("annotations").and_then(Value::as_object) {
         check_annotations(annotations, &path.field("annotations"), findings);
+    }
+    if let Some(references) = metadata.get("ownerReferences").and_then(Value::as_array) {
+        owners::check(references, &path.field("ownerReferences"), findings);
     }
     let finalizers = metadata.get("finalizers").and_then(Value::as_array);
     for (index, finalizer) in finalizers.into_iter().flatten().enumerate() {

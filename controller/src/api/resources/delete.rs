@@ -1,6 +1,6 @@
 //! Deletion of one object or of many.
 //!
-//! What has finalizers, and every namespace, is only marked: it goes when those it waits for are done.
+//! What that means is decided in [`crate::deletion`]; here are the conditions, and the answers.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,20 +11,17 @@ use futures::{StreamExt, TryStreamExt};
 use hive_manifests::Resource;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use serde_json::json;
 
-use super::super::admission::PROTECTED_NAMESPACES;
 use super::super::errors::ApiError;
 use super::super::limits::object_body;
 use super::super::media::parse_body;
-use super::super::metadata;
 use super::super::path::ObjectPath;
 use super::super::respond::{self, ListMetadata};
 use super::super::selectors::Selectors;
 use super::super::{Api, Call};
 use super::collection::select;
-use crate::objects;
-use crate::state::{Command, Key, Object, Outcome, Rejection};
+use crate::deletion::{self, Propagation};
+use crate::state::{Key, Object, Outcome, Rejection};
 use crate::store::ProposeError;
 
 /// Attempts of a deletion that changes keep overtaking.
@@ -36,6 +33,7 @@ const CONCURRENT_DELETIONS: usize = 16;
 /// What must hold for a deletion, and whether it is only tried.
 #[derive(Debug, Default)]
 struct Options {
+    propagation: Option<Propagation>,
     uid: Option<String>,
     revision: Option<u64>,
     dry_run: bool,
@@ -116,7 +114,7 @@ pub(super) async fn collection(
 }
 
 async fn delete(context: &Api, key: &Key, options: &Options) -> Result<Deleted, ApiError> {
-    if key.resource == Resource::Namespace && PROTECTED_NAMESPACES.contains(&key.name.as_str()) {
+    if deletion::is_protected(key) {
         return Err(ApiError::forbidden(
             key,
             "this namespace may not be deleted",
@@ -131,7 +129,7 @@ async fn delete(context: &Api, key: &Key, options: &Options) -> Result<Deleted, 
                 return Err(error);
             }
         } else {
-            match attempt(context, &current, options.dry_run).await {
+            match attempt(context, &current, options).await {
                 Err(ProposeError::Rejected(Rejection::Conflict { .. })) => {}
                 Err(error) => return Err(ApiError::proposing(key, error)),
                 Ok(deleted) => return Ok(deleted),
@@ -150,52 +148,58 @@ async fn delete(context: &Api, key: &Key, options: &Options) -> Result<Deleted, 
 async fn attempt(
     context: &Api,
     current: &Arc<Object>,
-    dry_run: bool,
+    options: &Options,
 ) -> Result<Deleted, ProposeError> {
-    let key = current.key();
-    let must_wait =
-        key.resource == Resource::Namespace || !metadata::finalizers(current.body()).is_empty();
-    if must_wait && current.is_being_deleted() {
-        return Ok(Deleted::Marked(current.clone()));
-    }
-    if dry_run {
-        return Ok(if must_wait {
-            Deleted::Marked(current.clone())
-        } else {
-            Deleted::Gone(current.clone())
+    let now = SystemTime::now();
+    if options.dry_run {
+        return Ok(match deletion::step(current, options.propagation, now) {
+            deletion::Step::Remove => Deleted::Gone(current.clone()),
+            deletion::Step::Nothing => Deleted::Marked(current.clone()),
+            deletion::Step::Mark(body) => Deleted::Marked(Arc::new(Object::new(
+                current.key().clone(),
+                body,
+                current.revision(),
+            ))),
         });
     }
-    let expect = Some(current.revision());
-    if !must_wait {
-        let command = Command::Delete {
-            key: key.clone(),
-            expect,
-            uid: None,
-        };
-        return match context.replica.propose(command).await? {
-            Outcome::Deleted(object) => Ok(Deleted::Gone(object)),
-            other => unreachable!("a deletion is answered by what was deleted, not {other:?}"),
-        };
-    }
-    let mut body = current.body().clone();
-    body["metadata"]["deletionTimestamp"] = json!(objects::timestamp(SystemTime::now()));
-    body["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-    if key.resource == Resource::Namespace {
-        body["status"]["phase"] = json!("Terminating");
-    }
-    let command = Command::Replace {
-        key: key.clone(),
-        body: body.into(),
-        expect,
+    let Some(command) = deletion::command(current, options.propagation, now) else {
+        return Ok(Deleted::Marked(current.clone()));
     };
     match context.replica.propose(command).await? {
+        Outcome::Deleted(object) => Ok(Deleted::Gone(object)),
         Outcome::Replaced(object) | Outcome::Unchanged(object) => Ok(Deleted::Marked(object)),
-        other => unreachable!("a replacement is answered by an object, not {other:?}"),
+        other => unreachable!("a deletion is answered by an object, not {other:?}"),
+    }
+}
+
+/// The policy that a client chose, by its name or in the older way.
+fn propagation(
+    policy: Option<&str>,
+    orphan_dependents: Option<bool>,
+) -> Result<Option<Propagation>, ApiError> {
+    match (policy, orphan_dependents) {
+        (Some(_), Some(_)) => Err(ApiError::BadRequest(
+            "propagationPolicy: orphanDependents and propagationPolicy exclude each other".into(),
+        )),
+        (None, None) => Ok(None),
+        (None, Some(true)) => Ok(Some(Propagation::Orphan)),
+        (None, Some(false)) => Ok(Some(Propagation::Background)),
+        (Some(name), None) => Propagation::ALL
+            .into_iter()
+            .find(|policy| policy.name() == name)
+            .map(Some)
+            .ok_or_else(|| {
+                ApiError::BadRequest(format!(
+                    "propagationPolicy: unsupported value {name:?}; supported are: {}",
+                    Propagation::ALL.map(Propagation::name).join(", ")
+                ))
+            }),
     }
 }
 
 impl Options {
-    /// From the query and, where there is one, a DeleteOptions body.
+    /// From the query and, where there is one, a DeleteOptions body. A grace period means nothing
+    /// here: no kind of object has anything to wind up.
     async fn read(call: &Call, body: Body) -> Result<Self, ApiError> {
         let body = object_body(&call.headers, body).await?;
         let sent: DeleteOptions = if body.is_empty() {
@@ -205,17 +209,15 @@ impl Options {
                 ApiError::BadRequest(format!("the body is not DeleteOptions: {error}"))
             })?
         };
-        let policy = sent
-            .propagation_policy
-            .or_else(|| call.query.propagation_policy.clone());
-        // Dependents are always removed in the background, by the reconcilers that made them.
-        if let Some(policy) = policy
-            && !["Orphan", "Background", "Foreground"].contains(&policy.as_str())
-        {
-            return Err(ApiError::BadRequest(format!(
-                "propagationPolicy: unsupported value {policy:?}; supported are: Orphan, Background, Foreground"
-            )));
-        }
+        // As Kubernetes has it: of a field and a parameter, the field counts.
+        let propagation =
+            match propagation(sent.propagation_policy.as_deref(), sent.orphan_dependents)? {
+                Some(propagation) => Some(propagation),
+                None => propagation(
+                    call.query.propagation_policy.as_deref(),
+                    call.query.orphan_dependents,
+                )?,
+            };
         let preconditions = sent.preconditions.unwrap_or_default();
         let revision = preconditions
             .resource_version
@@ -227,6 +229,7 @@ impl Options {
                 )
             })?;
         Ok(Self {
+            propagation,
             uid: preconditions.uid,
             revision,
             dry_run: call.query.dry_run || sent.dry_run.is_some_and(|stages| !stages.is_empty()),

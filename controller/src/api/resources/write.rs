@@ -21,6 +21,7 @@ use super::super::path::{ObjectPath, Subresource};
 use super::super::query::FieldValidation;
 use super::super::respond::{self, Shape};
 use super::super::{Api, Call};
+use crate::deletion;
 use crate::objects;
 use crate::state::{Command, Key, Object, Outcome, Rejection};
 use crate::store::ProposeError;
@@ -240,7 +241,7 @@ pub(super) async fn modify(
             body["metadata"]["resourceVersion"] = revision.into();
             return Ok((Written::Imagined(key.clone(), body), warnings));
         }
-        match replace(context, key, body, &current).await {
+        match replace(context, body, &current).await {
             Ok(object) => return Ok((Written::Stored(object), warnings)),
             Err(ProposeError::Rejected(Rejection::Conflict { .. })) => {
                 current = newest(context, key).await?;
@@ -255,28 +256,10 @@ pub(super) async fn modify(
 /// Writes `body` over `current`, or deletes it if that was all it waited for.
 async fn replace(
     context: &Api,
-    key: &Key,
     body: Value,
     current: &Object,
 ) -> Result<Arc<Object>, ProposeError> {
-    // A namespace that is being deleted goes when it is empty, which its reconciler sees to.
-    let is_released = current.is_being_deleted()
-        && key.resource != hive_manifests::Resource::Namespace
-        && metadata::finalizers(&body).is_empty();
-    let expect = Some(current.revision());
-    let command = if is_released {
-        Command::Delete {
-            key: key.clone(),
-            expect,
-            uid: None,
-        }
-    } else {
-        Command::Replace {
-            key: key.clone(),
-            body: body.into(),
-            expect,
-        }
-    };
+    let command = deletion::replacement(current, body);
     match context.replica.propose(command).await? {
         Outcome::Replaced(object) | Outcome::Unchanged(object) | Outcome::Deleted(object) => {
             Ok(object)

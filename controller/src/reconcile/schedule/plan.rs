@@ -9,7 +9,7 @@ use hive_manifests::function::FunctionSpec;
 use hive_manifests::{AssignmentSpec, Phase, Resource};
 
 use super::board::{Board, tolerates};
-use super::view::{AssignmentView, FunctionView, View};
+use super::view::{AssignmentView, Ending, FunctionView, View};
 use crate::state::Key;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +113,9 @@ fn plan_function(
             _ => place(function, slot, pinned, found, board, plan),
         }
     }
-    roll(function, existing, &outdated, board, plan);
+    if function.ending.is_none() {
+        roll(function, existing, &outdated, board, plan);
+    }
 }
 
 /// Names of the slots that the function should have, sorted.
@@ -122,6 +124,9 @@ fn wanted_slots(
     board: &Board,
     by_slot: &HashMap<&str, &AssignmentView>,
 ) -> Vec<String> {
+    if function.ending == Some(Ending::CopiesFirst) {
+        return Vec::new();
+    }
     if !function.spec.every_node {
         let replicas = function.spec.replicas.unwrap_or(1);
         return (0..replicas).map(|slot| slot.to_string()).collect();
@@ -152,7 +157,12 @@ fn place(
     if let Some(assignment) = found {
         board.release(assignment);
     }
-    let chosen = board.choose(function, pinned);
+    let chosen = match function.ending {
+        None => board
+            .choose(function, pinned)
+            .map_err(|unfit| unfit.to_string()),
+        Some(_) => Err("the function is being deleted".to_owned()),
+    };
     match (chosen, found) {
         (Ok((node, artifact)), found) => {
             board.reserve(function, &node);
@@ -178,9 +188,7 @@ fn place(
             });
         }
         (Err(reason), found) => {
-            plan.unplaced
-                .entry(function.key.clone())
-                .or_insert_with(|| reason.to_string());
+            plan.unplaced.entry(function.key.clone()).or_insert(reason);
             let Some(assignment) = found else {
                 return;
             };

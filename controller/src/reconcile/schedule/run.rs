@@ -58,6 +58,7 @@ fn command(step: &Step, state: &State) -> Option<Command> {
                 "name": spec.function_name,
                 "uid": spec.function_uid,
                 "controller": true,
+                "blockOwnerDeletion": true,
             }]);
             body["status"] = fresh_status();
             Some(Command::Create {

@@ -6,6 +6,7 @@ use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource};
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::deletion::{FOREGROUND, finalizers};
 use crate::objects;
 use crate::state::{Key, Object, State};
 
@@ -40,9 +41,33 @@ pub struct FunctionView {
     pub key: Key,
     pub uid: String,
     pub generation: i64,
+    /// Says how, once it is being deleted.
+    pub ending: Option<Ending>,
     pub spec: FunctionSpec,
     /// Compiled forms of the component that `spec` names, by target.
     pub artifacts: BTreeMap<String, CompiledArtifact>,
+}
+
+/// How a function that is being deleted ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its copies stay until it is gone, and no more come.
+    CopiesStay,
+    /// It is deleted in the foreground: its copies go first.
+    CopiesFirst,
+}
+
+impl Ending {
+    fn of(function: &Object) -> Option<Self> {
+        if !function.is_being_deleted() {
+            return None;
+        }
+        let copies_first = finalizers(function.body()).contains(&FOREGROUND);
+        Some(match copies_first {
+            true => Self::CopiesFirst,
+            false => Self::CopiesStay,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -116,6 +141,7 @@ impl FunctionView {
         Some(Self {
             key: object.key().clone(),
             uid: object.uid().to_owned(),
+            ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
             artifacts: artifacts
                 .into_iter()

@@ -25,6 +25,7 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         serde_json::from_value(json!({ "artifact": { "sha256": "00" } })).unwrap();
     spec.replicas = Some(replicas);
     FunctionView {
+        ending: None,
         key: Key::new(Resource::Function, "default", name),
         uid: format!("uid-{name}"),
         generation: 1,
@@ -124,6 +125,34 @@ fn copies_spread_over_nodes() {
             "site.1 on b"
         ]
     );
+}
+
+#[test]
+fn a_function_that_is_being_deleted_gets_no_more_copies() {
+    let mut view = swarm(&["a", "b", "c"], vec![function("hello", 2)]);
+    settle(&mut view);
+    view.functions[0].ending = Some(Ending::CopiesStay);
+    view.functions[0].spec.replicas = Some(3);
+    view.functions[0].spec.concurrency = 7;
+    view.nodes[0].ready = false;
+    let settled = settle(&mut view);
+    assert_eq!(placed(&view), ["hello.0 on a", "hello.1 on b"]);
+    assert_eq!(view.assignments[0].phase, Phase::Unknown);
+    let reason = settled.unplaced.values().next().unwrap();
+    assert_eq!(reason, "the function is being deleted");
+    // A node that is drained is left all the same.
+    view.nodes[1].taints = vec![taint("drained", "NoExecute")];
+    settle(&mut view);
+    assert_eq!(placed(&view), ["hello.0 on a"]);
+}
+
+#[test]
+fn in_the_foreground_the_copies_go_first() {
+    let mut view = swarm(&["a"], vec![function("hello", 1)]);
+    settle(&mut view);
+    view.functions[0].ending = Some(Ending::CopiesFirst);
+    settle(&mut view);
+    assert_eq!(placed(&view), [""; 0]);
 }
 
 #[test]
