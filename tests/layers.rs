@@ -8,8 +8,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("hive-manifests", &[]),
+    ("hive-merge", &[]),
     ("hive-identity", &[]),
     ("hive-functions", &[]),
     ("hive-proto", &["hive-identity"]),
@@ -19,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "hive-functions",
             "hive-identity",
             "hive-manifests",
+            "hive-merge",
             "hive-proto",
         ],
     ),
