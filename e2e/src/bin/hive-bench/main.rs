@@ -1,10 +1,12 @@
-//! Measures a swarm on this machine and prints a table: throughput and latency on an agent's local
+//! Measures a swarm on this machine and prints a table; `hive-bench control-plane` measures the
+//! controllers' store and API against etcd instead. Of a swarm: throughput and latency on an agent's local
 //! address and through the ingress, against `wasmtime serve` where it is installed; cold start;
 //! apply to first response; what idle processes cost.
 //!
 //! Rounds of the contestants are interleaved and medians compared, so that a machine that slows
 //! down slows all of them. Figures of one run compare; figures of different days do not.
 
+mod control_plane;
 mod load;
 mod process;
 mod swarm;
@@ -42,6 +44,12 @@ async fn run() -> anyhow::Result<()> {
         eprintln!(
             "warning: a debug build measures nothing; use `cargo run --release -p hive-e2e --bin hive-bench`"
         );
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        None => {}
+        Some((word, parts)) if word == "control-plane" => return control_plane::run(parts).await,
+        Some((other, _)) => anyhow::bail!("{other:?} is not known: there is `control-plane`"),
     }
     let hive = beside("hive")?;
     println!("hive: {}", hive.display());
