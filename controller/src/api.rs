@@ -48,6 +48,7 @@ use errors::ApiError;
 use limits::Permits;
 use path::Target;
 use query::Query;
+use watch::Topics;
 
 /// What the API answers from.
 #[derive(Clone)]
@@ -69,6 +70,7 @@ struct Api {
     stop: CancellationToken,
     permits: Permits,
     access: SharedIndex,
+    topics: Topics,
 }
 
 /// A request whose sender is known and may do what it asks for.
@@ -88,6 +90,7 @@ pub fn router(context: ApiContext) -> Router {
         stop,
     } = context;
     let api = Api {
+        topics: Topics::follow(replica.clone(), stop.clone()),
         replica,
         artifacts,
         nodes,

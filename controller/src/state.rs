@@ -113,6 +113,11 @@ impl State {
         self.history.since(revision)
     }
 
+    /// Changes after this revision are kept.
+    pub fn remembers_after(&self) -> u64 {
+        self.history.complete_after()
+    }
+
     /// True when something happened after `seen` that is `relevant`, or may be: changes of
     /// controllers and artifacts are not told apart, and old ones are not kept.
     pub fn touched_since(&self, seen: u64, mut relevant: impl FnMut(&Change) -> bool) -> bool {

@@ -21,7 +21,7 @@ use super::table;
 use crate::state::{Key, Object};
 
 /// How the client wants what it is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub form: Form,
     pub include: IncludeObject,

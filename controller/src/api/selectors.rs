@@ -217,6 +217,14 @@ impl FieldSelector {
         self.0.is_empty()
     }
 
+    /// The only name that can be selected, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|requirement| requirement.equal && requirement.label == "metadata.name")
+            .map(|requirement| requirement.value.as_str())
+    }
+
     pub fn matches(&self, object: &Object) -> bool {
         self.0.iter().all(|requirement| {
             let equal = match requirement.label.as_str() {

@@ -1,44 +1,38 @@
 //! Watches: the changes of a collection as a stream of events, from a revision on.
 //!
-//! A watcher queues nothing. Woken by a new revision it reads the shared history after the last
-//! change it sent; one that reads slowly is held by its connection and falls behind in the history,
-//! until that no longer reaches back and it is told to list again.
+//! A watcher queues nothing. Woken when something changed that may concern it, it reads the shared
+//! history after the last change it sent; one that reads slowly is held by its connection and falls
+//! behind in the history, until that no longer reaches back and it is told to list again.
 
 mod event;
+mod stream;
+mod topics;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::auth::User;
 use super::errors::ApiError;
-use super::limits::Permit;
 use super::path::ObjectPath;
 use super::query::{Query, VersionMatch};
 use super::selectors::Selectors;
 use super::{Api, Call};
-use crate::state::{Object, State};
-use crate::store::Replica;
-use event::{Encoder, transition};
+use event::Encoder;
+use stream::{Audience, Scope, Start, Watch};
 
-/// How often a watcher that asked for bookmarks learns the revision: after a break it then need not
-/// replay more than this. Kubernetes sends about one a minute.
-const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) use topics::Topics;
 
 /// A watch without timeoutSeconds ends after this, and up to twice as long: clients that came
 /// together do not come back together. Kubernetes' own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Events are sent together up to this size: one write for a burst, and still little memory.
-const CHUNK_BYTES: usize = 64 << 10;
+/// Longer is no use to anyone, and a sum with it is within what an Instant can hold.
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 pub(super) async fn serve(
     context: &Api,
@@ -55,23 +49,28 @@ pub(super) async fn serve(
         resource: path.resource,
         shape,
     };
-    let scope = Scope { path, selectors };
-    let (phase, sent) = start(context, &scope, &call.query).await?;
-    let now = Instant::now();
-    let watch = Watch {
-        revisions: context.replica.revisions(),
-        replica: context.replica.clone(),
-        stop: context.stop.clone(),
-        scope,
-        encoder,
-        sent,
-        phase,
-        bookmarks: call.query.allow_bookmarks,
-        next_bookmark: now + BOOKMARK_INTERVAL,
-        deadline: now + deadline(&call.query, &call.user),
-        user: call.user,
-        _permit: permit,
+    let audience = Audience {
+        labels: call.query.label_selector.clone(),
+        fields: call.query.field_selector.clone(),
+        shape,
     };
+    let scope = Scope { path, selectors };
+    // Before the state is read: what changes after that is announced.
+    let subscription = context.topics.subscribe(&scope);
+    let start = start(context, &call.query).await?;
+    let timeout = timeout(&call.query, &call.user);
+    let watch = Watch::new(
+        context,
+        subscription,
+        scope,
+        audience,
+        encoder,
+        start,
+        call.query.allow_bookmarks,
+        timeout,
+        call.user,
+        permit,
+    );
     let events = futures::stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
         Some((Ok::<_, Infallible>(chunk), watch))
@@ -85,90 +84,45 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-/// Which objects a watch is about.
-struct Scope {
-    path: ObjectPath,
-    selectors: Selectors,
-}
-
-impl Scope {
-    fn selects(&self, object: &Object) -> bool {
-        let key = object.key();
-        self.path
-            .name
-            .as_deref()
-            .is_none_or(|name| name == key.name)
-            && self.selectors.matches(object)
-    }
-
-    fn concerns(&self, key: &crate::state::Key) -> bool {
-        key.resource == self.path.resource
-            && self
-                .path
-                .namespace
-                .as_deref()
-                .is_none_or(|namespace| namespace == key.namespace)
-    }
-
-    fn list(&self, state: &State) -> Vec<Arc<Object>> {
-        state
-            .list(self.path.resource, self.path.namespace.as_deref())
-            .filter(|object| self.selects(object))
-            .cloned()
-            .collect()
-    }
-}
-
-enum Phase {
-    /// What there is already, as if it were just added.
-    Initial {
-        objects: std::vec::IntoIter<Arc<Object>>,
-        /// Whether to say when that was all.
-        announce: bool,
-    },
-    Following,
-    /// It ends with this.
-    Ending(Option<Bytes>),
-}
-
-/// Where a watch begins: a phase, and the revision that the client knows.
-async fn start(context: &Api, scope: &Scope, query: &Query) -> Result<(Phase, u64), ApiError> {
-    let wants_initial = match query.send_initial_events {
-        Some(true) if query.resource_version_match != Some(VersionMatch::NotOlderThan) => {
-            return Err(ApiError::BadRequest(
-                "sendInitialEvents requires resourceVersionMatch=NotOlderThan".into(),
-            ));
+/// Whether what there is already is wanted first. Kubernetes' rules for the options of a watch.
+fn wants_initial(query: &Query) -> Result<bool, ApiError> {
+    let refuse = |why: &str| Err(ApiError::BadRequest(why.to_owned()));
+    match (query.send_initial_events, query.resource_version_match) {
+        (Some(wanted), Some(VersionMatch::NotOlderThan)) => Ok(wanted),
+        (Some(_), _) => {
+            refuse("sendInitialEvents requires setting resourceVersionMatch=NotOlderThan")
         }
-        Some(wanted) => wanted,
-        None => query.resource_version.unwrap_or(0) == 0,
-    };
+        (None, Some(_)) => refuse(
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (None, None) => Ok(query.resource_version.unwrap_or(0) == 0),
+    }
+}
+
+async fn start(context: &Api, query: &Query) -> Result<Start, ApiError> {
+    let wants_initial = wants_initial(query)?;
     let state = match query.resource_version {
         None => context.newest().await?,
         Some(0) => context.replica.state(),
         Some(revision) => match context.reach(revision).await {
             Some(state) => state,
             // From a future that this swarm never had: only a new list helps.
-            None => {
-                let gone = expired(format!("resource version {revision} is not known here"));
-                return Ok((Phase::Ending(Some(event::error(&gone))), revision));
-            }
+            None => return Ok(Start::Unknown(revision)),
         },
     };
     if wants_initial {
-        let phase = Phase::Initial {
-            objects: scope.list(&state).into_iter(),
+        return Ok(Start::Initial {
+            view: state.view(),
             announce: query.send_initial_events == Some(true) && query.allow_bookmarks,
-        };
-        return Ok((phase, state.revision()));
+        });
     }
-    let sent = match query.resource_version {
+    Ok(Start::After(match query.resource_version {
         Some(revision) if revision > 0 => revision,
         _ => state.revision(),
-    };
-    Ok((Phase::Following, sent))
+    }))
 }
 
-fn deadline(query: &Query, user: &User) -> Duration {
+fn timeout(query: &Query, user: &User) -> Duration {
     let timeout = query
         .timeout
         .filter(|timeout| !timeout.is_zero())
@@ -183,134 +137,44 @@ fn deadline(query: &Query, user: &User) -> Duration {
     let allowed = user
         .expiry()
         .map(|expiry| expiry.duration_since(SystemTime::now()).unwrap_or_default());
-    // Longer than a day is no use to anyone, and keeps the sum within what an Instant can hold.
     allowed
         .map_or(timeout, |allowed| timeout.min(allowed))
-        .min(Duration::from_secs(86_400))
+        .min(MAX_TIMEOUT)
 }
 
-fn expired(why: String) -> ApiError {
-    ApiError::Expired {
-        message: format!("too old resource version: {why}"),
-        restart: None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-struct Watch {
-    replica: Replica,
-    revisions: tokio::sync::watch::Receiver<u64>,
-    stop: CancellationToken,
-    user: User,
-    scope: Scope,
-    encoder: Encoder,
-    /// Everything up to this revision was sent or does not concern the client.
-    sent: u64,
-    phase: Phase,
-    bookmarks: bool,
-    next_bookmark: Instant,
-    deadline: Instant,
-    _permit: Permit,
-}
-
-impl Watch {
-    /// The next events; `None` at the end.
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            match &mut self.phase {
-                Phase::Ending(last) => return last.take(),
-                Phase::Initial { .. } => {
-                    if let Some(chunk) = self.initial() {
-                        return Some(chunk);
-                    }
-                }
-                Phase::Following => {
-                    // Seen before it is read: a revision that comes meanwhile wakes again.
-                    self.revisions.borrow_and_update();
-                    if let Some(chunk) = self.follow() {
-                        return Some(chunk);
-                    }
-                    if matches!(self.phase, Phase::Following)
-                        && let Some(chunk) = self.wait().await
-                    {
-                        return Some(chunk);
-                    }
-                }
-            }
+    #[test]
+    fn what_there_is_comes_first_where_kubernetes_sends_it() {
+        for (query, expected) in [
+            ("", Some(true)),
+            ("resourceVersion=0", Some(true)),
+            ("resourceVersion=7", Some(false)),
+            ("sendInitialEvents=true", None),
+            ("sendInitialEvents=false", None),
+            ("resourceVersionMatch=NotOlderThan", None),
+            (
+                "sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=7",
+                None,
+            ),
+            (
+                "sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+                Some(true),
+            ),
+            (
+                "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=7",
+                Some(true),
+            ),
+            (
+                "sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=0",
+                Some(false),
+            ),
+        ] {
+            let parsed = Query::parse(Some(query)).unwrap();
+            assert_eq!(wants_initial(&parsed).ok(), expected, "{query}");
         }
-    }
-
-    fn initial(&mut self) -> Option<Bytes> {
-        let Phase::Initial { objects, announce } = &mut self.phase else {
-            return None;
-        };
-        let mut chunk = BytesMut::new();
-        for object in objects {
-            self.encoder.added(&mut chunk, &object);
-            if chunk.len() >= CHUNK_BYTES {
-                return Some(chunk.freeze());
-            }
-        }
-        if *announce {
-            self.encoder.bookmark(&mut chunk, self.sent, true);
-        }
-        self.phase = Phase::Following;
-        (!chunk.is_empty()).then(|| chunk.freeze())
-    }
-
-    /// What happened since the last event; moves on even if none of it concerns the client.
-    fn follow(&mut self) -> Option<Bytes> {
-        let state = self.replica.state();
-        if !self.user.still_allowed(&state) {
-            let gone = ApiError::Unauthenticated("the token was revoked, changed, or has expired");
-            self.phase = Phase::Ending(Some(event::error(&gone)));
-            return None;
-        }
-        let changes = match state.changes_since(self.sent) {
-            Ok(changes) => changes,
-            Err(compacted) => {
-                let gone = expired(format!("{} ({})", compacted.asked, compacted.oldest));
-                self.phase = Phase::Ending(Some(event::error(&gone)));
-                return None;
-            }
-        };
-        let mut chunk = BytesMut::new();
-        for change in changes {
-            self.sent = change.revision;
-            if self.scope.concerns(&change.key)
-                && let Some(event) = transition(change, |object| self.scope.selects(object))
-            {
-                self.encoder.event(&mut chunk, &event);
-                if chunk.len() >= CHUNK_BYTES {
-                    return Some(chunk.freeze());
-                }
-            }
-        }
-        self.sent = self.sent.max(state.revision());
-        (!chunk.is_empty()).then(|| chunk.freeze())
-    }
-
-    /// Waits for a new revision, the time of a bookmark, or the end.
-    async fn wait(&mut self) -> Option<Bytes> {
-        let ends = tokio::select! {
-            changed = self.revisions.changed() => changed.is_err(),
-            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
-                return Some(self.bookmark());
-            }
-            () = tokio::time::sleep_until(self.deadline) => true,
-            () = self.stop.cancelled() => true,
-        };
-        if ends {
-            // Whoever comes back need not replay what it knows.
-            let last = self.bookmarks.then(|| self.bookmark());
-            self.phase = Phase::Ending(last);
-        }
-        None
-    }
-
-    fn bookmark(&self) -> Bytes {
-        let mut chunk = BytesMut::new();
-        self.encoder.bookmark(&mut chunk, self.sent, false);
-        chunk.freeze()
     }
 }

@@ -84,6 +84,10 @@ impl History {
         }
     }
 
+    pub(super) fn complete_after(&self) -> u64 {
+        self.complete_after
+    }
+
     pub(super) fn since(
         &self,
         revision: u64,

@@ -1,6 +1,8 @@
 //! Watches, as transcripts of what a client sees.
 
 use hive_controller::access::tokens::Role;
+use hive_controller::state::{Command, Key};
+use hive_manifests::Resource;
 use serde_json::{Value, json};
 
 use crate::harness::{CONFIG_MAPS, Server};
@@ -215,4 +217,72 @@ async fn a_revoked_token_ends_its_watches() {
     assert_eq!(event["type"], "ERROR");
     assert_eq!(event["object"]["code"], 401);
     assert_eq!(watch.next().await, "end");
+}
+
+#[tokio::test]
+async fn many_watchers_of_the_same_see_the_same() {
+    let server = Server::start().await;
+    let from = revision(&server).await;
+    let mut watchers = Vec::new();
+    for options in [
+        "",
+        "",
+        "&labelSelector=app%3Dx",
+        "&fieldSelector=metadata.name%3Da",
+    ] {
+        let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}{options}");
+        watchers.push(server.watch(&path).await);
+    }
+    let everywhere = format!("/api/v1/configmaps?watch=1&resourceVersion={from}");
+    let table = server
+        .request("GET", &everywhere)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .watch()
+        .await;
+    watchers.push(table);
+    for (name, app) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        server.config_map(name, json!({ "app": app })).await;
+    }
+    server.delete(&format!("{CONFIG_MAPS}/a")).await.ok();
+    for (index, watcher) in watchers.iter_mut().enumerate() {
+        let expected: &[&str] = match index {
+            0 | 1 => &["ADDED a", "ADDED b", "ADDED c", "DELETED a"],
+            2 => &["ADDED a", "ADDED b", "DELETED a"],
+            3 => &["ADDED a", "DELETED a"],
+            _ => &["ADDED -", "ADDED -", "ADDED -", "DELETED -"],
+        };
+        let mut seen = Vec::new();
+        for _ in expected {
+            seen.push(watcher.next().await);
+        }
+        assert_eq!(seen, expected, "watcher {index}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_watch_outlives_what_is_forgotten() {
+    let server = Server::start().await;
+    let from = revision(&server).await;
+    let mut watch = server
+        .watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}"))
+        .await;
+    // Reads nothing of it, as nothing of it concerns the client, and yet does not fall behind.
+    let quiet = tokio::spawn(async move { watch.next().await });
+    let large = "x".repeat(1_000_000);
+    for n in 0..75 {
+        let key = Key::new(Resource::ConfigMap, "hive-system", "noise");
+        let body =
+            json!({ "metadata": { "name": "noise" }, "data": { "n": n, "large": large } }).into();
+        let command = match n {
+            0 => Command::Create { key, body },
+            _ => Command::Replace {
+                key,
+                body,
+                expect: None,
+            },
+        };
+        server.propose(command).await;
+    }
+    server.config_map("a", json!({})).await;
+    assert_eq!(quiet.await.unwrap(), "ADDED a");
 }
