@@ -4,6 +4,7 @@
 //! decision before anything else is read. Reads come from this replica's state, writes go through
 //! [`Replica::propose`] as compare-and-swap. Nothing here keeps state of its own.
 
+mod accept;
 mod admission;
 mod artifacts;
 mod auth;
@@ -170,13 +171,14 @@ async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
             metrics::functions(context, namespace, name, &call).await
         }
         Target::OpenApiIndex => openapi::index(),
-        Target::OpenApi(group_version) => openapi::document(&group_version),
+        Target::OpenApi(group_version) => openapi::document(&group_version, &call.headers),
+        Target::OpenApiV2 => openapi::everything(&call.headers),
         Target::Live
         | Target::Ready
         | Target::Version
         | Target::CoreVersions
         | Target::Groups
         | Target::Group(_)
-        | Target::Resources(_) => discovery::serve(&target, &call.method),
+        | Target::Resources(_) => discovery::serve(&target, &call),
     }
 }

@@ -139,7 +139,7 @@ pub(crate) fn whole_numbers(value: &mut Value) {
 }
 
 /// The same settings and transforms as kube's derive, so that core kinds look like ours.
-fn structural<T: JsonSchema>() -> Value {
+pub fn structural<T: JsonSchema>() -> Value {
     let schema = SchemaSettings::openapi3()
         .with(|settings| {
             settings.inline_subschemas = true;

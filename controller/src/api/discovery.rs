@@ -2,20 +2,25 @@
 //!
 //! All of it is read from the table of [`Resource`]s; nothing is listed twice.
 
+mod aggregated;
+
 use axum::body::Body;
 use axum::response::Response;
 use hive_manifests::Resource;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroup, APIGroupList, APIResource, APIResourceList, APIVersions, GroupVersionForDiscovery,
 };
+use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use super::Api;
+use super::accept;
 use super::errors::ApiError;
 use super::path::Target;
 use super::respond;
 use super::reviews::Review;
+use super::{Api, Call};
 
 /// Version of the Kubernetes API whose conventions are followed; clients compare it with theirs.
 const KUBERNETES_MAJOR: &str = "1";
@@ -111,20 +116,22 @@ fn text(code: StatusCode, body: String) -> Response {
     response
 }
 
-pub(super) fn serve(target: &Target, method: &Method) -> Result<Response, ApiError> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+pub(super) fn serve(target: &Target, call: &Call) -> Result<Response, ApiError> {
+    if !matches!(call.method, Method::GET | Method::HEAD) {
         return Err(ApiError::MethodNotAllowed);
     }
     match target {
-        Target::CoreVersions => respond::json(
-            StatusCode::OK,
+        Target::CoreVersions => versions_or_all(
+            &call.headers,
+            &[("", "v1")],
             &APIVersions {
                 versions: vec!["v1".into()],
                 server_address_by_client_cidrs: Vec::new(),
             },
         ),
-        Target::Groups => respond::json(
-            StatusCode::OK,
+        Target::Groups => versions_or_all(
+            &call.headers,
+            GROUPS,
             &APIGroupList {
                 groups: GROUPS.iter().map(group).collect(),
             },
@@ -146,6 +153,45 @@ pub(super) fn serve(target: &Target, method: &Method) -> Result<Response, ApiErr
         }
         _ => Err(ApiError::NoSuchPath),
     }
+}
+
+/// The plain list, or everything in it at once if the client prefers that.
+fn versions_or_all(
+    headers: &HeaderMap,
+    groups: &[(&'static str, &'static str)],
+    plain: &impl Serialize,
+) -> Result<Response, ApiError> {
+    let wanted =
+        accept::ranges(headers)?
+            .iter()
+            .find_map(|range| match aggregated::version(range) {
+                Some(version) => Some(Some(version)),
+                None => (range.takes_json() && range.parameter("as").is_none()).then_some(None),
+            });
+    let mut response = match wanted.ok_or(ApiError::NotAcceptable)? {
+        None => respond::json(StatusCode::OK, plain)?,
+        Some(version) => {
+            let served = groups.iter().map(|(group, version)| {
+                let resources = match *group {
+                    "" => resources(version),
+                    group => resources(&format!("{group}/{version}")),
+                };
+                (*group, *version, resources.unwrap_or_default())
+            });
+            let list = aggregated::list(version, served).to_string();
+            let etag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&list)));
+            let mut response = respond::unless_known(headers, &etag, list);
+            let content_type = HeaderValue::from_str(&aggregated::content_type(version))
+                .map_err(ApiError::internal)?;
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, content_type);
+            response
+        }
+    };
+    let vary = HeaderValue::from_static("Accept");
+    response.headers_mut().insert(header::VARY, vary);
+    Ok(response)
 }
 
 fn group((name, version): &(&str, &str)) -> APIGroup {

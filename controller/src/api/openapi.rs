@@ -1,116 +1,241 @@
-//! OpenAPI v3 documents, one a group and version: what `kubectl explain` and strict clients read.
+//! OpenAPI documents: what `kubectl explain`, client-side validation and strict clients read.
 //!
-//! The schemas are those that validate; the paths say no more than that fields are validated here.
+//! Version 3, one document a group and version, and version 2, one for everything, as JSON and in the
+//! protobuf form of older clients. The schemas are those that validate. Documents change only with
+//! the program: each is made once, and its ETag is its digest.
+
+mod operations;
+mod protobuf;
+mod swagger;
+
+use std::sync::LazyLock;
 
 use axum::response::Response;
+use bytes::Bytes;
+use hive_manifests::schema::structural;
 use hive_manifests::{RBAC_GROUP, Resource, openapi_schema};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
+use super::accept;
 use super::errors::ApiError;
 use super::respond;
+use super::reviews::Review;
 
 /// Group versions that have a document, by the path under `/openapi/v3/`.
-const DOCUMENTS: [(&str, &str); 3] = [
+const GROUP_VERSIONS: [(&str, &str); 5] = [
     ("api/v1", "v1"),
     ("apis/hive.dev/v1", "hive.dev/v1"),
     (
         "apis/rbac.authorization.k8s.io/v1",
         "rbac.authorization.k8s.io/v1",
     ),
+    ("apis/authentication.k8s.io/v1", "authentication.k8s.io/v1"),
+    ("apis/authorization.k8s.io/v1", "authorization.k8s.io/v1"),
 ];
 
+/// The media type of version 2 as older clients ask for it, and as Kubernetes answers.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// A document as it is sent.
+struct Document {
+    bytes: Bytes,
+    content_type: &'static str,
+    /// Hex of its SHA-256.
+    digest: String,
+}
+
+impl Document {
+    fn new(bytes: Vec<u8>, content_type: &'static str) -> Self {
+        Self {
+            digest: hex::encode_upper(Sha256::digest(&bytes)),
+            bytes: bytes.into(),
+            content_type,
+        }
+    }
+
+    fn json(document: &Value) -> Self {
+        Self::new(document.to_string().into_bytes(), "application/json")
+    }
+
+    /// The document, unless the client has it already.
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let etag = format!("\"{}\"", self.digest);
+        let mut response = respond::unless_known(headers, &etag, self.bytes.clone());
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(self.content_type),
+        );
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+    }
+}
+
+static VERSION_3: LazyLock<Vec<(&str, Document)>> = LazyLock::new(|| {
+    GROUP_VERSIONS
+        .into_iter()
+        .map(|(path, api_version)| (path, Document::json(&version_3(path, api_version))))
+        .collect()
+});
+
+struct Version2 {
+    json: Document,
+    protobuf: Document,
+}
+
+static VERSION_2: LazyLock<Version2> = LazyLock::new(|| {
+    let swagger = swagger::document();
+    Version2 {
+        json: Document::json(&swagger),
+        protobuf: Document::new(protobuf::document(&swagger), PROTOBUF),
+    }
+});
+
 pub(super) fn index() -> Result<Response, ApiError> {
-    // A document changes only with the program.
-    let version = env!("CARGO_PKG_VERSION");
-    let paths: Map<String, Value> = DOCUMENTS
+    let paths: Map<String, Value> = VERSION_3
         .iter()
-        .map(|(path, _)| {
-            let url = format!("/openapi/v3/{path}?hash={version}");
+        .map(|(path, document)| {
+            let url = format!("/openapi/v3/{path}?hash={}", document.digest);
             ((*path).to_owned(), json!({ "serverRelativeURL": url }))
         })
         .collect();
     respond::json(StatusCode::OK, &json!({ "paths": paths }))
 }
 
-pub(super) fn document(path: &str) -> Result<Response, ApiError> {
-    let (_, api_version) = DOCUMENTS
+pub(super) fn document(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let (_, document) = VERSION_3
         .iter()
         .find(|(known, _)| *known == path)
         .ok_or(ApiError::NoSuchPath)?;
-    let resources: Vec<Resource> = Resource::ALL
-        .into_iter()
-        .filter(|resource| resource.api_version() == *api_version)
-        .collect();
-    let schemas: Map<String, Value> = resources
+    Ok(document.answer(headers))
+}
+
+pub(super) fn everything(headers: &HeaderMap) -> Result<Response, ApiError> {
+    let wanted = accept::ranges(headers)?.iter().find_map(|range| {
+        if range.media_type == PROTOBUF {
+            Some(&VERSION_2.protobuf)
+        } else {
+            range.takes_json().then_some(&VERSION_2.json)
+        }
+    });
+    Ok(wanted.ok_or(ApiError::NotAcceptable)?.answer(headers))
+}
+
+fn version_3(path: &str, api_version: &str) -> Value {
+    let kinds = kinds(api_version);
+    let schemas: Map<String, Value> = kinds
         .iter()
-        .map(|r| (schema_name(*r), schema(*r)))
+        .map(|kind| (kind.schema_name(), kind.schema()))
         .collect();
-    let paths: Map<String, Value> = resources.iter().map(|r| operations(path, *r)).collect();
-    respond::json(
-        StatusCode::OK,
-        &json!({
-            "openapi": "3.0.0",
-            "info": { "title": "Hive", "version": env!("CARGO_PKG_VERSION") },
-            "paths": paths,
-            "components": { "schemas": schemas },
-        }),
-    )
-}
-
-/// Names as Kubernetes gives them: `io.k8s.api.core.v1.Secret`, `dev.hive.v1.Function`.
-fn schema_name(resource: Resource) -> String {
-    match resource.group() {
-        "" => format!("io.k8s.api.core.v1.{}", resource.kind()),
-        RBAC_GROUP => format!("io.k8s.api.rbac.v1.{}", resource.kind()),
-        _ => format!("dev.hive.v1.{}", resource.kind()),
-    }
-}
-
-fn kind_of(resource: Resource) -> Value {
     json!({
-        "group": resource.group(),
-        "version": resource.version(),
-        "kind": resource.kind(),
+        "openapi": "3.0.0",
+        "info": { "title": "Hive", "version": env!("CARGO_PKG_VERSION") },
+        "paths": operations::paths(path, &kinds),
+        "components": { "schemas": schemas },
     })
 }
 
-fn schema(resource: Resource) -> Value {
-    let mut schema = openapi_schema(resource).clone();
-    schema["x-kubernetes-group-version-kind"] = json!([kind_of(resource)]);
-    schema
+/// A kind that has a schema: one that is stored, or one that is only asked.
+#[derive(Clone, Copy)]
+struct Kind {
+    group: &'static str,
+    version: &'static str,
+    name: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+    asked: Asked,
 }
 
-/// The path of one object; `kubectl` looks there whether fieldValidation is understood.
-fn operations(path: &str, resource: Resource) -> (String, Value) {
-    let scope = if resource.namespaced() {
-        "namespaces/{namespace}/"
-    } else {
-        ""
+#[derive(Clone, Copy)]
+enum Asked {
+    Stored(Resource),
+    Review(Review),
+}
+
+impl Kind {
+    fn of(resource: Resource) -> Self {
+        Self {
+            group: resource.group(),
+            version: resource.version(),
+            name: resource.kind(),
+            plural: resource.plural(),
+            namespaced: resource.namespaced(),
+            asked: Asked::Stored(resource),
+        }
+    }
+
+    fn asked(review: Review) -> Self {
+        Self {
+            group: review.group(),
+            version: "v1",
+            name: review.kind(),
+            plural: review.plural(),
+            namespaced: review.namespaced(),
+            asked: Asked::Review(review),
+        }
+    }
+
+    /// Names as Kubernetes gives them: `io.k8s.api.core.v1.Secret`, `dev.hive.v1.Function`.
+    fn schema_name(&self) -> String {
+        let package = match self.group {
+            "" => "io.k8s.api.core",
+            RBAC_GROUP => "io.k8s.api.rbac",
+            "authentication.k8s.io" => "io.k8s.api.authentication",
+            "authorization.k8s.io" => "io.k8s.api.authorization",
+            _ => "dev.hive",
+        };
+        format!("{package}.{}.{}", self.version, self.name)
+    }
+
+    fn group_version_kind(&self) -> Value {
+        json!({ "group": self.group, "version": self.version, "kind": self.name })
+    }
+
+    fn schema(&self) -> Value {
+        let mut schema = match self.asked {
+            Asked::Stored(resource) => openapi_schema(resource).clone(),
+            Asked::Review(Review::SelfSubject) => structural::<authentication::SelfSubjectReview>(),
+            Asked::Review(Review::SelfAccess) => {
+                structural::<authorization::SelfSubjectAccessReview>()
+            }
+            Asked::Review(Review::SelfRules) => {
+                structural::<authorization::SelfSubjectRulesReview>()
+            }
+            Asked::Review(Review::Access) => structural::<authorization::SubjectAccessReview>(),
+            Asked::Review(Review::LocalAccess) => {
+                structural::<authorization::LocalSubjectAccessReview>()
+            }
+        };
+        schema["x-kubernetes-group-version-kind"] = json!([self.group_version_kind()]);
+        name_types(&mut schema);
+        schema
+    }
+}
+
+fn kinds(api_version: &str) -> Vec<Kind> {
+    let stored = Resource::ALL.into_iter().map(Kind::of);
+    let reviews = Review::ALL.into_iter().map(Kind::asked);
+    let of_version = |kind: &Kind| match kind.group {
+        "" => kind.version == api_version,
+        group => format!("{group}/{}", kind.version) == api_version,
     };
-    let option =
-        |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
-    let content = json!({
-        "application/json": {
-            "schema": { "$ref": format!("#/components/schemas/{}", schema_name(resource)) },
-        },
-    });
-    let operation = |action: &str| {
-        json!({
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": kind_of(resource),
-            "parameters": [option("dryRun"), option("fieldManager"), option("fieldValidation")],
-            "responses": { "200": { "description": "OK", "content": content } },
-        })
-    };
-    let operations = json!({
-        "get": operation("get"),
-        "patch": operation("patch"),
-        "put": operation("put"),
-        "delete": operation("delete"),
-    });
-    (
-        format!("/{path}/{scope}{}/{{name}}", resource.plural()),
-        operations,
-    )
+    stored.chain(reviews).filter(of_version).collect()
+}
+
+/// A quantity is an integer or a string, which structural schemas say with an extension and no type.
+/// Clients that don't know it would show an object: they are told the form that is always right.
+fn name_types(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.contains_key("x-kubernetes-int-or-string") && !fields.contains_key("type") {
+                fields.insert("type".into(), json!("string"));
+            }
+            fields.values_mut().for_each(name_types);
+        }
+        Value::Array(items) => items.iter_mut().for_each(name_types),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

@@ -22,6 +22,8 @@ pub(super) enum Target {
     Group(String),
     /// `/api/v1`, `/apis/{group}/{version}`
     Resources(String),
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/openapi/v3`
     OpenApiIndex,
     /// `/openapi/v3/{api/v1 | apis/group/version}`
@@ -84,6 +86,7 @@ impl Target {
             ["apis", group] => Self::Group(group.to_owned()),
             ["api", "v1"] => Self::Resources("v1".to_owned()),
             ["apis", group, version] => Self::Resources(format!("{group}/{version}")),
+            ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApiIndex,
             ["openapi", "v3", ref rest @ ..] => Self::OpenApi(rest.join("/")),
             ["apis", group, "v1", plural] if Review::by_plural(group, plural, false).is_some() => {

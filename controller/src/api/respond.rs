@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hive_manifests::Resource;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -40,6 +40,28 @@ pub(super) fn json_bytes(code: StatusCode, body: impl Into<Body>) -> Response {
 pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Result<Response, ApiError> {
     let body = serde_json::to_vec(body).map_err(ApiError::internal)?;
     Ok(json_bytes(code, body))
+}
+
+/// A body that changes only with its tag; not sent to a client that has it already.
+pub(super) fn unless_known(headers: &HeaderMap, etag: &str, body: impl Into<Body>) -> Response {
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tags| tags.to_str().ok())
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag)
+        });
+    let mut response = match known {
+        true => Response::new(Body::empty()),
+        false => Response::new(body.into()),
+    };
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
 }
 
 /// One object.

@@ -114,3 +114,112 @@ async fn a_controller_without_a_leader_lives_but_is_not_ready() {
     assert_eq!(ready.status, 503);
     assert!(ready.body.starts_with(b"no leader"));
 }
+
+#[tokio::test]
+async fn everything_is_discovered_in_two_requests() {
+    let server = Server::start().await;
+    let ask = async |path: &str, version: &str| {
+        let accept = format!(
+            "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json"
+        );
+        let answer = server.request("GET", path).header("accept", &accept).send();
+        answer.await
+    };
+    for version in ["v2", "v2beta1"] {
+        let answer = ask("/apis", version).await;
+        assert_eq!(
+            answer.headers["content-type"],
+            format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList")
+        );
+        let list = answer.ok();
+        assert_eq!(list["kind"], "APIGroupDiscoveryList");
+        let hive = &list["items"][0];
+        assert_eq!(hive["metadata"]["name"], "hive.dev");
+        let resources = hive["versions"][0]["resources"].as_array().unwrap();
+        let function = resources
+            .iter()
+            .find(|resource| resource["resource"] == "functions")
+            .unwrap();
+        assert_eq!(function["scope"], "Namespaced");
+        assert_eq!(function["shortNames"], json!(["fn"]));
+        let subresources: Vec<&str> = function["subresources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|subresource| subresource["subresource"].as_str().unwrap())
+            .collect();
+        assert_eq!(subresources, ["status", "scale", "log", "proxy"]);
+        assert_eq!(
+            function["subresources"][1]["responseKind"]["group"],
+            "autoscaling"
+        );
+    }
+    let core = ask("/api", "v2").await.ok();
+    assert_eq!(core["items"][0]["metadata"]["name"], "");
+    assert_eq!(core["items"][0]["versions"][0]["version"], "v1");
+    // A version that nobody speaks: the plain list, which the client takes too.
+    assert_eq!(ask("/apis", "v9").await.ok()["kind"], "APIGroupList");
+
+    let etag = ask("/apis", "v2").await.headers["etag"].clone();
+    let again = server
+        .request("GET", "/apis")
+        .header(
+            "accept",
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        )
+        .header("if-none-match", etag.to_str().unwrap())
+        .send()
+        .await;
+    assert_eq!(again.status, 304);
+    assert!(again.body.is_empty());
+}
+
+#[tokio::test]
+async fn version_2_has_every_kind_in_both_forms() {
+    let server = Server::start().await;
+    let document = server.get("/openapi/v2").await.ok();
+    assert_eq!(document["swagger"], "2.0");
+    let definitions = document["definitions"].as_object().unwrap();
+    for name in [
+        "dev.hive.v1.Function",
+        "io.k8s.api.core.v1.Secret",
+        "io.k8s.api.rbac.v1.Role",
+        "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    ] {
+        assert!(definitions.contains_key(name), "{name}");
+    }
+    let resources = &definitions["dev.hive.v1.Function"]["properties"]["spec"]["properties"]["resources"]
+        ["properties"];
+    assert_eq!(resources["memory"]["type"], "string", "{resources}");
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let answer = server
+        .request("GET", "/openapi/v2")
+        .header("accept", protobuf)
+        .send()
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], protobuf);
+    assert!(
+        answer.body.starts_with(b"\x0a\x032.0"),
+        "the swagger field first"
+    );
+    server
+        .request("GET", "/openapi/v2")
+        .header("accept", "text/html")
+        .send()
+        .await
+        .fails(406, "NotAcceptable", "");
+    // The index names each document by its content.
+    let index = server.get("/openapi/v3").await.ok();
+    for (_, path) in index["paths"].as_object().unwrap() {
+        let url = path["serverRelativeURL"].as_str().unwrap();
+        let answer = server.get(url).await;
+        let etag = answer.headers["etag"]
+            .to_str()
+            .unwrap()
+            .trim_matches('"')
+            .to_owned();
+        assert!(url.ends_with(&format!("?hash={etag}")), "{url}");
+        assert_eq!(answer.ok()["openapi"], "3.0.0");
+    }
+}

@@ -24,6 +24,7 @@ pub(super) fn attributes<'a>(
         | Target::Groups
         | Target::Group(_)
         | Target::Resources(_)
+        | Target::OpenApiV2
         | Target::OpenApiIndex
         | Target::OpenApi(_) => {
             return Ok(Attributes::Path {
