@@ -4,6 +4,7 @@
 //! directories and its logs. Tests wait on conditions with deadlines; nothing sleeps and hopes.
 
 pub mod ctl;
+pub mod faults;
 pub mod guests;
 pub mod load;
 pub mod member;

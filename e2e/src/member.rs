@@ -23,6 +23,8 @@ pub struct Member {
     pub dir: PathBuf,
     log: PathBuf,
     arguments: Vec<String>,
+    /// What starts the program, with its arguments; the program itself where empty.
+    launcher: Vec<String>,
     environment: Vec<(String, String)>,
     child: Option<Child>,
     started: Option<Instant>,
@@ -37,6 +39,7 @@ impl Member {
             dir: root.join(name),
             log: root.join(format!("{name}.log")),
             arguments,
+            launcher: Vec::new(),
             environment: Vec::new(),
             child: None,
             started: None,
@@ -47,6 +50,11 @@ impl Member {
     /// Sets a variable of its environment, now and at later starts.
     pub fn variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has it started by another program that takes its place, such as `nsenter`.
+    pub fn launched_by(&mut self, launcher: Vec<String>) {
+        self.launcher = launcher;
     }
 
     /// Starts it, or starts it again with the same data.
@@ -65,7 +73,15 @@ impl Member {
         self.log_start = self.log().len();
         let variables = self.environment.iter().map(|(name, value)| (name, value));
         self.started = Some(Instant::now());
-        let child = Command::new(hive())
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(hive()),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(hive());
+                command
+            }
+        };
+        let child = command
             .args(&self.arguments)
             .envs(variables)
             .stdin(Stdio::null())
@@ -147,6 +163,13 @@ impl Member {
             Ok(status) => status.expect("a child can be waited for"),
             Err(_) => panic!("{name} still runs after {patience:?}\n{}", self.tail()),
         }
+    }
+
+    /// Forgets a process that ended by itself, so that it can be started again; how it ended.
+    pub fn reap(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status)
     }
 
     /// All that it ever logged.

@@ -1,0 +1,192 @@
+//! A client of one controller that knows exactly how far each request came.
+//!
+//! What was never sent has certainly not happened; what was sent and got no answer may have. A
+//! checker of histories needs the two apart.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// A handshake between neighbours takes milliseconds; a request is not sent through one that takes longer.
+const CONNECT: Duration = Duration::from_millis(700);
+
+/// Where controllers of a cluster serve their API.
+const API_PORT: u16 = 6443;
+
+/// What opens the doors of a swarm.
+#[derive(Clone)]
+pub struct Access {
+    token: String,
+    tls: TlsConnector,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// From the kubeconfig that `init` left.
+    pub fn read(kubeconfig: &Path) -> Self {
+        let text = std::fs::read(kubeconfig).expect("`init` leaves a kubeconfig");
+        let config: Value = serde_json::from_slice(&text).expect("it is JSON");
+        let text = |value: &Value| value.as_str().expect("it is complete").to_owned();
+        let ca = text(&config["clusters"][0]["cluster"]["certificate-authority-data"]);
+        let ca = base64::prelude::BASE64_STANDARD
+            .decode(ca)
+            .expect("it is base64");
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(&ca).expect("it is a certificate");
+        roots.add(ca).expect("it is a CA's");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("ring has TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self {
+            token: text(&config["users"][0]["user"]["token"]),
+            tls: TlsConnector::from(Arc::new(tls)),
+        }
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Heard {
+    Answer {
+        status: u16,
+        body: Value,
+    },
+    /// It never left.
+    NotSent(String),
+    /// It left, and no answer came.
+    Nothing(String),
+}
+
+/// One client's way to one controller: at most one connection.
+#[derive(Debug)]
+pub struct Door {
+    access: Access,
+    address: Ipv4Addr,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Door {
+    pub fn new(access: &Access, address: Ipv4Addr) -> Self {
+        Self {
+            access: access.clone(),
+            address,
+            connection: None,
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let connecting = async {
+            let stream = TcpStream::connect(SocketAddr::from((self.address, API_PORT))).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::IpAddress(self.address.into());
+            let stream = self.access.tls.connect(name, stream).await?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(std::io::Error::other)?;
+            // Ends with its sender, and tells it why.
+            tokio::spawn(connection);
+            Ok::<_, std::io::Error>(sender)
+        };
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err("no connection in time".to_owned()),
+        }
+    }
+
+    /// Sends one request, and waits no longer than `patience` for its answer.
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Heard {
+        let mut sender = match self.connection.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => match self.connect().await {
+                Ok(sender) => sender,
+                Err(why) => return Heard::NotSent(why),
+            },
+        };
+        if let Err(error) = sender.ready().await {
+            return Heard::NotSent(error.to_string());
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.access.token))
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .expect("paths of tests are well-formed");
+        let exchange = async {
+            let response = match sender.try_send_request(request).await {
+                Ok(response) => response,
+                Err(mut error) => {
+                    let why = error.error().to_string();
+                    return match error.take_message() {
+                        Some(_) => Err(Heard::NotSent(why)),
+                        None => Err(Heard::Nothing(why)),
+                    };
+                }
+            };
+            let (head, body) = response.into_parts();
+            let body = body.collect().await;
+            let body = body.map_err(|error| Heard::Nothing(error.to_string()))?;
+            Ok(Heard::Answer {
+                status: head.status.as_u16(),
+                body: serde_json::from_slice(&body.to_bytes()).unwrap_or_default(),
+            })
+        };
+        match tokio::time::timeout(patience, exchange).await {
+            Ok(Ok(answer)) => {
+                self.connection = Some(sender);
+                answer
+            }
+            Ok(Err(unanswered)) => unanswered,
+            Err(_) => Heard::Nothing(format!("no answer within {patience:?}")),
+        }
+    }
+
+    /// The body of a successful answer.
+    pub async fn get(&mut self, path: &str) -> Result<Value, String> {
+        match self.ask(Method::GET, path, None, CALM).await {
+            Heard::Answer {
+                status: 200, body, ..
+            } => Ok(body),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// For requests while nothing is broken: as long as the controllers themselves wait, and a little.
+pub const CALM: Duration = Duration::from_secs(12);
