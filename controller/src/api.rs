@@ -7,6 +7,7 @@
 mod accept;
 mod admission;
 mod artifacts;
+mod audited;
 mod auth;
 mod discovery;
 mod errors;
@@ -41,9 +42,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::index::SharedIndex;
 use crate::artifacts::Artifacts;
+use crate::audit::Audit;
 use crate::gateway::Nodes;
 use crate::ingress::Forwarder;
 use crate::store::Replica;
+use audited::Audited;
 use auth::User;
 use errors::ApiError;
 use limits::Permits;
@@ -58,6 +61,7 @@ pub struct ApiContext {
     pub artifacts: Artifacts,
     pub nodes: Nodes,
     pub forwarder: Forwarder,
+    pub audit: Audit,
     /// Ends watches and followed logs, which would otherwise hold a clean stop up.
     pub stop: CancellationToken,
 }
@@ -68,6 +72,7 @@ struct Api {
     artifacts: Artifacts,
     nodes: Nodes,
     forwarder: Forwarder,
+    audit: Audit,
     stop: CancellationToken,
     permits: Permits,
     access: SharedIndex,
@@ -88,6 +93,7 @@ pub fn router(context: ApiContext) -> Router {
         artifacts,
         nodes,
         forwarder,
+        audit,
         stop,
     } = context;
     let api = Api {
@@ -96,6 +102,7 @@ pub fn router(context: ApiContext) -> Router {
         artifacts,
         nodes,
         forwarder,
+        audit,
         stop,
         permits: Permits::default(),
         access: SharedIndex::default(),
@@ -107,10 +114,12 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = match answer(&context, request).await {
+    let mut audited = Audited::begin(&request);
+    let mut response = match answer(&context, request, &mut audited).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    audited.answered(&context.audit, &mut response).await;
     tracing::debug!(
         %method,
         path,
@@ -121,7 +130,11 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     response
 }
 
-async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
+async fn answer(
+    context: &Api,
+    request: Request,
+    audited: &mut Audited,
+) -> Result<Response, ApiError> {
     limits::check_head(request.uri(), request.headers())?;
     let target = Target::parse(request.uri().path());
     if let Some(target) = &target
@@ -136,9 +149,21 @@ async fn answer(context: &Api, request: Request) -> Result<Response, ApiError> {
         Target::Objects(path) if path.is_proxy() => Query::default(),
         _ => Query::parse(request.uri().query())?,
     };
-    let path = request.uri().path();
-    auth::authorize(context, &user, &target, request.method(), path, &query).await?;
-    let (parts, body) = request.into_parts();
+    let asked = auth::attributes(&target, request.method(), request.uri().path(), &query)?;
+    audited.asks(&context.audit, &user, &asked);
+    let decision = auth::authorize(context, &user, &asked).await;
+    audited.decided(&decision, || auth::reason(context, &user, &asked));
+    decision?;
+    context
+        .audit
+        .admit()
+        .map_err(|error| ApiError::Unavailable(error.to_string()))?;
+    let (parts, mut body) = request.into_parts();
+    if audited.wants_body() {
+        let sent = limits::object_body(&parts.headers, body).await?;
+        audited.sent(&parts.headers, &sent);
+        body = sent.into();
+    }
     let call = Call {
         method: parts.method.clone(),
         query,

@@ -9,9 +9,9 @@ mod policy;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,6 +25,10 @@ use file::RotatingFile;
 /// Lines that may wait for the disk. At 1 KB each this is 1 MB; a disk that is further behind holds
 /// the requests themselves back, or loses lines, as the operator chose.
 const QUEUE: usize = 1024;
+
+/// Requests of nobody known that are recorded in a second. They cost their sender nothing, and must not
+/// push what others did out of the rotated files.
+const STRANGERS_A_SECOND: u32 = 5;
 
 /// What is recorded is on disk after this long at most; a crash of the process alone loses nothing
 /// that was written.
@@ -61,6 +65,16 @@ struct Shared {
     on_failure: OnFailure,
     failing: AtomicBool,
     lost: AtomicU64,
+    strangers: Mutex<Strangers>,
+}
+
+/// Requests of nobody known, in the second that began then.
+#[derive(Default)]
+struct Strangers {
+    second: Option<Instant>,
+    recorded: u32,
+    /// Since the last one that was recorded.
+    skipped: u64,
 }
 
 /// Requests are refused because they could not be recorded.
@@ -86,6 +100,7 @@ impl Audit {
             on_failure,
             failing: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            strangers: Mutex::default(),
         });
         let runtime = tokio::runtime::Handle::current();
         let writer = tokio::task::spawn_blocking({
@@ -126,9 +141,38 @@ impl Audit {
         }
     }
 
+    /// Records a request of nobody known, if there are few of them; else it is counted, and the next
+    /// one that is recorded says how many there were.
+    pub async fn record_stranger(&self, event: &mut Event) {
+        if let Some(skipped) = self.shared.admit_stranger(Instant::now()) {
+            event.skipped = skipped;
+            self.record(event).await;
+        }
+    }
+
     /// Lines that were lost since the start.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// How many were skipped before this one; `None` when it is to be skipped, too.
+    fn admit_stranger(&self, now: Instant) -> Option<u64> {
+        let mut strangers = self
+            .strangers
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        let is_new = |second: Instant| now.duration_since(second) >= Duration::from_secs(1);
+        if strangers.second.is_none_or(is_new) {
+            (strangers.second, strangers.recorded) = (Some(now), 0);
+        }
+        if strangers.recorded == STRANGERS_A_SECOND {
+            strangers.skipped += 1;
+            return None;
+        }
+        strangers.recorded += 1;
+        Some(std::mem::take(&mut strangers.skipped))
     }
 }
 
@@ -201,6 +245,7 @@ mod tests {
             request: None,
             received: SystemTime::UNIX_EPOCH,
             staged: SystemTime::UNIX_EPOCH,
+            skipped: 0,
         }
     }
 
@@ -234,6 +279,23 @@ mod tests {
             .collect();
         let expected: Vec<String> = (0..count).map(|n| format!("/{n}")).collect();
         assert_eq!(uris, expected);
+    }
+
+    #[tokio::test]
+    async fn strangers_fill_no_disk_but_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let (audit, _writer) = Audit::open(options(path, OnFailure::Refuse)).unwrap();
+        let start = Instant::now();
+        let admitted = |at: Instant| audit.shared.admit_stranger(at);
+        for _ in 0..STRANGERS_A_SECOND {
+            assert_eq!(admitted(start), Some(0));
+        }
+        assert_eq!(admitted(start), None);
+        assert_eq!(admitted(start), None);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(admitted(later), Some(2));
+        assert_eq!(admitted(later), Some(0));
     }
 
     /// `/dev/full` takes no byte, as a full disk does.

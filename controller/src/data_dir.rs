@@ -132,6 +132,10 @@ impl DataDirectory {
         self.root.join("raft")
     }
 
+    pub fn audit_log(&self) -> PathBuf {
+        self.root.join("audit/audit.log")
+    }
+
     pub fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
     }

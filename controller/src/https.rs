@@ -1,5 +1,6 @@
 //! HTTPS for the API: TLS 1.3, HTTP/1.1 and HTTP/2, bounded, drained on stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// After an error of `accept` such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where a request comes from; every request carries it as an extension.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteAddress(pub SocketAddr);
+
 /// Serves until cancelled, then lets requests under way finish.
 pub async fn serve(
     listener: TcpListener,
@@ -57,8 +62,8 @@ pub async fn serve(
             () = cancel.cancelled() => break,
             accepted = accept => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept at the API");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -69,7 +74,7 @@ pub async fn serve(
         let router = router.clone();
         let watcher = graceful.watcher();
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, acceptor, router, watcher).await {
+            if let Err(error) = converse(stream, remote, acceptor, router, watcher).await {
                 tracing::debug!(error, "API connection ended");
             }
             drop(slot);
@@ -86,6 +91,7 @@ pub async fn serve(
 
 async fn converse(
     stream: TcpStream,
+    remote: SocketAddr,
     acceptor: TlsAcceptor,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
@@ -102,7 +108,10 @@ async fn converse(
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL);
     let stream = Punctual::new(stream, HANDSHAKE_TIMEOUT);
-    let service = router.map_request(|request: Request<Incoming>| request.map(Lingering::from));
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(RemoteAddress(remote));
+        request.map(Lingering::from)
+    });
     let connection = server
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned();

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, ApiContext};
 use crate::artifacts::{ArtifactFiles, Artifacts};
+use crate::audit::Audit;
 use crate::config::RunArgs;
 use crate::data_dir::{DataDirectory, SelfRecord};
 use crate::gateway::{self, Gateway, Invoker, Nodes, Presence};
@@ -33,6 +34,10 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
     let authority = Arc::new(CertificateAuthority::load_dir(&dir.identity())?);
     let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);
+    let audit = args.audit.options(dir.audit_log())?;
+    let audit_path = audit.path.clone();
+    let (audit, audit_written) = Audit::open(audit)
+        .with_context(|| format!("cannot write the audit log {}", audit_path.display()))?;
     let certificates = Arc::new(args.api_certificates(&live)?);
     let sockets = Sockets::bind(args, &record, &live).await?;
 
@@ -116,6 +121,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         artifacts,
         nodes,
         forwarder,
+        audit,
         stop: doors_stop.clone(),
     };
     tasks.spawn(certificates.clone().keep_fresh(stop.clone()));
@@ -147,6 +153,8 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     doors_stop.cancel();
     doors.close();
     doors.wait().await;
+    // Its last user is gone with the doors.
+    audit_written.await.context("the audit log's writer")?;
     stop.cancel();
     tasks.wait().await;
     replica.shutdown().await;

@@ -9,12 +9,11 @@ mod request;
 use std::time::SystemTime;
 
 use hive_identity::{ApiToken, TokenSecret};
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 
 use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
-use super::query::Query;
 use crate::access::attributes::Attributes;
 use crate::access::rbac;
 use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
@@ -26,6 +25,8 @@ use crate::state::{Key, State};
 pub(super) struct User {
     /// Whom it is judged as.
     pub info: UserInfo,
+    /// Who asks in that one's name.
+    pub impersonator: Option<UserInfo>,
     credential: Credential,
 }
 
@@ -46,6 +47,7 @@ impl User {
     fn anonymous() -> Self {
         Self {
             info: UserInfo::anonymous(),
+            impersonator: None,
             credential: Credential::None,
         }
     }
@@ -76,6 +78,8 @@ impl User {
         matches!(self.credential, Credential::None)
     }
 }
+
+pub(super) use request::attributes;
 
 /// The user whose token a request bears, or in whose name its sender asks.
 pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<User, ApiError> {
@@ -121,6 +125,7 @@ async fn by_token(context: &Api, secret: &TokenSecret) -> Result<User, ApiError>
             groups: groups_of(role),
             ..UserInfo::default()
         },
+        impersonator: None,
         credential: Credential::Token {
             revision,
             expiry: token.expiry,
@@ -182,20 +187,11 @@ pub(super) fn no_such_path(user: &User) -> ApiError {
 pub(super) async fn authorize(
     context: &Api,
     user: &User,
-    target: &Target,
-    method: &Method,
-    path: &str,
-    query: &Query,
+    asked: &Attributes<'_>,
 ) -> Result<(), ApiError> {
-    // "/apis/" is "/apis".
-    let path = match path.trim_end_matches('/') {
-        "" => path,
-        trimmed => trimmed,
-    };
-    let asked = request::attributes(target, method, path, query)?;
     let state = context.replica.state();
     let index = context.access.of(&state);
-    if rbac::allowed(&index, &user.info, &asked) {
+    if rbac::allowed(&index, &user.info, asked) {
         return Ok(());
     }
     if user.is_anonymous() {
@@ -205,11 +201,17 @@ pub(super) async fn authorize(
     if let Some(_permit) = context.permits.unknown_token()
         && let Ok(newest) = context.newest().await
         && newest.access_revision() != state.access_revision()
-        && rbac::allowed(&context.access.of(&newest), &user.info, &asked)
+        && rbac::allowed(&context.access.of(&newest), &user.info, asked)
     {
         return Ok(());
     }
-    Err(refuse(context, user, &asked))
+    Err(refuse(context, user, asked))
+}
+
+/// By which binding a user may, for the record.
+pub(super) fn reason(context: &Api, user: &User, asked: &Attributes<'_>) -> String {
+    let index = context.access.of(&context.replica.state());
+    rbac::decide(&index, &user.info, asked).reason
 }
 
 /// Kubernetes' refusal.

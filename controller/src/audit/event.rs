@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Level;
 
@@ -36,7 +36,6 @@ pub struct ObjectReference {
     pub name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub api_group: String,
-    pub api_version: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subresource: String,
 }
@@ -69,6 +68,8 @@ pub struct Event {
     pub request: Option<Value>,
     pub received: SystemTime,
     pub staged: SystemTime,
+    /// Requests of nobody known before this one that were not recorded.
+    pub skipped: u64,
 }
 
 #[derive(Serialize)]
@@ -124,16 +125,31 @@ impl Event {
             request_object: self.request.as_ref(),
             request_received_timestamp: micros(self.received),
             stage_timestamp: micros(self.staged),
-            annotations: self.decision.as_ref().map_or(Value::Null, |decision| {
-                json!({
-                    "authorization.k8s.io/decision": if decision.allowed { "allow" } else { "forbid" },
-                    "authorization.k8s.io/reason": decision.reason,
-                })
-            }),
+            annotations: self.annotations(),
         };
         let mut text = serde_json::to_vec(&line).expect("plain data with text keys is JSON");
         text.push(b'\n');
         text
+    }
+}
+
+impl Event {
+    fn annotations(&self) -> Value {
+        let mut annotations = Map::new();
+        if let Some(decision) = &self.decision {
+            let word = if decision.allowed { "allow" } else { "forbid" };
+            annotations.insert("authorization.k8s.io/decision".into(), word.into());
+            let reason = decision.reason.as_str();
+            annotations.insert("authorization.k8s.io/reason".into(), reason.into());
+        }
+        if self.skipped > 0 {
+            let skipped = self.skipped.to_string();
+            annotations.insert("hive.dev/skipped-before".into(), skipped.into());
+        }
+        match annotations.is_empty() {
+            true => Value::Null,
+            false => annotations.into(),
+        }
     }
 }
 
@@ -172,7 +188,6 @@ mod tests {
             object: Some(ObjectReference {
                 resource: "configmaps".into(),
                 namespace: "x".into(),
-                api_version: "v1".into(),
                 ..ObjectReference::default()
             }),
             code: 403,
@@ -183,6 +198,7 @@ mod tests {
             request: Some(json!({ "kind": "ConfigMap" })),
             received,
             staged: received + Duration::from_millis(2),
+            skipped: 0,
         };
         let line = event.line();
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
@@ -200,7 +216,7 @@ mod tests {
                 "user": { "username": "ada", "groups": ["system:authenticated"] },
                 "sourceIPs": ["127.0.0.1"],
                 "userAgent": "kubectl/v1.32",
-                "objectRef": { "resource": "configmaps", "namespace": "x", "apiVersion": "v1" },
+                "objectRef": { "resource": "configmaps", "namespace": "x" },
                 "responseStatus": { "metadata": {}, "code": 403 },
                 "requestObject": { "kind": "ConfigMap" },
                 "requestReceivedTimestamp": "2023-11-14T22:13:20.000001Z",

@@ -1,5 +1,6 @@
 //! A swarm of one controller in this process, and a client for it.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -9,6 +10,7 @@ use futures::StreamExt;
 use hive_controller::access::tokens::{self, Role, TokenKind};
 use hive_controller::api::{self, ApiContext};
 use hive_controller::artifacts::{ArtifactFiles, Artifacts};
+use hive_controller::audit::{Audit, AuditOptions, OnFailure, Policy, Rotation};
 use hive_controller::gateway::{Invoker, Nodes};
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
@@ -35,6 +37,7 @@ pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 
 pub struct Server {
+    audit_log: PathBuf,
     router: Router,
     pub replica: Replica,
     pub stop: CancellationToken,
@@ -116,14 +119,24 @@ impl Server {
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let stop = CancellationToken::new();
         let routes = ingress::follow_routes(&replica, stop.clone());
+        let audit_log = dir.path().join("audit.log");
+        let (audit, _) = Audit::open(AuditOptions {
+            path: audit_log.clone(),
+            rotation: Rotation::default(),
+            policy: audit_policy(),
+            on_failure: OnFailure::Refuse,
+        })
+        .unwrap();
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: Artifacts::new(files, replica.clone(), peers),
             forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
             nodes,
+            audit,
             stop: stop.clone(),
         });
         Self {
+            audit_log,
             router,
             replica,
             stop,
@@ -139,6 +152,28 @@ impl Server {
             tokens::token_object(&token.secret, TokenKind::Api, Some(role), expiry, None);
         objects::ensure(&self.replica, key, body).await.unwrap();
         token.to_string()
+    }
+
+    /// The recorded events that are `wanted`, once there is one at least.
+    pub async fn recorded(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let found = async {
+            loop {
+                let text = std::fs::read_to_string(&self.audit_log).unwrap();
+                let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+                let events: Vec<Value> = complete
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .filter(&wanted)
+                    .collect();
+                if !events.is_empty() {
+                    return events;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, found)
+            .await
+            .expect("the request is recorded")
     }
 
     pub fn router(&self) -> Router {
@@ -356,4 +391,26 @@ pub async fn all<T>(futures: impl IntoIterator<Item = impl Future<Output = T>>) 
         .buffer_unordered(512)
         .collect()
         .await
+}
+
+/// The default, and what is created with the object that was sent.
+fn audit_policy() -> Policy {
+    Policy::parse(
+        r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+rules:
+- level: Request
+  verbs: ["create"]
+  resources:
+  - resources: ["configmaps", "secrets"]
+- level: Metadata
+  resources:
+  - resources: ["secrets"]
+- level: None
+  verbs: ["get", "list", "watch"]
+- level: Metadata
+"#,
+    )
+    .unwrap()
 }

@@ -44,6 +44,7 @@ pub(super) fn apply(context: &Api, user: User, headers: &HeaderMap) -> Result<Us
     );
     Ok(User {
         info: wanted,
+        impersonator: Some(user.info),
         credential: user.credential,
     })
 }

@@ -10,12 +10,17 @@ use super::super::query::Query;
 use crate::access::attributes::{Attributes, ResourceAttributes};
 
 /// `path` is the URL's, for what is no resource.
-pub(super) fn attributes<'a>(
+pub(in crate::api) fn attributes<'a>(
     target: &'a Target,
     method: &Method,
     path: &'a str,
     query: &'a Query,
 ) -> Result<Attributes<'a>, ApiError> {
+    // "/apis/" is "/apis".
+    let path = match path.trim_end_matches('/') {
+        "" => path,
+        trimmed => trimmed,
+    };
     let asked = match target {
         Target::Live
         | Target::Ready
