@@ -12,6 +12,7 @@ pub mod health;
 mod looks;
 pub mod membership;
 pub mod namespaces;
+pub mod quota;
 pub mod roles;
 pub mod schedule;
 pub mod status;
@@ -119,6 +120,11 @@ impl Reconcilers {
             looks()
                 .only_for(garbage::concerns)
                 .run(async move |replica, state| garbage.pass(replica, state).await),
+        );
+        tasks.spawn(
+            looks()
+                .only_for(quota::concerns)
+                .run(async |replica, state| quota::pass(replica, state).await),
         );
         tasks.spawn(
             looks()

@@ -8,11 +8,13 @@ mod command;
 mod history;
 mod image;
 mod object;
+mod quota;
 mod view;
 
 use std::sync::Arc;
 
 use hive_manifests::Resource;
+use hive_manifests::quota::Measure;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ pub use command::{Command, MalformedCommand, Outcome, Rejection, Reply};
 pub use history::{Change, Compacted, History};
 pub use image::{ImageError, StateImage};
 pub use object::{Key, Object};
+pub use quota::limits as quota_limits;
 pub use view::View;
 
 /// Where a controller listens; `host:port` each, as the others reach it.
@@ -53,6 +56,8 @@ pub struct State {
     last_controller: u64,
     /// See [`State::access_revision`].
     access_revision: u64,
+    /// What namespaces use of their quotas; follows from `objects`.
+    ledger: quota::Ledger,
     history: History,
 }
 
@@ -205,6 +210,7 @@ impl State {
         if self.objects.contains_key(&key) {
             return Err(Rejection::AlreadyExists);
         }
+        self.check_quotas(&key, None, &body)?;
         let object = self.put(key, body, None);
         Ok(Outcome::Created(object))
     }
@@ -221,6 +227,7 @@ impl State {
         if current.same_content(&body) {
             return Ok(Outcome::Unchanged(current));
         }
+        self.check_quotas(&key, Some(&current), &body)?;
         let object = self.put(key, body, Some(current));
         Ok(Outcome::Replaced(object))
     }
@@ -230,6 +237,7 @@ impl State {
         self.note_access(&key);
         let object = Arc::new(Object::new(key.clone(), body, self.revision));
         self.objects.insert(key.clone(), object.clone());
+        self.ledger.note(&key, before.as_deref(), Some(&object));
         self.history.push(Change {
             revision: self.revision,
             key,
@@ -251,9 +259,16 @@ impl State {
                 current: current.revision(),
             });
         }
+        // Something came into it after it was found empty.
+        if key.resource == Resource::Namespace && self.ledger.holds_any(&key.name) {
+            return Err(Rejection::Conflict {
+                current: current.revision(),
+            });
+        }
         self.revision += 1;
         self.note_access(key);
         self.objects.remove(key);
+        self.ledger.note(key, Some(&current), None);
         // The last event of an object carries the revision of its deletion.
         let last = Arc::new(current.at(self.revision));
         self.history.push(Change {
@@ -264,6 +279,31 @@ impl State {
             tombstone: Some(last.clone()),
         });
         Ok(Outcome::Deleted(last))
+    }
+
+    /// What of a measure a namespace uses.
+    pub fn used(&self, namespace: &str, measure: Measure) -> u64 {
+        self.ledger.used(namespace, measure)
+    }
+
+    /// Whether the quotas of its namespace leave room for an object, in place of another of its key.
+    ///
+    /// # Errors
+    /// [`Rejection::QuotaExceeded`], which names the quota.
+    pub fn check_quotas(
+        &self,
+        key: &Key,
+        before: Option<&Object>,
+        body: &Body,
+    ) -> Result<(), Rejection> {
+        let is_charged = before.is_none() || key.resource == Resource::Function;
+        if !is_charged || !self.ledger.has_quota(&key.namespace) {
+            return Ok(());
+        }
+        let after = Object::new(key.clone(), body.clone(), 0);
+        let quotas = self.list(Resource::ResourceQuota, Some(&key.namespace));
+        self.ledger
+            .check(quotas.map(|quota| &**quota), before, &after)
     }
 
     /// To be called when `key` has changed at this revision.

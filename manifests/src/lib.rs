@@ -13,6 +13,7 @@ pub mod function;
 pub mod generated;
 pub mod node;
 pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod schema;
 pub mod validate;

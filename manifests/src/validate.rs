@@ -10,6 +10,7 @@ mod function;
 mod metadata;
 mod names;
 mod owners;
+pub mod quota;
 mod rbac;
 mod structure;
 pub mod suggest;
@@ -99,6 +100,8 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
     structure::check(openapi_schema(resource), value, &root, &mut findings);
     match resource {
         Resource::Function => function::check(value, &mut findings),
+        Resource::ResourceQuota => quota::check_quota(value, &mut findings),
+        Resource::LimitRange => quota::check_limit_range(value, &mut findings),
         Resource::Node => taints::check_node(value, &mut findings),
         Resource::Secret => config::check_secret(value, &mut findings),
         Resource::ConfigMap => config::check_config_map(value, &mut findings),
@@ -108,12 +111,8 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
         Resource::RoleBinding | Resource::ClusterRoleBinding => {
             rbac::check_binding(value, resource.namespaced(), &mut findings);
         }
-        Resource::Namespace
-        | Resource::ServiceAccount
-        | Resource::ResourceQuota
-        | Resource::LimitRange
-        | Resource::Event
-        | Resource::Assignment => {}
+        Resource::Namespace | Resource::ServiceAccount | Resource::Event | Resource::Assignment => {
+        }
     }
     findings.into_errors()
 }

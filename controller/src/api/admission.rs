@@ -1,6 +1,8 @@
 //! What an object must be before it is proposed: complete, valid, in a living namespace, and for a
 //! Function, about a component that the controllers hold and can run.
 
+mod limit_ranges;
+
 use hive_functions::{InspectError, InspectLimits};
 use hive_manifests::quantity::Bytes;
 use hive_manifests::validate::{FieldError, Reason, validate_stored};
@@ -13,10 +15,11 @@ use super::metadata::merge_string_data;
 use super::query::FieldValidation;
 use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
-use crate::state::Key;
+use crate::state::{Key, Object, State};
 
 /// Fills what was left out and says what is wrong. Returns warnings.
 pub(super) fn complete(
+    state: &State,
     key: &Key,
     body: &mut Value,
     validation: FieldValidation,
@@ -53,6 +56,7 @@ pub(super) fn complete(
             causes,
         });
     }
+    limit_ranges::fill(state, key, body);
     hive_manifests::apply_defaults(key.resource, body);
     Ok(warnings)
 }
@@ -93,7 +97,7 @@ fn token_problem(key: &Key, body: &Value) -> Option<Cause> {
     let is_token = key.resource == Resource::Secret
         && key.namespace == SYSTEM_NAMESPACE
         && body["type"] == TOKEN_TYPE;
-    let object = crate::state::Object::new(key.clone(), body.clone(), 0);
+    let object = Object::new(key.clone(), body.clone(), 0);
     if !is_token || Token::read(&object).is_some() {
         return None;
     }
@@ -127,9 +131,22 @@ pub(super) async fn check_namespace(context: &Api, key: &Key) -> Result<(), ApiE
     Ok(())
 }
 
-/// Refuses a Function whose component is not here, is no HTTP component, or needs more than it may
-/// have. `before` is the Function that it replaces: what ran already is not inspected again.
-pub(super) async fn check_component(
+/// What a dry run says about the quotas of a namespace; a real write hears it when it is applied.
+pub(super) fn check_quotas(
+    context: &Api,
+    key: &Key,
+    before: Option<&Object>,
+    body: &Value,
+) -> Result<(), ApiError> {
+    let state = context.replica.state();
+    state
+        .check_quotas(key, before, &body.into())
+        .map_err(|exceeded| ApiError::forbidden(key, exceeded))
+}
+
+/// Refuses a Function that asks for more or less than its namespace lets it, or whose component is
+/// not here, is no HTTP component, or needs more than it may have. `before` is the Function that it replaces: what ran already is not inspected again.
+pub(super) async fn check_function(
     context: &Api,
     key: &Key,
     body: &Value,
@@ -137,6 +154,9 @@ pub(super) async fn check_component(
 ) -> Result<(), ApiError> {
     if key.resource != Resource::Function {
         return Ok(());
+    }
+    if let Some(why) = limit_ranges::complaint(&context.replica.state(), key, body, before) {
+        return Err(ApiError::forbidden(key, why));
     }
     let (artifact, memory) = (
         &body["spec"]["artifact"],

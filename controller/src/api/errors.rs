@@ -159,6 +159,9 @@ impl ApiError {
             },
             ProposeError::Rejected(Rejection::NotFound) => Self::not_found(key),
             ProposeError::Rejected(Rejection::Conflict { .. }) => Self::modified(key),
+            ProposeError::Rejected(exceeded @ Rejection::QuotaExceeded { .. }) => {
+                Self::forbidden(key, exceeded)
+            }
             other => Self::replicating(other),
         }
     }

@@ -164,6 +164,14 @@ pub enum Rejection {
     /// The object is at another revision, or has another uid, than the writer thought.
     #[error("changed in the meantime: it is at revision {current} now")]
     Conflict { current: u64 },
+    /// Kubernetes' words; amounts by the names that the quota has for them.
+    #[error("exceeded quota: {quota}, requested: {requested}, used: {used}, limited: {limited}")]
+    QuotaExceeded {
+        quota: String,
+        requested: String,
+        used: String,
+        limited: String,
+    },
 }
 
 pub type Reply = Result<Outcome, Rejection>;

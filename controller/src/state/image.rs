@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::object::MalformedObject;
+use super::quota::Ledger;
 use super::{ArtifactRecord, History, Member, Object, State};
 
 /// Larger than any object with its key. Bounds what a wrong length can make this program allocate.
@@ -60,6 +61,10 @@ impl State {
     }
 
     pub fn from_image(image: StateImage) -> Self {
+        let mut ledger = Ledger::default();
+        for object in &image.objects {
+            ledger.note(object.key(), None, Some(object));
+        }
         Self {
             revision: image.revision,
             last_controller: image.last_controller,
@@ -72,6 +77,7 @@ impl State {
                 .into_iter()
                 .map(|object| (object.key().clone(), object))
                 .collect(),
+            ledger,
             history: History::starting_at(image.revision),
         }
     }

@@ -16,7 +16,7 @@ use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::peers::{Peers, Route};
 use hive_controller::reconcile::garbage::{self, Collection};
-use hive_controller::reconcile::{Looks, namespaces, roles};
+use hive_controller::reconcile::{Looks, namespaces, quota, roles};
 use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_identity::ApiToken;
@@ -234,7 +234,8 @@ impl Server {
         Some(self.replica.state().get(&key)?.body().clone())
     }
 
-    /// Runs what a leader does about deletion: garbage collection, and emptying namespaces.
+    /// Runs what a leader does about namespaces and deletion: garbage collection, emptying
+    /// namespaces, the statuses of quotas.
     pub fn tend(&self) {
         let looks = || Looks::new(&self.replica, DEADLINE, &self.stop);
         let mut garbage = Collection::default();
@@ -247,6 +248,11 @@ impl Server {
             looks()
                 .only_for(namespaces::concerns)
                 .run(async |replica, state| namespaces::pass(replica, state).await),
+        );
+        tokio::spawn(
+            looks()
+                .only_for(quota::concerns)
+                .run(async |replica, state| quota::pass(replica, state).await),
         );
     }
 

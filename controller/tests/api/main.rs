@@ -11,6 +11,7 @@ mod harness;
 mod lists;
 mod objects;
 mod patches;
+mod quotas;
 mod rbac;
 mod roles;
 mod tables;

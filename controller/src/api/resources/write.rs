@@ -92,9 +92,14 @@ pub(super) async fn create(
     let is_generated = sent["metadata"]["name"].as_str().is_none_or(str::is_empty);
     for attempt in 1.. {
         let (key, mut body) = metadata::prepare_create(path.resource, sent.clone(), &stamp())?;
-        let warnings = admission::complete(&key, &mut body, options.validation)?;
+        let warnings = admission::complete(
+            &context.replica.state(),
+            &key,
+            &mut body,
+            options.validation,
+        )?;
         admission::check_namespace(context, &key).await?;
-        admission::check_component(context, &key, &body, None).await?;
+        admission::check_function(context, &key, &body, None).await?;
         guard::check(context, options.user, &key, None, &body).await?;
         let written = match store_new(context, &key, body, options).await {
             Err(ApiError::AlreadyExists { .. }) if is_generated && attempt < ATTEMPTS => continue,
@@ -118,7 +123,10 @@ async fn store_new(
                 resource: key.resource,
                 name: key.name.clone(),
             }),
-            Err(ApiError::NotFound { .. }) => Ok(Written::Imagined(key.clone(), body)),
+            Err(ApiError::NotFound { .. }) => {
+                admission::check_quotas(context, key, None, &body)?;
+                Ok(Written::Imagined(key.clone(), body))
+            }
             Err(error) => Err(error),
         };
     }
@@ -232,11 +240,13 @@ pub(super) async fn modify(
             continue;
         }
         let mut body = metadata::prepare_update(&current, proposed, part)?;
-        let warnings = admission::complete(key, &mut body, options.validation)?;
+        let warnings =
+            admission::complete(&context.replica.state(), key, &mut body, options.validation)?;
         metadata::settle_update(&current, &mut body)?;
-        admission::check_component(context, key, &body, Some(current.body())).await?;
+        admission::check_function(context, key, &body, Some(current.body())).await?;
         guard::check(context, options.user, key, Some(current.body()), &body).await?;
         if options.dry_run {
+            admission::check_quotas(context, key, Some(&current), &body)?;
             let revision = current.revision().to_string();
             body["metadata"]["resourceVersion"] = revision.into();
             return Ok((Written::Imagined(key.clone(), body), warnings));
