@@ -28,6 +28,7 @@ mod resources;
 mod respond;
 mod reviews;
 mod selectors;
+mod service_accounts;
 mod table;
 mod watch;
 
@@ -41,6 +42,7 @@ use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::index::SharedIndex;
+use crate::access::service_accounts::Issuer;
 use crate::artifacts::Artifacts;
 use crate::audit::Audit;
 use crate::gateway::Nodes;
@@ -62,6 +64,7 @@ pub struct ApiContext {
     pub nodes: Nodes,
     pub forwarder: Forwarder,
     pub audit: Audit,
+    pub issuer: Arc<Issuer>,
     /// Ends watches and followed logs, which would otherwise hold a clean stop up.
     pub stop: CancellationToken,
 }
@@ -77,6 +80,7 @@ struct Api {
     permits: Permits,
     access: SharedIndex,
     topics: Topics,
+    issuer: Arc<Issuer>,
 }
 
 /// A request whose sender is known and may do what it asks for.
@@ -94,6 +98,7 @@ pub fn router(context: ApiContext) -> Router {
         nodes,
         forwarder,
         audit,
+        issuer,
         stop,
     } = context;
     let api = Api {
@@ -106,6 +111,7 @@ pub fn router(context: ApiContext) -> Router {
         stop,
         permits: Permits::default(),
         access: SharedIndex::default(),
+        issuer,
     };
     Router::new().fallback(serve).with_state(Arc::new(api))
 }
@@ -175,6 +181,11 @@ async fn answer(
         Target::Objects(path) if path.is_proxy() => {
             proxy::serve(context, path, Request::from_parts(parts, body)).await
         }
+        Target::Objects(path) if path.is_token() => {
+            let _permit = context.permits.request()?;
+            let key = path.key().ok_or(ApiError::NoSuchPath)?;
+            service_accounts::token(context, &key, call, body).await
+        }
         Target::Objects(path) if path.is_log() => logs::serve(context, path, call).await,
         Target::Objects(path) if call.query.watch && path.subresource.is_none() => {
             watch::serve(context, path, call).await
@@ -195,6 +206,8 @@ async fn answer(
             let _permit = context.permits.request()?;
             metrics::functions(context, namespace, name, &call).await
         }
+        Target::IssuerConfiguration => service_accounts::configuration(context, &call.method),
+        Target::IssuerKeys => service_accounts::keys(context, &call.method),
         Target::OpenApiIndex => openapi::index(),
         Target::OpenApi(group_version) => openapi::document(&group_version, &call.headers),
         Target::OpenApiV2 => openapi::everything(&call.headers),

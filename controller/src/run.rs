@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::service_accounts::Issuer;
 use crate::api::{self, ApiContext};
 use crate::artifacts::{ArtifactFiles, Artifacts};
 use crate::audit::Audit;
@@ -38,6 +39,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let audit_path = audit.path.clone();
     let (audit, audit_written) = Audit::open(audit)
         .with_context(|| format!("cannot write the audit log {}", audit_path.display()))?;
+    let issuer = Arc::new(Issuer::new(&authority));
     let certificates = Arc::new(args.api_certificates(&live)?);
     let sockets = Sockets::bind(args, &record, &live).await?;
 
@@ -122,6 +124,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         nodes,
         forwarder,
         audit,
+        issuer,
         stop: doors_stop.clone(),
     };
     tasks.spawn(certificates.clone().keep_fresh(stop.clone()));

@@ -136,6 +136,12 @@ impl CertificateAuthority {
         self.issuer.key().serialize_pem()
     }
 
+    /// A secret of its own for one purpose, the same on every controller, from which the CA's key
+    /// can't be found.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        crate::key::derive(self.issuer.key(), purpose)
+    }
+
     /// Certifies that the key which signed `csr_der` belongs to `subject`, from [`BACKDATE`] before
     /// `now` until `lifetime` after it, or until the CA itself ends.
     ///

@@ -62,9 +62,7 @@ impl DeviceKey {
     /// A secret of its own for one purpose, the same each time, from which the key can't be found:
     /// for what must outlive a restart and needs no file.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.pair.serialized_der());
-        let tag = hmac::sign(&key, purpose.as_bytes());
-        tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
+        derive(&self.pair, purpose)
     }
 
     pub(crate) fn pkcs8(&self) -> PrivatePkcs8KeyDer<'_> {
@@ -84,6 +82,13 @@ impl fmt::Debug for DeviceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("DeviceKey").field(&self.fingerprint).finish()
     }
+}
+
+/// A secret for one purpose that follows from a key, and from which the key can't be found.
+pub(crate) fn derive(pair: &KeyPair, purpose: &str) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, pair.serialized_der());
+    let tag = hmac::sign(&key, purpose.as_bytes());
+    tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
 }
 
 /// The head of every Ed25519 private key in PKCS#8 (RFC 8410, section 7); the 32 bytes follow.

@@ -6,6 +6,7 @@
 mod impersonation;
 mod request;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use hive_identity::{ApiToken, TokenSecret};
@@ -15,7 +16,9 @@ use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
 use crate::access::attributes::Attributes;
+use crate::access::jwt::Unverified;
 use crate::access::rbac;
+use crate::access::service_accounts::{Claims, Refused};
 use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
 use crate::access::user::{AUTHENTICATED, MASTERS, UserInfo};
 use crate::state::{Key, State};
@@ -41,6 +44,11 @@ enum Credential {
         revision: u64,
         expiry: Option<SystemTime>,
     },
+    ServiceAccount {
+        /// The API's.
+        audience: String,
+        claims: Arc<Claims>,
+    },
 }
 
 impl User {
@@ -57,6 +65,7 @@ impl User {
         match &self.credential {
             Credential::None => None,
             Credential::Token { expiry, .. } => *expiry,
+            Credential::ServiceAccount { claims, .. } => Some(claims.expiry()),
         }
     }
 
@@ -67,6 +76,9 @@ impl User {
             Credential::Token { key, revision, .. } => state
                 .get(key)
                 .is_some_and(|secret| secret.revision() == *revision),
+            Credential::ServiceAccount { audience, claims } => {
+                claims.check(state, &[audience], SystemTime::now()).is_ok()
+            }
         };
         unchanged
             && self
@@ -83,14 +95,86 @@ pub(super) use request::attributes;
 
 /// The user whose token a request bears, or in whose name its sender asks.
 pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<User, ApiError> {
-    let user = match headers.get(header::AUTHORIZATION) {
+    let user = match bearer(headers)? {
         None => User::anonymous(),
-        Some(_) => by_token(context, &bearer(headers)?).await?,
+        Some(token) => of_token(context, token, &[context.issuer.url()]).await?.0,
     };
     impersonation::apply(context, user, headers)
 }
 
-async fn by_token(context: &Api, secret: &TokenSecret) -> Result<User, ApiError> {
+/// The user whose token this is, and for which of these audiences it is.
+pub(super) async fn of_token(
+    context: &Api,
+    token: &str,
+    audiences: &[&str],
+) -> Result<(User, Vec<String>), ApiError> {
+    if let Ok(secret) = token
+        .parse::<ApiToken>()
+        .map(|token| token.secret)
+        .or_else(|_| TokenSecret::parse(token))
+    {
+        // Such a token is for the API and nobody else.
+        let own = context.issuer.url();
+        if !audiences.contains(&own) {
+            return Err(ApiError::Unauthenticated(
+                "the token is for another audience",
+            ));
+        }
+        return Ok((by_secret(context, &secret).await?, vec![own.to_owned()]));
+    }
+    let is_own = Unverified::parse(token).is_ok_and(|token| context.issuer.issued(&token));
+    if !is_own {
+        return Err(ApiError::Unauthenticated(
+            "the Authorization header is not a bearer token of this swarm",
+        ));
+    }
+    by_claims(context, token, audiences).await
+}
+
+async fn by_claims(
+    context: &Api,
+    token: &str,
+    audiences: &[&str],
+) -> Result<(User, Vec<String>), ApiError> {
+    let claims = context.issuer.verify(token).map_err(refused)?;
+    let check = |state: &State| claims.check(state, audiences, SystemTime::now());
+    let mut verdict = check(&context.replica.state());
+    if verdict.is_err_and(Refused::may_pass)
+        && let Some(_permit) = context.permits.unknown_token()
+    {
+        verdict = check(&context.newest().await?);
+    }
+    verdict.map_err(refused)?;
+    let common = claims
+        .aud
+        .iter()
+        .filter(|own| audiences.contains(&own.as_str()))
+        .cloned()
+        .collect();
+    let user = User {
+        info: claims.user(),
+        impersonator: None,
+        credential: Credential::ServiceAccount {
+            audience: context.issuer.url().to_owned(),
+            claims,
+        },
+    };
+    Ok((user, common))
+}
+
+fn refused(why: Refused) -> ApiError {
+    ApiError::Unauthenticated(match why {
+        Refused::Foreign => "the token is not one of this swarm's service accounts",
+        Refused::Audience => "the token is for another audience",
+        Refused::Expired => "the token has expired: make a new one with `hivectl create token`",
+        Refused::Early => "the token is not good yet: is a clock wrong?",
+        Refused::Account => "the token's service account is gone",
+        Refused::Bound => "what the token is bound to is gone",
+        Refused::Revoked => "the token was revoked",
+    })
+}
+
+async fn by_secret(context: &Api, secret: &TokenSecret) -> Result<User, ApiError> {
     let mut state = context.replica.state();
     let mut token = check(&state, secret);
     if matches!(token, Err(TokenError::Unknown))
@@ -149,24 +233,22 @@ fn groups_of(role: Role) -> Vec<String> {
     groups
 }
 
-/// The secret in `Authorization: Bearer hivetok.<secret>`; the prefix may be left out.
-fn bearer(headers: &HeaderMap) -> Result<TokenSecret, ApiError> {
-    let malformed = || {
-        ApiError::Unauthenticated("the Authorization header is not a bearer token of this swarm")
+/// What follows `Bearer` in the Authorization header.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
     };
-    let text = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(malformed)?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(malformed)?;
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(malformed());
+        return Err(ApiError::Unauthenticated(
+            "the Authorization header is not a bearer token of this swarm",
+        ));
     }
-    token
-        .parse::<ApiToken>()
-        .map(|token| token.secret)
-        .or_else(|_| TokenSecret::parse(token.trim()))
-        .map_err(|_| malformed())
+    Ok(Some(token.trim()))
 }
 
 /// True when anybody may ask, token or not, also where no roles are known yet: what load balancers
@@ -234,17 +316,17 @@ mod tests {
 
     #[test]
     fn only_a_bearer_token_authenticates() {
-        let token = ApiToken::generate();
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            bearer(&headers)
+            bearer(&headers).map(|token| token.map(str::to_owned))
         };
-        assert!(with(&format!("Bearer {token}")).is_ok());
-        assert!(with(&format!("bearer {token}")).is_ok());
-        for value in ["Bearer", "Bearer x", "Basic YTpi", &token.to_string()] {
+        for value in ["Bearer abc", "bearer  abc "] {
+            assert_eq!(with(value).unwrap().as_deref(), Some("abc"), "{value}");
+        }
+        for value in ["Bearer", "abc", "Basic YTpi"] {
             assert!(with(value).is_err(), "{value}");
         }
-        assert!(bearer(&HeaderMap::new()).is_err());
+        assert!(bearer(&HeaderMap::new()).unwrap().is_none());
     }
 }

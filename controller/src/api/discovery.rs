@@ -273,6 +273,13 @@ fn object_resources(kind: Resource) -> Vec<APIResource> {
             ..under("scale", "Scale", &["get", "patch", "update"])
         });
     }
+    if kind == Resource::ServiceAccount {
+        all.push(APIResource {
+            group: Some("authentication.k8s.io".into()),
+            version: Some("v1".into()),
+            ..under("token", "TokenRequest", &["create"])
+        });
+    }
     if kind == Resource::Function {
         all.push(under("log", kind.kind(), &["get"]));
         all.push(under("proxy", kind.kind(), &["create", "get"]));

@@ -198,6 +198,7 @@ impl Kind {
         let mut schema = match self.asked {
             Asked::Stored(resource) => openapi_schema(resource).clone(),
             Asked::Review(Review::SelfSubject) => structural::<authentication::SelfSubjectReview>(),
+            Asked::Review(Review::Token) => structural::<authentication::TokenReview>(),
             Asked::Review(Review::SelfAccess) => {
                 structural::<authorization::SelfSubjectAccessReview>()
             }

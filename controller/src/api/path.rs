@@ -30,6 +30,10 @@ pub(super) enum Target {
     OpenApi(String),
     /// A question that is asked by creating it; some are about a namespace.
     Review(Review, Option<String>),
+    /// `/.well-known/openid-configuration`: who issues service accounts' tokens.
+    IssuerConfiguration,
+    /// `/openid/v1/jwks`: what they are verified with.
+    IssuerKeys,
     Artifact(String),
     NodeMetrics(Option<String>),
     FunctionMetrics {
@@ -55,6 +59,8 @@ pub(super) enum Subresource {
     Log,
     /// The path for the function, with its leading slash.
     Proxy(String),
+    /// Of a service account: made, never stored.
+    Token,
 }
 
 impl Subresource {
@@ -64,6 +70,7 @@ impl Subresource {
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Proxy(_) => "proxy",
+            Self::Token => "token",
         }
     }
 }
@@ -89,6 +96,8 @@ impl Target {
             ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApiIndex,
             ["openapi", "v3", ref rest @ ..] => Self::OpenApi(rest.join("/")),
+            [".well-known", "openid-configuration"] => Self::IssuerConfiguration,
+            ["openid", "v1", "jwks"] => Self::IssuerKeys,
             ["apis", group, "v1", plural] if Review::by_plural(group, plural, false).is_some() => {
                 Self::Review(Review::by_plural(group, plural, false)?, None)
             }
@@ -138,6 +147,10 @@ impl ObjectPath {
         self.subresource == Some(Subresource::Log)
     }
 
+    pub fn is_token(&self) -> bool {
+        self.subresource == Some(Subresource::Token)
+    }
+
     /// The object that is named; `None` for a whole collection.
     pub fn key(&self) -> Option<Key> {
         let namespace = self.namespace.as_deref().unwrap_or_default();
@@ -164,6 +177,9 @@ impl ObjectPath {
             [name] | [name, ""] => (Some(name), None),
             [name, "status"] if resource.has_status() => (Some(name), Some(Subresource::Status)),
             [name, "scale"] if resource.has_scale() => (Some(name), Some(Subresource::Scale)),
+            [name, "token"] if resource == Resource::ServiceAccount => {
+                (Some(name), Some(Subresource::Token))
+            }
             [name, "log"] if resource == Resource::Function => (Some(name), Some(Subresource::Log)),
             [name, "proxy", ref path @ ..] if resource == Resource::Function => (
                 Some(name),

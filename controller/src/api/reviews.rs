@@ -14,6 +14,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
+use super::auth;
 use super::errors::ApiError;
 use super::limits::object_body;
 use super::media::parse_body;
@@ -30,11 +31,13 @@ pub(super) enum Review {
     SelfRules,
     Access,
     LocalAccess,
+    Token,
 }
 
 impl Review {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SelfSubject,
+        Self::Token,
         Self::SelfAccess,
         Self::SelfRules,
         Self::Access,
@@ -43,7 +46,7 @@ impl Review {
 
     pub fn group(self) -> &'static str {
         match self {
-            Self::SelfSubject => "authentication.k8s.io",
+            Self::SelfSubject | Self::Token => "authentication.k8s.io",
             Self::SelfAccess | Self::SelfRules | Self::Access | Self::LocalAccess => {
                 "authorization.k8s.io"
             }
@@ -53,6 +56,7 @@ impl Review {
     pub fn plural(self) -> &'static str {
         match self {
             Self::SelfSubject => "selfsubjectreviews",
+            Self::Token => "tokenreviews",
             Self::SelfAccess => "selfsubjectaccessreviews",
             Self::SelfRules => "selfsubjectrulesreviews",
             Self::Access => "subjectaccessreviews",
@@ -63,6 +67,7 @@ impl Review {
     pub fn kind(self) -> &'static str {
         match self {
             Self::SelfSubject => "SelfSubjectReview",
+            Self::Token => "TokenReview",
             Self::SelfAccess => "SelfSubjectAccessReview",
             Self::SelfRules => "SelfSubjectRulesReview",
             Self::Access => "SubjectAccessReview",
@@ -103,6 +108,13 @@ pub(super) async fn serve(
                     user_info: Some(shown(user)),
                 }),
             };
+            respond::json(StatusCode::CREATED, &review)
+        }
+        Review::Token => {
+            let mut review: authentication::TokenReview = parse(&call, &body, review)?;
+            review.status = Some(of_token(context, &review.spec).await);
+            // The token is its bearer's, and who reviews it holds it already.
+            review.spec.token = None;
             respond::json(StatusCode::CREATED, &review)
         }
         Review::SelfAccess => {
@@ -157,6 +169,32 @@ fn bad(message: String) -> ApiError {
 
 fn given(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
+}
+
+/// Whose token it is, and for which of the audiences that were asked for.
+async fn of_token(
+    context: &Api,
+    spec: &authentication::TokenReviewSpec,
+) -> authentication::TokenReviewStatus {
+    let own = [context.issuer.url()];
+    let asked: Vec<&str> = match spec.audiences.as_deref() {
+        None | Some([]) => own.to_vec(),
+        Some(asked) => asked.iter().map(String::as_str).collect(),
+    };
+    let token = given(&spec.token).unwrap_or_default();
+    match auth::of_token(context, token, &asked).await {
+        Ok((user, audiences)) => authentication::TokenReviewStatus {
+            authenticated: Some(true),
+            user: Some(shown(&user.info)),
+            audiences: Some(audiences),
+            error: None,
+        },
+        Err(error) => authentication::TokenReviewStatus {
+            authenticated: Some(false),
+            error: Some(error.to_string()),
+            ..authentication::TokenReviewStatus::default()
+        },
+    }
 }
 
 /// A user as reviews show them.

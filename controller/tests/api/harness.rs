@@ -1,12 +1,14 @@
 //! A swarm of one controller in this process, and a client for it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::StreamExt;
+use hive_controller::access::service_accounts::Issuer;
 use hive_controller::access::tokens::{self, Role, TokenKind};
 use hive_controller::api::{self, ApiContext};
 use hive_controller::artifacts::{ArtifactFiles, Artifacts};
@@ -19,7 +21,7 @@ use hive_controller::reconcile::garbage::{self, Collection};
 use hive_controller::reconcile::{Looks, namespaces, quota, roles};
 use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
-use hive_identity::ApiToken;
+use hive_identity::{ApiToken, CertificateAuthority};
 use hive_manifests::Resource;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
@@ -127,12 +129,14 @@ impl Server {
             on_failure: OnFailure::Refuse,
         })
         .unwrap();
+        let authority = CertificateAuthority::create("test").unwrap();
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: Artifacts::new(files, replica.clone(), peers),
             forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
             nodes,
             audit,
+            issuer: Arc::new(Issuer::new(&authority)),
             stop: stop.clone(),
         });
         Self {

@@ -14,5 +14,6 @@ mod patches;
 mod quotas;
 mod rbac;
 mod roles;
+mod service_accounts;
 mod tables;
 mod watches;

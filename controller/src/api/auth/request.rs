@@ -30,6 +30,8 @@ pub(in crate::api) fn attributes<'a>(
         | Target::Group(_)
         | Target::Resources(_)
         | Target::OpenApiV2
+        | Target::IssuerConfiguration
+        | Target::IssuerKeys
         | Target::OpenApiIndex
         | Target::OpenApi(_) => {
             return Ok(Attributes::Path {
@@ -132,7 +134,7 @@ fn object_verb(path: &ObjectPath, method: &Method, watch: bool) -> Result<&'stat
         Method::GET | Method::HEAD => read_verb(method, named, watch && path.subresource.is_none()),
         // A proxied request reads or writes as its method says.
         _ if matches!(path.subresource, Some(Subresource::Proxy(_))) => Ok("create"),
-        Method::POST if !named => Ok("create"),
+        Method::POST if !named || path.is_token() => Ok("create"),
         Method::PUT if named => Ok("update"),
         Method::PATCH if named => Ok("patch"),
         Method::DELETE if named => Ok("delete"),

@@ -1,0 +1,488 @@
+//! Tokens of service accounts: short-lived, signed, and good only while what they speak for exists.
+//!
+//! The signature says that a controller of this swarm issued a token; whether it still counts is read
+//! from the state at each use. A token ends with its expiry, its account, the object it is bound to, or
+//! when the account says so: all of its tokens up to a time, or one by its id.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use hive_identity::CertificateAuthority;
+use hive_manifests::Resource;
+use ring::digest::{SHA256, digest};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::jwt::{self, Unverified, VerifyingKey};
+use super::user::{UserInfo, service_account_groups, service_account_name};
+use crate::objects;
+use crate::state::{Key, Object, State};
+
+/// Of an account: its tokens that were issued at this time (RFC 3339) or before are good no longer.
+pub const NOT_BEFORE: &str = "hive.dev/tokens-not-before";
+/// Of an account: ids (claim `jti`) of tokens that are good no longer, with commas between.
+pub const REVOKED: &str = "hive.dev/revoked-tokens";
+
+/// How long a token lives when nobody says: Kubernetes' default.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+/// Shorter ones would be renewed all the time; Kubernetes' bound.
+pub const MIN_LIFETIME: Duration = Duration::from_secs(600);
+/// Nobody has to remember longer which tokens were revoked.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// By how much the clock of the controller that issued a token may run ahead of another's.
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// Signatures that were found good and need not be verified again: one takes some 100 µs. At a few
+/// hundred bytes each, a megabyte.
+const KNOWN_TOKENS: usize = 4096;
+
+/// What the swarm's keys are derived for.
+const PURPOSE: &str = "service account tokens";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    #[serde(deserialize_with = "one_or_many")]
+    pub aud: Vec<String>,
+    /// Unix seconds, as the other times.
+    pub exp: u64,
+    pub iat: u64,
+    pub nbf: u64,
+    pub iss: String,
+    pub jti: String,
+    pub sub: String,
+    #[serde(rename = "kubernetes.io")]
+    pub about: About,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub namespace: String,
+    pub serviceaccount: Named,
+    /// What the token is bound to, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Named>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    pub uid: String,
+}
+
+/// Why a token opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the token is not one of this swarm's service accounts")]
+    Foreign,
+    #[error("the token is for another audience")]
+    Audience,
+    #[error("the token has expired: make a new one with `hivectl create token`")]
+    Expired,
+    #[error("the token is not good yet: is a clock wrong?")]
+    Early,
+    #[error("the token's service account is gone")]
+    Account,
+    #[error("what the token is bound to is gone")]
+    Bound,
+    #[error("the token was revoked")]
+    Revoked,
+}
+
+impl Refused {
+    /// Whether a newer state may say otherwise.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Account | Self::Bound)
+    }
+}
+
+/// What is to be issued; checked by who asks.
+pub struct Grant {
+    pub audiences: Vec<String>,
+    pub lifetime: Duration,
+    pub bound_to: Option<Named>,
+}
+
+/// Issues tokens, and knows those of this swarm. All controllers derive the same key from the CA's.
+pub struct Issuer {
+    pair: Ed25519KeyPair,
+    key: VerifyingKey,
+    kid: String,
+    url: String,
+    /// By the token's hash.
+    known: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+}
+
+impl Issuer {
+    pub fn new(authority: &CertificateAuthority) -> Self {
+        let seed = authority.derive(PURPOSE);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed)
+            .expect("any 32 bytes are an Ed25519 private key");
+        let public: [u8; 32] = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .expect("an Ed25519 public key has 32 bytes");
+        Self {
+            kid: BASE64.encode(&digest(&SHA256, &public).as_ref()[..16]),
+            key: VerifyingKey::Ed25519(public),
+            pair,
+            // Under `.internal`, as the controllers' own names: it says who issued, not where to ask.
+            url: format!(
+                "https://{}.hive.internal",
+                authority.certificate().cluster()
+            ),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The claim `iss`, and the audience of the API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A token that speaks for `account`, and when it ends.
+    pub fn issue(&self, account: &Object, grant: Grant, now: SystemTime) -> (String, SystemTime) {
+        let (namespace, name) = (&account.key().namespace, &account.key().name);
+        let now = unix(now);
+        let exp = now + grant.lifetime.as_secs();
+        let claims = Claims {
+            aud: grant.audiences,
+            exp,
+            iat: now,
+            nbf: now,
+            iss: self.url.clone(),
+            jti: objects::fresh_uid(),
+            sub: service_account_name(namespace, name),
+            about: About {
+                namespace: namespace.clone(),
+                serviceaccount: Named {
+                    name: name.clone(),
+                    uid: account.uid().to_owned(),
+                },
+                secret: grant.bound_to,
+            },
+        };
+        let token = jwt::sign(&self.pair, &self.kid, &claims);
+        (token, SystemTime::UNIX_EPOCH + Duration::from_secs(exp))
+    }
+
+    /// Whether a token says that it is of this issuer; who else made it is somebody else's to verify.
+    pub fn issued(&self, token: &Unverified<'_>) -> bool {
+        token.header.kid.as_deref() == Some(&self.kid)
+    }
+
+    /// The claims of a token that a controller of this swarm signed. Whether they still hold is
+    /// [`Claims::check`]'s to say.
+    pub fn verify(&self, token: &str) -> Result<Arc<Claims>, Refused> {
+        let hash: [u8; 32] = digest(&SHA256, token.as_bytes())
+            .as_ref()
+            .try_into()
+            .expect("SHA-256 has 32 bytes");
+        let lock = || self.known.lock().expect("no holder of the lock panics");
+        if let Some(claims) = lock().get(&hash) {
+            return Ok(claims.clone());
+        }
+        let claims: Claims = Unverified::parse(token)
+            .and_then(|token| token.verify(&self.key))
+            .map_err(|_| Refused::Foreign)?;
+        if claims.iss != self.url {
+            return Err(Refused::Foreign);
+        }
+        let claims = Arc::new(claims);
+        let mut known = lock();
+        // All of them were signed here, so only many at once fill this: start anew.
+        if known.len() >= KNOWN_TOKENS {
+            known.clear();
+        }
+        known.insert(hash, claims.clone());
+        Ok(claims)
+    }
+
+    /// What others verify tokens with: a JSON Web Key Set.
+    pub fn key_set(&self) -> Value {
+        json!({ "keys": [{
+            "use": "sig",
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "alg": "EdDSA",
+            "kid": self.kid,
+            "x": BASE64.encode(self.pair.public_key()),
+        }] })
+    }
+}
+
+impl Claims {
+    /// Whether they hold for one of `audiences`, now and in this state.
+    pub fn check(&self, state: &State, audiences: &[&str], now: SystemTime) -> Result<(), Refused> {
+        let now = unix(now);
+        if !self.aud.iter().any(|own| audiences.contains(&own.as_str())) {
+            return Err(Refused::Audience);
+        }
+        if now >= self.exp {
+            return Err(Refused::Expired);
+        }
+        if self.nbf > now + CLOCK_SKEW.as_secs() {
+            return Err(Refused::Early);
+        }
+        let account = exists(
+            state,
+            Resource::ServiceAccount,
+            &self.about.namespace,
+            &self.about.serviceaccount,
+        )
+        .ok_or(Refused::Account)?;
+        if self.is_revoked(account) {
+            return Err(Refused::Revoked);
+        }
+        if let Some(secret) = &self.about.secret {
+            exists(state, Resource::Secret, &self.about.namespace, secret).ok_or(Refused::Bound)?;
+        }
+        Ok(())
+    }
+
+    fn is_revoked(&self, account: &Object) -> bool {
+        let annotations = &account.body()["metadata"]["annotations"];
+        let is_named = annotations[REVOKED]
+            .as_str()
+            .is_some_and(|ids| ids.split(',').any(|id| id.trim() == self.jti));
+        let is_old = match annotations[NOT_BEFORE].as_str() {
+            None => false,
+            Some(time) => match time.parse::<jiff::Timestamp>() {
+                Ok(time) => i64::try_from(self.iat).is_ok_and(|iat| iat <= time.as_second()),
+                // Somebody meant to close the door.
+                Err(_) => true,
+            },
+        };
+        is_named || is_old
+    }
+
+    /// When they end.
+    pub fn expiry(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.exp)
+    }
+
+    pub fn user(&self) -> UserInfo {
+        let About {
+            namespace,
+            serviceaccount,
+            ..
+        } = &self.about;
+        UserInfo {
+            name: service_account_name(namespace, &serviceaccount.name),
+            uid: Some(serviceaccount.uid.clone()),
+            groups: service_account_groups(namespace),
+            extra: BTreeMap::from([(
+                "authentication.kubernetes.io/credential-id".to_owned(),
+                vec![format!("JTI={}", self.jti)],
+            )]),
+        }
+    }
+}
+
+/// An object that still is the one that was meant, and is to stay.
+fn exists<'a>(
+    state: &'a State,
+    resource: Resource,
+    namespace: &str,
+    named: &Named,
+) -> Option<&'a Object> {
+    let object = state.get(&Key::new(resource, namespace, &named.name))?;
+    (object.uid() == named.uid && !object.is_being_deleted()).then_some(object)
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// A single audience may stand without a list.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::Command;
+
+    fn put(state: &mut State, resource: Resource, name: &str, annotations: Value) {
+        let key = Key::new(resource, "a", name);
+        let mut body = objects::fresh(&key, json!({}), json!({}));
+        if let Some(known) = state.get(&key) {
+            body["metadata"]["uid"] = known.uid().into();
+        }
+        body["metadata"]["annotations"] = annotations;
+        let body: crate::state::Body = body.into();
+        let create = Command::Create {
+            key: key.clone(),
+            body: body.clone(),
+        };
+        if state.apply(create).is_err() {
+            let expect = None;
+            state.apply(Command::Replace { key, body, expect }).unwrap();
+        }
+    }
+
+    fn delete(state: &mut State, resource: Resource, name: &str) {
+        let key = Key::new(resource, "a", name);
+        let (expect, uid) = (None, None);
+        state.apply(Command::Delete { key, expect, uid }).unwrap();
+    }
+
+    struct Issued {
+        state: State,
+        issuer: Issuer,
+        now: SystemTime,
+        token: String,
+    }
+
+    impl Issued {
+        fn new() -> Self {
+            let mut state = State::default();
+            put(&mut state, Resource::ServiceAccount, "robot", json!({}));
+            put(&mut state, Resource::Secret, "held", json!({}));
+            let issuer = Issuer::new(&CertificateAuthority::create("home").unwrap());
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let secret = Key::new(Resource::Secret, "a", "held");
+            let account = Key::new(Resource::ServiceAccount, "a", "robot");
+            let grant = Grant {
+                audiences: vec![issuer.url().to_owned(), "vault".into()],
+                lifetime: Duration::from_secs(600),
+                bound_to: Some(Named {
+                    name: "held".into(),
+                    uid: state.get(&secret).unwrap().uid().into(),
+                }),
+            };
+            let (token, end) = issuer.issue(state.get(&account).unwrap(), grant, now);
+            assert_eq!(end, now + Duration::from_secs(600));
+            Self {
+                state,
+                issuer,
+                now,
+                token,
+            }
+        }
+
+        fn check_at(&self, audience: &str, now: SystemTime) -> Result<(), Refused> {
+            let claims = self.issuer.verify(&self.token)?;
+            claims.check(&self.state, &[audience], now)
+        }
+
+        fn check(&self) -> Result<(), Refused> {
+            self.check_at(self.issuer.url(), self.now)
+        }
+    }
+
+    #[test]
+    fn a_token_holds_for_its_time_and_audience() {
+        let issued = Issued::new();
+        let at = |seconds: i64| {
+            let by = Duration::from_secs(seconds.unsigned_abs());
+            match seconds < 0 {
+                true => issued.now - by,
+                false => issued.now + by,
+            }
+        };
+        let url = issued.issuer.url();
+        for (audience, seconds, expected) in [
+            (url, 0, Ok(())),
+            ("vault", 599, Ok(())),
+            (url, 600, Err(Refused::Expired)),
+            (url, -30, Ok(())),
+            (url, -31, Err(Refused::Early)),
+            ("other", 0, Err(Refused::Audience)),
+        ] {
+            assert_eq!(
+                issued.check_at(audience, at(seconds)),
+                expected,
+                "{seconds}"
+            );
+        }
+        let user = issued.issuer.verify(&issued.token).unwrap().user();
+        assert_eq!(user.name, "system:serviceaccount:a:robot");
+    }
+
+    #[test]
+    fn all_controllers_of_a_swarm_and_no_others_know_its_tokens() {
+        let issued = Issued::new();
+        let authority = CertificateAuthority::create("home").unwrap();
+        let again =
+            CertificateAuthority::load(&authority.certificate().to_pem(), &authority.key_pem())
+                .unwrap();
+        assert_eq!(
+            Issuer::new(&authority).key_set(),
+            Issuer::new(&again).key_set()
+        );
+        let other = Issuer::new(&authority);
+        assert_eq!(other.verify(&issued.token).unwrap_err(), Refused::Foreign);
+        assert!(!other.issued(&Unverified::parse(&issued.token).unwrap()));
+    }
+
+    #[test]
+    fn a_token_ends_with_its_account_and_what_it_is_bound_to() {
+        let mut issued = Issued::new();
+        delete(&mut issued.state, Resource::Secret, "held");
+        assert_eq!(issued.check(), Err(Refused::Bound));
+        // Another of that name is not the one that was meant.
+        put(&mut issued.state, Resource::Secret, "held", json!({}));
+        assert_eq!(issued.check(), Err(Refused::Bound));
+
+        let mut issued = Issued::new();
+        delete(&mut issued.state, Resource::ServiceAccount, "robot");
+        assert_eq!(issued.check(), Err(Refused::Account));
+        put(
+            &mut issued.state,
+            Resource::ServiceAccount,
+            "robot",
+            json!({}),
+        );
+        assert_eq!(issued.check(), Err(Refused::Account));
+    }
+
+    #[test]
+    fn tokens_are_revoked_one_by_one_or_up_to_a_time() {
+        let mut issued = Issued::new();
+        let id = issued.issuer.verify(&issued.token).unwrap().jti.clone();
+        let time = |seconds: u64| {
+            objects::timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        };
+        for (annotations, expected) in [
+            (json!({ REVOKED: "x, y" }), Ok(())),
+            (
+                json!({ REVOKED: format!("x, {id}") }),
+                Err(Refused::Revoked),
+            ),
+            (json!({ NOT_BEFORE: time(1_699_999_999) }), Ok(())),
+            (
+                json!({ NOT_BEFORE: time(1_700_000_000) }),
+                Err(Refused::Revoked),
+            ),
+            (json!({ NOT_BEFORE: "tomorrow" }), Err(Refused::Revoked)),
+            (json!({}), Ok(())),
+        ] {
+            put(
+                &mut issued.state,
+                Resource::ServiceAccount,
+                "robot",
+                annotations.clone(),
+            );
+            assert_eq!(issued.check(), expected, "{annotations}");
+        }
+    }
+}
