@@ -53,6 +53,14 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<String>,
 
+    /// Ask in the name of this user, where you may impersonate them
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+
+    /// With --as: in the name of this group too; may be repeated
+    #[arg(long = "as-group", global = true, value_name = "GROUP")]
+    pub as_groups: Vec<String>,
+
     /// How long to wait for one answer, such as 30s; 0 waits forever. Watches, logs and uploads
     /// are not limited
     #[arg(long, global = true, value_name = "DURATION", default_value = "60s")]

@@ -8,6 +8,7 @@ mod cluster_info;
 mod completion;
 mod config;
 mod cordon;
+mod create;
 mod delete;
 mod describe;
 mod diff;
@@ -71,6 +72,8 @@ pub enum Command {
     Annotate(annotate::Annotate),
     /// Say what a manifest may contain
     Explain(explain::Explain),
+    /// Make a service account, its token, a role or a binding from flags
+    Create(create::Create),
     /// Make, list and revoke tokens for nodes, controllers and people
     Token(token::Token),
     /// Ask what you may do
@@ -110,6 +113,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Label(label) => annotate::label(label, session).await,
         Command::Annotate(annotate) => annotate::annotate(annotate, session).await,
         Command::Explain(explain) => explain::run(explain, session),
+        Command::Create(create) => create::run(create, session).await,
         Command::Token(token) => token::run(token, session).await,
         Command::Auth(auth) => auth::run(auth, session).await,
         Command::ApiResources(resources) => api_resources::resources(resources, session).await,

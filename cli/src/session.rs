@@ -69,6 +69,19 @@ impl<'w> Session<'w> {
             })
     }
 
+    /// `--as` and `--as-group`: as the kubeconfig could say too.
+    fn impersonate(&self, config: &mut kube::Config) -> Result<(), Failure> {
+        let globals = &self.globals;
+        if globals.as_user.is_none() && !globals.as_groups.is_empty() {
+            return Err(Failure::usage("--as-group needs --as"));
+        }
+        if let Some(user) = &globals.as_user {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups = Some(globals.as_groups.clone());
+        }
+        Ok(())
+    }
+
     async fn connect(&mut self) -> Result<Connected, Failure> {
         if let Some(connected) = &self.connected {
             return Ok(connected.clone());
@@ -88,9 +101,10 @@ impl<'w> Session<'w> {
             cluster: self.globals.cluster.clone(),
             user: None,
         };
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(KubeconfigError::Unusable)?;
+        self.impersonate(&mut config)?;
         let cluster = Cluster::new(
             &config,
             &servers,

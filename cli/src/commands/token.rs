@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL};
 use clap::{Args, Subcommand, ValueEnum};
 use hive_identity::{ApiToken, CaCertificate, JoinToken, TokenSecret};
 use hive_manifests::Resource;
@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::age;
-use crate::cluster::{Call, path};
+use crate::cluster::{Call, Cluster, RequestError, path};
 use crate::commands::lookup::{self, finish};
 use crate::failure::{Failure, chain};
 use crate::object;
@@ -47,7 +47,8 @@ enum Command {
     List(List),
     /// Make tokens useless at once
     #[command(after_help = "Examples:
-  hivectl token revoke a1b2c3d4")]
+  hivectl token revoke a1b2c3d4
+  hivectl token revoke eyJhbGciOi...             a service account's token, which was lost")]
     Revoke(Revoke),
 }
 
@@ -79,7 +80,7 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Revoke {
-    /// The ids that `token list` shows
+    /// The ids that `token list` shows, or whole tokens
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
@@ -106,7 +107,13 @@ enum Role {
 
 /// A length of time in which days may be written: `30d`.
 #[derive(Clone, Copy, Debug)]
-struct Ttl(Duration);
+pub(super) struct Ttl(Duration);
+
+impl Ttl {
+    pub(super) fn seconds(self) -> u64 {
+        self.0.as_secs()
+    }
+}
 
 impl FromStr for Ttl {
     type Err = String;
@@ -316,6 +323,16 @@ async fn remove(revoke: Revoke, session: &mut Session<'_>) -> Result<(), Failure
     let cluster = session.cluster().await?;
     let mut failures = Vec::new();
     for given in &revoke.ids {
+        if let Some(lost) = Lost::read(given) {
+            match lost.revoke(&cluster).await {
+                Ok(()) => session.world.line(format_args!(
+                    "token {} of serviceaccount/{} revoked",
+                    lost.id, lost.account
+                ))?,
+                Err(error) => failures.push(error),
+            }
+            continue;
+        }
         // Somebody who pastes the whole token means that token; it must not end up in a URL.
         let id = match (JoinToken::from_str(given), TokenSecret::parse(given)) {
             (Ok(join), _) => join.secret.id().to_owned(),
@@ -332,6 +349,78 @@ async fn remove(revoke: Revoke, session: &mut Session<'_>) -> Result<(), Failure
         }
     }
     finish(failures)
+}
+
+/// A service account's token, as far as it tells of itself.
+struct Lost {
+    id: String,
+    namespace: String,
+    account: String,
+    /// Unix seconds.
+    expiry: i64,
+}
+
+/// Ids of tokens that are good no longer: an annotation of their account.
+const REVOKED: &str = "hive.dev/revoked-tokens";
+
+/// Attempts to add to the list while others change the account.
+const REVOKE_ATTEMPTS: usize = 5;
+
+impl Lost {
+    /// Whether the token is genuine does not matter: only an id that was issued can be revoked.
+    fn read(token: &str) -> Option<Self> {
+        let mut parts = token.trim().split('.');
+        let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let claims = BASE64_URL.decode(claims).ok()?;
+        let claims: Value = serde_json::from_slice(&claims).ok()?;
+        let about = &claims["kubernetes.io"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(Self {
+            id: text(&claims["jti"])?,
+            namespace: text(&about["namespace"])?,
+            account: text(&about["serviceaccount"]["name"])?,
+            expiry: claims["exp"].as_i64()?,
+        })
+    }
+
+    async fn revoke(&self, cluster: &Cluster) -> Result<(), Failure> {
+        if self.expiry <= Timestamp::now().as_second() {
+            return Err(Failure::new(format_args!(
+                "token {} has expired already",
+                self.id
+            )));
+        }
+        let (kind, namespace) = (Resource::ServiceAccount, Some(self.namespace.as_str()));
+        for _ in 0..REVOKE_ATTEMPTS {
+            let account = cluster.get(kind, namespace, &self.account).await?;
+            let known = account["metadata"]["annotations"][REVOKED]
+                .as_str()
+                .unwrap_or_default();
+            if known.split(',').any(|id| id.trim() == self.id) {
+                return Ok(());
+            }
+            let listed = match known {
+                "" => self.id.clone(),
+                known => format!("{known},{}", self.id),
+            };
+            // The resourceVersion keeps what somebody else revokes meanwhile from being lost.
+            let patch = json!({ "metadata": {
+                "resourceVersion": object::resource_version(&account),
+                "annotations": { REVOKED: listed },
+            } });
+            let patched = cluster
+                .merge_patch(kind, namespace, &self.account, &patch, false)
+                .await;
+            match patched {
+                Err(RequestError::Status(status)) if status.code == 409 => {}
+                result => return result.map(|_| ()).map_err(Failure::from),
+            }
+        }
+        Err(Failure::new(format_args!(
+            "serviceaccount/{} kept changing: try again",
+            self.account
+        )))
+    }
 }
 
 #[cfg(test)]

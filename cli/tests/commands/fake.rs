@@ -275,6 +275,17 @@ fn fixed(path: &str, body: &[u8]) -> Option<Response> {
             let verb = &asked["spec"]["resourceAttributes"]["verb"];
             json!({"status": {"allowed": verb == "get", "reason": "role \"view\""}})
         }
+        "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews" => json!({"status": {
+            "resourceRules": [
+                {"verbs": ["update"], "apiGroups": ["hive.dev"], "resources": ["functions/scale"]},
+                {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["configmaps"],
+                 "resourceNames": ["mine"]},
+            ],
+            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/metrics"]}],
+        }}),
+        "/api/v1/namespaces/default/serviceaccounts/robot/token" => {
+            json!({"status": {"token": "a.b.c"}})
+        }
         _ => return None,
     };
     Some(answer(StatusCode::OK, &value))

@@ -165,6 +165,14 @@ async fn versions_resources_and_permissions() {
         .run(&["auth", "can-i", "delete", "fn/hello"])
         .await
         .expect(1, "no - role \"view\"\n", "");
+    swarm.run(&["auth", "can-i", "--list"]).await.expect(
+        0,
+        "Resources                   Non-Resource URLs   Resource Names   Verbs\n\
+         \u{20}                           [/metrics]          []               [get]\n\
+         configmaps                  []                  [mine]           [get list]\n\
+         functions.hive.dev/scale    []                  []               [update]\n",
+        "",
+    );
     let run = swarm.run(&["auth", "can-i", "gte", "fn"]).await;
     assert_eq!(run.code, 2);
     assert!(run.err.contains("did you mean \"get\"?"), "{}", run.err);

@@ -90,3 +90,52 @@ async fn tokens_are_listed_and_revoked() {
     assert_eq!(run.code, 1);
     assert!(run.err.contains("not found"), "{}", run.err);
 }
+
+#[tokio::test]
+async fn a_service_account_and_what_it_may_are_made_from_flags() {
+    let swarm = Swarm::start().await;
+    let run = swarm.run(&["create", "serviceaccount", "robot"]).await;
+    run.expect(0, "serviceaccount/robot created\n", "");
+    let run = swarm
+        .run(&[
+            "create",
+            "token",
+            "robot",
+            "--duration=10m",
+            "--audience=vault",
+        ])
+        .await;
+    run.expect(0, "a.b.c\n", "");
+    let run = swarm
+        .run(&[
+            "create",
+            "rolebinding",
+            "robots",
+            "--clusterrole=edit",
+            "--serviceaccount=default:robot",
+        ])
+        .await;
+    run.expect(
+        0,
+        "rolebinding.rbac.authorization.k8s.io/robots created\n",
+        "",
+    );
+    let bodies = swarm.fake.bodies();
+    assert_eq!(
+        bodies[1]["spec"],
+        json!({ "audiences": ["vault"], "expirationSeconds": 600 })
+    );
+    assert_eq!(bodies[2]["roleRef"]["kind"], "ClusterRole");
+    assert_eq!(
+        bodies[2]["subjects"],
+        json!([{ "kind": "ServiceAccount", "name": "robot", "namespace": "default" }])
+    );
+    for wrong in [
+        ["create", "role", "r", "--verb=get"].as_slice(),
+        &["create", "rolebinding", "b", "--role=a", "--clusterrole=b"],
+        &["create", "clusterrole", "r", "--verb=get"],
+        &["get", "functions", "--as-group=team"],
+    ] {
+        assert_eq!(swarm.run(wrong).await.code, 2, "{wrong:?}");
+    }
+}

@@ -236,3 +236,84 @@ impl Permit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::user::AUTHENTICATED;
+    use crate::objects;
+    use crate::state::{Command, Key, State};
+
+    fn put(
+        state: &mut State,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        content: serde_json::Value,
+    ) {
+        let key = Key::new(resource, namespace, name);
+        let body = objects::fresh(&key, json!({}), content).into();
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    /// `cargo test --release -p hive-controller --lib cost_of_a_decision -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_a_decision() {
+        const DECISIONS: u32 = 100_000;
+        let mut state = State::default();
+        let rule = |resource: &str| json!({ "verbs": ["get"], "apiGroups": ["x"], "resources": [resource] });
+        let rules: Vec<_> = (0..20).map(|n| rule(&format!("r{n}"))).collect();
+        for n in 0..1000 {
+            let namespace = format!("n{}", n % 100);
+            let name = format!("b{n}");
+            put(
+                &mut state,
+                Resource::Role,
+                &namespace,
+                &name,
+                json!({ "rules": rules }),
+            );
+            let binding = json!({
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+                "subjects": [{ "kind": "Group", "name": "team" }, { "kind": "User", "name": name }],
+            });
+            put(
+                &mut state,
+                Resource::RoleBinding,
+                &namespace,
+                &name,
+                binding,
+            );
+        }
+        let started = Instant::now();
+        let index = Index::build(&state);
+        println!("index of 1000 bindings: {:?}", started.elapsed());
+        let user = UserInfo {
+            name: "jane".into(),
+            groups: vec!["team".into(), AUTHENTICATED.into()],
+            ..UserInfo::default()
+        };
+        // The worst: ten bindings of the namespace, twenty rules each, and none allows it.
+        let asked = Attributes::Resource(ResourceAttributes {
+            verb: "get",
+            group: "x",
+            resource: "none",
+            namespace: Some("n7"),
+            ..ResourceAttributes::default()
+        });
+        let started = Instant::now();
+        for _ in 0..DECISIONS {
+            assert!(!allowed(&index, &user, std::hint::black_box(&asked)));
+        }
+        println!(
+            "a refusal after 200 rules: {:?}",
+            started.elapsed() / DECISIONS
+        );
+    }
+}

@@ -390,7 +390,7 @@ impl Watcher {
 }
 
 /// Peers of a controller that has none.
-fn alone() -> Peers {
+pub fn alone() -> Peers {
     let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
     Peers::connecting(nowhere, 1)
 }

@@ -1,6 +1,7 @@
 //! What the API answers, asked over its router with a real single-member replica behind it.
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod artifacts;
 mod audit;
 mod deletion;

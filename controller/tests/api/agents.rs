@@ -1,0 +1,305 @@
+//! What a node's certificate opens: its own assignments, and nothing of other nodes or controllers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_controller::artifacts::{ArtifactFiles, Artifacts};
+use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
+use hive_controller::objects;
+use hive_controller::state::{Command, Key};
+use hive_identity::{
+    CertificateAuthority, Credentials, DEFAULT_LIFETIME, DeviceKey, ExpectedController,
+    LiveCredentials, Subject, tls,
+};
+use hive_manifests::Resource;
+use hive_proto::grpc;
+use hive_proto::link::{Link, LinkSettings, Listener, dial};
+use hive_proto::v1::gateway_client::GatewayClient;
+use hive_proto::v1::peers_client::PeersClient;
+use hive_proto::v1::{
+    AgentEvent, AgentMessage, Assignment, AssignmentStatus, Desired, FetchArtifactRequest, Hello,
+    NodeInfo, NodeUsageRequest, Phase, ReadIndexRequest, Report, agent_message, controller_message,
+    desired_entry,
+};
+use prost::Message;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use crate::harness::{DEADLINE, Server, alone};
+
+/// A controller with its gateway open.
+struct Swarm {
+    server: Server,
+    authority: Arc<CertificateAuthority>,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+fn credentials(authority: &CertificateAuthority, subject: &Subject) -> Credentials {
+    let key = DeviceKey::generate();
+    let csr = key.csr().unwrap();
+    let issued = authority
+        .issue(&csr, subject, &[], SystemTime::now(), DEFAULT_LIFETIME)
+        .unwrap();
+    Credentials::new(key, issued.der, authority.certificate().clone()).unwrap()
+}
+
+impl Swarm {
+    async fn start() -> Self {
+        let server = Server::start().await;
+        let authority = Arc::new(CertificateAuthority::create("test").unwrap());
+        let own = credentials(&authority, &Subject::Controller { raft_id: 1 });
+        let live = LiveCredentials::new(own);
+        let listener = Listener::bind(
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            tls::link_server_config(&live),
+            LinkSettings::default(),
+        )
+        .await
+        .unwrap();
+        let address = listener.local_addr();
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
+        let (replica, peers) = (server.replica.clone(), alone());
+        let nodes = Nodes::new(replica.clone(), peers.clone());
+        let gateway = Gateway {
+            artifacts: Artifacts::new(files, replica.clone(), peers),
+            invoker: Invoker::new(nodes.clone()),
+            presence: Presence::default(),
+            authority: authority.clone(),
+            certificate_lifetime: DEFAULT_LIFETIME,
+            replica,
+            nodes,
+        };
+        tokio::spawn(gateway.run(listener, server.stop.clone()));
+        Self {
+            server,
+            authority,
+            address,
+            _dir: dir,
+        }
+    }
+
+    async fn create(&self, resource: Resource, namespace: &str, name: &str, content: Value) {
+        let key = Key::new(resource, namespace, name);
+        let body = objects::fresh(&key, json!({}), content).into();
+        self.server.propose(Command::Create { key, body }).await;
+    }
+
+    /// Credentials of a node that has enrolled.
+    async fn node(&self, name: &str) -> Credentials {
+        let subject = Subject::Node { name: name.into() };
+        let credentials = credentials(&self.authority, &subject);
+        let fingerprint = credentials.key().fingerprint().to_string();
+        let spec = json!({ "spec": { "key": fingerprint } });
+        self.create(Resource::Node, "", name, spec).await;
+        credentials
+    }
+
+    /// An assignment whose artifact's digest is `byte` 32 times.
+    async fn assign(&self, name: &str, node: &str, byte: u8) {
+        let digest = format!("{byte:02x}").repeat(32);
+        let content = json!({ "spec": {
+            "functionName": name, "functionUid": "u", "functionGeneration": 1,
+            "nodeName": node, "slot": "0",
+            "function": { "artifact": { "sha256": digest } },
+            "artifact": {
+                "target": "t", "sourceSha256": digest, "sha256": digest, "size": 1, "wasmtimeVersion": "48",
+                "description": BASE64.encode("d"), "signature": BASE64.encode("s"),
+            },
+        } });
+        self.create(Resource::Assignment, "default", name, content)
+            .await;
+    }
+
+    async fn link(&self, credentials: Credentials) -> Link {
+        let live = LiveCredentials::new(credentials);
+        let config = tls::link_client_config(&live, ExpectedController::Any);
+        let address = self.address.to_string();
+        dial(&address, config, &LinkSettings::default())
+            .await
+            .unwrap()
+    }
+
+    fn stored(&self, name: &str) -> Value {
+        self.server
+            .stored(Resource::Assignment, "default", name)
+            .unwrap()
+    }
+}
+
+fn fetch(byte: u8) -> FetchArtifactRequest {
+    FetchArtifactRequest {
+        sha256: vec![byte; 32],
+        ..FetchArtifactRequest::default()
+    }
+}
+
+/// A session as an agent holds it.
+struct Session {
+    outbox: mpsc::Sender<AgentMessage>,
+    inbox: Streaming<hive_proto::v1::ControllerMessage>,
+}
+
+impl Session {
+    async fn begin(link: &Link) -> Self {
+        let (outbox, messages) = mpsc::channel(4);
+        let hello = Hello {
+            info: Some(NodeInfo::default()),
+            ..Hello::default()
+        };
+        send(&outbox, agent_message::Kind::Hello(hello)).await;
+        let inbox = GatewayClient::new(grpc::channel(link.clone()))
+            .session(ReceiverStream::new(messages))
+            .await
+            .unwrap()
+            .into_inner();
+        Self { outbox, inbox }
+    }
+
+    /// The names of the assignments in the next desired set.
+    async fn desired(&mut self) -> Vec<String> {
+        loop {
+            let message = tokio::time::timeout(DEADLINE, self.inbox.message())
+                .await
+                .expect("a message in time")
+                .unwrap()
+                .unwrap();
+            if let Some(controller_message::Kind::Desired(desired)) = message.kind {
+                return names(desired);
+            }
+        }
+    }
+}
+
+async fn send(outbox: &mpsc::Sender<AgentMessage>, kind: agent_message::Kind) {
+    let kind = Some(kind);
+    outbox.send(AgentMessage { kind }).await.unwrap();
+}
+
+fn names(desired: Desired) -> Vec<String> {
+    desired
+        .entries
+        .into_iter()
+        .map(|entry| match entry.kind {
+            Some(desired_entry::Kind::Assignment(bytes)) => {
+                Assignment::decode(&*bytes).unwrap().name
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_node_reads_what_its_own_assignments_name() {
+    let swarm = Swarm::start().await;
+    let (pi, _phone) = (swarm.node("pi").await, swarm.node("phone").await);
+    swarm.assign("own", "pi", 0x11).await;
+    swarm.assign("other", "phone", 0x22).await;
+    let link = swarm.link(pi).await;
+    let mut client = GatewayClient::new(grpc::channel(link.clone()));
+    let other = client.fetch_artifact(fetch(0x22)).await.unwrap_err();
+    assert_eq!(other.code(), Code::PermissionDenied, "{other}");
+    let unknown = client.fetch_artifact(fetch(0x33)).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::PermissionDenied, "{unknown}");
+    // Its own may be asked for; that nobody holds it is another matter.
+    let own = client.fetch_artifact(fetch(0x11)).await.unwrap_err();
+    assert_ne!(own.code(), Code::PermissionDenied, "{own}");
+    assert_eq!(Session::begin(&link).await.desired().await, ["own"]);
+}
+
+#[tokio::test]
+async fn a_node_writes_the_status_of_its_own_assignments() {
+    let swarm = Swarm::start().await;
+    let (pi, _phone) = (swarm.node("pi").await, swarm.node("phone").await);
+    swarm.assign("own", "pi", 0x11).await;
+    swarm.assign("other", "phone", 0x22).await;
+    let link = swarm.link(pi).await;
+    let mut session = Session::begin(&link).await;
+    session.desired().await;
+    let ready = |name: &str| AssignmentStatus {
+        namespace: "default".into(),
+        name: name.into(),
+        uid: swarm.stored(name)["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .into(),
+        phase: Phase::Ready.into(),
+        ..AssignmentStatus::default()
+    };
+    let event = |name: &str| AgentEvent {
+        namespace: "default".into(),
+        function: name.into(),
+        assignment: name.into(),
+        reason: "Said".into(),
+        message: name.into(),
+        r#type: "Normal".into(),
+        ..AgentEvent::default()
+    };
+    // What is another's comes first: when its own is written, that was judged.
+    let report = Report {
+        generation: 1,
+        assignments: vec![ready("other"), ready("own")],
+        events: vec![event("other"), event("own")],
+    };
+    send(&session.outbox, agent_message::Kind::Report(report)).await;
+    let mut revisions = swarm.server.replica.revisions();
+    let written = async {
+        while swarm.stored("own")["status"]["phase"] != "Ready" {
+            revisions.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(DEADLINE, written)
+        .await
+        .expect("the report is written in time");
+    assert_eq!(swarm.stored("other")["status"], Value::Null);
+    let events: Vec<Value> = swarm
+        .server
+        .get("/api/v1/namespaces/default/events")
+        .await
+        .ok()["items"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["involvedObject"]["name"], "own");
+}
+
+#[tokio::test]
+async fn a_nodes_certificate_opens_nothing_of_the_controllers() {
+    let swarm = Swarm::start().await;
+    let link = swarm.link(swarm.node("pi").await).await;
+    let mut peers = PeersClient::new(grpc::channel(link));
+    let index = peers.read_index(ReadIndexRequest::default()).await;
+    assert_eq!(index.unwrap_err().code(), Code::PermissionDenied);
+    let usage = peers.node_usage(NodeUsageRequest::default()).await;
+    assert_eq!(usage.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn another_key_or_none_is_not_that_node() {
+    let swarm = Swarm::start().await;
+    swarm.node("pi").await;
+    // Issued by the CA for that name, but to another machine's key: of a node that was replaced.
+    let subject = Subject::Node { name: "pi".into() };
+    let link = swarm.link(credentials(&swarm.authority, &subject)).await;
+    tokio::time::timeout(DEADLINE, link.closed())
+        .await
+        .expect("closed in time");
+
+    let pin = swarm.authority.certificate().fingerprint();
+    let address = swarm.address.to_string();
+    let config = tls::enrol_client_config(pin);
+    let link = dial(&address, config, &LinkSettings::default())
+        .await
+        .unwrap();
+    let mut client = GatewayClient::new(grpc::channel(link));
+    let answer = client.fetch_artifact(fetch(0x11)).await.unwrap_err();
+    assert_eq!(answer.code(), Code::Unauthenticated);
+}
