@@ -167,10 +167,10 @@ async fn versions_resources_and_permissions() {
         .expect(1, "no - role \"view\"\n", "");
     swarm.run(&["auth", "can-i", "--list"]).await.expect(
         0,
-        "Resources                   Non-Resource URLs   Resource Names   Verbs\n\
-         \u{20}                           [/metrics]          []               [get]\n\
-         configmaps                  []                  [mine]           [get list]\n\
-         functions.hive.dev/scale    []                  []               [update]\n",
+        "Resources                  Non-Resource URLs   Resource Names   Verbs\n\
+         \u{20}                          [/metrics]          []               [get]\n\
+         configmaps                 []                  [mine]           [get list]\n\
+         functions.hive.dev/scale   []                  []               [update]\n",
         "",
     );
     let run = swarm.run(&["auth", "can-i", "gte", "fn"]).await;

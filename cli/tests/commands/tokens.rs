@@ -113,21 +113,20 @@ async fn a_service_account_and_what_it_may_are_made_from_flags() {
             "robots",
             "--clusterrole=edit",
             "--serviceaccount=default:robot",
+            "--dry-run=client",
+            "--output=json",
         ])
         .await;
-    run.expect(
-        0,
-        "rolebinding.rbac.authorization.k8s.io/robots created\n",
-        "",
-    );
+    assert_eq!(run.code, 0, "{}", run.err);
+    let binding: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     let bodies = swarm.fake.bodies();
     assert_eq!(
         bodies[1]["spec"],
         json!({ "audiences": ["vault"], "expirationSeconds": 600 })
     );
-    assert_eq!(bodies[2]["roleRef"]["kind"], "ClusterRole");
+    assert_eq!(binding["roleRef"]["kind"], "ClusterRole");
     assert_eq!(
-        bodies[2]["subjects"],
+        binding["subjects"],
         json!([{ "kind": "ServiceAccount", "name": "robot", "namespace": "default" }])
     );
     for wrong in [
