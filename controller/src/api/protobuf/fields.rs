@@ -57,10 +57,19 @@ pub(super) fn message_of(api_version: &str, kind: &str) -> Option<&'static [Fiel
         ("v1", "ConfigMap") => CONFIG_MAP,
         ("v1", "Secret") => SECRET,
         ("v1", "Event") => EVENT,
+        ("v1", "ServiceAccount") => SERVICE_ACCOUNT,
+        ("rbac.authorization.k8s.io/v1", "Role" | "ClusterRole") => ROLE,
+        ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => BINDING,
         // Sent in the group of what is deleted.
         (_, "DeleteOptions") => DELETE_OPTIONS,
         ("authorization.k8s.io/v1", "SelfSubjectAccessReview") => ACCESS_REVIEW,
+        ("authorization.k8s.io/v1", "SubjectAccessReview" | "LocalSubjectAccessReview") => {
+            ACCESS_REVIEW
+        }
+        ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => RULES_REVIEW,
         ("authentication.k8s.io/v1", "SelfSubjectReview") => &[METADATA],
+        ("authentication.k8s.io/v1", "TokenRequest") => TOKEN_REQUEST,
+        ("authentication.k8s.io/v1", "TokenReview") => TOKEN_REVIEW,
         _ => return None,
     })
 }
@@ -193,6 +202,109 @@ const ACCESS_REVIEW: &[Field] = &[
                 "nonResourceAttributes",
                 Message(&[one(1, "path", Text), one(2, "verb", Text)]),
             ),
+            // Of a review that is about somebody else.
+            one(3, "user", Text),
+            many(4, "groups", Text),
+            one(6, "uid", Text),
+        ]),
+    ),
+];
+
+const RULES_REVIEW: &[Field] = &[
+    METADATA,
+    one(2, "spec", Message(&[one(1, "namespace", Text)])),
+];
+
+const TOKEN_REQUEST: &[Field] = &[
+    METADATA,
+    one(
+        2,
+        "spec",
+        Message(&[
+            many(1, "audiences", Text),
+            one(
+                3,
+                "boundObjectRef",
+                Message(&[
+                    one(1, "kind", Text),
+                    one(2, "apiVersion", Text),
+                    one(3, "name", Text),
+                    one(4, "uid", Text),
+                ]),
+            ),
+            one(4, "expirationSeconds", Number),
+        ]),
+    ),
+];
+
+const TOKEN_REVIEW: &[Field] = &[
+    METADATA,
+    one(
+        2,
+        "spec",
+        Message(&[one(1, "token", Text), many(2, "audiences", Text)]),
+    ),
+];
+
+const SERVICE_ACCOUNT: &[Field] = &[
+    METADATA,
+    many(2, "secrets", Message(OBJECT_REFERENCE)),
+    many(3, "imagePullSecrets", Message(&[one(1, "name", Text)])),
+    one(4, "automountServiceAccountToken", Flag),
+];
+
+const LABEL_SELECTOR: &[Field] = &[
+    one(1, "matchLabels", TextMap),
+    many(
+        2,
+        "matchExpressions",
+        Message(&[
+            one(1, "key", Text),
+            one(2, "operator", Text),
+            many(3, "values", Text),
+        ]),
+    ),
+];
+
+const ROLE: &[Field] = &[
+    METADATA,
+    many(
+        2,
+        "rules",
+        Message(&[
+            many(1, "verbs", Text),
+            many(2, "apiGroups", Text),
+            many(3, "resources", Text),
+            many(4, "resourceNames", Text),
+            many(5, "nonResourceURLs", Text),
+        ]),
+    ),
+    one(
+        3,
+        "aggregationRule",
+        Message(&[many(1, "clusterRoleSelectors", Message(LABEL_SELECTOR))]),
+    ),
+];
+
+const BINDING: &[Field] = &[
+    METADATA,
+    many(
+        2,
+        "subjects",
+        Message(&[
+            one(1, "kind", Text),
+            one(2, "apiGroup", Text),
+            one(3, "name", Text),
+            one(4, "namespace", Text),
+        ]),
+    ),
+    one(
+        3,
+        "roleRef",
+        Message(&[
+            one(1, "apiGroup", Text),
+            one(2, "kind", Text),
+            one(3, "name", Text),
         ]),
     ),
 ];

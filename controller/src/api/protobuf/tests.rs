@@ -79,6 +79,17 @@ fn times_are_texts_and_no_time_is_left_out() {
 }
 
 #[test]
+fn the_core_group_of_a_role_is_not_lost() {
+    let rule = [field(1, b"get"), field(2, b""), field(3, b"secrets")].concat();
+    let role = [field(1, &field(1, b"r")), field(2, &rule)].concat();
+    let decoded = decode(&envelope("rbac.authorization.k8s.io/v1", "Role", &role)).unwrap();
+    assert_eq!(
+        decoded["rules"],
+        json!([{ "verbs": ["get"], "apiGroups": [""], "resources": ["secrets"] }])
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_refused() {
     assert_eq!(decode(b"{}"), Err(ProtobufError::NoEnvelope));
     assert_eq!(
