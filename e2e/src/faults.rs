@@ -14,6 +14,7 @@ pub mod report;
 pub mod sandbox;
 pub mod seed;
 pub mod tool;
+pub mod watch;
 pub mod workload;
 
 pub use client::{Access, Door, Heard};

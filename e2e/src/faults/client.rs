@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -120,6 +121,29 @@ impl Door {
         }
     }
 
+    /// A connection that is ready for a request.
+    async fn sender(&mut self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let mut sender = match self.connection.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => self.connect().await?,
+        };
+        sender.ready().await.map_err(|error| error.to_string())?;
+        Ok(sender)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.access.token))
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .expect("paths of tests are well-formed")
+    }
+
     /// Sends one request, and waits no longer than `patience` for its answer.
     pub async fn ask(
         &mut self,
@@ -128,26 +152,11 @@ impl Door {
         body: Option<&Value>,
         patience: Duration,
     ) -> Heard {
-        let mut sender = match self.connection.take() {
-            Some(sender) if !sender.is_closed() => sender,
-            _ => match self.connect().await {
-                Ok(sender) => sender,
-                Err(why) => return Heard::NotSent(why),
-            },
+        let mut sender = match self.sender().await {
+            Ok(sender) => sender,
+            Err(why) => return Heard::NotSent(why),
         };
-        if let Err(error) = sender.ready().await {
-            return Heard::NotSent(error.to_string());
-        }
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", self.address.to_string())
-            .header("authorization", format!("Bearer {}", self.access.token))
-            .header("content-type", "application/json")
-            .header("accept", "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .expect("paths of tests are well-formed");
+        let request = self.request(method, path, body);
         let exchange = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -177,6 +186,21 @@ impl Door {
         }
     }
 
+    /// The lines of an answer that goes on; the status of one that is no success, if there is one.
+    pub async fn follow(&mut self, path: &str) -> Result<Lines, Option<u16>> {
+        let mut sender = self.sender().await.map_err(|_| None)?;
+        let request = self.request(Method::GET, path, None);
+        let response = sender.send_request(request).await.map_err(|_| None)?;
+        match response.status().as_u16() {
+            200 => Ok(Lines {
+                _sender: sender,
+                body: response.into_body(),
+                read: BytesMut::new(),
+            }),
+            status => Err(Some(status)),
+        }
+    }
+
     /// The body of a successful answer.
     pub async fn get(&mut self, path: &str) -> Result<Value, String> {
         match self.ask(Method::GET, path, None, CALM).await {
@@ -184,6 +208,29 @@ impl Door {
                 status: 200, body, ..
             } => Ok(body),
             other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// An answer that comes line by line.
+#[derive(Debug)]
+pub struct Lines {
+    /// The connection ends with it.
+    _sender: SendRequest<Full<Bytes>>,
+    body: Incoming,
+    read: BytesMut,
+}
+
+impl Lines {
+    /// The next one, which is JSON; `None` where it ended or broke off, even in the middle of a line.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(end + 1);
+                return serde_json::from_slice(&line).ok();
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.read.extend_from_slice(frame.data_ref()?);
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Run {
     pub unknown: u64,
     /// Each fault with its proof.
     pub faults: Vec<(String, String)>,
+    /// Each that could not be seen to have happened, and what was seen instead.
+    pub unseen: Vec<(String, String)>,
     /// What must not be.
     pub violations: Vec<String>,
 }
@@ -64,6 +66,9 @@ impl fmt::Display for Run {
         for (fault, proof) in &self.faults {
             write!(f, "; {fault} ({proof})")?;
         }
+        for (fault, why) in &self.unseen {
+            write!(f, "; NOT SEEN: {fault} ({why})")?;
+        }
         for violation in &self.violations {
             write!(f, "\nVIOLATION, seed {}: {violation}", self.seed)?;
         }
@@ -87,13 +92,14 @@ pub async fn run(cluster: &mut Cluster, number: u64) -> (Run, Seen) {
         for fault in step.faults {
             active.push(Active::start(fault, cluster, &mut seed).await);
         }
-        let held = Instant::now() + step.hold;
-        for fault in &active {
-            let proof = fault.proof(cluster).await;
-            run.faults.push((fault.fault.to_string(), proof));
-        }
-        tokio::time::sleep_until(held.into()).await;
+        tokio::time::sleep(step.hold).await;
+        // The network's first: what is wrong with a process is seen by what it is asked to do.
         for fault in active {
+            let name = fault.fault.to_string();
+            match fault.proof(cluster).await {
+                Ok(proof) => run.faults.push((name, proof)),
+                Err(why) => run.unseen.push((name, why)),
+            }
             fault.end(cluster).await;
         }
         cluster.revive().await;
@@ -131,6 +137,7 @@ pub struct Summary {
     pub failed: u64,
     pub unknown: u64,
     pub faults: BTreeMap<String, usize>,
+    pub unseen: usize,
     pub violations: Vec<String>,
     pub took: Duration,
 }
@@ -144,6 +151,7 @@ impl Summary {
         for (fault, _) in &run.faults {
             *self.faults.entry(fault.clone()).or_default() += 1;
         }
+        self.unseen += run.unseen.len();
         let named = |violation: &String| format!("seed {}: {violation}", run.seed);
         self.violations.extend(run.violations.iter().map(named));
     }
@@ -163,6 +171,9 @@ impl fmt::Display for Summary {
         )?;
         for (fault, times) in &self.faults {
             writeln!(f, "  {times:>5} x {fault}")?;
+        }
+        if self.unseen > 0 {
+            writeln!(f, "  {:>5} that were not seen to happen", self.unseen)?;
         }
         Ok(())
     }
