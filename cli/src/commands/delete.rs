@@ -31,6 +31,11 @@ pub struct Delete {
     #[command(flatten)]
     files: FileArguments,
 
+    /// What becomes of the objects that these own: they go after them (the default), before them,
+    /// or stay
+    #[arg(long, value_name = "HOW", value_parser = ["background", "foreground", "orphan"])]
+    cascade: Option<String>,
+
     /// Return when the objects are gone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
@@ -47,6 +52,17 @@ pub struct Delete {
     /// Change nothing; let the server check whether it would work
     #[arg(long, value_name = "WHERE", value_parser = ["none", "server"], default_value = "none")]
     dry_run: String,
+}
+
+impl Delete {
+    /// The API's word for `--cascade`.
+    fn propagation(&self) -> Option<&'static str> {
+        match self.cascade.as_deref()? {
+            "foreground" => Some("Foreground"),
+            "orphan" => Some("Orphan"),
+            _ => Some("Background"),
+        }
+    }
 }
 
 /// One object to delete.
@@ -66,7 +82,7 @@ pub async fn run(delete: Delete, session: &mut Session<'_>) -> Result<(), Failur
     let mut failures = Vec::new();
     let mut leaving = Vec::new();
     for object in doomed {
-        match delete_one(&object, dry_run, &cluster).await {
+        match delete_one(&object, delete.propagation(), dry_run, &cluster).await {
             Ok(uid) => {
                 session.world.line(format_args!(
                     "{} {:?} deleted{}",
@@ -157,12 +173,16 @@ async fn doomed(delete: &Delete, session: &mut Session<'_>) -> Result<Vec<Doomed
 /// Deletes and returns the uid of what was deleted, if the server said.
 async fn delete_one(
     object: &Doomed,
+    propagation: Option<&str>,
     dry_run: bool,
     cluster: &Cluster,
 ) -> Result<String, crate::cluster::RequestError> {
     let path = path::with_query(
         &path::object(object.resource, object.namespace.as_deref(), &object.name),
-        dry_run.then_some(("dryRun", "All")),
+        propagation
+            .map(|policy| ("propagationPolicy", policy))
+            .into_iter()
+            .chain(dry_run.then_some(("dryRun", "All"))),
     );
     let answer = cluster.json(&Call::new(Method::DELETE, &path)).await?;
     // The answer is the object if it lingers (finalizers), else a Status that names it.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use prost::encoding::{WireType, decode_key, decode_varint};
 use serde_json::{Map, Value, json};
 
-use fields::{Field, Form, UNKNOWN, message_of};
+use fields::{Field, Form, QUANTITY, UNKNOWN, message_of};
 
 /// What every encoded object begins with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -59,7 +59,7 @@ fn message(fields: &[Field], mut bytes: &[u8]) -> Result<Value, ProtobufError> {
             continue;
         };
         match field.form {
-            Form::TextMap | Form::BytesMap => {
+            Form::TextMap | Form::BytesMap | Form::QuantityMap => {
                 let (name, value) = entry(field, &content)?;
                 let map = object.entry(field.name).or_insert_with(|| json!({}));
                 map[name] = value;
@@ -146,7 +146,9 @@ fn scalar_or_message(field: &Field, content: &Content) -> Result<Option<Value>, 
             return Ok(time(content.bytes()?, "%Y-%m-%dT%H:%M:%S.%6fZ")?.map(Value::from));
         }
         Form::Message(fields) => message(fields, content.bytes()?)?,
-        Form::TextMap | Form::BytesMap => return Err(ProtobufError::Malformed),
+        Form::TextMap | Form::BytesMap | Form::QuantityMap => {
+            return Err(ProtobufError::Malformed);
+        }
     };
     let is_empty = match &value {
         Value::String(text) => text.is_empty(),
@@ -170,6 +172,10 @@ fn entry(field: &Field, content: &Content) -> Result<(String, Value), ProtobufEr
         match (number, field.form) {
             (KEY, _) => key = content.text()?.to_owned(),
             (VALUE, Form::BytesMap) => value = json!(BASE64.encode(content.bytes()?)),
+            (VALUE, Form::QuantityMap) => {
+                let quantity = message(QUANTITY, content.bytes()?)?;
+                value = quantity.get("text").cloned().unwrap_or_else(|| json!("0"));
+            }
             (VALUE, _) => value = json!(content.text()?),
             _ => {}
         }

@@ -7,6 +7,7 @@ use hive_manifests::Resource;
 
 use crate::access::tokens::Token;
 use crate::artifacts::{Artifacts, usage};
+use crate::deletion;
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
 
@@ -23,7 +24,7 @@ const EXPIRED_TOKEN_AGE: Duration = Duration::from_secs(24 * 3600);
 const UNUSED_ARTIFACT_AGE: Duration = Duration::from_secs(3600);
 
 /// Objects that are to be deleted. Pure.
-pub fn plan(state: &State, now: SystemTime) -> Vec<(Key, u64)> {
+pub fn plan(state: &State, now: SystemTime) -> Vec<Key> {
     let mut steps = Vec::new();
     let mut events: Vec<_> = state
         .list(Resource::Event, None)
@@ -33,7 +34,7 @@ pub fn plan(state: &State, now: SystemTime) -> Vec<(Key, u64)> {
     for (index, (at, event)) in events.into_iter().enumerate() {
         let old = at.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age > EVENT_AGE));
         if old || index >= MAX_EVENTS {
-            steps.push((event.key().clone(), event.revision()));
+            steps.push(event.key().clone());
         }
     }
     for secret in state.list(Resource::Secret, None) {
@@ -42,7 +43,7 @@ pub fn plan(state: &State, now: SystemTime) -> Vec<(Key, u64)> {
             now.duration_since(at)
                 .is_ok_and(|age| age > EXPIRED_TOKEN_AGE)
         }) {
-            steps.push((secret.key().clone(), secret.revision()));
+            steps.push(secret.key().clone());
         }
     }
     steps
@@ -85,13 +86,11 @@ impl Unused {
 
 /// One look of the leader.
 pub async fn pass(replica: &Replica, state: &State, unused: &mut Unused) {
-    let deletions = plan(state, SystemTime::now())
+    let now = SystemTime::now();
+    // What has finalizers is marked, and goes when they are done.
+    let deletions = plan(state, now)
         .into_iter()
-        .map(|(key, revision)| Command::Delete {
-            key,
-            expect: Some(revision),
-            uid: None,
-        });
+        .filter_map(|key| deletion::command(state.get(&key)?, None, now));
     let forgotten = unused
         .due(state, Instant::now())
         .into_iter()
@@ -183,7 +182,7 @@ mod tests {
         let names = |now| {
             plan(&state, now)
                 .into_iter()
-                .map(|(k, _)| k.resource)
+                .map(|key| key.resource)
                 .collect::<Vec<_>>()
         };
         assert_eq!(names(at(3600)), []);
@@ -206,7 +205,7 @@ mod tests {
         }
         let gone = plan(&state, at(3000));
         assert_eq!(gone.len(), 1);
-        assert_eq!(gone[0].0.name, "e0");
+        assert_eq!(gone[0].name, "e0");
     }
 
     #[test]

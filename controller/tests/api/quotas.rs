@@ -4,7 +4,10 @@ use hive_controller::state::State;
 use hive_manifests::Resource;
 use serde_json::{Value, json};
 
-use crate::harness::{CONFIG_MAPS, SECRETS, Server, all};
+use crate::artifacts::upload;
+use crate::harness::{CONFIG_MAPS, FUNCTIONS, SECRETS, Server, all};
+
+const COMPONENT: &[u8] = include_bytes!("../../../functions/tests/fixtures/rust-hello-p2.wasm");
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
 const LIMITS: &str = "/api/v1/namespaces/default/limitranges";
@@ -116,4 +119,46 @@ async fn what_cannot_be_limited_is_named() {
         "\"storage\" cannot be limited; memory and cpu can",
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_function_gets_what_its_namespace_gives_and_no_more() {
+    let server = Server::start().await;
+    let limits = json!({
+        "type": "Function",
+        "default": { "memory": "64Mi" },
+        "max": { "memory": "256Mi" },
+    });
+    let range = json!({ "metadata": { "name": "l" }, "spec": { "limits": [limits] } });
+    server.post(LIMITS, range).await.ok();
+    quota(&server, json!({ "requests.memory": "256Mi" })).await;
+    let digest = upload(&server, COMPONENT).await;
+    let function = json!({
+        "metadata": { "name": "hello" },
+        "spec": { "artifact": { "sha256": digest.hex() } },
+    });
+    let created = server.post(FUNCTIONS, function).await.ok();
+    assert_eq!(created["spec"]["resources"]["memory"], "64Mi");
+    let path = format!("{FUNCTIONS}/hello");
+    let greedy = json!({ "spec": { "resources": { "memory": "512Mi" } } });
+    server.merge(&path, greedy).await.fails(
+        403,
+        "Forbidden",
+        "functions.hive.dev \"hello\" is forbidden: maximum memory usage per Function is 256Mi, but spec.resources.memory is 512Mi",
+    );
+    let scale = json!({ "spec": { "replicas": 5 } });
+    server
+        .merge(&format!("{path}/scale"), scale.clone())
+        .await
+        .fails(
+            403,
+            "Forbidden",
+            "exceeded quota: q, requested: requests.memory=256Mi, used: requests.memory=64Mi, limited: requests.memory=256Mi",
+        );
+    server
+        .merge(&format!("{path}/scale?dryRun=All"), scale)
+        .await
+        .fails(403, "Forbidden", "exceeded quota: q");
+    let scale = json!({ "spec": { "replicas": 4 } });
+    server.merge(&format!("{path}/scale"), scale).await.ok();
 }

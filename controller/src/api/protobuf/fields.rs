@@ -19,6 +19,7 @@ pub(super) enum Form {
     MicroTime,
     TextMap,
     BytesMap,
+    QuantityMap,
     Message(&'static [Field]),
 }
 
@@ -38,7 +39,7 @@ const fn many(number: u32, name: &'static str, form: Form) -> Field {
     }
 }
 
-use Form::{Bytes, BytesMap, Flag, Message, MicroTime, Number, Text, TextMap, Time};
+use Form::{Bytes, BytesMap, Flag, Message, MicroTime, Number, QuantityMap, Text, TextMap, Time};
 
 /// `runtime.Unknown`, the envelope.
 pub(super) const UNKNOWN: &[Field] = &[
@@ -58,6 +59,8 @@ pub(super) fn message_of(api_version: &str, kind: &str) -> Option<&'static [Fiel
         ("v1", "Secret") => SECRET,
         ("v1", "Event") => EVENT,
         ("v1", "ServiceAccount") => SERVICE_ACCOUNT,
+        ("v1", "ResourceQuota") => RESOURCE_QUOTA,
+        ("v1", "LimitRange") => LIMIT_RANGE,
         ("rbac.authorization.k8s.io/v1", "Role" | "ClusterRole") => ROLE,
         ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => BINDING,
         // Sent in the group of what is deleted.
@@ -125,6 +128,54 @@ const SECRET: &[Field] = &[
     one(3, "type", Text),
     one(4, "stringData", TextMap),
     one(5, "immutable", Flag),
+];
+
+/// `resource.Quantity`, which is its text in JSON.
+pub(super) const QUANTITY: &[Field] = &[one(1, "text", Text)];
+
+const RESOURCE_QUOTA: &[Field] = &[
+    METADATA,
+    one(
+        2,
+        "spec",
+        Message(&[
+            one(1, "hard", QuantityMap),
+            many(2, "scopes", Text),
+            one(
+                3,
+                "scopeSelector",
+                Message(&[many(
+                    1,
+                    "matchExpressions",
+                    Message(&[
+                        one(1, "scopeName", Text),
+                        one(2, "operator", Text),
+                        many(3, "values", Text),
+                    ]),
+                )]),
+            ),
+        ]),
+    ),
+];
+
+const LIMIT_RANGE: &[Field] = &[
+    METADATA,
+    one(
+        2,
+        "spec",
+        Message(&[many(
+            1,
+            "limits",
+            Message(&[
+                one(1, "type", Text),
+                one(2, "max", QuantityMap),
+                one(3, "min", QuantityMap),
+                one(4, "default", QuantityMap),
+                one(5, "defaultRequest", QuantityMap),
+                one(6, "maxLimitRequestRatio", QuantityMap),
+            ]),
+        )]),
+    ),
 ];
 
 const OBJECT_REFERENCE: &[Field] = &[

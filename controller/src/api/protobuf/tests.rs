@@ -90,6 +90,21 @@ fn the_core_group_of_a_role_is_not_lost() {
 }
 
 #[test]
+fn quantities_are_texts() {
+    let amount = |name: &[u8], text: &[u8]| {
+        let quantity = field(1, text);
+        field(1, &[field(1, name), field(2, &quantity)].concat())
+    };
+    let spec = [amount(b"memory", b"1Gi"), amount(b"secrets", b"2")].concat();
+    let quota = [field(1, &field(1, b"q")), field(2, &spec)].concat();
+    let decoded = decode(&envelope("v1", "ResourceQuota", &quota)).unwrap();
+    assert_eq!(
+        decoded["spec"],
+        json!({ "hard": { "memory": "1Gi", "secrets": "2" } })
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_refused() {
     assert_eq!(decode(b"{}"), Err(ProtobufError::NoEnvelope));
     assert_eq!(
@@ -105,8 +120,8 @@ fn what_cannot_be_read_is_refused() {
 
 proptest::proptest! {
     #[test]
-    fn any_bytes_decode_or_fail_without_a_panic(raw: Vec<u8>, kind in 0usize..4) {
-        let kind = ["Secret", "Event", "ConfigMap", "DeleteOptions"][kind];
+    fn any_bytes_decode_or_fail_without_a_panic(raw: Vec<u8>, kind in 0usize..6) {
+        let kind = ["Secret", "Event", "ConfigMap", "DeleteOptions", "ResourceQuota", "LimitRange"][kind];
         if raw.len() < 128 {
             let _ = decode(&envelope("v1", kind, &raw));
         }
