@@ -7,6 +7,7 @@
 //!
 //! This crate opens no sockets, starts no tasks, and touches no file but those it is handed.
 
+mod backup;
 mod ca;
 mod certificate_pem;
 mod credentials;
@@ -18,6 +19,7 @@ mod subject;
 pub mod tls;
 mod token;
 
+pub use backup::{BackupError, BackupHeader, BackupReader, BackupWriter, Seal};
 pub use ca::{
     BACKDATE, CA_LIFETIME, CaCertificate, CaError, CertificateAuthority, DEFAULT_LIFETIME,
     IssueError, IssuedCertificate, MAX_CSR_BYTES, SignatureError,
