@@ -65,6 +65,8 @@ pub struct Swarm {
     pub agents: Vec<Agent>,
     pub ctl: Ctl,
     next_port: u16,
+    /// Of `hive controller run`, for controllers that join later.
+    run_flags: Vec<String>,
     dir: TempDir,
     /// Given back last.
     _turn: Turn,
@@ -92,16 +94,16 @@ impl Swarm {
     }
 
     /// `init` or `join`, then `run`, and waits until it is ready.
-    async fn make_controller(&mut self, run_flags: &[String]) {
+    async fn make_controller(&mut self) {
         let number = self.controllers.len() + 1;
-        let name = format!("controller-{number}");
-        let (ingress, api, link) = (self.take_port(), self.take_port(), self.take_port());
-        let data_dir = self.path().join(&name);
-        let mut run = strings(&["controller", "run", "--data-dir"]);
-        run.push(data_dir.display().to_string());
-        run.extend_from_slice(run_flags);
-        let member = Member::new(&name, self.path(), run);
+        self.add_controller(&format!("controller-{number}")).await;
+    }
 
+    /// Another controller, in a data directory of that name.
+    pub async fn add_controller(&mut self, name: &str) {
+        let (ingress, api, link) = (self.take_port(), self.take_port(), self.take_port());
+        let data_dir = self.path().join(name);
+        let member = self.controller_in(name);
         let mut make = Command::new(hive());
         make.arg("controller");
         match self.controllers.first() {
@@ -123,12 +125,26 @@ impl Swarm {
             make.args([flag, &port.to_string()]);
         }
         ctl::run(make, "").await.ok();
-        self.controllers.push(Controller {
+        self.start_controller(Controller {
             member,
             ingress,
             api,
             link,
-        });
+        })
+        .await;
+    }
+
+    /// The process of a controller that is in the directory of that name.
+    pub fn controller_in(&self, name: &str) -> Member {
+        let mut run = strings(&["controller", "run", "--data-dir"]);
+        run.push(self.path().join(name).display().to_string());
+        run.extend_from_slice(&self.run_flags);
+        Member::new(name, self.path(), run)
+    }
+
+    /// Starts a controller that was made already, and waits until it is ready.
+    pub async fn start_controller(&mut self, controller: Controller) {
+        self.controllers.push(controller);
         let last = self.controllers.len() - 1;
         self.controllers[last].member.start();
         self.write_kubeconfig();
@@ -138,7 +154,12 @@ impl Swarm {
     /// The administrator's access, with all controllers as servers, as `hive up` writes it.
     fn write_kubeconfig(&self) {
         let made = self.controllers[0].member.dir.join("kubeconfig");
-        let text = std::fs::read(made).expect("`init` leaves a kubeconfig");
+        // One that joined has none; the one from before is good for as long as the token in it.
+        let known = match made.exists() {
+            true => made,
+            false => self.ctl.kubeconfig.clone(),
+        };
+        let text = std::fs::read(known).expect("`init` leaves a kubeconfig");
         let mut config: Value = serde_json::from_slice(&text).expect("it is JSON");
         let servers: Vec<String> = self
             .controllers
@@ -156,6 +177,14 @@ impl Swarm {
         let config: Value = serde_json::from_slice(&text).expect("it is JSON");
         let token = config["users"][0]["user"]["token"].as_str();
         token.expect("`init` makes a token").to_owned()
+    }
+
+    /// `hive controller ...` on the data directory of that name.
+    pub async fn controller_command(&self, name: &str, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(hive());
+        command.arg("controller").args(arguments);
+        command.arg("--data-dir").arg(self.path().join(name));
+        ctl::run(command, input).await
     }
 
     /// hivectl on this swarm.

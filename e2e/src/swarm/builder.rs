@@ -74,11 +74,12 @@ impl Builder {
             agents: Vec::new(),
             ctl: Ctl::new(&dir.path().join("kubeconfig")),
             next_port: first_port,
+            run_flags: self.run_flags,
             dir,
             _turn: turn,
         };
         for _ in 0..self.controllers {
-            swarm.make_controller(&self.run_flags).await;
+            swarm.make_controller().await;
         }
         swarm.write_kubeconfig();
         let token = match self.agents {
