@@ -83,10 +83,12 @@ impl Declared {
     }
 
     /// Takes a new list of controllers. An empty one would cut this node off for good, so it is
-    /// ignored. Blocks for one disk sync.
-    pub fn declare_controllers(&self, endpoints: &[v1::Endpoint]) -> Result<(), StoreError> {
-        let named = usable(endpoints.iter().map(|endpoint| endpoint.link.as_str()));
-        if named.is_empty() {
+    /// ignored, and so is one of an earlier epoch. Blocks for one disk sync.
+    pub fn declare_controllers(&self, told: &v1::Controllers) -> Result<(), StoreError> {
+        let endpoints = told.endpoints.iter();
+        let named = usable(endpoints.map(|endpoint| endpoint.link.as_str()));
+        // One that was left behind by a recovery knows the swarm as it was.
+        if named.is_empty() || told.epoch < self.desired.borrow().epoch {
             return Ok(());
         }
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,10 +110,14 @@ mod tests {
 
     use super::*;
 
-    fn endpoint(link: &str) -> v1::Endpoint {
-        v1::Endpoint {
-            link: link.into(),
+    fn told(links: &[&str]) -> v1::Controllers {
+        let endpoint = |link: &&str| v1::Endpoint {
+            link: (*link).into(),
             ..Default::default()
+        };
+        v1::Controllers {
+            endpoints: links.iter().map(endpoint).collect(),
+            epoch: 0,
         }
     }
 
@@ -125,9 +131,9 @@ mod tests {
         let declared = Declared::new(ledger, desired, file(), &named).unwrap();
         let controllers = declared.controllers();
         assert_eq!(**controllers.borrow(), ["a:1", "b:2"]);
-        declared.declare_controllers(&[]).unwrap();
+        declared.declare_controllers(&told(&[])).unwrap();
         assert_eq!(controllers.borrow().len(), 2);
-        declared.declare_controllers(&[endpoint("c:3")]).unwrap();
+        declared.declare_controllers(&told(&["c:3"])).unwrap();
         assert_eq!(**controllers.borrow(), ["c:3"]);
         assert_eq!(file().load().unwrap(), ["c:3"]);
     }

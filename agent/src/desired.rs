@@ -1,5 +1,5 @@
 //! What this node must run, as the controllers said last, and the rule by which a newer word is
-//! taken: never back in generation, never two contents for one generation, never unverified.
+//! taken: never back in epoch or generation, never two contents for one generation, never unverified.
 //!
 //! A `Desired` message goes in beside the set that is held; the new set or the reason to refuse it
 //! comes out. Nothing here touches a disk or a network.
@@ -19,6 +19,9 @@ pub const MAX_ASSIGNMENTS: usize = 1024;
 /// A whole desired set. Generation 0 is that of a node which was never told anything.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredSet {
+    /// Of the swarm: higher since it began anew from a backup, whatever the generation is. 0 from
+    /// controllers that do not know epochs.
+    pub epoch: u64,
     pub generation: u64,
     pub hash: Digest,
     /// In order of (namespace, name).
@@ -29,10 +32,15 @@ pub struct DesiredSet {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "generation {offered} is older than {held}, which is held. A controller that lags does this \
-         for a moment; if the swarm was restored from a backup, remove the agent's ledger.redb"
+        "generation {offered} is older than {held}, which is held: a controller that lags does this \
+         for a moment"
     )]
     Stale { held: u64, offered: u64 },
+    #[error(
+        "it is of the swarm's epoch {offered}, and this node has heard of epoch {held}: the controller \
+         was left behind when the swarm was recovered or restored, and should be stopped"
+    )]
+    LeftBehind { held: u64, offered: u64 },
     #[error("two different sets are both called generation {generation}: the held one stays")]
     Forked { generation: u64 },
     #[error("it names an assignment by hash {0} that is not held")]
@@ -53,6 +61,7 @@ impl DesiredSet {
     /// What a new node starts from.
     pub fn none() -> Self {
         Self {
+            epoch: 0,
             generation: 0,
             hash: Digest(desired_hash([])),
             assignments: Vec::new(),
@@ -69,14 +78,21 @@ impl DesiredSet {
 
     /// What follows from `offered`: `None` if it is the set that is held.
     pub fn succeed(&self, offered: v1::Desired) -> Result<Option<Self>, Refused> {
-        if offered.generation < self.generation {
+        if offered.epoch < self.epoch {
+            return Err(Refused::LeftBehind {
+                held: self.epoch,
+                offered: offered.epoch,
+            });
+        }
+        let same_epoch = offered.epoch == self.epoch;
+        if same_epoch && offered.generation < self.generation {
             return Err(Refused::Stale {
                 held: self.generation,
                 offered: offered.generation,
             });
         }
         let hash = Digest::from_slice(&offered.hash).ok_or(Refused::Hash)?;
-        if offered.generation == self.generation {
+        if same_epoch && offered.generation == self.generation {
             return if hash == self.hash {
                 Ok(None)
             } else {
@@ -99,6 +115,7 @@ impl DesiredSet {
     /// The set as a message that needs no other to be understood.
     pub fn encode(&self) -> v1::Desired {
         v1::Desired {
+            epoch: self.epoch,
             generation: self.generation,
             hash: self.hash.0.to_vec(),
             entries: self
@@ -144,6 +161,7 @@ impl DesiredSet {
             return Err(Refused::Hash);
         }
         Ok(Self {
+            epoch: message.epoch,
             generation: message.generation,
             hash,
             assignments,
@@ -173,6 +191,7 @@ mod tests {
             .map(|assignment| EncodedAssignment::new(assignment.clone()))
             .collect();
         v1::Desired {
+            epoch: 0,
             generation,
             hash: desired_hash(&encoded).to_vec(),
             entries: encoded
@@ -216,6 +235,33 @@ mod tests {
         assert_eq!(second.generation, 4);
         assert_eq!(DesiredSet::decode(second.encode()).unwrap(), second);
         assert_eq!(second.succeed(offer(4, &[a, b])).unwrap(), None);
+    }
+
+    #[test]
+    fn a_swarm_that_began_anew_is_believed_and_the_one_before_is_not() {
+        let (a, b) = (assignment("a", 1), assignment("b", 1));
+        let held = DesiredSet::none()
+            .succeed(offer(500, std::slice::from_ref(&a)))
+            .unwrap()
+            .unwrap();
+        // Restored from a backup: behind in generation, ahead in epoch.
+        let mut restored = offer(20, std::slice::from_ref(&b));
+        restored.epoch = 1;
+        let next = held.succeed(restored.clone()).unwrap().unwrap();
+        assert_eq!((next.epoch, next.generation), (1, 20));
+        assert_eq!(DesiredSet::decode(next.encode()).unwrap(), next);
+        assert_eq!(next.succeed(restored).unwrap(), None);
+        let refused = next.succeed(offer(600, std::slice::from_ref(&a)));
+        assert_eq!(
+            refused.unwrap_err(),
+            Refused::LeftBehind {
+                held: 1,
+                offered: 0
+            }
+        );
+        let mut stale = offer(19, &[a]);
+        stale.epoch = 1;
+        assert!(matches!(next.succeed(stale), Err(Refused::Stale { .. })));
     }
 
     #[test]

@@ -222,6 +222,7 @@ mod tests {
             ..Default::default()
         });
         DesiredSet {
+            epoch: 1,
             generation: 7,
             hash: Digest(desired_hash([&assignment])),
             assignments: vec![assignment],

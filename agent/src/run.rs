@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use hive_identity::{Credentials, LiveCredentials, Subject};
 use hive_proto::link::LinkSettings;
+use hive_proto::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,12 @@ impl Agent {
                     credentials,
                     controllers,
                 } = enrolment.join(config.token.as_ref()).await?;
-                declared.declare_controllers(&controllers)?;
+                // Who lets this node in is of no earlier epoch than it knows, or says so later.
+                let epoch = declared.desired().borrow().epoch;
+                declared.declare_controllers(&v1::Controllers {
+                    endpoints: controllers,
+                    epoch,
+                })?;
                 tracing::info!(
                     node = config.name,
                     cluster = credentials.ca().cluster(),

@@ -169,6 +169,7 @@ impl Talk<'_> {
         let desired = self.session.declared.desired().borrow().clone();
         let hello = v1::Hello {
             info: Some(self.session.info.clone()),
+            epoch: desired.epoch,
             generation: desired.generation,
             hash: desired.hash.0.to_vec(),
             held: desired.held().keys().map(|hash| hash.0.to_vec()).collect(),
@@ -236,6 +237,7 @@ impl Talk<'_> {
             return Ok(());
         }
         let report = v1::Report {
+            epoch: told.epoch,
             generation: told.generation,
             assignments: told.statuses.clone(),
             events: events.clone(),
@@ -266,9 +268,10 @@ impl Talk<'_> {
                 match blocking(move || declared.declare(desired)).await {
                     Ok(()) => Ok(()),
                     // What the controller takes for held isn't: the next Hello tells it.
-                    Err(DeclareError::Refused(refused @ Refused::NotHeld(_))) => {
-                        Err(SessionEnd::Refused(refused))
-                    }
+                    // Of a swarm that is no more there are better controllers elsewhere.
+                    Err(DeclareError::Refused(
+                        refused @ (Refused::NotHeld(_) | Refused::LeftBehind { .. }),
+                    )) => Err(SessionEnd::Refused(refused)),
                     // A newer set may come; there is nothing better to be had elsewhere.
                     Err(DeclareError::Refused(refused)) => {
                         tracing::warn!(%refused, "refused desired state");
@@ -278,7 +281,7 @@ impl Talk<'_> {
                 }
             }
             Some(controller_message::Kind::Controllers(controllers)) => {
-                blocking(move || declared.declare_controllers(&controllers.endpoints))
+                blocking(move || declared.declare_controllers(&controllers))
                     .await
                     .map_err(SessionEnd::Controllers)
             }

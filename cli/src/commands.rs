@@ -4,9 +4,11 @@ mod annotate;
 mod api_resources;
 mod apply;
 mod auth;
+mod backup;
 mod cluster_info;
 mod completion;
 mod config;
+mod controller;
 mod cordon;
 mod create;
 mod delete;
@@ -76,6 +78,11 @@ pub enum Command {
     Create(create::Create),
     /// Make, list and revoke tokens for nodes, controllers and people
     Token(token::Token),
+    /// Show, replace and remove the swarm's controllers
+    #[command(visible_alias = "controllers")]
+    Controller(controller::Controller),
+    /// Take a backup of the swarm while it serves, or verify one
+    Backup(backup::Backup),
     /// Ask what you may do
     Auth(auth::Auth),
     /// List the resources that the server has
@@ -115,6 +122,8 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Explain(explain) => explain::run(explain, session),
         Command::Create(create) => create::run(create, session).await,
         Command::Token(token) => token::run(token, session).await,
+        Command::Controller(controller) => controller::run(controller, session).await,
+        Command::Backup(backup) => backup::run(backup, session).await,
         Command::Auth(auth) => auth::run(auth, session).await,
         Command::ApiResources(resources) => api_resources::resources(resources, session).await,
         Command::ApiVersions => api_resources::versions(session).await,

@@ -9,6 +9,8 @@ mod admission;
 mod artifacts;
 mod audited;
 mod auth;
+mod backup;
+mod controllers;
 mod discovery;
 mod errors;
 mod guard;
@@ -38,6 +40,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request, State as Extract};
 use axum::response::{IntoResponse, Response};
+use hive_identity::CertificateAuthority;
 use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +48,7 @@ use crate::access::index::SharedIndex;
 use crate::access::service_accounts::Issuer;
 use crate::artifacts::Artifacts;
 use crate::audit::Audit;
+use crate::controllers::Controllers;
 use crate::gateway::Nodes;
 use crate::ingress::Forwarder;
 use crate::store::Replica;
@@ -62,6 +66,9 @@ pub struct ApiContext {
     pub replica: Replica,
     pub artifacts: Artifacts,
     pub nodes: Nodes,
+    pub controllers: Controllers,
+    /// For backups.
+    pub authority: Arc<CertificateAuthority>,
     pub forwarder: Forwarder,
     pub audit: Audit,
     pub issuer: Arc<Issuer>,
@@ -74,6 +81,8 @@ struct Api {
     replica: Replica,
     artifacts: Artifacts,
     nodes: Nodes,
+    controllers: Controllers,
+    authority: Arc<CertificateAuthority>,
     forwarder: Forwarder,
     audit: Audit,
     stop: CancellationToken,
@@ -96,6 +105,8 @@ pub fn router(context: ApiContext) -> Router {
         replica,
         artifacts,
         nodes,
+        controllers,
+        authority,
         forwarder,
         audit,
         issuer,
@@ -106,6 +117,8 @@ pub fn router(context: ApiContext) -> Router {
         replica,
         artifacts,
         nodes,
+        controllers,
+        authority,
         forwarder,
         audit,
         stop,
@@ -193,6 +206,11 @@ async fn answer(
         Target::Objects(path) => {
             let _permit = context.permits.request()?;
             resources::serve(context, path, call, body).await
+        }
+        Target::Backup => backup::serve(context, &call).await,
+        Target::Controllers(id) => {
+            let _permit = context.permits.request()?;
+            controllers::serve(context, id, &call).await
         }
         Target::Review(review, namespace) => {
             let _permit = context.permits.request()?;

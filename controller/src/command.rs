@@ -8,14 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Action, ControllerCommand};
-use crate::{run, setup};
+use crate::store::{DiskSpeed, Verdict};
+use crate::{leave, recover, restore, run, setup};
 
 /// Runs one command to its end; the exit code of the process.
 pub fn start(command: ControllerCommand) -> ExitCode {
     let log = match &command.action {
         Action::Run(args) => args.log.as_str(),
         // What they did is told by their output.
-        Action::Init(_) | Action::Join(_) => "warn,openraft=error",
+        Action::Init(_)
+        | Action::Join(_)
+        | Action::Leave(_)
+        | Action::Recover(_)
+        | Action::Restore(_)
+        | Action::CheckDisk(_) => "warn,openraft=error",
     };
     if let Err(error) = log_to_stderr(log) {
         eprintln!("error: --log {log:?}: {error}");
@@ -68,6 +74,7 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
                 "  grow it:    hivectl token create --kind controller-join   (link address {})",
                 made.member.link
             );
+            tell_disk(made.disk);
             Ok(())
         }
         Action::Join(args) => {
@@ -77,7 +84,78 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
                 "  start it:   hive controller run --data-dir {}",
                 args.data.data_dir.display()
             );
+            let dir = args.data.data_dir.clone();
+            let speed = tokio::task::spawn_blocking(move || DiskSpeed::measure(&dir)).await??;
+            tell_disk(Some(speed));
             Ok(())
+        }
+        Action::Leave(args) => {
+            let id = leave::leave(&args).await?;
+            println!(
+                "Controller {id} has left the swarm. Its data directory is of no use any more."
+            );
+            println!(
+                "  remove it:  rm -r {}      (it holds the swarm's secrets)",
+                args.data.data_dir.display()
+            );
+            Ok(())
+        }
+        Action::Recover(args) => {
+            let done = recover::recover(&args).await?;
+            let former: Vec<String> = done.former.iter().map(u64::to_string).collect();
+            println!();
+            println!(
+                "This machine is controller {} of the swarm in epoch {}; those before ({}) are refused.",
+                done.id,
+                done.epoch,
+                former.join(", ")
+            );
+            println!(
+                "  start it:   hive controller run --data-dir {}",
+                args.data.data_dir.display()
+            );
+            println!("  grow it:    hivectl token create --kind controller-join");
+            println!(
+                "  later:      rm -r {}      (the state from before)",
+                done.kept.display()
+            );
+            Ok(())
+        }
+        Action::Restore(args) => {
+            let dir = args.data.data_dir.clone();
+            let made = tokio::task::spawn_blocking(move || restore::restore(&args)).await??;
+            println!("Restored {}.", made.header);
+            println!(
+                "This machine is its only controller, number {}, in epoch {}. Nodes find it if it listens where \
+                 a controller did before (link address {}).",
+                made.id, made.epoch, made.member.link
+            );
+            if made.missing > 0 {
+                println!(
+                    "{} artifacts are not in the backup: functions go on where they run, and need `hivectl apply` \
+                     again to start elsewhere.",
+                    made.missing
+                );
+            }
+            println!(
+                "  start it:   hive controller run --data-dir {}",
+                dir.display()
+            );
+            println!(
+                "  use it:     export KUBECONFIG={}",
+                made.kubeconfig.display()
+            );
+            println!("  grow it:    hivectl token create --kind controller-join");
+            Ok(())
+        }
+        Action::CheckDisk(args) => {
+            let speed =
+                tokio::task::spawn_blocking(move || DiskSpeed::measure(&args.dir)).await??;
+            println!("{speed}");
+            match speed.verdict() {
+                Verdict::Good | Verdict::Slow => Ok(()),
+                Verdict::TooSlow => anyhow::bail!("this disk will not do"),
+            }
         }
         Action::Run(args) => {
             let cancel = CancellationToken::new();
@@ -85,6 +163,12 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
             run::run(&args, cancel).await
         }
     }
+}
+
+/// What was measured of the disk, and what follows.
+fn tell_disk(speed: Option<DiskSpeed>) {
+    let Some(speed) = speed else { return };
+    println!("  the disk:   {speed}.");
 }
 
 /// The first SIGINT or SIGTERM stops cleanly, a second one at once.

@@ -27,8 +27,16 @@ pub enum Action {
     Init(InitArgs),
     /// Make this machine another controller of a swarm
     Join(JoinArgs),
-    /// Run the controller that `init` or `join` made here
+    /// Run the controller that `init`, `join` or `restore` made here
     Run(RunArgs),
+    /// Give up this controller's place in the swarm for good, and stop it
+    Leave(LeaveArgs),
+    /// Go on alone with this controller after a majority was lost for good
+    Recover(RecoverArgs),
+    /// Make the first controller of a swarm from a backup (`hivectl backup`)
+    Restore(RestoreArgs),
+    /// Measure whether a disk is fast enough for a controller
+    CheckDisk(CheckDiskArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -81,6 +89,41 @@ pub struct JoinArgs {
     /// Link addresses of controllers that are there already, HOST:PORT
     #[arg(long, required = true, value_delimiter = ',', value_name = "HOST:PORT")]
     pub controllers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub addresses: Addresses,
+    /// The passphrase that it is sealed with
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckDiskArgs {
+    /// A directory on the disk
+    pub dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

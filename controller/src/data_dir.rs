@@ -16,7 +16,12 @@ const VERSION: &str = "1";
 #[derive(Clone, Debug)]
 pub struct DataDirectory {
     root: PathBuf,
+    /// Name of Raft's directory in it.
+    raft: String,
 }
+
+/// Raft's directory, until a recovery puts another in its place.
+const RAFT: &str = "raft";
 
 /// Who this controller is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,9 @@ pub struct SelfRecord {
     pub raft_id: u64,
     pub cluster: String,
     pub member: Member,
+    /// Name of Raft's directory, where a recovery made another: what switches to it is this record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raft_dir: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +43,11 @@ pub enum DataDirError {
         "{path} holds a controller already: run it with `hive controller run`, or choose another --data-dir"
     )]
     Occupied { path: PathBuf },
+    #[error(
+        "the controller in {path} has left its swarm, or was removed from it, and does not come back: remove \
+         the directory, or choose another --data-dir, and `hive controller join` with a new token"
+    )]
+    Left { path: PathBuf },
     #[error(
         "{path} was written in layout {found}, this program knows layout {VERSION}: use the program that wrote it, or another --data-dir"
     )]
@@ -62,7 +75,9 @@ impl DataDirectory {
     pub fn create(root: &Path) -> Result<Self, DataDirError> {
         let dir = Self {
             root: root.to_owned(),
+            raft: RAFT.to_owned(),
         };
+        dir.check_left()?;
         if dir.record_path().exists() {
             return Err(DataDirError::Occupied {
                 path: root.to_owned(),
@@ -76,10 +91,12 @@ impl DataDirectory {
 
     /// Opens the directory of a controller that was made before.
     pub fn open(root: &Path) -> Result<(Self, SelfRecord), DataDirError> {
-        let dir = Self {
+        let mut dir = Self {
             root: root.to_owned(),
+            raft: RAFT.to_owned(),
         };
         dir.check_version()?;
+        dir.check_left()?;
         let path = dir.record_path();
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -90,8 +107,11 @@ impl DataDirectory {
             }
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
-        let record = serde_json::from_slice(&text)
+        let record: SelfRecord = serde_json::from_slice(&text)
             .map_err(|source| DataDirError::Malformed { path, source })?;
+        if let Some(raft) = &record.raft_dir {
+            dir.raft.clone_from(raft);
+        }
         Ok((dir, record))
     }
 
@@ -99,6 +119,28 @@ impl DataDirectory {
     pub fn save(&self, record: &SelfRecord) -> Result<(), DataDirError> {
         let text = serde_json::to_vec_pretty(record).expect("strings and numbers are JSON");
         Ok(save_private(&self.record_path(), &text)?)
+    }
+
+    /// The controller is no member any more: it must not start again, as it could still vote.
+    pub fn mark_left(&self) -> Result<(), DataDirError> {
+        Ok(save_private(&self.left_path(), b"left\n")?)
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.left_path().exists()
+    }
+
+    fn check_left(&self) -> Result<(), DataDirError> {
+        match self.has_left() {
+            true => Err(DataDirError::Left {
+                path: self.root.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn left_path(&self) -> PathBuf {
+        self.root.join("left")
     }
 
     fn check_version(&self) -> Result<(), DataDirError> {
@@ -129,7 +171,12 @@ impl DataDirectory {
     }
 
     pub fn raft(&self) -> PathBuf {
-        self.root.join("raft")
+        self.root.join(&self.raft)
+    }
+
+    /// A directory beside the others.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     pub fn audit_log(&self) -> PathBuf {
@@ -155,6 +202,7 @@ mod tests {
             raft_id: 1,
             cluster: "hive".into(),
             member: Member::default(),
+            raft_dir: None,
         }
     }
 
@@ -175,6 +223,22 @@ mod tests {
             DataDirectory::create(&root),
             Err(DataDirError::Occupied { .. })
         ));
+        // After a recovery Raft's files are elsewhere.
+        let recovered = SelfRecord {
+            raft_dir: Some("raft-4".into()),
+            ..record()
+        };
+        dir.save(&recovered).unwrap();
+        let (dir, _) = DataDirectory::open(&root).unwrap();
+        assert_eq!(dir.raft(), root.join("raft-4"));
+        // Who has left does not come back.
+        dir.mark_left().unwrap();
+        for error in [
+            DataDirectory::open(&root).map(|_| ()).unwrap_err(),
+            DataDirectory::create(&root).map(|_| ()).unwrap_err(),
+        ] {
+            assert!(matches!(error, DataDirError::Left { .. }), "{error}");
+        }
     }
 
     #[test]

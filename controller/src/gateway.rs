@@ -31,8 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::artifacts::Artifacts;
+use crate::controllers::Controllers;
 use crate::objects;
-use crate::state::State;
+use crate::state::{Member, State};
 use crate::store::Replica;
 
 pub use enrol::{EnrolmentService, api_names};
@@ -59,6 +60,7 @@ pub struct Gateway {
     pub artifacts: Artifacts,
     pub nodes: Nodes,
     pub presence: Presence,
+    pub controllers: Controllers,
     pub invoker: Invoker,
     pub authority: Arc<CertificateAuthority>,
     /// How long certificates live that are issued here.
@@ -69,13 +71,17 @@ pub struct Gateway {
 pub fn endpoints(state: &State) -> Vec<Endpoint> {
     state
         .controllers()
-        .map(|(raft_id, member)| Endpoint {
-            raft_id,
-            link: member.link.clone(),
-            api: member.api.clone(),
-            ingress: member.ingress.clone(),
-        })
+        .map(|(raft_id, member)| endpoint(raft_id, member))
         .collect()
+}
+
+pub fn endpoint(raft_id: u64, member: &Member) -> Endpoint {
+    Endpoint {
+        raft_id,
+        link: member.link.clone(),
+        api: member.api.clone(),
+        ingress: member.ingress.clone(),
+    }
 }
 
 impl Gateway {
@@ -141,6 +147,7 @@ impl Gateway {
             artifacts: self.artifacts.clone(),
             nodes: self.nodes.clone(),
             presence: self.presence.clone(),
+            controllers: self.controllers.clone(),
         };
         tonic::service::Routes::new(EnrolmentServer::new(enrolment))
             .add_service(GatewayServer::new(agents))

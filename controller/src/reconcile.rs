@@ -26,9 +26,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
+use crate::controllers;
 use crate::gateway::Presence;
 use crate::objects;
-use crate::state::Change;
+use crate::state::{Change, level};
 use crate::store::Replica;
 use compile::Compilation;
 pub use looks::{Looks, Outlook};
@@ -132,11 +133,18 @@ impl Reconcilers {
                 .run(async |replica, state| roles::pass(replica, state).await),
         );
         let mut tried = 0;
+        let presence = self.presence.clone();
         tasks.spawn(
             looks()
                 .only_for(|_| false)
                 .run(async move |replica, state| {
-                    membership::pass(replica, state, &mut tried).await
+                    let outlook = membership::pass(replica, state, &mut tried).await;
+                    // Raised once all members have introduced themselves.
+                    if state.level() < level::OWN {
+                        controllers::raise_level(replica, state, &presence).await;
+                        return Outlook::Again;
+                    }
+                    outlook
                 }),
         );
 

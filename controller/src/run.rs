@@ -16,6 +16,7 @@ use crate::api::{self, ApiContext};
 use crate::artifacts::{ArtifactFiles, Artifacts};
 use crate::audit::Audit;
 use crate::config::RunArgs;
+use crate::controllers::Controllers;
 use crate::data_dir::{DataDirectory, SelfRecord};
 use crate::gateway::{self, Gateway, Invoker, Nodes, Presence};
 use crate::https;
@@ -56,6 +57,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let nodes = Nodes::new(replica.clone(), peers.clone());
     let invoker = Invoker::new(nodes.clone());
     let presence = Presence::default();
+    let controllers = Controllers::new(replica.clone(), peers.clone(), presence.clone());
     let stop = CancellationToken::new();
     // What people talk to stops first: requests under way need the links to finish.
     let doors_stop = stop.child_token();
@@ -72,6 +74,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
             artifacts: artifacts.clone(),
             nodes: nodes.clone(),
             presence: presence.clone(),
+            controllers: controllers.clone(),
             invoker,
             authority: authority.clone(),
             certificate_lifetime: args.certificate_lifetime.0,
@@ -108,7 +111,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     });
     tasks.spawn(own_certificate::keep_fresh(
         live.clone(),
-        authority,
+        authority.clone(),
         record.raft_id,
         record.member.clone(),
         stop.clone(),
@@ -122,6 +125,8 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         replica: replica.clone(),
         artifacts,
         nodes,
+        controllers,
+        authority: authority.clone(),
         forwarder,
         audit,
         issuer,
@@ -151,6 +156,11 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
 
     let failed = tokio::select! {
         () = cancel.cancelled() => None,
+        () = removed(&replica) => {
+            tracing::info!(controller = record.raft_id, "this controller is no member any more: stopping for good");
+            dir.mark_left()?;
+            None
+        }
         reason = replica.fatal() => Some(reason),
     };
     doors_stop.cancel();
@@ -167,8 +177,23 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     }
 }
 
+/// Resolves when this controller was removed from the swarm: by itself, or by somebody else.
+async fn removed(replica: &Replica) {
+    let mut revisions = replica.revisions();
+    loop {
+        revisions.borrow_and_update();
+        if replica.state().is_former_controller(replica.id()) {
+            return;
+        }
+        if revisions.changed().await.is_err() {
+            // The replica has ended, which is told otherwise.
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// The saved credentials, or fresh ones where they ran out while the controller was off.
-fn own_credentials(
+pub fn own_credentials(
     dir: &DataDirectory,
     record: &SelfRecord,
     authority: &CertificateAuthority,

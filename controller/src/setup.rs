@@ -25,8 +25,8 @@ use crate::objects;
 use crate::own_certificate;
 use crate::peers::Peers;
 use crate::reconcile::roles;
-use crate::state::{Key, Member};
-use crate::store::{Replica, ReplicaOptions};
+use crate::state::{Key, Member, level};
+use crate::store::{DiskSpeed, Replica, ReplicaOptions};
 
 /// Namespaces of every swarm.
 const NAMESPACES: [&str; 2] = ["default", SYSTEM_NAMESPACE];
@@ -42,6 +42,7 @@ pub struct Initialised {
     pub kubeconfig: PathBuf,
     pub cluster: String,
     pub member: Member,
+    pub disk: Option<DiskSpeed>,
 }
 
 /// Makes a new swarm: its CA, its first controller, its namespaces, its administrator.
@@ -85,6 +86,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         tokens::token_object(&token.secret, TokenKind::Api, Some(Role::Admin), None, None);
     objects::ensure(&replica, key, body).await?;
     roles::settle(&replica).await?;
+    let disk = replica.disk_speed();
     replica.shutdown().await;
 
     let config = kubeconfig(
@@ -99,11 +101,13 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         raft_id: FIRST_ID,
         cluster: args.cluster.clone(),
         member: member.clone(),
+        raft_dir: None,
     })?;
     Ok(Initialised {
         kubeconfig: dir.kubeconfig(),
         cluster: args.cluster.clone(),
         member,
+        disk,
     })
 }
 
@@ -130,7 +134,7 @@ pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
     let dir = DataDirectory::create(&args.data.data_dir)?;
     clear_raft(&dir)?;
     let member = args.addresses.member();
-    let key = DeviceKey::generate();
+    let key = own_key(&dir)?;
     let response = enrol(&args.controllers, &args.token, &key, &member).await?;
     let Some(admission) = response.admission else {
         bail!("the controller answered without admitting this one: is it of another version?");
@@ -141,16 +145,32 @@ pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
     }
     let authority = CertificateAuthority::load(&ca.to_pem(), &admission.ca_key)?;
     let credentials = Credentials::new(key, response.certificate.into(), ca)?;
-    std::fs::create_dir_all(dir.identity())
-        .with_context(|| format!("cannot create {}", dir.identity().display()))?;
     authority.save(&dir.identity())?;
     credentials.save(&dir.identity())?;
     dir.save(&SelfRecord {
         raft_id: admission.raft_id,
         cluster: response.cluster,
         member,
+        raft_dir: None,
     })?;
     Ok(admission.raft_id)
+}
+
+/// The key of an attempt before, or a new one. Kept before it is used: whoever asks again with it is
+/// known, gets the same answer, and uses up no token.
+fn own_key(dir: &DataDirectory) -> anyhow::Result<DeviceKey> {
+    let identity = dir.identity();
+    std::fs::create_dir_all(&identity)
+        .with_context(|| format!("cannot create {}", identity.display()))?;
+    match DeviceKey::load(&identity) {
+        Ok(key) => Ok(key),
+        Err(missing) if missing.is_missing() => {
+            let key = DeviceKey::generate();
+            key.save(&identity)?;
+            Ok(key)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Asks one controller after the other. One that took the request, or refuses it, is the last; one
@@ -175,6 +195,7 @@ async fn enrol(
                             api: member.api.clone(),
                             ingress: member.ingress.clone(),
                         }),
+                        level: level::OWN,
                     })),
                 };
                 let mut client = EnrolmentClient::new(grpc::channel(link.clone()));

@@ -5,8 +5,10 @@
 
 mod body;
 mod command;
+mod epoch;
 mod history;
 mod image;
+pub mod level;
 mod object;
 mod quota;
 mod view;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use body::Body;
 pub use command::{Command, MalformedCommand, Outcome, Rejection, Reply};
+pub use epoch::REVISION_LEAP;
 pub use history::{Change, Compacted, History};
 pub use image::{ImageError, StateImage};
 pub use object::{Key, Object};
@@ -52,12 +55,18 @@ pub struct State {
     artifacts: OrdMap<String, ArtifactRecord>,
     /// Controllers admitted to the swarm by Raft id; the membership reconciler makes Raft follow.
     controllers: OrdMap<u64, Member>,
+    /// Fingerprints of the device keys with which they were admitted, where that is known.
+    keys: OrdMap<u64, String>,
     /// Highest Raft id ever given: ids are never used twice.
     last_controller: u64,
     /// See [`State::access_revision`].
     access_revision: u64,
     /// What namespaces use of their quotas; follows from `objects`.
     ledger: quota::Ledger,
+    /// Times that the swarm began anew; see [`State::begin_anew`].
+    epoch: u64,
+    /// What all members understand; 0 stands for [`level::FIRST`]. Never lowered.
+    level: u32,
     history: History,
 }
 
@@ -157,6 +166,21 @@ impl State {
         id <= self.last_controller && !self.controllers.contains_key(&id)
     }
 
+    pub fn object_count(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The controller that was admitted with a device key.
+    pub fn controller_of_key(&self, key: &str) -> Option<u64> {
+        let mut keys = self.keys.iter();
+        keys.find(|(_, known)| *known == key).map(|(id, _)| *id)
+    }
+
+    /// The level of commands that all members understand.
+    pub fn level(&self) -> u32 {
+        self.level.max(level::FIRST)
+    }
+
     /// Performs one committed command. Same state and command, same result, on every replica.
     pub fn apply(&mut self, command: Command) -> Reply {
         match command {
@@ -181,11 +205,21 @@ impl State {
                 }),
                 None => Err(Rejection::NotFound),
             },
-            Command::AdmitController { member } => {
-                self.last_controller += 1;
-                self.revision += 1;
-                self.controllers.insert(self.last_controller, member);
-                Ok(Outcome::Controller(self.last_controller))
+            Command::AdmitController { member } => Ok(Outcome::Controller(self.admit(member))),
+            Command::AdmitDevice { key, member } => {
+                if let Some(known) = self.controller_of_key(&key) {
+                    return Ok(Outcome::Controller(known));
+                }
+                let id = self.admit(member);
+                self.keys.insert(id, key);
+                Ok(Outcome::Controller(id))
+            }
+            Command::RaiseLevel { to } => {
+                if to > self.level() {
+                    self.revision += 1;
+                    self.level = to;
+                }
+                Ok(Outcome::Done)
             }
             Command::MoveController { id, member } => match self.controllers.get(&id) {
                 None => Err(Rejection::NotFound),
@@ -200,10 +234,19 @@ impl State {
                 None => Err(Rejection::NotFound),
                 Some(_) => {
                     self.revision += 1;
+                    self.keys.remove(&id);
                     Ok(Outcome::Done)
                 }
             },
         }
+    }
+
+    /// Gives the next id.
+    fn admit(&mut self, member: Member) -> u64 {
+        self.last_controller += 1;
+        self.revision += 1;
+        self.controllers.insert(self.last_controller, member);
+        self.last_controller
     }
 
     fn create(&mut self, key: Key, body: Body) -> Reply {

@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod membership;
 mod network;
+pub mod offline;
 mod propose;
 mod runtime;
 mod serve;
@@ -22,20 +23,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
+use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::disk::DirectoryError;
 pub use self::leadership::Leadership;
 pub use self::log::replay::OpenError;
-pub use self::membership::{BootstrapError, MembershipError};
+pub use self::membership::{BootstrapError, MembershipError, Progress};
 pub use self::propose::ProposeError;
 pub use self::serve::HandleError;
 pub use self::snapshot::SnapshotError;
-pub use self::timing::{Timing, TimingError};
+pub use self::timing::{DiskSpeed, Timing, TimingError, Verdict};
 pub use self::types::{MAX_PROPOSAL_BYTES, TooLarge};
 
 use self::disk::{Directory, DirectoryLock};
@@ -111,6 +112,9 @@ struct Shared {
     peers: Peers,
     published: Published,
     leadership: watch::Receiver<Leadership>,
+    timing: Timing,
+    /// Where it was measured.
+    disk: Option<DiskSpeed>,
     /// A leader that heard from no majority for this long leads no more.
     lease: Duration,
     /// Held while a snapshot is taken in.
@@ -155,6 +159,7 @@ impl Replica {
             machine,
             published,
             timing,
+            disk,
         } = opened;
         let network = Network::new(id, peers.clone());
         let failed = |reason: Fatal<TypeConfig>| StartError::Raft {
@@ -192,6 +197,8 @@ impl Replica {
                 peers,
                 published,
                 leadership,
+                timing,
+                disk,
                 lease,
                 receiving: tokio::sync::Mutex::default(),
                 lock: Mutex::new(lock),
@@ -213,6 +220,20 @@ impl Replica {
     /// The applied revision. Carries no data: read [`Replica::state`] when it changes.
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.shared.published.revisions.clone()
+    }
+
+    /// How often a leader says that it is there.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.shared.timing.heartbeat_ms)
+    }
+
+    /// What one small synced write to this replica's disk took when it was measured.
+    pub fn sync_time(&self) -> Option<Duration> {
+        self.disk_speed().map(|disk| disk.sync())
+    }
+
+    pub fn disk_speed(&self) -> Option<DiskSpeed> {
+        self.shared.disk
     }
 
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -300,19 +321,25 @@ impl Replica {
             .take();
     }
 
-    /// Best effort: without it the others elect a leader once they miss this one.
-    async fn hand_over(&self) {
+    /// Gives leadership to the follower that is furthest of those that answer, if this replica has
+    /// it. Best effort: without it the others elect a leader once they miss this one.
+    pub async fn hand_over(&self) {
         let id = self.id();
         let mut metrics = self.shared.raft.metrics();
         let successor = {
             let metrics = metrics.borrow_watched();
             let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+            let answers = |peer: &u64| {
+                let answered = metrics.heartbeat.as_ref().and_then(|all| all.get(peer));
+                let answered = answered.and_then(Option::as_ref);
+                answered.is_some_and(|at| at.elapsed() < self.shared.lease)
+            };
             metrics
                 .replication
                 .iter()
                 .flatten()
                 .filter(|(peer, _)| **peer != id && voters.contains(peer))
-                .max_by_key(|(_, matched)| **matched)
+                .max_by_key(|(peer, matched)| (answers(peer), **matched))
                 .map(|(peer, _)| *peer)
         };
         let Some(successor) = successor else { return };
@@ -341,13 +368,17 @@ struct Opened {
     machine: Machine,
     published: Published,
     timing: Timing,
+    disk: Option<DiskSpeed>,
 }
 
 fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartError> {
     let (directory, lock) = Directory::open(&dir.join("log"))?;
-    let timing = match timing {
-        Some(timing) => timing,
-        None => Timing::of(dir)?,
+    let (timing, disk) = match timing {
+        Some(timing) => (timing, None),
+        None => {
+            let (timing, disk) = Timing::of(dir)?;
+            (timing, Some(disk))
+        }
     };
     let snapshots = Snapshots::open(&dir.join("snapshots"))?;
     let (machine, published) = Machine::open(snapshots.clone())?;
@@ -369,6 +400,7 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
         machine,
         published,
         timing,
+        disk,
     })
 }
 

@@ -32,6 +32,7 @@ use crate::usage::Retired;
 /// What the controllers are to be told, and of which desired set it speaks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Told {
+    pub epoch: u64,
     pub generation: u64,
     pub statuses: Vec<AssignmentStatus>,
 }
@@ -53,6 +54,7 @@ pub struct Reconciler {
     around: Surroundings,
     loader: Loader,
     wanted: Vec<Wanted>,
+    epoch: u64,
     generation: u64,
     observed: Observed,
     instances: BTreeMap<SlotId, Instances>,
@@ -86,6 +88,7 @@ impl Reconciler {
             loader: Loader::new(around.logs.clone()),
             around,
             wanted: Vec::new(),
+            epoch: 0,
             generation: 0,
             observed,
             instances: BTreeMap::new(),
@@ -126,6 +129,7 @@ impl Reconciler {
     }
 
     fn reread(&mut self, desired: &DesiredSet) {
+        self.epoch = desired.epoch;
         self.generation = desired.generation;
         self.wanted = wanted(desired, &self.around.host);
         let wanted = &self.wanted;
@@ -156,6 +160,7 @@ impl Reconciler {
             }
         };
         let told = Told {
+            epoch: self.epoch,
             generation: self.generation,
             statuses: statuses(&self.wanted, &self.observed),
         };

@@ -216,6 +216,7 @@ pub fn desired(generation: u64, assignments: &[v1::Assignment]) -> v1::Controlle
     });
     v1::ControllerMessage {
         kind: Some(controller_message::Kind::Desired(v1::Desired {
+            epoch: 0,
             generation,
             hash: hive_proto::desired_hash(&encoded).to_vec(),
             entries: entries.collect(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL};
 use clap::{Args, Subcommand, ValueEnum};
-use hive_identity::{ApiToken, CaCertificate, JoinToken, TokenSecret};
+use hive_identity::{ApiToken, CaCertificate, CaFingerprint, JoinToken, TokenSecret};
 use hive_manifests::Resource;
 use hive_manifests::duration::GoDuration;
 use http::Method;
@@ -179,16 +179,7 @@ async fn make(create: Create, session: &mut Session<'_>) -> Result<(), Failure> 
     }
     // Who joins must know the CA to trust before anything is made.
     let ca = match joins {
-        true => Some(
-            CaCertificate::from_der(&session.ca().await?)
-                .map_err(|error| {
-                    Failure::new(format_args!(
-                        "the kubeconfig's certificate-authority-data is not a swarm's CA: {}",
-                        chain(&error)
-                    ))
-                })?
-                .fingerprint(),
-        ),
+        true => Some(pinned_ca(session).await?),
         false => None,
     };
     let secret = TokenSecret::generate();
@@ -215,18 +206,7 @@ async fn make(create: Create, session: &mut Session<'_>) -> Result<(), Failure> 
             uses => data["usesLeft"] = uses.to_string().into(),
         }
     }
-    let object = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": object_name(secret.id()), "namespace": NAMESPACE},
-        "type": TOKEN_TYPE,
-        "stringData": data,
-    });
-    session
-        .cluster()
-        .await?
-        .create(Resource::Secret, Some(NAMESPACE), &object, false)
-        .await?;
+    store(&secret, data, session).await?;
     let id = secret.id().to_owned();
     match ca {
         Some(ca) => session.world.line(JoinToken { ca, secret })?,
@@ -239,6 +219,56 @@ async fn make(create: Create, session: &mut Session<'_>) -> Result<(), Failure> 
     session.world.note(format_args!(
         "token {id} is good {until}; it is not shown again"
     ))?;
+    Ok(())
+}
+
+/// A token with which one controller joins, good for `ttl`.
+pub(super) async fn controller_join(
+    ttl: Duration,
+    session: &mut Session<'_>,
+) -> Result<JoinToken, Failure> {
+    let ca = pinned_ca(session).await?;
+    let secret = TokenSecret::generate();
+    let mut data = json!({
+        "hash": secret.hash().to_string(),
+        "kind": Kind::ControllerJoin.name(),
+        "usesLeft": "1",
+    });
+    if let Some(expiry) = expiry(ttl)? {
+        data["expiry"] = expiry.to_string().into();
+    }
+    store(&secret, data, session).await?;
+    Ok(JoinToken { ca, secret })
+}
+
+async fn pinned_ca(session: &mut Session<'_>) -> Result<CaFingerprint, Failure> {
+    let ca = CaCertificate::from_der(&session.ca().await?).map_err(|error| {
+        Failure::new(format_args!(
+            "the kubeconfig's certificate-authority-data is not a swarm's CA: {}",
+            chain(&error)
+        ))
+    })?;
+    Ok(ca.fingerprint())
+}
+
+/// Makes the Secret that stands for a token.
+async fn store(
+    secret: &TokenSecret,
+    data: Value,
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": object_name(secret.id()), "namespace": NAMESPACE},
+        "type": TOKEN_TYPE,
+        "stringData": data,
+    });
+    session
+        .cluster()
+        .await?
+        .create(Resource::Secret, Some(NAMESPACE), &object, false)
+        .await?;
     Ok(())
 }
 

@@ -210,6 +210,9 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
     if let Some(digest) = path.strip_prefix("/apis/hive.dev/v1/artifacts/") {
         return artifact(&fake, &parts.method, digest, &bytes);
     }
+    if path.starts_with(CONTROLLERS) {
+        return controllers(&fake, &parts.method, &path);
+    }
     if let Some(fixed) = fixed(&path, &bytes) {
         return fixed;
     }
@@ -248,6 +251,28 @@ fn artifact(fake: &Fake, method: &Method, digest: &str, bytes: &Bytes) -> Respon
             answer(StatusCode::CREATED, &json!({"size": bytes.len()}))
         }
     }
+}
+
+const CONTROLLERS: &str = "/apis/hive.dev/v1/controllers";
+
+/// They are no stored kind of the real server either.
+fn controllers(fake: &Fake, method: &Method, path: &str) -> Response {
+    if *method == Method::DELETE && fake.remove(path).is_some() {
+        return answer(
+            StatusCode::OK,
+            &json!({"kind": "Status", "status": "Success"}),
+        );
+    }
+    let store = fake.store();
+    let found = store
+        .objects
+        .iter()
+        .filter(|(path, _)| path.starts_with(CONTROLLERS));
+    let items: Vec<&Value> = found.map(|(_, object)| object).collect();
+    answer(
+        StatusCode::OK,
+        &json!({"kind": "ControllerList", "items": items}),
+    )
 }
 
 /// Answers that depend on nothing stored.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod controllers;
 mod fake;
 mod get;
 mod harness;

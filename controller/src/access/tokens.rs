@@ -19,6 +19,9 @@ use crate::state::{Key, Object, State};
 pub const SYSTEM_NAMESPACE: &str = "hive-system";
 pub const TOKEN_TYPE: &str = "hive.dev/token";
 
+/// Users of a token that get their answer again for nothing. Whoever lost it asks within seconds.
+const REMEMBERED_KEYS: usize = 64;
+
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
@@ -72,6 +75,37 @@ pub fn check(
     wanted: TokenKind,
     now: SystemTime,
 ) -> Result<Token, TokenError> {
+    match find(state, secret, wanted, now)? {
+        token if token.uses_left == Some(0) => Err(TokenError::UsedUp),
+        token => Ok(token),
+    }
+}
+
+/// The stored token that `secret` opens for the holder of a device key: whoever used it before uses
+/// it again for nothing, as the answer to the first time may have been lost.
+pub fn check_for_key(
+    state: &State,
+    secret: &TokenSecret,
+    wanted: TokenKind,
+    key: &str,
+    now: SystemTime,
+) -> Result<Token, TokenError> {
+    let token = find(state, secret, wanted, now)?;
+    let known = state
+        .get(&token.key)
+        .is_some_and(|object| used_by(object.body()).any(|used| used == key));
+    match token.uses_left {
+        Some(0) if !known => Err(TokenError::UsedUp),
+        _ => Ok(token),
+    }
+}
+
+fn find(
+    state: &State,
+    secret: &TokenSecret,
+    wanted: TokenKind,
+    now: SystemTime,
+) -> Result<Token, TokenError> {
     let object = state
         .get(&token_key(secret.id()))
         .ok_or(TokenError::Unknown)?;
@@ -89,10 +123,18 @@ pub fn check(
     if token.expiry.is_some_and(|expiry| expiry <= now) {
         return Err(TokenError::Expired);
     }
-    if token.uses_left == Some(0) {
-        return Err(TokenError::UsedUp);
-    }
     Ok(token)
+}
+
+/// The device keys that used a token.
+fn used_by(body: &Value) -> impl Iterator<Item = String> {
+    let text = body["data"]["usedBy"].as_str().and_then(decode);
+    let keys: Vec<String> = text
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
+    keys.into_iter()
 }
 
 pub fn token_key(id: &str) -> Key {
@@ -126,17 +168,33 @@ pub fn token_object(
     (key, body)
 }
 
-/// Counts one use in a token's Secret; false when it is not limited.
-pub fn count_use(body: &mut Value) -> bool {
+/// What came of using a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is not limited, or this key used it before.
+    Free,
+    Counted,
+    /// It was used as often as it may be.
+    Refused,
+}
+
+/// Counts one use of a token by a device key in the token's Secret.
+pub fn count_use(body: &mut Value, key: &str) -> Use {
     let left = body["data"]["usesLeft"]
         .as_str()
         .and_then(decode)
         .and_then(|text| text.parse::<u64>().ok());
+    let mut keys: Vec<String> = used_by(body).collect();
     match left {
-        None => false,
+        None => Use::Free,
+        Some(_) if keys.iter().any(|used| used == key) => Use::Free,
+        Some(0) => Use::Refused,
         Some(left) => {
-            body["data"]["usesLeft"] = json!(BASE64.encode(left.saturating_sub(1).to_string()));
-            true
+            keys.push(key.to_owned());
+            let first = keys.len().saturating_sub(REMEMBERED_KEYS);
+            body["data"]["usesLeft"] = json!(BASE64.encode((left - 1).to_string()));
+            body["data"]["usedBy"] = json!(BASE64.encode(keys[first..].join(" ")));
+            Use::Counted
         }
     }
 }
@@ -290,13 +348,39 @@ mod tests {
     }
 
     #[test]
+    fn who_used_a_token_uses_it_again_for_nothing_while_it_lasts() {
+        let (mut state, secret) = state_with(
+            TokenKind::Join,
+            Some(now() + Duration::from_secs(60)),
+            Some(1),
+        );
+        let key = token_key(secret.id());
+        let mut body = state.get(&key).unwrap().body().clone();
+        assert_eq!(count_use(&mut body, "a"), Use::Counted);
+        assert_eq!(count_use(&mut body, "a"), Use::Free);
+        let replaced = Command::Replace {
+            key,
+            body: body.into(),
+            expect: None,
+        };
+        state.apply(replaced).unwrap();
+        let check = |key, now| {
+            check_for_key(&state, &secret, TokenKind::Join, key, now).map(|token| token.uses_left)
+        };
+        assert_eq!(check("a", now()), Ok(Some(0)));
+        assert_eq!(check("b", now()), Err(TokenError::UsedUp));
+        let later = now() + Duration::from_secs(61);
+        assert_eq!(check("a", later), Err(TokenError::Expired));
+    }
+
+    #[test]
     fn uses_are_counted_down_to_nothing() {
         let secret = TokenSecret::generate();
         let (_, mut body) = token_object(&secret, TokenKind::Join, None, None, Some(1));
-        assert!(count_use(&mut body));
-        assert!(count_use(&mut body));
+        assert_eq!(count_use(&mut body, "a"), Use::Counted);
+        assert_eq!(count_use(&mut body, "b"), Use::Refused);
         assert_eq!(body["data"]["usesLeft"], json!(BASE64.encode("0")));
         let (_, mut unlimited) = token_object(&secret, TokenKind::Join, None, None, None);
-        assert!(!count_use(&mut unlimited));
+        assert_eq!(count_use(&mut unlimited, "a"), Use::Free);
     }
 }

@@ -214,7 +214,8 @@ fn resources(group_version: &str) -> Option<Vec<APIResource>> {
         .flat_map(object_resources)
         .collect();
     if !stored.is_empty() {
-        return Some(stored);
+        let virtual_ones = (group_version == "hive.dev/v1").then(controllers_resource);
+        return Some(stored.into_iter().chain(virtual_ones).collect());
     }
     let served = match group_version {
         "authentication.k8s.io/v1" | "authorization.k8s.io/v1" => {
@@ -236,6 +237,20 @@ fn reviews(group_version: &str) -> Vec<APIResource> {
             resource(name, review.kind(), review.namespaced(), &["create"])
         })
         .collect()
+}
+
+/// Not stored: put together from what Raft and the controllers say.
+fn controllers_resource() -> APIResource {
+    APIResource {
+        singular_name: "controller".to_owned(),
+        short_names: Some(vec!["ctrl".to_owned()]),
+        ..resource(
+            "controllers",
+            "Controller",
+            false,
+            &["delete", "get", "list"],
+        )
+    }
 }
 
 /// A kind with its subresources.

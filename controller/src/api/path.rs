@@ -35,6 +35,9 @@ pub(super) enum Target {
     /// `/openid/v1/jwks`: what they are verified with.
     IssuerKeys,
     Artifact(String),
+    Backup,
+    /// The controllers, or one by its id.
+    Controllers(Option<String>),
     NodeMetrics(Option<String>),
     FunctionMetrics {
         namespace: Option<String>,
@@ -108,6 +111,9 @@ impl Target {
                 Self::Review(review, Some(namespace.to_owned()))
             }
             ["apis", "hive.dev", "v1", "artifacts", digest] => Self::Artifact(digest.to_owned()),
+            ["apis", "hive.dev", "v1", "backups"] => Self::Backup,
+            ["apis", "hive.dev", "v1", "controllers"] => Self::Controllers(None),
+            ["apis", "hive.dev", "v1", "controllers", id] => Self::Controllers(Some(id.to_owned())),
             ["apis", "metrics.k8s.io", "v1beta1", ref rest @ ..] => match *rest {
                 ["nodes"] => Self::NodeMetrics(None),
                 ["nodes", name] => Self::NodeMetrics(Some(name.to_owned())),
@@ -265,6 +271,10 @@ mod tests {
             (
                 "/apis/hive.dev/v1/artifacts/ab",
                 Some(Target::Artifact("ab".into())),
+            ),
+            (
+                "/apis/hive.dev/v1/controllers/3",
+                Some(Target::Controllers(Some("3".into()))),
             ),
             ("/api/v1/namespaces/a/secrets/s/scale", None),
             ("/api/v1/secrets/s", None),

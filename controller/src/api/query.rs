@@ -29,6 +29,10 @@ pub(super) struct Query {
     pub include_object: IncludeObject,
     pub propagation_policy: Option<String>,
     pub orphan_dependents: Option<bool>,
+    /// Of a backup: with the bytes of artifacts.
+    pub artifacts: bool,
+    /// Of a removal that would be refused: do it all the same.
+    pub force: bool,
     pub log: LogOptions,
 }
 
@@ -122,6 +126,8 @@ impl Query {
             }
             "propagationPolicy" => self.propagation_policy = text(),
             "orphanDependents" => self.orphan_dependents = Some(boolean(name, value)?),
+            "artifacts" => self.artifacts = boolean(name, value)?,
+            "force" => self.force = boolean(name, value)?,
             "follow" => self.log.follow = boolean(name, value)?,
             "tailLines" => self.log.tail_lines = number(name, value)?,
             "sinceSeconds" => self.log.since_seconds = number(name, value)?,

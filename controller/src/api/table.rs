@@ -22,7 +22,26 @@ pub(super) fn table(
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
-    let columns = columns(resource);
+    lay_out(columns(resource), objects, list_metadata, include, now)
+}
+
+/// A Table of controllers, which are not stored.
+pub(super) fn of_controllers<'a>(
+    objects: impl Iterator<Item = &'a Value>,
+    list_metadata: Value,
+    include: IncludeObject,
+    now: Timestamp,
+) -> Value {
+    lay_out(columns::CONTROLLER, objects, list_metadata, include, now)
+}
+
+fn lay_out(
+    columns: &[Column],
+    objects: impl Iterator<Item = impl Borrow<Value>>,
+    list_metadata: Value,
+    include: IncludeObject,
+    now: Timestamp,
+) -> Value {
     let rows: Vec<Value> = objects
         .map(|body| row(columns, body.borrow(), include, now))
         .collect();

@@ -3,7 +3,7 @@
 //! A file appears under its name only when its bytes were verified and synced; it never changes
 //! afterwards.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,6 +160,36 @@ impl ArtifactFiles {
             size,
             created: true,
         })
+    }
+
+    /// Stores what is read under `digest`; durable when this returns. Blocks.
+    pub fn keep(&self, digest: &Digest, bytes: &mut dyn Read) -> io::Result<()> {
+        if self.size(digest).is_some() {
+            return Ok(());
+        }
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        let part = Part(self.dir.join(format!("{}.{number}.part", digest.hex())));
+        let mut file = std::fs::File::create(&part.0)?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let read = bytes.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            file.write_all(&buffer[..read])?;
+        }
+        let actual = Digest::from(<[u8; 32]>::from(hash.finalize()));
+        if actual != *digest {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("artifact {digest} has other bytes: {actual}"),
+            ));
+        }
+        file.sync_all()?;
+        std::fs::rename(&part.0, self.path(digest))?;
+        std::fs::File::open(&self.dir)?.sync_all()
     }
 
     /// Makes a held file young: a sweep that began before it was asked for again spares it.

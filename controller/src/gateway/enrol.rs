@@ -17,9 +17,9 @@ use tonic::{Request, Response, Status};
 
 use super::endpoints;
 use super::status::{self, from_propose};
-use crate::access::tokens::{self, Token, TokenError, TokenKind};
+use crate::access::tokens::{self, Token, TokenError, TokenKind, Use};
 use crate::objects::{self, EditError};
-use crate::state::{Command, Key, Member, Outcome, Rejection};
+use crate::state::{Command, Key, Member, Outcome, Rejection, level};
 use crate::store::{ProposeError, Replica};
 
 /// Enrolments at once. Each asks the leader before it looks at a token, and whoever reaches the
@@ -91,7 +91,7 @@ impl EnrolmentService {
                 }
             }
         } else {
-            let token = self.check_token(secret, TokenKind::Join)?;
+            let token = self.check_token(secret, TokenKind::Join, &issued.key)?;
             match known {
                 Some(fingerprint) if fingerprint == issued.key.to_string() => {}
                 Some(_) => {
@@ -100,7 +100,7 @@ impl EnrolmentService {
                     )));
                 }
                 None => {
-                    self.use_token(&token).await?;
+                    self.use_token(&token, &issued.key).await?;
                     self.create_node(key, &issued.key).await?;
                     tracing::info!(node = name, key = %issued.key, "node joined");
                 }
@@ -156,17 +156,33 @@ impl EnrolmentService {
         };
         let names = api_names(&member);
         self.replica.read_barrier().await.map_err(from_propose)?;
-        let token = self.check_token(secret, TokenKind::ControllerJoin)?;
         // The request is checked before anything is written: its id is not known yet.
-        self.issue(csr, &Subject::Controller { raft_id: 0 }, &names)?;
-        self.use_token(&token).await?;
-        let outcome = self
-            .replica
-            .propose(Command::AdmitController {
+        let key = self
+            .issue(csr, &Subject::Controller { raft_id: 0 }, &names)?
+            .key;
+        let token = self.check_token(secret, TokenKind::ControllerJoin, &key)?;
+        let state = self.replica.state();
+        if role.level.max(level::FIRST) < state.level() {
+            return Err(Status::invalid_argument(format!(
+                "this swarm's controllers have agreed on commands of level {}, and this program knows those up \
+                 to level {}: join with the version that the others run ({} here)",
+                state.level(),
+                role.level.max(level::FIRST),
+                env!("CARGO_PKG_VERSION"),
+            )));
+        }
+        self.use_token(&token, &key).await?;
+        let command = match state.level() {
+            // Members of the first release do not know admission by key.
+            level::FIRST => Command::AdmitController {
                 member: member.clone(),
-            })
-            .await
-            .map_err(from_propose)?;
+            },
+            _ => Command::AdmitDevice {
+                key: key.to_string(),
+                member: member.clone(),
+            },
+        };
+        let outcome = self.replica.propose(command).await.map_err(from_propose)?;
         let Outcome::Controller(raft_id) = outcome else {
             unreachable!("an admission is answered by an id, not {outcome:?}");
         };
@@ -183,21 +199,33 @@ impl EnrolmentService {
         Ok(self.response(issued, Some(admission)))
     }
 
-    fn check_token(&self, secret: &str, kind: TokenKind) -> Result<Token, Status> {
+    fn check_token(
+        &self,
+        secret: &str,
+        kind: TokenKind,
+        key: &KeyFingerprint,
+    ) -> Result<Token, Status> {
         let secret = TokenSecret::parse(secret)
             .map_err(|e| Status::unauthenticated(format!("token: {e}")))?;
-        tokens::check(&self.replica.state(), &secret, kind, SystemTime::now())
-            .map_err(|e| Status::unauthenticated(e.to_string()))
+        let key = key.to_string();
+        tokens::check_for_key(
+            &self.replica.state(),
+            &secret,
+            kind,
+            &key,
+            SystemTime::now(),
+        )
+        .map_err(|e| Status::unauthenticated(e.to_string()))
     }
 
-    async fn use_token(&self, token: &Token) -> Result<(), Status> {
+    async fn use_token(&self, token: &Token, key: &KeyFingerprint) -> Result<(), Status> {
         // Checked again inside the edit: two joins must not share a last use.
         let mut used_up = false;
+        let key = key.to_string();
         objects::edit(&self.replica, &token.key, |body| {
-            let before = body.clone();
-            let limited = tokens::count_use(body);
-            used_up = limited && *body == before;
-            limited && !used_up
+            let used = tokens::count_use(body, &key);
+            used_up = used == Use::Refused;
+            used == Use::Counted
         })
         .await
         .map_err(|error| match error {

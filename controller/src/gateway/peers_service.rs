@@ -8,14 +8,16 @@ use hive_identity::Subject;
 use hive_proto::grpc::LinkInfo;
 use hive_proto::v1::peers_server::Peers as PeersRpc;
 use hive_proto::v1::{
-    ArtifactChunk, FetchArtifactRequest, NodeUsageReply, NodeUsageRequest, PresenceReply,
-    PresenceReport, PutArtifactChunk, PutArtifactReply, RaftMessage, ReadIndexReply,
-    ReadIndexRequest, SnapshotChunk,
+    ArtifactChunk, DescribeControllersReply, DescribeControllersRequest, FetchArtifactRequest,
+    NodeUsageReply, NodeUsageRequest, PresenceReply, PresenceReport, PutArtifactChunk,
+    PutArtifactReply, RaftMessage, ReadIndexReply, ReadIndexRequest, RemoveControllerReply,
+    RemoveControllerRequest, SnapshotChunk,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Nodes, Presence, status};
 use crate::artifacts::{Artifacts, Digest};
+use crate::controllers::Controllers;
 use crate::store::Replica;
 
 pub struct PeersService {
@@ -23,6 +25,7 @@ pub struct PeersService {
     pub artifacts: Artifacts,
     pub nodes: Nodes,
     pub presence: Presence,
+    pub controllers: Controllers,
 }
 
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<ArtifactChunk, Status>> + Send>>;
@@ -149,8 +152,42 @@ impl PeersRpc for PeersService {
         request: Request<PresenceReport>,
     ) -> Result<Response<PresenceReply>, Status> {
         let id = controller(&self.replica, &request)?;
-        self.presence.heard(id, request.into_inner().nodes);
+        let report = request.into_inner();
+        self.presence
+            .introduced(id, report.facts.unwrap_or_default());
+        self.presence.heard(id, report.nodes);
         Ok(Response::new(PresenceReply {}))
+    }
+
+    async fn describe_controllers(
+        &self,
+        request: Request<DescribeControllersRequest>,
+    ) -> Result<Response<DescribeControllersReply>, Status> {
+        controller(&self.replica, &request)?;
+        if !self.replica.leadership().borrow().is_leader {
+            return Err(Status::failed_precondition("this controller does not lead"));
+        }
+        Ok(Response::new(DescribeControllersReply {
+            controllers: self.controllers.seen_here(),
+        }))
+    }
+
+    async fn remove_controller(
+        &self,
+        request: Request<RemoveControllerRequest>,
+    ) -> Result<Response<RemoveControllerReply>, Status> {
+        controller(&self.replica, &request)?;
+        let RemoveControllerRequest {
+            raft_id,
+            force,
+            pass_on,
+        } = request.into_inner();
+        let removed = match pass_on {
+            true => self.controllers.remove(raft_id, force).await,
+            false => self.controllers.remove_here(raft_id, force).await,
+        };
+        removed.map_err(status::from_remove)?;
+        Ok(Response::new(RemoveControllerReply {}))
     }
 
     async fn node_usage(

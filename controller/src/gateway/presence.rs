@@ -3,14 +3,15 @@
 //! Soft state (heartbeats stay out of Raft): a new leader starts with nothing and grants every
 //! node the full grace.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hive_proto::v1::PresenceReport;
+use hive_proto::v1::{ControllerFacts, PresenceReport};
 use tokio_util::sync::CancellationToken;
 
 use super::Nodes;
+use crate::controllers;
 use crate::peers::Peers;
 use crate::store::Replica;
 
@@ -20,6 +21,8 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub struct Presence {
     last_seen: Arc<Mutex<HashMap<String, Instant>>>,
+    /// What each controller said of itself last.
+    facts: Arc<Mutex<BTreeMap<u64, ControllerFacts>>>,
 }
 
 impl Presence {
@@ -31,6 +34,23 @@ impl Presence {
         for node in nodes {
             last_seen.insert(node, now);
         }
+    }
+
+    /// Takes down what a controller says of itself.
+    pub fn introduced(&self, controller: u64, facts: ControllerFacts) {
+        self.facts
+            .lock()
+            .expect("no holder of the lock panics")
+            .insert(controller, facts);
+    }
+
+    /// What the controllers said of themselves, by id. One of the first release says nothing, and
+    /// is here with the facts that this leaves.
+    pub fn facts(&self) -> BTreeMap<u64, ControllerFacts> {
+        self.facts
+            .lock()
+            .expect("no holder of the lock panics")
+            .clone()
     }
 
     /// When each node was last seen by any controller.
@@ -52,6 +72,10 @@ impl Presence {
     /// Forgets everything: what was heard in an earlier term as leader says nothing now.
     pub fn clear(&self) {
         self.last_seen
+            .lock()
+            .expect("no holder of the lock panics")
+            .clear();
+        self.facts
             .lock()
             .expect("no holder of the lock panics")
             .clear();
@@ -78,7 +102,10 @@ pub async fn report(
                 let send = async {
                     let mut client = peers.requests(id).ok()?;
                     client
-                        .report_presence(PresenceReport { nodes: names })
+                        .report_presence(PresenceReport {
+                            nodes: names,
+                            facts: Some(controllers::own_facts(&replica)),
+                        })
                         .await
                         .ok()
                 };

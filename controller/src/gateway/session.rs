@@ -54,6 +54,8 @@ struct Progress {
     /// Random; in the node's status while this session counts.
     id: String,
     report: Option<Report>,
+    /// Of the swarm, as the set that the agent holds has it.
+    epoch: u64,
     reports: Allowance,
     /// Some of it could not be written yet.
     unwritten: bool,
@@ -112,6 +114,19 @@ impl Session {
 
     /// Makes this the session that counts and takes down what the machine is.
     async fn begin(&self, hello: Hello) -> Result<Progress, Status> {
+        let epoch = self.replica.state().epoch();
+        if hello.epoch > epoch {
+            tracing::error!(
+                node = self.node,
+                "a node has heard of epoch {} of this swarm, and this controller is of epoch {epoch}: the swarm \
+                 was recovered or restored without it. Stop it",
+                hello.epoch
+            );
+            return Err(Status::failed_precondition(format!(
+                "this controller is of epoch {epoch}, and the swarm has begun epoch {}",
+                hello.epoch
+            )));
+        }
         let id = objects::fresh_uid();
         let info = bounds::info(hello.info.unwrap_or_default());
         let labels = info.labels.clone();
@@ -132,6 +147,7 @@ impl Session {
         Ok(Progress {
             id,
             report: None,
+            epoch: hello.epoch,
             reports: Allowance::new(REPORTS.0, REPORTS.1, Instant::now()),
             unwritten: false,
             generation: hello.generation,
@@ -220,7 +236,7 @@ impl Session {
         self.send_controllers(&state, progress).await?;
         let set = desired::desired(&state, &self.node);
         progress.unwritten = !self.write_statuses(&state, progress, &set).await;
-        self.send_desired(state.revision(), progress, set).await
+        self.send_desired(&state, progress, set).await
     }
 
     fn still_counts(&self, state: &State, progress: &Progress) -> Result<(), Status> {
@@ -238,6 +254,7 @@ impl Session {
     async fn send_controllers(&self, state: &State, progress: &mut Progress) -> Result<(), Status> {
         let controllers = Controllers {
             endpoints: endpoints(state),
+            epoch: state.epoch(),
         };
         if progress.controllers.as_ref() == Some(&controllers) {
             return Ok(());
@@ -249,16 +266,18 @@ impl Session {
 
     async fn send_desired(
         &self,
-        generation: u64,
+        state: &State,
         progress: &mut Progress,
         set: NodeSet,
     ) -> Result<(), Status> {
+        let (epoch, generation) = (state.epoch(), state.revision());
         // This replica lags behind the one that the agent heard last: what it knows is old.
-        if generation < progress.generation {
+        if (epoch, generation) < (progress.epoch, progress.generation) {
             return Ok(());
         }
         let hash = desired_hash(&set.assignments).to_vec();
-        if hash == progress.hash {
+        // A new epoch is told whatever the set is: from then on the one before is refused.
+        if hash == progress.hash && epoch == progress.epoch {
             return Ok(());
         }
         let hashes: Vec<Vec<u8>> = set
@@ -287,10 +306,12 @@ impl Session {
         // The agent must be told even when its generation is ours already but its content is not:
         // one more than it holds is accepted, equal is refused.
         let generation = generation.max(progress.generation.saturating_add(1));
+        progress.epoch = epoch;
         progress.generation = generation;
         progress.held = hashes;
         progress.hash = hash.clone();
         self.send(controller_message::Kind::Desired(Desired {
+            epoch,
             generation,
             hash,
             entries,

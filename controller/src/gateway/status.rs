@@ -3,6 +3,7 @@
 use tonic::Status;
 
 use crate::artifacts::FetchError;
+use crate::controllers::RemoveError;
 use crate::objects::EditError;
 use crate::store::{HandleError, ProposeError};
 
@@ -31,6 +32,17 @@ pub fn from_fetch(error: FetchError) -> Status {
     match error {
         FetchError::Nowhere(_) => Status::not_found(message),
         FetchError::Io { .. } | FetchError::Rotten(_) => Status::unavailable(message),
+    }
+}
+
+pub fn from_remove(error: RemoveError) -> Status {
+    let message = error.to_string();
+    match error {
+        RemoveError::Refused(_) => Status::aborted(message),
+        RemoveError::Unknown { .. } => Status::not_found(message),
+        RemoveError::NotLeader => Status::failed_precondition(message),
+        RemoveError::Unconfirmed { .. } => Status::deadline_exceeded(message),
+        RemoveError::Propose(error) => from_propose(error),
     }
 }
 

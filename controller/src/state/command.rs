@@ -46,6 +46,15 @@ pub enum Command {
     AdmitController {
         member: Member,
     },
+    /// The same for the holder of a device key, who gets the same id when it asks again.
+    AdmitDevice {
+        key: String,
+        member: Member,
+    },
+    /// All members understand commands up to this level. Idempotent.
+    RaiseLevel {
+        to: u32,
+    },
     /// A known controller listens elsewhere now. Idempotent.
     MoveController {
         id: u64,
@@ -82,6 +91,8 @@ impl Command {
             | Self::RegisterArtifact { .. }
             | Self::ForgetArtifact { .. }
             | Self::AdmitController { .. }
+            | Self::AdmitDevice { .. }
+            | Self::RaiseLevel { .. }
             | Self::MoveController { .. }
             | Self::RemoveController { .. } => None,
         }

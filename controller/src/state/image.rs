@@ -20,6 +20,12 @@ const MAX_OBJECT_BYTES: u32 = 4 * 1024 * 1024;
 pub struct StateImage {
     revision: u64,
     last_controller: u64,
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default)]
+    level: u32,
+    #[serde(default)]
+    keys: Vec<(u64, String)>,
     controllers: Vec<(u64, Member)>,
     artifacts: Vec<(String, ArtifactRecord)>,
     /// They follow the head.
@@ -46,6 +52,9 @@ impl State {
         StateImage {
             revision: self.revision,
             last_controller: self.last_controller,
+            epoch: self.epoch,
+            level: self.level,
+            keys: self.keys.iter().map(|(k, v)| (*k, v.clone())).collect(),
             controllers: self
                 .controllers
                 .iter()
@@ -70,6 +79,9 @@ impl State {
             last_controller: image.last_controller,
             // They changed then at the latest.
             access_revision: image.revision,
+            epoch: image.epoch,
+            level: image.level,
+            keys: image.keys.into_iter().collect(),
             controllers: image.controllers.into_iter().collect(),
             artifacts: image.artifacts.into_iter().collect(),
             objects: image

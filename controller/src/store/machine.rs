@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::runtime;
 use super::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::state::{Outcome, State};
+use crate::state::{Outcome, State, level};
 
 /// Entries applied before the result is published. Readers then see at most so many at once, and
 /// writers wait for at most so many others.
@@ -90,6 +90,24 @@ impl Machine {
     }
 }
 
+/// The swarm may use commands from now on that this program would not understand.
+pub(super) fn check_level(state: &State) -> Result<(), TooOld> {
+    match state.level() {
+        agreed if agreed > level::OWN => Err(TooOld { agreed }),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this swarm's controllers have agreed on commands of level {agreed}, and this program knows \
+     those up to level {}: run the version that the other controllers run",
+    level::OWN
+)]
+pub struct TooOld {
+    pub agreed: u32,
+}
+
 fn applied_of(snapshot: &SnapshotFile, state: State) -> Applied {
     Applied {
         state,
@@ -131,7 +149,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
                         Ok(Outcome::Done)
                     }
                     EntryPayload::Normal(proposal) => match proposal.decode() {
-                        Ok(command) => self.applied.state.apply(command),
+                        Ok(command) => {
+                            let reply = self.applied.state.apply(command);
+                            if let Err(error) = check_level(&self.applied.state) {
+                                result = Err(io::Error::other(error));
+                                break;
+                            }
+                            reply
+                        }
                         Err(error) => {
                             // Skipping it would make this replica's state differ from the others'.
                             result = Err(io::Error::other(format!(

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::{ChangeMembers, Instant as _};
 
 use super::types::TypeConfig;
 use super::{ProposeError, Replica, runtime};
@@ -45,6 +45,15 @@ pub enum MembershipError {
     Refused(String),
     #[error("this controller stopped")]
     Stopped,
+}
+
+/// How a member keeps up with the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Index of the last entry that it is known to hold.
+    pub matched: u64,
+    /// Since it answered last; `None` when it never did.
+    pub silent: Option<Duration>,
 }
 
 type ClientError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
@@ -134,8 +143,13 @@ impl Replica {
     }
 
     /// Ends a controller's part in Raft; its id is never used again. On the leader only; a leader
-    /// that removes itself hands over.
+    /// that is to go hands over, and its successor removes it.
     pub async fn remove_member(&self, id: u64) -> Result<(), MembershipError> {
+        if id == self.id() {
+            // Whoever leads next removes it: nobody has to wait for an election.
+            self.hand_over().await;
+            return Err(MembershipError::NotLeader);
+        }
         let change = match self.raft_member(id) {
             None => return Ok(()),
             Some((_, true)) => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
@@ -157,6 +171,47 @@ impl Replica {
             .nodes()
             .map(|(id, member)| (*id, (member.clone(), voters.contains(id))))
             .collect()
+    }
+
+    /// How far the members are and when they answered last, as the leader knows it; of the others
+    /// nobody but this replica itself.
+    pub fn progress(&self) -> BTreeMap<u64, Progress> {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let own = self.id();
+        let silent = |id: &u64| {
+            let answered = metrics.heartbeat.as_ref()?.get(id)?.as_ref()?;
+            Some(answered.elapsed())
+        };
+        let mut progress: BTreeMap<u64, Progress> = metrics
+            .replication
+            .iter()
+            .flatten()
+            .map(|(id, matched)| {
+                let matched = matched.map_or(0, |id| id.index);
+                let silent = silent(id);
+                (*id, Progress { matched, silent })
+            })
+            .collect();
+        let itself = Progress {
+            matched: metrics.last_log_index.unwrap_or(0),
+            silent: Some(Duration::ZERO),
+        };
+        progress.insert(own, itself);
+        progress
+    }
+
+    /// Waits until Raft's members, as far as they are known here, are without `id`. False when that
+    /// takes too long.
+    pub async fn without_member(&self, id: u64, patience: Duration) -> bool {
+        let mut metrics = self.shared.raft.metrics();
+        let gone = metrics.wait_until(|metrics| {
+            let config = &metrics.committed_membership_config;
+            let mut members = config.nodes().map(|(id, _)| *id);
+            config.log_id() == metrics.membership_config.log_id()
+                && members.all(|member| member != id)
+        });
+        matches!(tokio::time::timeout(patience, gone).await, Ok(Ok(_)))
     }
 
     fn raft_member(&self, id: u64) -> Option<(Member, bool)> {

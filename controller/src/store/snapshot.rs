@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use self::format::Append;
 pub use self::format::SnapshotError;
 use super::disk::{Directory, Disk, DiskFile};
+use super::machine::check_level;
 use super::types::SnapshotMeta;
 use crate::state::State;
 
@@ -71,6 +72,7 @@ impl SnapshotFile {
                 "it is of another log entry than announced",
             ));
         }
+        check_level(&state)?;
         Ok(state)
     }
 }

@@ -30,6 +30,7 @@ async fn a_failing_disk_stops_the_replica_and_says_so() {
         machine,
         published,
         timing: QUICK,
+        disk: None,
     };
     let replica = Replica::assemble(1, directory.path().to_owned(), opened, no_peers())
         .await

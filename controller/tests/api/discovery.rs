@@ -35,6 +35,7 @@ async fn every_kind_is_discovered() {
             "functions/proxy",
             "assignments",
             "assignments/status",
+            "controllers",
         ]
     );
     assert_eq!(resources["resources"][2]["shortNames"], json!(["fn"]));

@@ -13,7 +13,8 @@ use hive_controller::access::tokens::{self, Role, TokenKind};
 use hive_controller::api::{self, ApiContext};
 use hive_controller::artifacts::{ArtifactFiles, Artifacts};
 use hive_controller::audit::{Audit, AuditOptions, OnFailure, Policy, Rotation};
-use hive_controller::gateway::{Invoker, Nodes};
+use hive_controller::controllers::Controllers;
+use hive_controller::gateway::{Invoker, Nodes, Presence};
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::peers::{Peers, Route};
@@ -132,11 +133,13 @@ impl Server {
         let authority = CertificateAuthority::create("test").unwrap();
         let router = api::router(ApiContext {
             replica: replica.clone(),
-            artifacts: Artifacts::new(files, replica.clone(), peers),
+            artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
             forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
             nodes,
             audit,
             issuer: Arc::new(Issuer::new(&authority)),
+            authority: Arc::new(CertificateAuthority::create("test").unwrap()),
+            controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             stop: stop.clone(),
         });
         Self {

@@ -4,6 +4,7 @@
 mod agents;
 mod artifacts;
 mod audit;
+mod controllers;
 mod deletion;
 mod discovery;
 mod functions;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use hive_controller::state::Command;
-use hive_controller::store::{MembershipError, ProposeError, Replica};
+use hive_controller::store::{MembershipError, ProposeError, Replica, Timing};
 
-use crate::swarm::{Swarm, create, holds, image, key, member, soon};
+use crate::swarm::{PATIENCE, Swarm, create, holds, image, key, member, soon};
 
 fn assert_equal(swarm: &Swarm) {
     let mut images = swarm.replicas().into_iter().map(|replica| image(&replica));
@@ -172,18 +172,65 @@ async fn a_replaced_controller_leaves_and_a_new_one_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_removes_itself_steps_down() {
+async fn a_leader_that_is_to_go_hands_over_and_is_removed_by_its_successor() {
     let swarm = Swarm::of_three().await;
     let removed = swarm.leader().await;
-    removed.remove_member(removed.id()).await.unwrap();
+    assert!(matches!(
+        removed.remove_member(removed.id()).await,
+        Err(MembershipError::NotLeader)
+    ));
     let others: Vec<_> = swarm
         .replicas()
         .into_iter()
         .filter(|r| r.id() != removed.id())
         .collect();
     let leader = swarm.leader_among(&others).await;
+    leader.remove_member(removed.id()).await.unwrap();
+    assert!(leader.without_member(removed.id(), PATIENCE).await);
     leader.propose(create("after")).await.unwrap();
     assert_eq!(leader.health().voters.len(), 2);
+}
+
+/// Elections are further off than the test's patience: nobody else makes a new leader here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_hands_over_and_writes_go_on_without_an_election_being_due() {
+    let patient = Timing {
+        heartbeat_ms: 500,
+        election_min_ms: 120_000,
+        election_max_ms: 180_000,
+    };
+    let mut swarm = Swarm::timed(patient).await;
+    for id in [2, 3] {
+        swarm.join(id).await;
+    }
+    let follower = swarm.follower().await;
+    swarm.stop(swarm.leader().await.id()).await;
+    let written = follower.propose(create("after"));
+    soon("a write after the hand-over", written).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_knows_how_its_followers_keep_up() {
+    let mut swarm = Swarm::of_three().await;
+    let follower = swarm.follower().await.id();
+    let leader = swarm.leader().await;
+    leader.propose(create("one")).await.unwrap();
+    swarm.converge().await;
+    let heard = |id: u64| leader.progress()[&id].silent;
+    let caught_up = async {
+        while leader.progress()[&follower].matched < leader.health().last_log {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the follower to confirm", caught_up).await;
+    assert!(heard(follower).is_some());
+    swarm.stop(follower).await;
+    let silent = async {
+        while heard(follower).is_none_or(|silent| silent < Duration::from_secs(1)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("its silence to be noticed", silent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

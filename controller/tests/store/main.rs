@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod beginning_anew;
 mod cluster;
 mod links;
 mod single;

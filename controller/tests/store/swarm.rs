@@ -30,7 +30,7 @@ pub const TIMING: Timing = Timing {
 };
 
 /// For anything a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn member(id: u64) -> Member {
     Member {
@@ -159,15 +159,22 @@ pub struct Swarm {
     dirs: BTreeMap<u64, TempDir>,
     replicas: BTreeMap<u64, (Replica, CancellationToken)>,
     fabric: Fabric,
+    timing: Timing,
 }
 
 impl Swarm {
     /// One controller that began a swarm.
     pub async fn first() -> Self {
+        Self::timed(TIMING).await
+    }
+
+    /// The same with other times.
+    pub async fn timed(timing: Timing) -> Self {
         let mut swarm = Self {
             dirs: BTreeMap::new(),
             replicas: BTreeMap::new(),
             fabric: Fabric::default(),
+            timing,
         };
         swarm.start(1).await;
         swarm.replica(1).bootstrap(member(1)).await.unwrap();
@@ -191,7 +198,7 @@ impl Swarm {
         let options = ReplicaOptions {
             dir: dir.path().join("raft"),
             id,
-            timing: Some(TIMING),
+            timing: Some(self.timing),
         };
         let peers = Peers::connecting(self.fabric.connect(id), id);
         let replica = Replica::start(options, peers).await.unwrap();
@@ -327,6 +334,20 @@ impl PeersRpc for Service {
     }
 
     async fn report_presence(&self, _: Request<PresenceReport>) -> Reply<PresenceReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
+    async fn describe_controllers(
+        &self,
+        _: Request<DescribeControllersRequest>,
+    ) -> Reply<DescribeControllersReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
+    async fn remove_controller(
+        &self,
+        _: Request<RemoveControllerRequest>,
+    ) -> Reply<RemoveControllerReply> {
         Err(Status::unimplemented("not Raft's"))
     }
 

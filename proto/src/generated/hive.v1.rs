@@ -32,6 +32,9 @@ pub struct NodeRole {
 pub struct ControllerRole {
     #[prost(message, optional, tag = "1")]
     pub endpoint: ::core::option::Option<Endpoint>,
+    /// Of the commands that it understands; 0 is 1.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnrolResponse {
@@ -109,6 +112,9 @@ pub struct Hello {
     pub hash: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub held: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Of the swarm, as that set has it; 0 from agents that know no epochs.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeInfo {
@@ -150,6 +156,9 @@ pub struct Report {
     /// At most 64; older ones are dropped.
     #[prost(message, repeated, tag = "3")]
     pub events: ::prost::alloc::vec::Vec<AgentEvent>,
+    /// Goes with the generation.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AssignmentStatus {
@@ -259,8 +268,11 @@ pub mod controller_message {
 pub struct Controllers {
     #[prost(message, repeated, tag = "1")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// A list of an earlier epoch than the agent has heard of is ignored.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
 }
-/// What this node must run, whole. A lower generation than held, or the same with another hash, is refused.
+/// What this node must run, whole. A lower (epoch, generation) than held, or the same with another hash, is refused.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Desired {
     #[prost(uint64, tag = "1")]
@@ -269,6 +281,9 @@ pub struct Desired {
     pub hash: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, repeated, tag = "3")]
     pub entries: ::prost::alloc::vec::Vec<DesiredEntry>,
+    /// How often the swarm began anew: raised when it is recovered or restored from a backup.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DesiredEntry {
@@ -1183,7 +1198,64 @@ pub struct ReadIndexReply {
 pub struct PresenceReport {
     #[prost(string, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Absent from controllers of the first release.
+    #[prost(message, optional, tag = "2")]
+    pub facts: ::core::option::Option<ControllerFacts>,
 }
+/// What a controller says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControllerFacts {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// Of the commands it understands; 0 is 1.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
+    /// One small synced write to its disk, in microseconds; 0 = not measured.
+    #[prost(uint64, tag = "3")]
+    pub sync_us: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeControllersRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescribeControllersReply {
+    #[prost(message, repeated, tag = "1")]
+    pub controllers: ::prost::alloc::vec::Vec<ControllerStatus>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControllerStatus {
+    #[prost(message, optional, tag = "1")]
+    pub endpoint: ::core::option::Option<Endpoint>,
+    #[prost(bool, tag = "2")]
+    pub leader: bool,
+    #[prost(bool, tag = "3")]
+    pub voter: bool,
+    /// False for one that was admitted but is no member of Raft yet.
+    #[prost(bool, tag = "4")]
+    pub member: bool,
+    /// Last log index that it is known to hold, and entries that it lacks.
+    #[prost(uint64, tag = "5")]
+    pub matched: u64,
+    #[prost(uint64, tag = "6")]
+    pub lag: u64,
+    /// Since it answered the leader last; absent when it never did.
+    #[prost(uint64, optional, tag = "7")]
+    pub silent_ms: ::core::option::Option<u64>,
+    #[prost(message, optional, tag = "8")]
+    pub facts: ::core::option::Option<ControllerFacts>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveControllerRequest {
+    #[prost(uint64, tag = "1")]
+    pub raft_id: u64,
+    /// Even if the voters that are left and up are no majority.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+    /// Asked of any controller, which passes it on to whoever leads.
+    #[prost(bool, tag = "3")]
+    pub pass_on: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveControllerReply {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PresenceReply {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1437,6 +1509,57 @@ pub mod peers_client {
                 .insert(GrpcMethod::new("hive.v1.Peers", "ReportPresence"));
             self.inner.unary(req, path, codec).await
         }
+        /// The controllers as the leader sees them. FAILED_PRECONDITION when the receiver is not it.
+        pub async fn describe_controllers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeControllersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeControllersReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hive.v1.Peers/DescribeControllers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hive.v1.Peers", "DescribeControllers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a controller's membership. Asked of the leader; FAILED_PRECONDITION when the receiver is
+        /// not it, ABORTED with the remedy when it is refused.
+        pub async fn remove_controller(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveControllerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveControllerReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hive.v1.Peers/RemoveController",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("hive.v1.Peers", "RemoveController"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The usage the receiver last heard from its sessions.
         pub async fn node_usage(
             &mut self,
@@ -1550,6 +1673,23 @@ pub mod peers_server {
             &self,
             request: tonic::Request<super::PresenceReport>,
         ) -> std::result::Result<tonic::Response<super::PresenceReply>, tonic::Status>;
+        /// The controllers as the leader sees them. FAILED_PRECONDITION when the receiver is not it.
+        async fn describe_controllers(
+            &self,
+            request: tonic::Request<super::DescribeControllersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeControllersReply>,
+            tonic::Status,
+        >;
+        /// Ends a controller's membership. Asked of the leader; FAILED_PRECONDITION when the receiver is
+        /// not it, ABORTED with the remedy when it is refused.
+        async fn remove_controller(
+            &self,
+            request: tonic::Request<super::RemoveControllerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveControllerReply>,
+            tonic::Status,
+        >;
         /// The usage the receiver last heard from its sessions.
         async fn node_usage(
             &self,
@@ -1945,6 +2085,96 @@ pub mod peers_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReportPresenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hive.v1.Peers/DescribeControllers" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeControllersSvc<T: Peers>(pub Arc<T>);
+                    impl<
+                        T: Peers,
+                    > tonic::server::UnaryService<super::DescribeControllersRequest>
+                    for DescribeControllersSvc<T> {
+                        type Response = super::DescribeControllersReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeControllersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::describe_controllers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeControllersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hive.v1.Peers/RemoveController" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveControllerSvc<T: Peers>(pub Arc<T>);
+                    impl<
+                        T: Peers,
+                    > tonic::server::UnaryService<super::RemoveControllerRequest>
+                    for RemoveControllerSvc<T> {
+                        type Response = super::RemoveControllerReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveControllerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::remove_controller(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveControllerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

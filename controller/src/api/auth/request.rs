@@ -60,6 +60,26 @@ pub(in crate::api) fn attributes<'a>(
             name: Some(digest),
             ..ResourceAttributes::default()
         },
+        // A backup is made by being asked for, and holds every secret: more than reading.
+        Target::Backup => ResourceAttributes {
+            verb: match *method {
+                Method::POST => "create",
+                _ => return Err(ApiError::MethodNotAllowed),
+            },
+            group: GROUP,
+            resource: "backups",
+            ..ResourceAttributes::default()
+        },
+        Target::Controllers(id) => ResourceAttributes {
+            verb: match (method, id) {
+                (&Method::DELETE, Some(_)) => "delete",
+                _ => read_verb(method, id.is_some(), query.watch)?,
+            },
+            group: GROUP,
+            resource: "controllers",
+            name: id.as_deref(),
+            ..ResourceAttributes::default()
+        },
         Target::NodeMetrics(name) => ResourceAttributes {
             verb: read_verb(method, name.is_some(), false)?,
             group: "metrics.k8s.io",
@@ -270,6 +290,9 @@ mod tests {
                 "/apis/hive.dev/v1/namespaces/x/functions/f/proxy/a",
                 "aev",
             ),
+            ("GET", "/apis/hive.dev/v1/controllers", "aev"),
+            ("DELETE", "/apis/hive.dev/v1/controllers/3", "a"),
+            ("POST", "/apis/hive.dev/v1/backups", "a"),
             ("GET", "/apis/metrics.k8s.io/v1beta1/nodes", "aev"),
             ("GET", "/apis", "aevn"),
             ("GET", "/openapi/v3", "aevn"),

@@ -1,5 +1,6 @@
 //! The columns of each kind, and how a cell is read from an object.
 
+mod controller;
 mod policy;
 
 use hive_manifests::Resource;
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::age::human;
+pub(super) use controller::CONTROLLER;
 
 pub(super) struct Column {
     name: &'static str,

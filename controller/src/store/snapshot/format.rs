@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::state::{State, StateImage};
 use crate::store::disk::DiskFile;
+use crate::store::machine::TooOld;
 use crate::store::types::SnapshotMeta;
 
 /// Ends in the version of the format.
@@ -42,6 +43,8 @@ pub enum SnapshotError {
     Damaged { path: PathBuf, what: String },
     #[error("the snapshot sent is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
 }
 
 pub(super) fn damaged(path: &Path, what: impl Into<String>) -> SnapshotError {

@@ -1,0 +1,66 @@
+//! Which commands every controller of the swarm understands.
+//!
+//! A replica that skipped a command it does not know would hold another state than the others, so
+//! it stops instead. To spare it that, a command is proposed only once all members have said that
+//! they know its level, and the swarm has agreed on that with [`Command::RaiseLevel`]. Pure.
+
+use super::Command;
+
+/// What the first release knows; of a member that announces nothing.
+pub const FIRST: u32 = 1;
+
+/// What this program knows. Raised with each new [`Command`], and with each new meaning of one.
+/// 2: admission by device key, raising the level.
+pub const OWN: u32 = 2;
+
+impl Command {
+    /// The level from which on every member understands this command.
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::Create { .. }
+            | Self::Replace { .. }
+            | Self::Delete { .. }
+            | Self::RegisterArtifact { .. }
+            | Self::ForgetArtifact { .. }
+            | Self::AdmitController { .. }
+            | Self::MoveController { .. }
+            | Self::RemoveController { .. } => FIRST,
+            Self::AdmitDevice { .. } => 2,
+            // What it raises to is known to all by then: it may be the first of its level.
+            Self::RaiseLevel { to } => *to,
+        }
+    }
+}
+
+/// The level to raise the swarm to, if there is one. `announced` are the members' levels; of a
+/// member that was not heard of yet it is `None`, and nothing is raised before it was.
+pub fn raise(agreed: u32, announced: impl IntoIterator<Item = Option<u32>>) -> Option<u32> {
+    let lowest = announced
+        .into_iter()
+        .try_fold(OWN, |lowest, level| Some(lowest.min(level?)))?;
+    (lowest > agreed).then_some(lowest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_swarm_is_raised_to_what_its_oldest_member_knows() {
+        type Case<'a> = (u32, &'a [Option<u32>], Option<u32>);
+        let cases: &[Case] = &[
+            (1, &[Some(2), Some(2), Some(2)], Some(2)),
+            (1, &[Some(2), Some(1), Some(2)], None),
+            (1, &[Some(2), None, Some(2)], None),
+            (2, &[Some(2), Some(2)], None),
+            // A newer member does not pull this program beyond what it knows itself.
+            (1, &[Some(9), Some(9)], Some(OWN)),
+            // Nothing is ever lowered.
+            (2, &[Some(1)], None),
+        ];
+        for (agreed, announced, expected) in cases {
+            let found = raise(*agreed, announced.iter().copied());
+            assert_eq!(found, *expected, "{agreed} {announced:?}");
+        }
+    }
+}
