@@ -168,6 +168,8 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     doors.wait().await;
     // Its last user is gone with the doors.
     audit_written.await.context("the audit log's writer")?;
+    // While links are served: where two vote, a successor needs this one's vote.
+    replica.hand_over().await;
     stop.cancel();
     tasks.wait().await;
     replica.shutdown().await;

@@ -314,6 +314,7 @@ async fn one_controller_of_three_goes_on_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_stopped_hands_over() {
     let mut swarm = Swarm::builder().agents(0).default_timing().start().await;
+    all_vote(&swarm, &["1", "2", "3"]).await;
     let leader = swarm.leader().await;
     swarm.controllers[leader].member.stop().await;
     let log = swarm.controllers[leader].member.log_of_this_run();
