@@ -185,7 +185,8 @@ async fn removed(replica: &Replica) {
     loop {
         revisions.borrow_and_update();
         if replica.state().is_former_controller(replica.id()) {
-            return;
+            // Until then it votes: of two voters, both must agree that one goes.
+            return replica.out_of_raft().await;
         }
         if revisions.changed().await.is_err() {
             // The replica has ended, which is told otherwise.

@@ -47,6 +47,9 @@ pub enum MembershipError {
     Stopped,
 }
 
+/// An append is answered at the next sync, which a heartbeat leaves time for.
+const ACKNOWLEDGED_HEARTBEATS: u32 = 2;
+
 /// How a member keeps up with the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -212,6 +215,21 @@ impl Replica {
                 && members.all(|member| member != id)
         });
         matches!(tokio::time::timeout(patience, gone).await, Ok(Ok(_)))
+    }
+
+    /// Resolves when the others can go on without this replica: the members of Raft that it has on
+    /// disk are to be without it, and the leader has had the time to hear that.
+    pub async fn out_of_raft(&self) {
+        let id = self.id();
+        let mut metrics = self.shared.raft.metrics();
+        let out = metrics.wait_until(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let next = membership.get_joint_config().last();
+            next.is_none_or(|voters| !voters.contains(&id))
+        });
+        // An error means that this replica has ended, so it votes no more.
+        drop(out.await);
+        super::runtime::sleep(self.heartbeat() * ACKNOWLEDGED_HEARTBEATS).await;
     }
 
     fn raft_member(&self, id: u64) -> Option<(Member, bool)> {
