@@ -138,7 +138,7 @@ impl Server {
             nodes,
             audit,
             issuer: Arc::new(Issuer::new(&authority)),
-            authority: Arc::new(CertificateAuthority::create("test").unwrap()),
+            authority: Arc::new(authority),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             stop: stop.clone(),
         });
