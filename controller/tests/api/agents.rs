@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_controller::artifacts::{ArtifactFiles, Artifacts};
+use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
 use hive_controller::objects;
 use hive_controller::state::{Command, Key};
@@ -69,8 +70,9 @@ impl Swarm {
         let (replica, peers) = (server.replica.clone(), alone());
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let gateway = Gateway {
-            artifacts: Artifacts::new(files, replica.clone(), peers),
+            artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
             invoker: Invoker::new(nodes.clone()),
+            controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             presence: Presence::default(),
             authority: authority.clone(),
             certificate_lifetime: DEFAULT_LIFETIME,
@@ -244,6 +246,7 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
     };
     // What is another's comes first: when its own is written, that was judged.
     let report = Report {
+        epoch: 0,
         generation: 1,
         assignments: vec![ready("other"), ready("own")],
         events: vec![event("other"), event("own")],
