@@ -4,6 +4,7 @@
 //! old. The judgement is pure: all that any client saw, laid side by side.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::client::Door;
 use super::cluster::Cluster;
 use super::seed::Seed;
 use crate::swarm::CONFIG_MAPS;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, holds, until};
 
 /// Before another try at a controller that does not answer.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -150,6 +151,8 @@ pub struct Watchers {
     told: Vec<Arc<Mutex<Vec<Segment>>>>,
     /// While it is true, they do not come back.
     away: watch::Sender<bool>,
+    /// How many list or watch at the moment.
+    busy: Arc<AtomicUsize>,
 }
 
 impl Watchers {
@@ -158,6 +161,7 @@ impl Watchers {
         let away = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         let mut told = Vec::new();
+        let busy = Arc::<AtomicUsize>::default();
         let count = cluster.nodes.len();
         for number in 0..2 * count {
             let own = Arc::<Mutex<Vec<Segment>>>::default();
@@ -169,16 +173,31 @@ impl Watchers {
                 is_slow: number % 2 == 1,
                 told: own,
                 away: away.subscribe(),
+                busy: busy.clone(),
                 seed: seed.fork(),
             };
             tasks.spawn(watcher.run());
         }
-        Self { tasks, told, away }
+        Self {
+            tasks,
+            told,
+            away,
+            busy,
+        }
     }
 
-    /// Ends their watches and keeps them from coming back, or lets them again.
-    pub fn send_away(&self, away: bool) {
-        self.away.send_replace(away);
+    /// Ends their watches, and keeps them from coming back.
+    pub async fn send_away(&self) {
+        self.away.send_replace(true);
+        until("nobody watches", PATIENCE, async || {
+            let busy = self.busy.load(Ordering::SeqCst);
+            holds(busy == 0, format!("{busy} do"))
+        })
+        .await;
+    }
+
+    pub fn let_back(&self) {
+        self.away.send_replace(false);
     }
 
     /// How often any of them listed.
@@ -218,6 +237,7 @@ struct Watcher {
     is_slow: bool,
     told: Arc<Mutex<Vec<Segment>>>,
     away: watch::Receiver<bool>,
+    busy: Arc<AtomicUsize>,
     seed: Seed,
 }
 
@@ -236,11 +256,13 @@ impl Watcher {
             if self.away.wait_for(|away| !away).await.is_err() {
                 return;
             }
+            self.busy.fetch_add(1, Ordering::SeqCst);
             if !has_listed {
                 has_listed = self.list().await;
             } else if let End::TooOld = self.follow().await {
                 has_listed = false;
             }
+            self.busy.fetch_sub(1, Ordering::SeqCst);
             // The next one is perhaps another.
             self.at = self.seed.below(self.doors.len() as u64) as usize;
             tokio::time::sleep(PAUSE).await;
@@ -283,8 +305,9 @@ impl Watcher {
         let mut away = self.away.clone();
         loop {
             let line = tokio::select! {
-                line = tokio::time::timeout(SILENCE, lines.next()) => line,
+                biased;
                 _ = away.wait_for(|away| *away) => return End::Broken,
+                line = tokio::time::timeout(SILENCE, lines.next()) => line,
             };
             let Ok(Some(line)) = line else {
                 return End::Broken;
