@@ -14,6 +14,7 @@ mod controllers;
 mod discovery;
 mod errors;
 mod guard;
+mod health;
 mod limits;
 mod logs;
 mod media;
@@ -32,6 +33,7 @@ mod reviews;
 mod selectors;
 mod service_accounts;
 mod table;
+mod telemetry;
 mod watch;
 
 use std::sync::Arc;
@@ -55,9 +57,11 @@ use crate::store::Replica;
 use audited::Audited;
 use auth::User;
 use errors::ApiError;
+use health::{LeaderCheck, Page};
 use limits::Permits;
 use path::Target;
 use query::Query;
+use telemetry::{Requests, Series};
 use watch::Topics;
 
 /// What the API answers from.
@@ -90,6 +94,8 @@ struct Api {
     access: SharedIndex,
     topics: Topics,
     issuer: Arc<Issuer>,
+    leader: LeaderCheck,
+    requests: Requests,
 }
 
 /// A request whose sender is known and may do what it asks for.
@@ -123,6 +129,8 @@ pub fn router(context: ApiContext) -> Router {
         audit,
         stop,
         permits: Permits::default(),
+        leader: LeaderCheck::default(),
+        requests: Requests::default(),
         access: SharedIndex::default(),
         issuer,
     };
@@ -133,11 +141,13 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let series = Series::of(&method, Target::parse(&path).as_ref());
     let mut audited = Audited::begin(&request);
     let mut response = match answer(&context, request, &mut audited).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    context.requests.count(series, &response, started.elapsed());
     audited.answered(&context.audit, &mut response).await;
     tracing::debug!(
         %method,
@@ -159,7 +169,16 @@ async fn answer(
     if let Some(target) = &target
         && auth::is_public(target)
     {
-        return discovery::probe(context, target);
+        let query = request.uri().query();
+        return match target {
+            Target::Live(check) => {
+                health::serve(context, Page::Live, check.as_deref(), query).await
+            }
+            Target::Ready(check) => {
+                health::serve(context, Page::Ready, check.as_deref(), query).await
+            }
+            _ => discovery::version(),
+        };
     }
     let user = auth::authenticate(context, request.headers()).await?;
     let target = target.ok_or_else(|| auth::no_such_path(&user))?;
@@ -177,6 +196,16 @@ async fn answer(
         .audit
         .admit()
         .map_err(|error| ApiError::Unavailable(error.to_string()))?;
+    // Before a body is read: who waits for a turn holds next to nothing.
+    let _seat = match &target {
+        Target::Objects(path) if path.is_proxy() || path.is_log() || query.watch => None,
+        Target::Objects(_)
+        | Target::Review(..)
+        | Target::NodeMetrics(_)
+        | Target::FunctionMetrics { .. }
+        | Target::Controllers(_) => Some(context.permits.request(&user.info).await?),
+        _ => None,
+    };
     let (parts, mut body) = request.into_parts();
     if audited.wants_body() {
         let sent = limits::object_body(&parts.headers, body).await?;
@@ -195,7 +224,6 @@ async fn answer(
             proxy::serve(context, path, Request::from_parts(parts, body)).await
         }
         Target::Objects(path) if path.is_token() => {
-            let _permit = context.permits.request()?;
             let key = path.key().ok_or(ApiError::NoSuchPath)?;
             service_accounts::token(context, &key, call, body).await
         }
@@ -203,25 +231,14 @@ async fn answer(
         Target::Objects(path) if call.query.watch && path.subresource.is_none() => {
             watch::serve(context, path, call).await
         }
-        Target::Objects(path) => {
-            let _permit = context.permits.request()?;
-            resources::serve(context, path, call, body).await
-        }
         Target::Backup => backup::serve(context, &call).await,
-        Target::Controllers(id) => {
-            let _permit = context.permits.request()?;
-            controllers::serve(context, id, &call).await
-        }
+        Target::Controllers(id) => controllers::serve(context, id, &call).await,
+        Target::Objects(path) => resources::serve(context, path, call, body).await,
         Target::Review(review, namespace) => {
-            let _permit = context.permits.request()?;
             reviews::serve(context, review, namespace, call, body).await
         }
-        Target::NodeMetrics(name) => {
-            let _permit = context.permits.request()?;
-            metrics::nodes(context, name, &call).await
-        }
+        Target::NodeMetrics(name) => metrics::nodes(context, name, &call).await,
         Target::FunctionMetrics { namespace, name } => {
-            let _permit = context.permits.request()?;
             metrics::functions(context, namespace, name, &call).await
         }
         Target::IssuerConfiguration => service_accounts::configuration(context, &call.method),
@@ -229,12 +246,10 @@ async fn answer(
         Target::OpenApiIndex => openapi::index(),
         Target::OpenApi(group_version) => openapi::document(&group_version, &call.headers),
         Target::OpenApiV2 => openapi::everything(&call.headers),
-        Target::Live
-        | Target::Ready
-        | Target::Version
-        | Target::CoreVersions
-        | Target::Groups
-        | Target::Group(_)
-        | Target::Resources(_) => discovery::serve(&target, &call),
+        Target::Metrics => Ok(telemetry::serve(context)),
+        Target::Live(_) | Target::Ready(_) | Target::Version => Err(ApiError::NoSuchPath),
+        Target::CoreVersions | Target::Groups | Target::Group(_) | Target::Resources(_) => {
+            discovery::serve(&target, &call)
+        }
     }
 }

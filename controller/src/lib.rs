@@ -14,6 +14,7 @@ pub mod controllers;
 pub mod data_dir;
 mod deletion;
 pub mod gateway;
+mod histogram;
 mod https;
 pub mod ingress;
 pub mod kubeconfig;

@@ -132,6 +132,11 @@ impl State {
         self.history.complete_after()
     }
 
+    /// How many changes are kept, and the bytes that only they hold.
+    pub fn remembered(&self) -> (usize, usize) {
+        self.history.size()
+    }
+
     /// True when something happened after `seen` that is `relevant`, or may be: changes of
     /// controllers and artifacts are not told apart, and old ones are not kept.
     pub fn touched_since(&self, seen: u64, mut relevant: impl FnMut(&Change) -> bool) -> bool {

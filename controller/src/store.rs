@@ -294,7 +294,16 @@ impl Replica {
         "Raft ended".to_owned()
     }
 
+    /// How long the log's syncs took since the start.
+    pub(crate) fn log_syncs(&self) -> &crate::histogram::Histogram {
+        self.shared.log.syncs()
+    }
+
     /// Why nothing can be written here any more, if so.
+    pub fn failure(&self) -> Option<ProposeError> {
+        self.stopped()
+    }
+
     fn stopped(&self) -> Option<ProposeError> {
         match &self.shared.raft.metrics().borrow_watched().running_state {
             Err(Fatal::StorageError(error)) => Some(ProposeError::Storage(error.to_string())),

@@ -254,7 +254,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 /// True when anybody may ask, token or not, also where no roles are known yet: what load balancers
 /// and clients probe first.
 pub(super) fn is_public(target: &Target) -> bool {
-    matches!(target, Target::Live | Target::Ready | Target::Version)
+    matches!(target, Target::Live(_) | Target::Ready(_) | Target::Version)
 }
 
 /// What answers a request for a path that does not exist. Who is unknown does not even learn that.

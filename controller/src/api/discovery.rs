@@ -1,10 +1,9 @@
-//! What is served here: versions, groups, resources, and whether this controller is well.
+//! What is served here: versions, groups, resources.
 //!
 //! All of it is read from the table of [`Resource`]s; nothing is listed twice.
 
 mod aggregated;
 
-use axum::body::Body;
 use axum::response::Response;
 use hive_manifests::Resource;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,20 +14,16 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::Call;
 use super::accept;
 use super::errors::ApiError;
 use super::path::Target;
 use super::respond;
 use super::reviews::Review;
-use super::{Api, Call};
 
 /// Version of the Kubernetes API whose conventions are followed; clients compare it with theirs.
 const KUBERNETES_MAJOR: &str = "1";
 const KUBERNETES_MINOR: &str = "34";
-
-/// Log entries that a ready controller may be behind. Under load some always are under way; one that
-/// has just come back is tens of thousands behind.
-const READY_LAG: u64 = 1000;
 
 /// Verbs of a stored kind.
 const OBJECT_VERBS: &[&str] = &[
@@ -52,68 +47,21 @@ pub(super) const GROUPS: &[(&str, &str)] = &[
     ("metrics.hive.dev", "v1"),
 ];
 
-/// Answers what anybody may ask.
-pub(super) fn probe(context: &Api, target: &Target) -> Result<Response, ApiError> {
-    match target {
-        Target::Version => {
-            let version = env!("CARGO_PKG_VERSION");
-            let body = json!({
-                "major": KUBERNETES_MAJOR,
-                "minor": KUBERNETES_MINOR,
-                "gitVersion": format!("v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hive.{version}"),
-                "gitCommit": "",
-                "gitTreeState": "",
-                "buildDate": "",
-                "goVersion": "",
-                "compiler": "rustc",
-                "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-            });
-            respond::json(StatusCode::OK, &body)
-        }
-        Target::Ready => {
-            let health = context.replica.health();
-            if context.stop.is_cancelled() {
-                return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "stopping".into()));
-            }
-            Ok(match health.leader {
-                None => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "no leader: a majority of the controllers must be up and linked".into(),
-                ),
-                Some(_) if !knows_itself(context) => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "catching up: the state of the swarm has not arrived yet".into(),
-                ),
-                Some(_) if health.applied + READY_LAG < health.committed => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    format!(
-                        "catching up: {} of {} log entries applied",
-                        health.applied, health.committed
-                    ),
-                ),
-                Some(_) => text(StatusCode::OK, "ok".into()),
-            })
-        }
-        _ => Ok(text(StatusCode::OK, "ok".into())),
-    }
-}
-
-/// False on a controller that has just joined: it hears who leads before it hears of anything that
-/// was committed, and until its own admission arrives its state is that of no swarm.
-fn knows_itself(context: &Api) -> bool {
-    let state = context.replica.state();
-    let own = context.replica.id();
-    state.controllers().any(|(id, _)| id == own)
-}
-
-fn text(code: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = code;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
+/// Which version of Kubernetes' API this is.
+pub(super) fn version() -> Result<Response, ApiError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let body = json!({
+        "major": KUBERNETES_MAJOR,
+        "minor": KUBERNETES_MINOR,
+        "gitVersion": format!("v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+hive.{version}"),
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    });
+    respond::json(StatusCode::OK, &body)
 }
 
 pub(super) fn serve(target: &Target, call: &Call) -> Result<Response, ApiError> {

@@ -1,6 +1,13 @@
 //! How much of everything a request, or all of them together, may take.
 //!
-//! Overload is answered with 429 at once; nothing here queues.
+//! Requests are answered by priority and in turns ([`fairness`]); what lasts is counted. Overload is
+//! answered with 429 and when to come back.
+
+mod crowd;
+mod fairness;
+mod seats;
+
+use std::fmt::Write as _;
 
 use std::sync::Arc;
 
@@ -11,6 +18,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::errors::ApiError;
+use crate::access::user::UserInfo;
+use crowd::Crowd;
+use seats::Seats;
+
+pub(super) use crowd::Place;
+pub(super) use seats::Seat;
 
 /// Bytes of a request's body that declares an object. An object may have 1 MiB; a patch or an
 /// object with its last-applied annotation and indentation is some times that. As Kubernetes has it.
@@ -22,13 +35,14 @@ const MAX_URI_BYTES: usize = 8 << 10;
 /// Bytes of all headers of one request, names included. A bearer token is 70 bytes.
 const MAX_HEADER_BYTES: usize = 32 << 10;
 
-/// Requests answered at once. Each may hold a body of [`MAX_OBJECT_REQUEST_BYTES`] and its parsed
-/// form: some 10 MB at worst, and then 64 are what a controller with 1 GB survives.
-const CONCURRENT_REQUESTS: usize = 64;
-
-/// Watches, followed logs, uploads and proxied requests under way at once. A watch costs a task and
-/// some KB, since it reads the shared history and queues nothing.
+/// Followed logs, uploads and proxied requests under way at once: some 64 KB each.
 const CONCURRENT_STREAMS: usize = 1024;
+
+/// Watches under way at once: 80 MB at 10 KB each, as a controller with 1 GB can spare.
+const CONCURRENT_WATCHES: usize = 8192;
+
+/// Watches of one user: others find room whatever he does, and 5,000 of one fit.
+const WATCHES_OF_ONE: usize = 6144;
 
 /// Lookups of unknown tokens that may ask the leader at once. A token made on another controller
 /// an instant ago is not known here yet; a flood of wrong ones must not reach the leader.
@@ -37,41 +51,91 @@ const CONCURRENT_UNKNOWN_TOKENS: usize = 8;
 /// Counts what is under way, short and long requests apart so that neither starves the other.
 #[derive(Clone)]
 pub(super) struct Permits {
-    requests: Arc<Semaphore>,
+    seats: Seats,
+    watches: Crowd,
     streams: Arc<Semaphore>,
     unknown_tokens: Arc<Semaphore>,
 }
 
-/// Held as long as a request is under way.
+/// Held as long as a stream is under way.
 pub(super) type Permit = OwnedSemaphorePermit;
 
 impl Default for Permits {
     fn default() -> Self {
-        Self::new(CONCURRENT_REQUESTS, CONCURRENT_STREAMS)
+        Self {
+            seats: Seats::default(),
+            watches: Crowd::new("watches", CONCURRENT_WATCHES, WATCHES_OF_ONE),
+            streams: Arc::new(Semaphore::new(CONCURRENT_STREAMS)),
+            unknown_tokens: Arc::new(Semaphore::new(CONCURRENT_UNKNOWN_TOKENS)),
+        }
     }
 }
 
 impl Permits {
-    fn new(requests: usize, streams: usize) -> Self {
-        Self {
-            requests: Arc::new(Semaphore::new(requests)),
-            streams: Arc::new(Semaphore::new(streams)),
-            unknown_tokens: Arc::new(Semaphore::new(CONCURRENT_UNKNOWN_TOKENS)),
-        }
+    /// To be answered: at once, or when it is this user's turn.
+    pub async fn request(&self, user: &UserInfo) -> Result<Seat, ApiError> {
+        self.seats.take(user).await
     }
 
-    pub fn request(&self) -> Result<Permit, ApiError> {
-        self.requests
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| ApiError::Overloaded("requests"))
+    pub fn watch(&self, user: &UserInfo) -> Result<Place, ApiError> {
+        self.watches.enter(&user.name)
     }
 
     pub fn stream(&self) -> Result<Permit, ApiError> {
         self.streams
             .clone()
             .try_acquire_owned()
-            .map_err(|_| ApiError::Overloaded("watches and streams"))
+            .map_err(|_| ApiError::Overloaded("streams"))
+    }
+
+    /// How it stands, for `/metrics`.
+    pub fn write(&self, out: &mut String) {
+        let levels = self.seats.standing();
+        let _ = writeln!(
+            out,
+            "# HELP apiserver_flowcontrol_current_executing_seats Requests being answered, by priority level.\n\
+             # TYPE apiserver_flowcontrol_current_executing_seats gauge"
+        );
+        for level in &levels {
+            let _ = writeln!(
+                out,
+                "apiserver_flowcontrol_current_executing_seats{{priority_level=\"{}\"}} {}",
+                level.name, level.busy
+            );
+        }
+        let _ = writeln!(
+            out,
+            "# HELP apiserver_flowcontrol_current_inqueue_requests Requests waiting for their turn.\n\
+             # TYPE apiserver_flowcontrol_current_inqueue_requests gauge"
+        );
+        for level in &levels {
+            let _ = writeln!(
+                out,
+                "apiserver_flowcontrol_current_inqueue_requests{{priority_level=\"{}\"}} {}",
+                level.name, level.waiting
+            );
+        }
+        let _ = writeln!(
+            out,
+            "# HELP apiserver_flowcontrol_rejected_requests_total Requests refused because too many waited.\n\
+             # TYPE apiserver_flowcontrol_rejected_requests_total counter"
+        );
+        for level in &levels {
+            let _ = writeln!(
+                out,
+                "apiserver_flowcontrol_rejected_requests_total{{priority_level=\"{}\"}} {}",
+                level.name, level.refused
+            );
+        }
+        let _ = writeln!(
+            out,
+            "# HELP apiserver_longrunning_requests Watches and streams under way.\n\
+             # TYPE apiserver_longrunning_requests gauge\n\
+             apiserver_longrunning_requests{{verb=\"WATCH\"}} {}\n\
+             apiserver_longrunning_requests{{verb=\"CONNECT\"}} {}",
+            self.watches.total(),
+            CONCURRENT_STREAMS - self.streams.available_permits()
+        );
     }
 
     /// `None` when enough others ask already.
@@ -130,21 +194,5 @@ pub(super) async fn object_body(headers: &HeaderMap, body: Body) -> Result<Bytes
         Err(error) => Err(ApiError::BadRequest(format!(
             "the request's body ended early: {error}"
         ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_and_long_requests_are_counted_apart() {
-        let permits = Permits::new(1, 1);
-        let request = permits.request();
-        assert!(request.is_ok());
-        assert!(matches!(permits.request(), Err(ApiError::Overloaded(_))));
-        assert!(permits.stream().is_ok());
-        drop(request);
-        assert!(permits.request().is_ok());
     }
 }

@@ -36,8 +36,10 @@ const GROUP_VERSIONS: [(&str, &str); 5] = [
     ("apis/authorization.k8s.io/v1", "authorization.k8s.io/v1"),
 ];
 
-/// The media type of version 2 as older clients ask for it, and as Kubernetes answers.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of version 2's protobuf form as clients ask for it. It is none by the rules, and
+/// what Go reads an answer's type with refuses it: the answer's differs, as Kubernetes' does.
+const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A document as it is sent.
 struct Document {
@@ -115,7 +117,7 @@ pub(super) fn document(path: &str, headers: &HeaderMap) -> Result<Response, ApiE
 
 pub(super) fn everything(headers: &HeaderMap) -> Result<Response, ApiError> {
     let wanted = accept::ranges(headers)?.iter().find_map(|range| {
-        if range.media_type == PROTOBUF {
+        if matches!(range.media_type, PROTOBUF_ASKED | PROTOBUF) {
             Some(&VERSION_2.protobuf)
         } else {
             range.takes_json().then_some(&VERSION_2.json)

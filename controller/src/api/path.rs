@@ -10,9 +10,11 @@ use crate::state::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// `/livez`, and `/healthz` as its older name.
-    Live,
-    Ready,
+    /// `/livez`, and `/healthz` as its older name; one check of it by its name.
+    Live(Option<String>),
+    Ready(Option<String>),
+    /// In Prometheus' form.
+    Metrics,
     Version,
     /// `/api`: versions of the core group.
     CoreVersions,
@@ -88,8 +90,11 @@ impl Target {
             all => all,
         };
         let target = match *trimmed {
-            ["healthz" | "livez"] => Self::Live,
-            ["readyz"] => Self::Ready,
+            ["healthz" | "livez"] => Self::Live(None),
+            ["healthz" | "livez", check] => Self::Live(Some(check.to_owned())),
+            ["readyz"] => Self::Ready(None),
+            ["readyz", check] => Self::Ready(Some(check.to_owned())),
+            ["metrics"] => Self::Metrics,
             ["version"] => Self::Version,
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,

@@ -27,6 +27,9 @@ use stream::{Audience, Scope, Start, Watch};
 
 pub(super) use topics::Topics;
 
+/// Of what a watch is answered with.
+pub(super) const CONTENT_TYPE: &str = "application/json;stream=watch";
+
 /// A watch without timeoutSeconds ends after this, and up to twice as long: clients that came
 /// together do not come back together. Kubernetes' own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -39,7 +42,7 @@ pub(super) async fn serve(
     path: ObjectPath,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let permit = context.permits.stream()?;
+    let permit = context.permits.watch(&call.user.info)?;
     let shape = call.shape()?;
     let selectors = Selectors {
         labels: call.query.labels()?,
@@ -77,10 +80,9 @@ pub(super) async fn serve(
     });
     let mut response = Response::new(Body::from_stream(events));
     *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json;stream=watch"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     Ok(response)
 }
 

@@ -75,6 +75,11 @@ impl ArtifactFiles {
         })
     }
 
+    /// Whether the directory can be read.
+    pub fn check(&self) -> io::Result<()> {
+        std::fs::read_dir(&self.dir).map(|_| ())
+    }
+
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.hex())
     }

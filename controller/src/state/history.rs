@@ -84,6 +84,10 @@ impl History {
         }
     }
 
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.changes.len(), self.bytes)
+    }
+
     pub(super) fn complete_after(&self) -> u64 {
         self.complete_after
     }

@@ -28,6 +28,7 @@ use self::writer::Job;
 use super::disk::Disk;
 use super::runtime;
 use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::histogram::Histogram;
 
 /// Entries of one append message: with its header it stays under the 4 MiB that a message may be.
 /// Also what is read ahead of applying.
@@ -39,6 +40,7 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     index: Arc<Mutex<Index>>,
     jobs: mpsc::Sender<Job>,
+    syncs: Arc<Histogram>,
 }
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
@@ -64,11 +66,24 @@ impl Log {
             );
         }
         let index = Arc::new(Mutex::new(Index::new(recovered)));
-        let jobs = writer::spawn(segments, index.clone()).map_err(|source| OpenError::Io {
-            path: disk.path(""),
-            source,
+        let syncs = Arc::<Histogram>::default();
+        let jobs = writer::spawn(segments, index.clone(), syncs.clone()).map_err(|source| {
+            OpenError::Io {
+                path: disk.path(""),
+                source,
+            }
         })?;
-        Ok(Self { disk, index, jobs })
+        Ok(Self {
+            disk,
+            index,
+            jobs,
+            syncs,
+        })
+    }
+
+    /// How long syncs took since the start.
+    pub fn syncs(&self) -> &Histogram {
+        &self.syncs
     }
 
     /// Syncs and stops the writer. Appends fail from then on.

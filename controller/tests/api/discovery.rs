@@ -113,7 +113,19 @@ async fn a_controller_without_a_leader_lives_but_is_not_ready() {
     assert_eq!(probe("/livez").await.status, 200);
     let ready = probe("/readyz").await;
     assert_eq!(ready.status, 503);
-    assert!(ready.body.starts_with(b"no leader"));
+    let text = String::from_utf8(ready.body.to_vec()).unwrap();
+    assert!(text.contains("[-]raft-leader failed: no leader"), "{text}");
+    assert!(text.contains("[+]log-disk ok"), "{text}");
+    assert!(text.ends_with("readyz check failed\n"), "{text}");
+    assert_eq!(probe("/readyz/raft-leader").await.status, 503);
+    assert_eq!(probe("/readyz/log-disk").await.status, 200);
+    assert_eq!(
+        probe("/readyz?exclude=raft-leader&exclude=raft-applied")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(probe("/readyz/nonsense").await.status, 404);
 }
 
 #[tokio::test]
@@ -199,7 +211,7 @@ async fn version_2_has_every_kind_in_both_forms() {
         .send()
         .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.headers["content-type"], protobuf);
+    assert_eq!(answer.headers["content-type"], protobuf.replace('@', "."));
     assert!(
         answer.body.starts_with(b"\x0a\x032.0"),
         "the swagger field first"
@@ -223,4 +235,47 @@ async fn version_2_has_every_kind_in_both_forms() {
         assert!(url.ends_with(&format!("?hash={etag}")), "{url}");
         assert_eq!(answer.ok()["openapi"], "3.0.0");
     }
+}
+
+#[tokio::test]
+async fn a_well_controller_says_so_and_what_it_did() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/readyz").await.body, "ok");
+    let verbose = server.get("/readyz?verbose").await;
+    let text = String::from_utf8(verbose.body.to_vec()).unwrap();
+    assert!(text.starts_with("[+]ping ok\n"), "{text}");
+    assert!(text.ends_with("readyz check passed\n"), "{text}");
+
+    server.config_map("a", json!({})).await;
+    server.get("/api/v1/namespaces/default/configmaps/b").await;
+    let metrics = server.get("/metrics").await;
+    assert_eq!(
+        metrics.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in [
+        "apiserver_request_total{verb=\"POST\",resource=\"configmaps\",code=\"201\"} 1",
+        "apiserver_request_total{verb=\"GET\",resource=\"configmaps\",code=\"404\"} 1",
+        "apiserver_storage_objects{resource=\"configmaps\"} 1",
+        "hive_raft_is_leader 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(
+        text.contains("hive_raft_log_sync_duration_seconds_count"),
+        "{text}"
+    );
+    // Every line is a comment, or a name with labels and a number.
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+    }
+    let anonymous = server.request("GET", "/metrics").anonymous().send().await;
+    assert!(
+        matches!(anonymous.status, 401 | 403),
+        "{}",
+        anonymous.status
+    );
 }

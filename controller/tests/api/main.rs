@@ -7,6 +7,7 @@ mod audit;
 mod controllers;
 mod deletion;
 mod discovery;
+mod fairness;
 mod functions;
 mod garbage;
 mod harness;

@@ -22,8 +22,9 @@ pub(in crate::api) fn attributes<'a>(
         trimmed => trimmed,
     };
     let asked = match target {
-        Target::Live
-        | Target::Ready
+        Target::Live(_)
+        | Target::Ready(_)
+        | Target::Metrics
         | Target::Version
         | Target::CoreVersions
         | Target::Groups

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Api;
 use super::super::auth::User;
 use super::super::errors::ApiError;
-use super::super::limits::Permit;
+use super::super::limits::Place;
 use super::super::path::ObjectPath;
 use super::super::respond::Shape;
 use super::super::selectors::Selectors;
@@ -108,7 +108,7 @@ pub(super) struct Watch {
     phase: Phase,
     next_bookmark: Option<Instant>,
     deadline: Instant,
-    _permit: Permit,
+    _permit: Place,
 }
 
 impl Watch {
@@ -126,7 +126,7 @@ impl Watch {
         bookmarks: bool,
         timeout: Duration,
         user: User,
-        permit: Permit,
+        permit: Place,
     ) -> Self {
         let (phase, sent) = match start {
             Start::Initial { view, announce } => {

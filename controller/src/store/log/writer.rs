@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::index::Index;
 use super::record::Record;
 use super::segments::Segments;
+use crate::histogram::Histogram;
 use crate::store::codec::entry_size;
-use crate::store::runtime;
+use crate::store::runtime::{self, Instant};
 use crate::store::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Jobs that may wait. Raft itself bounds what it has in flight; this only keeps a stalled disk
@@ -55,13 +56,22 @@ enum Waiting {
     Done(Done),
 }
 
-pub(super) fn spawn(segments: Segments, index: Arc<Mutex<Index>>) -> io::Result<mpsc::Sender<Job>> {
+pub(super) fn spawn(
+    segments: Segments,
+    index: Arc<Mutex<Index>>,
+    syncs: Arc<Histogram>,
+) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel(WAITING_JOBS);
-    runtime::dedicated("raft-log", run(segments, index, queue))?;
+    runtime::dedicated("raft-log", run(segments, index, queue, syncs))?;
     Ok(jobs)
 }
 
-async fn run(mut segments: Segments, index: Arc<Mutex<Index>>, mut queue: mpsc::Receiver<Job>) {
+async fn run(
+    mut segments: Segments,
+    index: Arc<Mutex<Index>>,
+    mut queue: mpsc::Receiver<Job>,
+    syncs: Arc<Histogram>,
+) {
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.take(first);
@@ -71,7 +81,7 @@ async fn run(mut segments: Segments, index: Arc<Mutex<Index>>, mut queue: mpsc::
         {
             batch.take(job);
         }
-        let result = batch.write(&mut segments, &index);
+        let result = batch.write(&mut segments, &index, &syncs);
         if let Err(error) = &result {
             tracing::error!(%error, "the Raft log cannot be written");
         }
@@ -134,7 +144,12 @@ impl Batch {
         self.waiting.push(Waiting::Done(done));
     }
 
-    fn write(&self, segments: &mut Segments, index: &Mutex<Index>) -> io::Result<()> {
+    fn write(
+        &self,
+        segments: &mut Segments,
+        index: &Mutex<Index>,
+        syncs: &Histogram,
+    ) -> io::Result<()> {
         if self.records.is_empty() {
             return Ok(());
         }
@@ -149,7 +164,9 @@ impl Batch {
             index.evict();
         }
         if self.sync {
+            let began = Instant::now();
             segments.sync()?;
+            syncs.observe(began.elapsed());
         }
         if self.purge {
             segments.remove_purged()?;
