@@ -10,6 +10,7 @@ mod history;
 mod image;
 pub mod level;
 mod object;
+mod objects;
 mod quota;
 mod view;
 
@@ -28,6 +29,8 @@ pub use image::{ImageError, StateImage};
 pub use object::{Key, Object};
 pub use quota::limits as quota_limits;
 pub use view::View;
+
+use objects::Objects;
 
 /// Where a controller listens; `host:port` each, as the others reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +53,7 @@ pub struct ArtifactRecord {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     revision: u64,
-    objects: OrdMap<Key, Arc<Object>>,
+    objects: Objects,
     /// By SHA-256, lower hex.
     artifacts: OrdMap<String, ArtifactRecord>,
     /// Controllers admitted to the swarm by Raft id; the membership reconciler makes Raft follow.
@@ -109,7 +112,7 @@ impl State {
         let mut objects = self.objects.clone();
         for change in self.history.since(revision)?.rev() {
             match &change.before {
-                Some(before) => objects.insert(change.key.clone(), before.clone()),
+                Some(before) => objects.insert(before.clone()),
                 None => objects.remove(&change.key),
             };
         }
@@ -255,7 +258,7 @@ impl State {
     }
 
     fn create(&mut self, key: Key, body: Body) -> Reply {
-        if self.objects.contains_key(&key) {
+        if self.objects.get(&key).is_some() {
             return Err(Rejection::AlreadyExists);
         }
         self.check_quotas(&key, None, &body)?;
@@ -284,7 +287,7 @@ impl State {
         self.revision += 1;
         self.note_access(&key);
         let object = Arc::new(Object::new(key.clone(), body, self.revision));
-        self.objects.insert(key.clone(), object.clone());
+        self.objects.insert(object.clone());
         self.ledger.note(&key, before.as_deref(), Some(&object));
         self.history.push(Change {
             revision: self.revision,

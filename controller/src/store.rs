@@ -11,7 +11,9 @@ mod machine;
 mod membership;
 mod network;
 pub mod offline;
+mod progress;
 mod propose;
+mod rounds;
 mod runtime;
 mod serve;
 mod settings;
@@ -43,6 +45,7 @@ use self::disk::{Directory, DirectoryLock};
 use self::log::Log;
 use self::machine::{Machine, Published};
 use self::network::Network;
+use self::rounds::Rounds;
 use self::snapshot::Snapshots;
 use self::types::{LogId, TypeConfig};
 use crate::peers::Peers;
@@ -117,6 +120,7 @@ struct Shared {
     disk: Option<DiskSpeed>,
     /// A leader that heard from no majority for this long leads no more.
     lease: Duration,
+    rounds: Rounds,
     /// Held while a snapshot is taken in.
     receiving: tokio::sync::Mutex<()>,
     /// Let go only after everything is on disk.
@@ -200,6 +204,7 @@ impl Replica {
                 timing,
                 disk,
                 lease,
+                rounds: Rounds::default(),
                 receiving: tokio::sync::Mutex::default(),
                 lock: Mutex::new(lock),
                 stop,

@@ -84,11 +84,7 @@ impl State {
             keys: image.keys.into_iter().collect(),
             controllers: image.controllers.into_iter().collect(),
             artifacts: image.artifacts.into_iter().collect(),
-            objects: image
-                .objects
-                .into_iter()
-                .map(|object| (object.key().clone(), object))
-                .collect(),
+            objects: image.objects.into_iter().collect(),
             ledger,
             history: History::starting_at(image.revision),
         }

@@ -6,18 +6,18 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use hive_manifests::Resource;
-use imbl::OrdMap;
 
+use super::objects::Objects;
 use super::{Key, Object};
 
 #[derive(Clone, Debug)]
 pub struct View {
     revision: u64,
-    objects: OrdMap<Key, Arc<Object>>,
+    objects: Objects,
 }
 
 impl View {
-    pub(super) fn new(revision: u64, objects: OrdMap<Key, Arc<Object>>) -> Self {
+    pub(super) fn new(revision: u64, objects: Objects) -> Self {
         Self { revision, objects }
     }
 
@@ -41,7 +41,7 @@ impl View {
 }
 
 pub(super) fn range<'a>(
-    objects: &'a OrdMap<Key, Arc<Object>>,
+    objects: &'a Objects,
     resource: Resource,
     namespace: Option<&'a str>,
     after: Option<&Key>,
@@ -53,8 +53,8 @@ pub(super) fn range<'a>(
     };
     objects
         .range((start, Bound::Unbounded))
-        .take_while(move |(key, _)| {
+        .take_while(move |object| {
+            let key = object.key();
             key.resource == resource && namespace.is_none_or(|ns| key.namespace == ns)
         })
-        .map(|(_, object)| object)
 }

@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use tokio::sync::watch;
 
+use super::progress::Progress;
 use super::runtime;
 use super::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -46,6 +47,7 @@ impl Applied {
 #[derive(Clone)]
 pub struct Published {
     pub applied: watch::Receiver<Applied>,
+    pub progress: Arc<Progress>,
     /// The state's revision; changes only when the state does.
     pub revisions: watch::Receiver<u64>,
 }
@@ -54,7 +56,14 @@ pub struct Machine {
     applied: Applied,
     snapshots: Snapshots,
     publish: watch::Sender<Applied>,
+    progress: Arc<Progress>,
     revisions: watch::Sender<u64>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
 }
 
 impl Machine {
@@ -66,14 +75,17 @@ impl Machine {
         };
         let (publish, applied_now) = watch::channel(applied.clone());
         let (revisions, revision) = watch::channel(applied.state.revision());
+        let progress = Arc::new(Progress::starting_at(applied.index()));
         let published = Published {
             applied: applied_now,
+            progress: progress.clone(),
             revisions: revision,
         };
         let machine = Self {
             applied,
             snapshots,
             publish,
+            progress,
             revisions,
         };
         Ok((machine, published))
@@ -81,6 +93,7 @@ impl Machine {
 
     fn publish(&self) {
         self.publish.send_replace(self.applied.clone());
+        self.progress.advance(self.applied.index());
         let revision = self.applied.state.revision();
         self.revisions.send_if_modified(|known| {
             let changed = *known != revision;

@@ -94,15 +94,7 @@ impl Replica {
     /// Returns once this replica has applied all that was committed anywhere before the call.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
         let deadline = Instant::now() + DEADLINE;
-        let index = self
-            .at_leader(deadline, |leader| async move {
-                if leader == self.id() {
-                    self.read_index().await
-                } else {
-                    self.ask_read_index(leader, deadline).await
-                }
-            })
-            .await?;
+        let index = self.next_round().await?;
         // A read changes nothing: what it lacks is a leader that answers.
         self.applied_through(index, deadline)
             .await
@@ -110,6 +102,19 @@ impl Replica {
                 ProposeError::TimedOut => ProposeError::NoLeader,
                 other => other,
             })
+    }
+
+    /// What is committed, by the leader's word after a majority confirmed that it leads.
+    pub(super) async fn ask_how_far(&self) -> Result<u64, ProposeError> {
+        let deadline = Instant::now() + DEADLINE;
+        self.at_leader(deadline, |leader| async move {
+            if leader == self.id() {
+                self.read_index().await
+            } else {
+                self.ask_read_index(leader, deadline).await
+            }
+        })
+        .await
     }
 
     /// Tries `act` at whoever leads until it is taken, fails for good, or time runs out.
@@ -147,9 +152,9 @@ impl Replica {
 
     /// Waits until entry `index` is applied and visible here.
     async fn applied_through(&self, index: u64, deadline: Instant) -> Result<(), ProposeError> {
-        let mut applied = self.shared.published.applied.clone();
-        match timeout_at(deadline, applied.wait_for(|a| a.index() >= index)).await {
-            Ok(Ok(_)) => Ok(()),
+        let applied = self.shared.published.progress.reached(index);
+        match timeout_at(deadline, applied).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.stopped().unwrap_or(ProposeError::Stopped)),
             Err(_) => Err(ProposeError::TimedOut),
         }

@@ -6,9 +6,9 @@ use openraft::{Config, SnapshotPolicy};
 
 use super::timing::Timing;
 
-/// A snapshot is made this often. At some thousand changes an hour that is every few hours, and a
-/// start replays no more than this.
-const ENTRIES_PER_SNAPSHOT: u64 = 10_000;
+/// A snapshot is made this often. It holds every object, so more often costs a busy swarm with many
+/// of them dearly; a start replays no more than this, which takes a fraction of a second.
+const ENTRIES_PER_SNAPSHOT: u64 = 50_000;
 
 /// Entries kept behind a snapshot: enough that the snapshot before it can still be started from,
 /// and that a follower which was away for a while needs no snapshot.
