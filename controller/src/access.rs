@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod escalation;
 pub mod index;
 pub mod jwt;
+pub mod oidc;
 pub mod rbac;
 pub mod rules;
 pub mod service_accounts;

@@ -47,6 +47,7 @@ use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::index::SharedIndex;
+use crate::access::oidc::Oidc;
 use crate::access::service_accounts::Issuer;
 use crate::artifacts::Artifacts;
 use crate::audit::Audit;
@@ -76,6 +77,8 @@ pub struct ApiContext {
     pub forwarder: Forwarder,
     pub audit: Audit,
     pub issuer: Arc<Issuer>,
+    /// Where people sign in, if anywhere.
+    pub oidc: Option<Arc<Oidc>>,
     /// Ends watches and followed logs, which would otherwise hold a clean stop up.
     pub stop: CancellationToken,
 }
@@ -96,6 +99,7 @@ struct Api {
     issuer: Arc<Issuer>,
     leader: LeaderCheck,
     requests: Requests,
+    oidc: Option<Arc<Oidc>>,
 }
 
 /// A request whose sender is known and may do what it asks for.
@@ -116,6 +120,7 @@ pub fn router(context: ApiContext) -> Router {
         forwarder,
         audit,
         issuer,
+        oidc,
         stop,
     } = context;
     let api = Api {
@@ -133,6 +138,7 @@ pub fn router(context: ApiContext) -> Router {
         requests: Requests::default(),
         access: SharedIndex::default(),
         issuer,
+        oidc,
     };
     Router::new().fallback(serve).with_state(Arc::new(api))
 }

@@ -130,6 +130,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         forwarder,
         audit,
         issuer,
+        oidc: args.oidc.connect()?.map(Arc::new),
         stop: doors_stop.clone(),
     };
     tasks.spawn(certificates.clone().keep_fresh(stop.clone()));

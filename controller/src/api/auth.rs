@@ -17,6 +17,7 @@ use super::errors::ApiError;
 use super::path::Target;
 use crate::access::attributes::Attributes;
 use crate::access::jwt::Unverified;
+use crate::access::oidc::{self, Oidc};
 use crate::access::rbac;
 use crate::access::service_accounts::{Claims, Refused};
 use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
@@ -44,6 +45,8 @@ enum Credential {
         revision: u64,
         expiry: Option<SystemTime>,
     },
+    /// Of an OpenID issuer, which alone knows whether it was withdrawn.
+    OpenId { expiry: SystemTime },
     ServiceAccount {
         /// The API's.
         audience: String,
@@ -65,6 +68,7 @@ impl User {
         match &self.credential {
             Credential::None => None,
             Credential::Token { expiry, .. } => *expiry,
+            Credential::OpenId { expiry } => Some(*expiry),
             Credential::ServiceAccount { claims, .. } => Some(claims.expiry()),
         }
     }
@@ -72,7 +76,7 @@ impl User {
     /// Whether the proof still is what it was when the request began: long ones ask again.
     pub fn still_allowed(&self, state: &State) -> bool {
         let unchanged = match &self.credential {
-            Credential::None => true,
+            Credential::None | Credential::OpenId { .. } => true,
             Credential::Token { key, revision, .. } => state
                 .get(key)
                 .is_some_and(|secret| secret.revision() == *revision),
@@ -122,13 +126,61 @@ pub(super) async fn of_token(
         }
         return Ok((by_secret(context, &secret).await?, vec![own.to_owned()]));
     }
-    let is_own = Unverified::parse(token).is_ok_and(|token| context.issuer.issued(&token));
-    if !is_own {
+    let parsed = Unverified::parse(token).ok();
+    if let (Some(oidc), Some(parsed)) = (&context.oidc, &parsed)
+        && oidc.issued(parsed)
+    {
+        let own = context.issuer.url();
+        if !audiences.contains(&own) {
+            return Err(ApiError::Unauthenticated(
+                "the token is for another audience",
+            ));
+        }
+        return Ok((by_open_id(oidc, token).await?, vec![own.to_owned()]));
+    }
+    if !parsed.is_some_and(|parsed| context.issuer.issued(&parsed)) {
         return Err(ApiError::Unauthenticated(
             "the Authorization header is not a bearer token of this swarm",
         ));
     }
     by_claims(context, token, audiences).await
+}
+
+async fn by_open_id(oidc: &Oidc, token: &str) -> Result<User, ApiError> {
+    match oidc.verify(token, SystemTime::now()).await {
+        Ok(signed_in) => Ok(User {
+            info: signed_in.user,
+            impersonator: None,
+            credential: Credential::OpenId {
+                expiry: signed_in.expiry,
+            },
+        }),
+        // Perhaps the token is good: nobody can tell.
+        Err(oidc::Refused::Keys(error)) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "a token of the OpenID issuer could not be verified");
+            Err(ApiError::Unavailable(
+                "the OpenID issuer's keys cannot be fetched, so its tokens cannot be verified; \
+                 the controller's log says why"
+                    .into(),
+            ))
+        }
+        Err(error) => {
+            tracing::info!(%error, "refused a token of the OpenID issuer");
+            Err(ApiError::Unauthenticated(match error {
+                oidc::Refused::Expired => "the token has expired: sign in again",
+                oidc::Refused::Early => "the token is not good yet: is a clock wrong?",
+                oidc::Refused::Audience(_) => "the token is for another client of its issuer",
+                oidc::Refused::Claim { .. } => {
+                    "a claim of the token is not what this swarm requires; the controller's log says which"
+                }
+                oidc::Refused::Token(_) | oidc::Refused::UnknownKey => {
+                    "the token is not signed by its issuer"
+                }
+                oidc::Refused::Keys(_) => unreachable!("told apart above"),
+            }))
+        }
+    }
 }
 
 async fn by_claims(

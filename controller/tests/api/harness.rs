@@ -140,6 +140,7 @@ impl Server {
             issuer: Arc::new(Issuer::new(&authority)),
             authority: Arc::new(authority),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
+            oidc: None,
             stop: stop.clone(),
         });
         Self {

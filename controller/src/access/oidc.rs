@@ -1,0 +1,247 @@
+//! People who sign in elsewhere: ID tokens of one OpenID Connect issuer, as Kubernetes takes them.
+//!
+//! A token's claims become a user's name and groups, after signature, issuer, audience and times
+//! were checked. What rights that gives is for the bindings to say. The issuer's keys are fetched when
+//! they are needed; while it cannot be reached, the keys that are known go on to be good.
+
+mod keys;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::jwt::{JwtError, Unverified};
+use super::user::{AUTHENTICATED, UserInfo};
+pub use keys::FetchError;
+use keys::IssuerKeys;
+
+/// How far the issuer's clock and this one's may be apart.
+const SKEW: Duration = Duration::from_secs(10);
+
+/// Names and groups that begin so mean something here; no issuer may give them out.
+const RESERVED: [&str; 2] = ["system:", "hive:"];
+
+/// More groups than anyone is in; each costs a look at every request.
+const MAX_GROUPS: usize = 256;
+
+/// Which issuer is trusted, and what its tokens' claims mean.
+#[derive(Clone, Debug)]
+pub struct OidcOptions {
+    pub issuer: Url,
+    /// Tokens must be made for this client.
+    pub client_id: String,
+    pub username_claim: String,
+    /// In front of every name; `None` = the issuer's URL and `#`, unless the claim is `email`.
+    pub username_prefix: Option<String>,
+    pub groups_claim: Option<String>,
+    pub groups_prefix: String,
+    /// Claims that a token must have with just these texts.
+    pub required_claims: Vec<(String, String)>,
+    /// Certificates in PEM that vouch for the issuer; the system's when `None`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Knows tokens of one issuer.
+pub struct Oidc {
+    options: OidcOptions,
+    keys: IssuerKeys,
+}
+
+/// Whoever signed in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    pub user: UserInfo,
+    pub expiry: SystemTime,
+}
+
+/// Why the issuer cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum OidcError {
+    #[error("--oidc-issuer-url {0}: an https URL without query and fragment is needed")]
+    Issuer(Url),
+    #[error("--oidc-ca-file {}", path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(
+        "the system has no certificates to verify the issuer with: name some with --oidc-ca-file"
+    )]
+    NoRoots,
+}
+
+/// Why a token opens nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Token(#[from] JwtError),
+    #[error("the issuer's keys cannot be fetched")]
+    Keys(#[from] FetchError),
+    #[error("the issuer has no such key")]
+    UnknownKey,
+    #[error("the token is not for client {0:?}")]
+    Audience(String),
+    #[error("the token has expired: sign in again")]
+    Expired,
+    #[error("the token is not good yet: is a clock wrong?")]
+    Early,
+    #[error("the token's claim {claim:?} {what}")]
+    Claim { claim: String, what: &'static str },
+}
+
+impl Oidc {
+    pub fn new(options: OidcOptions) -> Result<Self, OidcError> {
+        let issuer = &options.issuer;
+        if issuer.scheme() != "https" || issuer.query().is_some() || issuer.fragment().is_some() {
+            return Err(OidcError::Issuer(issuer.clone()));
+        }
+        let keys = IssuerKeys::new(issuer, options.ca_file.as_deref())?;
+        Ok(Self { options, keys })
+    }
+
+    /// Whether a token says that it is this issuer's; not yet believed.
+    pub fn issued(&self, token: &Unverified<'_>) -> bool {
+        token
+            .unverified_claims::<Map<String, Value>>()
+            .is_ok_and(|claims| claims.get("iss").is_some_and(|iss| self.is_issuer(iss)))
+    }
+
+    /// The URL as it was given: an issuer with or without a slash at its end is another.
+    fn is_issuer(&self, claim: &Value) -> bool {
+        let issuer = self.options.issuer.as_str();
+        claim.as_str().is_some_and(|iss| {
+            iss == issuer
+                || self.options.issuer.path() == "/" && iss == issuer.trim_end_matches('/')
+        })
+    }
+
+    /// Who the bearer of a token is.
+    pub async fn verify(&self, token: &str, now: SystemTime) -> Result<SignedIn, Refused> {
+        let token = Unverified::parse(token)?;
+        let candidates = self.keys.named(token.header.kid.as_deref()).await?;
+        let mut verdict = Err(Refused::UnknownKey);
+        for key in candidates {
+            match token.verify::<Map<String, Value>>(&key) {
+                Ok(claims) => return self.options.read(&claims, now),
+                Err(error) => verdict = Err(error.into()),
+            }
+        }
+        verdict
+    }
+}
+
+impl OidcOptions {
+    /// What verified claims say. Pure.
+    fn read(&self, claims: &Map<String, Value>, now: SystemTime) -> Result<SignedIn, Refused> {
+        let wrong = |claim: &str, what| Refused::Claim {
+            claim: claim.to_owned(),
+            what,
+        };
+        let time = |claim: &str| match claims.get(claim) {
+            None => Ok(None),
+            Some(value) => value
+                .as_f64()
+                .filter(|seconds| (0.0..1e12).contains(seconds))
+                .map(|seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)))
+                .ok_or_else(|| wrong(claim, "is no time")),
+        };
+        let is_for_us = match claims.get("aud") {
+            Some(Value::String(audience)) => *audience == self.client_id,
+            Some(Value::Array(list)) => list.iter().any(|audience| *audience == self.client_id),
+            _ => false,
+        };
+        if !is_for_us {
+            return Err(Refused::Audience(self.client_id.clone()));
+        }
+        let expiry = time("exp")?.ok_or_else(|| wrong("exp", "is missing"))?;
+        if expiry <= now {
+            return Err(Refused::Expired);
+        }
+        for claim in ["nbf", "iat"] {
+            if time(claim)?.is_some_and(|from| from > now + SKEW) {
+                return Err(Refused::Early);
+            }
+        }
+        for (claim, wanted) in &self.required_claims {
+            if claims.get(claim).and_then(Value::as_str) != Some(wanted) {
+                return Err(wrong(claim, "is not what this swarm requires"));
+            }
+        }
+        let name = self.name(claims)?;
+        let mut groups = self.groups(claims)?;
+        groups.push(AUTHENTICATED.into());
+        Ok(SignedIn {
+            user: UserInfo {
+                name,
+                groups,
+                ..UserInfo::default()
+            },
+            expiry,
+        })
+    }
+
+    fn name(&self, claims: &Map<String, Value>) -> Result<String, Refused> {
+        let claim = self.username_claim.as_str();
+        let wrong = |what| Refused::Claim {
+            claim: claim.to_owned(),
+            what,
+        };
+        let text = claims
+            .get(claim)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| wrong("is missing or is no text"))?;
+        // Whoever may type in an address is not who reads mail there.
+        let is_unverified = |verified: &Value| *verified != Value::Bool(true);
+        if claim == "email" && claims.get("email_verified").is_some_and(is_unverified) {
+            return Err(wrong("is not verified by the issuer"));
+        }
+        let name = match (&self.username_prefix, claim) {
+            (Some(prefix), _) => format!("{prefix}{text}"),
+            (None, "email") => text.to_owned(),
+            (None, _) => format!("{}#{text}", self.issuer),
+        };
+        match is_reserved(&name) {
+            true => Err(wrong("gives a name that is the swarm's own")),
+            false => Ok(name),
+        }
+    }
+
+    fn groups(&self, claims: &Map<String, Value>) -> Result<Vec<String>, Refused> {
+        let Some(claim) = &self.groups_claim else {
+            return Ok(Vec::new());
+        };
+        let wrong = |what| Refused::Claim {
+            claim: claim.clone(),
+            what,
+        };
+        let groups: Vec<&str> = match claims.get(claim) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(Value::as_str)
+                .collect::<Option<_>>()
+                .ok_or_else(|| wrong("is no list of texts"))?,
+            Some(_) => return Err(wrong("is no list of texts")),
+        };
+        if groups.len() > MAX_GROUPS {
+            return Err(wrong("has too many entries"));
+        }
+        let prefixed = groups
+            .iter()
+            .map(|group| format!("{}{group}", self.groups_prefix));
+        // A group that cannot be meant is none; its bearer may still sign in.
+        Ok(prefixed.filter(|group| !is_reserved(group)).collect())
+    }
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests;
