@@ -12,6 +12,7 @@ pub mod ports;
 pub mod program;
 pub mod steps;
 pub mod swarm;
+pub mod transcript;
 pub mod turn;
 pub mod wait;
 pub mod web;
