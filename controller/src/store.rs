@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
+use openraft::storage::RaftLogStorage;
 use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -147,13 +148,16 @@ impl Replica {
             dir: dir.clone(),
             reason: error.to_string(),
         })??;
-        Self::assemble(id, dir, opened, peers).await
+        let log = opened.log.clone();
+        Self::assemble(id, dir, opened, log, peers).await
     }
 
+    /// `storage` is the opened log, as Raft is to see it.
     async fn assemble(
         id: u64,
         dir: PathBuf,
         opened: Opened,
+        storage: impl RaftLogStorage<TypeConfig>,
         peers: Peers,
     ) -> Result<Self, StartError> {
         let Opened {
@@ -170,7 +174,7 @@ impl Replica {
             dir: dir.clone(),
             reason: reason.to_string(),
         };
-        let raft = Raft::new(id, settings::config(timing), network, log.clone(), machine)
+        let raft = Raft::new(id, settings::config(timing), network, storage, machine)
             .await
             .map_err(failed)?;
         let alone = raft
@@ -397,6 +401,20 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
     let snapshots = Snapshots::open(&dir.join("snapshots"))?;
     let (machine, published) = Machine::open(snapshots.clone())?;
     let log = Log::open(Arc::new(directory))?;
+    check_joined(dir, &log, &published)?;
+    Ok(Opened {
+        lock: Some(lock),
+        log,
+        snapshots,
+        machine,
+        published,
+        timing,
+        disk,
+    })
+}
+
+/// The log must go on where the snapshot ends.
+fn check_joined(dir: &std::path::Path, log: &Log, published: &Published) -> Result<(), StartError> {
     let snapshot = published.applied.borrow().last;
     if let Some(purged) = log.purged()
         && snapshot < Some(purged)
@@ -407,15 +425,7 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
             snapshot: snapshot.map_or(0, |id| id.index),
         });
     }
-    Ok(Opened {
-        lock: Some(lock),
-        log,
-        snapshots,
-        machine,
-        published,
-        timing,
-        disk,
-    })
+    Ok(())
 }
 
 /// Tells the peers' links where the members are, so that a follower can reach whoever leads.
@@ -440,5 +450,7 @@ async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

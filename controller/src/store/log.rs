@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::index::{Found, Index};
 use self::record::Record;
 use self::replay::OpenError;
-use self::segments::{Segments, read_record};
+use self::segments::{SEGMENT_BYTES, Segments, read_record};
 use self::writer::Job;
 use super::disk::Disk;
 use super::runtime;
@@ -56,7 +56,12 @@ fn stopped() -> io::Error {
 impl Log {
     /// Opens the log; blocks while it reads all of it.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let (segments, recovered) = Segments::open(disk.clone())?;
+        Self::open_with(disk, SEGMENT_BYTES)
+    }
+
+    /// The same, with segments that end at `segment_bytes`.
+    pub fn open_with(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, OpenError> {
+        let (segments, recovered) = Segments::open(disk.clone(), segment_bytes)?;
         if let Some(cut) = &recovered.cut {
             tracing::warn!(
                 file = %cut.path.display(),
@@ -284,4 +289,4 @@ impl RaftLogStorage<TypeConfig> for Log {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

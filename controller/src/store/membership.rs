@@ -214,7 +214,7 @@ impl Replica {
             config.log_id() == metrics.membership_config.log_id()
                 && members.all(|member| member != id)
         });
-        matches!(tokio::time::timeout(patience, gone).await, Ok(Ok(_)))
+        matches!(runtime::timeout(patience, gone).await, Ok(Ok(_)))
     }
 
     /// Resolves when the others can go on without this replica: the members of Raft that it has on

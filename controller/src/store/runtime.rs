@@ -1,33 +1,13 @@
 //! What runs the store's tasks, timers and blocking work: Tokio, with threads for what blocks.
 //!
-//! The one seam at which a simulated machine can take their place: nothing else in the store may
-//! name a clock, spawn, or leave its thread.
+//! The one seam at which the tests' simulated machines take their place: nothing else in the store
+//! may name a clock, spawn, or leave its thread.
 
-use std::{io, thread};
+mod real;
+#[cfg(test)]
+mod seam;
 
-pub use openraft::impls::TokioRuntime as Runtime;
-pub use tokio::time::{Instant, sleep, timeout, timeout_at};
-
-pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
-}
-
-/// Runs what blocks where it delays no task.
-///
-/// # Errors
-/// When it panicked, or the runtime is ending.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)
-}
-
-/// Runs a task that blocks a lot in a thread of its own. It may wait for channels, but has no timers.
-pub fn dedicated(name: &str, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(move || futures::executor::block_on(task))?;
-    Ok(())
-}
+#[cfg(not(test))]
+pub use self::real::*;
+#[cfg(test)]
+pub use self::seam::*;

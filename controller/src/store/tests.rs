@@ -32,7 +32,8 @@ async fn a_failing_disk_stops_the_replica_and_says_so() {
         timing: QUICK,
         disk: None,
     };
-    let replica = Replica::assemble(1, directory.path().to_owned(), opened, no_peers())
+    let log = opened.log.clone();
+    let replica = Replica::assemble(1, directory.path().to_owned(), opened, log, no_peers())
         .await
         .unwrap();
     replica.bootstrap(Member::default()).await.unwrap();

@@ -57,6 +57,10 @@ struct World {
     syncs: u64,
     syncs_held: bool,
     syncs_failing: bool,
+    syncs_skipped: bool,
+    full: bool,
+    /// Operations refused because it was full, or a sync failed.
+    refused: u64,
 }
 
 #[derive(Default)]
@@ -96,6 +100,9 @@ impl Simulated {
             syncs: 0,
             syncs_held: false,
             syncs_failing: false,
+            syncs_skipped: false,
+            full: false,
+            refused: 0,
         };
         Self {
             world: Arc::new((Mutex::new(world), Condvar::new())),
@@ -154,6 +161,40 @@ impl Simulated {
 
     pub fn fail_syncs(&self, failing: bool) {
         self.world().syncs_failing = failing;
+    }
+
+    /// Syncs return without having done anything: what a program does that forgets them.
+    pub fn skip_syncs(&self, skipped: bool) {
+        self.world().syncs_skipped = skipped;
+    }
+
+    /// While full, nothing can be written.
+    pub fn fill(&self, full: bool) {
+        self.world().full = full;
+    }
+
+    /// How often it failed without losing power.
+    pub fn refused(&self) -> u64 {
+        self.world().refused
+    }
+
+    /// Between two operations: nothing reaches the disk until it is back.
+    pub fn turn_off(&self) {
+        self.world().off = true;
+    }
+
+    /// Back with all that was written, synced or not: only who wrote it is gone.
+    pub fn turn_on(&self) {
+        self.world().off = false;
+    }
+
+    /// What would be there if the power went now, at worst.
+    pub fn durable_files(&self) -> Vec<(String, Vec<u8>)> {
+        let world = self.world();
+        let files = world.durable_names.iter();
+        files
+            .map(|(name, inode)| (name.clone(), world.inodes[inode].durable.clone()))
+            .collect()
     }
 
     pub fn content(&self, name: &str) -> Vec<u8> {
@@ -228,6 +269,10 @@ impl World {
 
     fn change(&mut self, inode: u64, change: Change) -> io::Result<()> {
         let cut = self.spend()?;
+        if self.full {
+            self.refused += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let inode = self.inodes.get_mut(&inode).unwrap();
         change.perform(&mut inode.visible);
         inode.pending.push(change);
@@ -410,12 +455,16 @@ impl DiskFile for Handle {
             world = self.disk.world.1.wait(world).unwrap();
         }
         if world.syncs_failing {
+            world.refused += 1;
             return Err(io::Error::other("the disk failed to sync"));
         }
         let cut = world.spend()?;
         // Cut during a sync: it may have been through already, unknown to who waits.
         if !cut || world.random.chance(50) {
             world.syncs += 1;
+            if world.syncs_skipped {
+                return Ok(());
+            }
             world.inodes.get_mut(&self.inode).unwrap().sync();
         }
         if cut { Err(no_power()) } else { Ok(()) }

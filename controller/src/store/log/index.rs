@@ -208,6 +208,11 @@ impl Index {
     }
 
     #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[cfg(test)]
     pub fn set_cache_limit(&mut self, bytes: usize) {
         self.cache_limit = bytes;
         self.evict();

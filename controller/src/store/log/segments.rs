@@ -75,11 +75,7 @@ impl Segments {
     ///
     /// # Errors
     /// When something that was acknowledged is damaged or missing.
-    pub fn open(disk: Arc<dyn Disk>) -> Result<(Self, Recovered), OpenError> {
-        Self::open_with(disk, SEGMENT_BYTES)
-    }
-
-    pub(super) fn open_with(
+    pub(super) fn open(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
     ) -> Result<(Self, Recovered), OpenError> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+pub mod held;
 mod power_cuts;
 mod raft;
 mod speed;
@@ -39,7 +40,7 @@ pub(super) fn entry(term: u64, index: u64) -> Entry {
 }
 
 pub(super) fn open(disk: &Simulated) -> Result<(Segments, Recovered), OpenError> {
-    Segments::open_with(Arc::new(disk.clone()), SMALL_SEGMENT)
+    Segments::open(Arc::new(disk.clone()), SMALL_SEGMENT)
 }
 
 /// So that a few records fill it.

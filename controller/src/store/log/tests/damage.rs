@@ -129,7 +129,7 @@ fn a_torn_tail_is_cut_at_any_byte_and_reported() {
     let disk = Simulated::new(1);
     // One segment, so that the tail has something before it.
     let big = 1 << 20;
-    let (mut segments, _) = Segments::open_with(Arc::new(disk.clone()), big).unwrap();
+    let (mut segments, _) = Segments::open(Arc::new(disk.clone()), big).unwrap();
     let mut states = vec![Model::default()];
     let mut ends = Vec::new();
     let mut wrote = |segments: &mut Segments, record: Record| {
@@ -155,8 +155,7 @@ fn a_torn_tail_is_cut_at_any_byte_and_reported() {
             bytes.extend_from_slice(rubbish);
             let written = bytes.len() as u64;
             torn.set_content(&name(1), bytes);
-            let (mut segments, recovered) =
-                Segments::open_with(Arc::new(torn.clone()), big).unwrap();
+            let (mut segments, recovered) = Segments::open(Arc::new(torn.clone()), big).unwrap();
             let complete = ends.iter().filter(|end| **end <= length).count();
             assert_eq!(Model::read(&torn, &recovered), states[complete]);
             let kept = ends[complete - 1] as u64;
@@ -171,7 +170,7 @@ fn a_torn_tail_is_cut_at_any_byte_and_reported() {
             let next = recovered.entries.back().unwrap().0.index + 1;
             segments.write(&[Record::Entry(entry(2, next))]).unwrap();
             segments.close().unwrap();
-            let (_, again) = Segments::open_with(Arc::new(torn.clone()), SMALL_SEGMENT).unwrap();
+            let (_, again) = Segments::open(Arc::new(torn.clone()), SMALL_SEGMENT).unwrap();
             assert_eq!(again.cut, None);
             assert_eq!(again.entries.back().unwrap().0, log_id(2, next));
         }

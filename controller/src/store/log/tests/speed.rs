@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::record::Record;
-use super::super::segments::Segments;
+use super::super::segments::{SEGMENT_BYTES, Segments};
 use super::log_id;
 use crate::store::disk::Directory;
 use crate::store::types::{Entry, Proposal};
@@ -28,7 +28,7 @@ fn commits_a_second() {
     for batch in [1, 100] {
         let dir = tempfile::tempdir_in(&base).unwrap();
         let (directory, _lock) = Directory::open(&dir.path().join("log")).unwrap();
-        let (mut segments, _) = Segments::open(Arc::new(directory)).unwrap();
+        let (mut segments, _) = Segments::open(Arc::new(directory), SEGMENT_BYTES).unwrap();
         let mut commits = 0;
         let start = Instant::now();
         while start.elapsed() < TIME {

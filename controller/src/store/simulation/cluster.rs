@@ -1,0 +1,486 @@
+//! The simulated machines: their disks, their starts and ends, and what they hold.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hive_manifests::Resource;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::faults::{Fault, Seen};
+use super::invariants::acknowledged_is_durable::Durable;
+use super::invariants::{Breach, Invariants, Sight};
+use super::network::Fabric;
+use super::planted::{self, Planted};
+use super::service::Answering;
+use super::world;
+use crate::peers::Peers;
+use crate::state::{Command, Key, Member, Outcome};
+use crate::store::disk::simulated::Simulated;
+use crate::store::log::Log;
+use crate::store::log::tests::held::LogShape;
+use crate::store::machine::Machine;
+use crate::store::snapshot::Snapshots;
+use crate::store::types::{LeaderId, LogId};
+use crate::store::{Opened, ProposeError, Replica, StartError, Timing, check_joined};
+
+const TIMING: Timing = Timing {
+    heartbeat_ms: 100,
+    election_min_ms: 300,
+    election_max_ms: 600,
+};
+
+/// Small, so that segments end and are removed often.
+const SEGMENT_BYTES: u64 = 8 * 1024;
+
+/// How a machine goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// What was not synced is lost in part.
+    Power,
+    /// The system goes on, with what it has in its cache.
+    Process,
+}
+
+struct Machinery {
+    disk: Simulated,
+    replica: Option<Replica>,
+    starts: u64,
+    /// Its power went: nothing may read the disk before it is back.
+    cut: bool,
+    /// No member any more.
+    retired: bool,
+    /// What it looked like from afar after its last step.
+    shape: Option<Shape>,
+}
+
+type Shape = (u64, Option<LeaderId>, LogShape, Option<LogId>);
+
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Mutex<Inner>>,
+    pub fabric: Fabric,
+    pub seen: Seen,
+    planted: Option<Planted>,
+}
+
+struct Inner {
+    machines: BTreeMap<u64, Machinery>,
+    invariants: Invariants,
+}
+
+pub fn member(id: u64) -> Member {
+    Member {
+        link: format!("controller-{id}:7000"),
+        api: format!("controller-{id}:6443"),
+        ingress: format!("controller-{id}:8080"),
+    }
+}
+
+impl Cluster {
+    pub fn new(planted: Option<Planted>) -> Self {
+        let seen = Seen::default();
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                machines: BTreeMap::new(),
+                invariants: Invariants::default(),
+            })),
+            fabric: Fabric::new(seen.clone(), planted),
+            seen,
+            planted,
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("a breach ends the simulation")
+    }
+
+    /// Members, running or not.
+    pub fn ids(&self) -> Vec<u64> {
+        let inner = self.inner();
+        let members = inner.machines.iter().filter(|(_, m)| !m.retired);
+        members.map(|(id, _)| *id).collect()
+    }
+
+    pub fn replica(&self, id: u64) -> Option<Replica> {
+        self.inner().machines.get(&id)?.replica.clone()
+    }
+
+    pub fn disk(&self, id: u64) -> Simulated {
+        self.inner().machines[&id].disk.clone()
+    }
+
+    pub fn leader(&self) -> Option<u64> {
+        let inner = self.inner();
+        let mut running = inner
+            .machines
+            .iter()
+            .filter_map(|(id, m)| Some((id, m.replica.as_ref()?)));
+        let leads = |replica: &Replica| replica.leadership().borrow().is_leader;
+        running
+            .find(|(_, replica)| leads(replica))
+            .map(|(id, _)| *id)
+    }
+
+    /// Does something on a machine; nothing comes back if it goes down meanwhile.
+    pub async fn on<T, F>(&self, id: u64, act: impl FnOnce(Replica) -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let work = act(self.replica(id)?);
+        world::spawn_on(id, async move {
+            let _ = done.send(work.await);
+        });
+        result.await.ok()
+    }
+
+    /// Starts a machine, with a new disk if it never ran. False if its power went meanwhile.
+    pub async fn start(&self, id: u64) -> bool {
+        self.try_start(id).await.unwrap_or_else(|what| {
+            let invariant = "a_member_starts_again";
+            std::panic::resume_unwind(Box::new(Breach { invariant, what }))
+        })
+    }
+
+    /// # Errors
+    /// Why it does not start although its disk works.
+    pub async fn try_start(&self, id: u64) -> Result<bool, String> {
+        let (disk, start) = {
+            let mut inner = self.inner();
+            let machine = inner.machines.entry(id).or_insert_with(|| Machinery {
+                disk: Simulated::new(world::below(u64::MAX)),
+                replica: None,
+                starts: 0,
+                cut: false,
+                retired: false,
+                shape: None,
+            });
+            if machine.cut {
+                machine.disk.power_cycle();
+                machine.cut = false;
+            }
+            machine.starts += 1;
+            (machine.disk.clone(), machine.starts)
+        };
+        self.inner().invariants.restarted(id);
+        disk.skip_syncs(self.planted == Some(Planted::SkipSync));
+        let refused = disk.refused();
+        let (done, started) = oneshot::channel();
+        let peers = Peers::connecting(self.fabric.connect(id), id);
+        let (planted, opening) = (self.planted, disk.clone());
+        world::spawn_on(id, async move {
+            let result = match open(&opening) {
+                Ok(opened) => {
+                    let log = planted::log(opened.log.clone(), planted);
+                    Replica::assemble(id, PathBuf::from("/simulated"), opened, log, peers).await
+                }
+                Err(error) => Err(error),
+            };
+            let _ = done.send(result);
+        });
+        let replica = match started.await {
+            Ok(Ok(replica)) => replica,
+            // The power went.
+            Err(_) => return Ok(false),
+            // Its disk failed in another way: whoever broke it starts the machine again.
+            Ok(Err(_)) if disk.refused() > refused => return Ok(false),
+            Ok(Err(_)) if disk.is_off() => {
+                self.inner().machines.get_mut(&id).expect("just there").cut = true;
+                return Ok(false);
+            }
+            Ok(Err(error)) => {
+                let error = anyhow::Error::new(error);
+                return Err(format!("machine {id} on start {start}: {error:#}"));
+            }
+        };
+        let service = Answering {
+            replica: Some(replica.clone()),
+            seen: self.seen.clone(),
+        };
+        self.fabric.serve(id, service);
+        self.inner()
+            .machines
+            .get_mut(&id)
+            .expect("just there")
+            .replica = Some(replica);
+        Ok(true)
+    }
+
+    /// Takes a machine down between two of its steps.
+    pub fn crash(&self, id: u64, how: Crash) {
+        self.fabric.stop_serving(id);
+        let replica = {
+            let mut inner = self.inner();
+            let Some(machine) = inner.machines.get_mut(&id) else {
+                return;
+            };
+            // What the dying tasks still do does not reach the disk.
+            machine.disk.turn_off();
+            if how == Crash::Power {
+                machine.cut = true;
+            }
+            machine.replica.take()
+        };
+        world::kill(id);
+        drop(replica);
+        if how == Crash::Process {
+            let disk = self.disk(id);
+            if !self.inner().machines[&id].cut {
+                disk.turn_on();
+            }
+        }
+    }
+
+    pub fn retire(&self, id: u64) {
+        self.crash(id, Crash::Power);
+        self.inner()
+            .machines
+            .get_mut(&id)
+            .expect("a member")
+            .retired = true;
+    }
+
+    /// The first machine, alone, and others that join it.
+    pub async fn found(&self, size: u64) {
+        self.start(1).await;
+        self.on(1, |replica| async move {
+            replica
+                .bootstrap(member(1))
+                .await
+                .expect("a swarm of one begins");
+        })
+        .await;
+        for id in 2..=size {
+            assert!(
+                self.join().await,
+                "machine {id} joins while nothing is wrong"
+            );
+        }
+    }
+
+    /// Admits a new machine and makes it vote. False if that failed, or may have.
+    pub async fn join(&self) -> bool {
+        let Some(leader) = self.leader() else {
+            return false;
+        };
+        let id = self
+            .inner()
+            .machines
+            .keys()
+            .max()
+            .expect("there is a first")
+            + 1;
+        let admitted = self
+            .on(leader, move |replica| async move {
+                replica
+                    .propose(Command::AdmitController { member: member(id) })
+                    .await
+            })
+            .await;
+        // Ids are given by the state: one that was lost is not used.
+        let Some(Ok(Outcome::Controller(id))) = admitted else {
+            return false;
+        };
+        if !self.start(id).await {
+            return false;
+        }
+        for _ in 0..3 {
+            let Some(leader) = self.leader() else {
+                world::Sleep::of(Duration::from_secs(1)).await;
+                continue;
+            };
+            let added = self
+                .on(leader, move |replica| async move {
+                    replica.add_member(id, &member(id)).await
+                })
+                .await;
+            if let Some(Ok(())) = added {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Looks at a machine after one of its tasks ran, and takes it down if its power went.
+    pub fn observe(&self, id: u64) {
+        let Some((replica, start, off)) = ({
+            let inner = self.inner();
+            inner.machines.get(&id).and_then(|machine| {
+                Some((
+                    machine.replica.clone()?,
+                    machine.starts,
+                    machine.disk.is_off(),
+                ))
+            })
+        }) else {
+            self.power_gone_while_starting(id);
+            return;
+        };
+        if off {
+            self.seen.happened(Fault::TornWrite);
+            self.crash(id, Crash::Power);
+            return;
+        }
+        let leads = {
+            let metrics = replica.shared.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let vote = &metrics.vote;
+            let own = vote.committed && vote.leader_id.node_id == id;
+            (own && metrics.state == ServerState::Leader).then_some(vote.leader_id)
+        };
+        let applied = replica.shared.published.applied.borrow().clone();
+        let shape = (start, leads, replica.shared.log.shape(), applied.last);
+        {
+            let mut inner = self.inner();
+            let machine = inner.machines.get_mut(&id).expect("it runs");
+            if machine.shape.replace(shape) == Some(shape) {
+                return;
+            }
+        }
+        let (purged, log) = replica.shared.log.held();
+        let sight = Sight {
+            id,
+            incarnation: start,
+            leads,
+            purged,
+            log,
+            applied,
+        };
+        let broken = self.inner().invariants.observe(&sight).err();
+        if let Some(breach) = broken {
+            std::panic::resume_unwind(Box::new(breach));
+        }
+    }
+
+    /// The tasks that opened it are to end like those of a machine that ran.
+    fn power_gone_while_starting(&self, id: u64) {
+        let off = self
+            .inner()
+            .machines
+            .get(&id)
+            .is_some_and(|m| !m.cut && m.disk.is_off());
+        if off {
+            self.seen.happened(Fault::TornWrite);
+            self.crash(id, Crash::Power);
+        }
+    }
+
+    /// A write is about to be acknowledged.
+    pub fn acknowledge(&self, revision: u64) {
+        let broken = {
+            let inner = self.inner();
+            let disks = inner
+                .machines
+                .iter()
+                .map(|(id, m)| (*id, Durable::of(&m.disk)))
+                .collect();
+            inner.invariants.acknowledge(revision, &disks).err()
+        };
+        if let Some(breach) = broken {
+            std::panic::resume_unwind(Box::new(breach));
+        }
+    }
+
+    /// A member that does not run.
+    pub fn is_down(&self, id: u64) -> bool {
+        let inner = self.inner();
+        let machine = &inner.machines[&id];
+        !machine.retired && machine.replica.is_none()
+    }
+
+    /// Undoes every fault; then the cluster must write again, and its voters agree.
+    pub async fn recover(&self, within: Duration) {
+        let deadline = world::true_time() + within;
+        loop {
+            self.fabric.heal();
+            for id in self.ids() {
+                let disk = self.disk(id);
+                disk.fill(false);
+                disk.fail_syncs(false);
+                if self.is_down(id) {
+                    self.start(id).await;
+                }
+            }
+            if self.agrees().await {
+                return;
+            }
+            if world::true_time() > deadline {
+                let health = |id: &u64| self.replica(*id).map(|replica| replica.health());
+                let ids = self.ids();
+                let all: Vec<_> = ids.iter().map(|id| (id, health(id))).collect();
+                std::panic::resume_unwind(Box::new(Breach {
+                    invariant: "liveness",
+                    what: format!("nothing is wrong, but they do not agree: {all:?}"),
+                }));
+            }
+            world::Sleep::of(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// One write, seen by every voter.
+    pub async fn agrees(&self) -> bool {
+        let Some(leader) = self.leader() else {
+            return false;
+        };
+        let written = self.on(leader, |replica| async move {
+            let key = Key::new(Resource::ConfigMap, "default", "agreed");
+            let create = Command::Create {
+                key,
+                body: json!({ "metadata": { "name": "agreed" } }).into(),
+            };
+            match replica.propose(create).await {
+                Ok(_) | Err(ProposeError::Rejected(_)) => Some(replica.health()),
+                Err(_) => None,
+            }
+        });
+        let Some(Some(health)) = written.await else {
+            return false;
+        };
+        world::Sleep::of(Duration::from_secs(2)).await;
+        let voter = |id: &u64| {
+            self.replica(*id)
+                .is_some_and(|r| r.health().applied >= health.applied)
+        };
+        health.voters.iter().all(voter)
+    }
+
+    /// Everything is let go of, so that a simulation leaves nothing behind.
+    pub fn end(&self) {
+        let ids: Vec<u64> = self.inner().machines.keys().copied().collect();
+        for id in ids {
+            self.crash(id, Crash::Power);
+        }
+    }
+
+    /// Checks, leaders, committed entries.
+    pub fn figures(&self) -> (u64, usize, usize) {
+        let inner = self.inner();
+        (
+            inner.invariants.checks,
+            inner.invariants.terms(),
+            inner.invariants.committed(),
+        )
+    }
+}
+
+fn open(disk: &Simulated) -> Result<Opened, StartError> {
+    let snapshots = Snapshots::on(Arc::new(disk.clone()))?;
+    let (machine, published) = Machine::open(snapshots.clone())?;
+    let log = Log::open_with(Arc::new(disk.clone()), SEGMENT_BYTES)?;
+    check_joined(Path::new("/simulated"), &log, &published)?;
+    Ok(Opened {
+        lock: None,
+        log,
+        snapshots,
+        machine,
+        published,
+        timing: TIMING,
+        disk: None,
+    })
+}
