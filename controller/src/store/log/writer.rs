@@ -166,7 +166,7 @@ impl Batch {
         if self.sync {
             let began = Instant::now();
             segments.sync()?;
-            syncs.observe(began.elapsed());
+            syncs.observe(Instant::now() - began);
         }
         if self.purge {
             segments.remove_purged()?;
