@@ -61,6 +61,8 @@ async fn the_old_one_goes_only_when_a_new_one_votes() {
     );
     assert!(swarm.fake.object(&format!("{PATH}/2")).is_some());
 
+    // Of the attempt before: the new one must wait for this one's token.
+    swarm.fake.requests();
     let fake = swarm.fake.clone();
     tokio::spawn(async move {
         // Not before it was asked for.
