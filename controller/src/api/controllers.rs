@@ -95,7 +95,7 @@ async fn remove(context: &Api, id: &str, call: &Call) -> Result<Response, ApiErr
     }
     context
         .controllers
-        .remove(number, call.query.force)
+        .remove(number, call.query.force.unwrap_or_default())
         .await
         .map_err(|error| match error {
             RemoveError::Unknown { .. } => absent(id),

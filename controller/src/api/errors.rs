@@ -55,6 +55,15 @@ pub enum ApiError {
         name: String,
         causes: Vec<Cause>,
     },
+    /// Fields that other managers own.
+    #[error("{message}")]
+    ApplyConflict { message: String, causes: Vec<Cause> },
+    /// What is wrong is not the object but the options in the query.
+    #[error("{kind}.meta.k8s.io \"\" is invalid: {}", listed(causes))]
+    InvalidOptions {
+        kind: &'static str,
+        causes: Vec<Cause>,
+    },
     #[error("{0}")]
     BadRequest(String),
     #[error("the server does not allow this method on the requested resource")]
@@ -97,10 +106,14 @@ fn invalid_message(resource: Resource, name: &str, causes: &[Cause]) -> String {
         "" => resource.kind().to_owned(),
         group => format!("{}.{group}", resource.kind()),
     };
+    format!("{kind} {name:?} is invalid: {}", listed(causes))
+}
+
+fn listed(causes: &[Cause]) -> String {
     let each: Vec<String> = causes.iter().map(Cause::to_string).collect();
     match each.as_slice() {
-        [one] => format!("{kind} {name:?} is invalid: {one}"),
-        many => format!("{kind} {name:?} is invalid: [{}]", many.join(", ")),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 
@@ -196,8 +209,10 @@ impl ApiError {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound { .. } | Self::NoSuchPath | Self::Absent(_) => StatusCode::NOT_FOUND,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
+                StatusCode::CONFLICT
+            }
+            Self::Invalid { .. } | Self::InvalidOptions { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -217,8 +232,8 @@ impl ApiError {
             Self::Forbidden(_) => "Forbidden",
             Self::NotFound { .. } | Self::NoSuchPath | Self::Absent(_) => "NotFound",
             Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
-            Self::Invalid { .. } => "Invalid",
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
+            Self::Invalid { .. } | Self::InvalidOptions { .. } => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable => "NotAcceptable",
@@ -260,6 +275,16 @@ impl ApiError {
                 kind: Some(resource.kind().to_owned()),
                 causes: Some(causes.iter().map(Cause::to_status).collect()),
                 ..about(*resource, name)
+            }),
+            Self::ApplyConflict { causes, .. } => Some(StatusDetails {
+                causes: Some(causes.iter().map(Cause::to_status).collect()),
+                ..StatusDetails::default()
+            }),
+            Self::InvalidOptions { kind, causes } => Some(StatusDetails {
+                group: Some("meta.k8s.io".to_owned()),
+                kind: Some((*kind).to_owned()),
+                causes: Some(causes.iter().map(Cause::to_status).collect()),
+                ..StatusDetails::default()
             }),
             _ => self.retry_after_seconds().map(|seconds| StatusDetails {
                 retry_after_seconds: Some(seconds),

@@ -3,6 +3,7 @@
 //! Answers are JSON; what differs is whether one is the object itself, a Table for people, or its
 //! metadata alone.
 
+use hive_manifests::document;
 use http::{HeaderMap, header};
 
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub(super) enum PatchKind {
     Merge,
     Json,
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
 impl Form {
@@ -92,19 +95,31 @@ pub(super) fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiE
     }
 }
 
+/// The declaration in the body of an apply: YAML, of which JSON is a part.
+pub(super) fn parse_declaration(body: &[u8]) -> Result<Value, ApiError> {
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|_| ApiError::BadRequest("the declaration is not text in UTF-8".into()))?;
+    let mut documents = document::parse(text, "the declaration")
+        .map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(only), true) => Ok(only.value),
+        _ => Err(ApiError::BadRequest(
+            "the body of an apply is one object: apply several one by one".into(),
+        )),
+    }
+}
+
 impl PatchKind {
     pub fn sent(headers: &HeaderMap) -> Result<Self, ApiError> {
-        const SUPPORTED: &str = "application/merge-patch+json, application/json-patch+json";
+        const SUPPORTED: &str = "application/merge-patch+json, application/json-patch+json, application/apply-patch+yaml";
         match content_type(headers) {
             Some("application/merge-patch+json") => Ok(Self::Merge),
             Some("application/json-patch+json") => Ok(Self::Json),
             Some("application/strategic-merge-patch+json") => Ok(Self::Strategic),
-            Some("application/apply-patch+yaml" | "application/apply-patch+cbor") => {
-                Err(ApiError::UnsupportedMediaType(
-                    "server-side apply is not supported: use `hivectl apply`, or `kubectl apply` without --server-side"
-                        .into(),
-                ))
-            }
+            Some("application/apply-patch+yaml") => Ok(Self::Apply),
             other => Err(ApiError::UnsupportedMediaType(format!(
                 "the patch is {:?}; supported are {SUPPORTED}",
                 other.unwrap_or_default()

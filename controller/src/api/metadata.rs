@@ -3,6 +3,8 @@
 //! Pure: a body and what is stored go in, the body to store comes out. Time and random ids are
 //! handed in.
 
+pub(super) mod ownership;
+
 use hive_manifests::Resource;
 use hive_manifests::resource::GROUP;
 use serde_json::{Map, Value, json};
@@ -187,6 +189,7 @@ pub(super) fn prepare_update(
     }
     if part == Part::Status {
         let mut body = before.clone();
+        ownership::take(&mut body);
         replace_field(
             &mut body,
             "status",

@@ -1,6 +1,8 @@
 //! Patches: a parsed one turns a body into another. Pure, and bounded in what it may make of it.
 
-use hive_manifests::Resource;
+use hive_manifests::resource::GROUP;
+use hive_manifests::{Resource, openapi_schema};
+use hive_merge::strategic;
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use serde_json::Value;
 
@@ -19,12 +21,22 @@ const MAX_COPIED_BYTES: usize = MAX_OBJECT_REQUEST_BYTES;
 pub(super) enum Patch {
     Merge(Value),
     Json(JsonPatch),
+    Strategic(Resource, Value),
 }
 
 impl Patch {
     pub fn parse(kind: PatchKind, resource: Resource, body: &[u8]) -> Result<Self, ApiError> {
         let malformed = |error: serde_json::Error| {
             ApiError::BadRequest(format!("the patch can't be read: {error}"))
+        };
+        let object = |body: &[u8]| {
+            let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
+            match patch.is_object() {
+                true => Ok(patch),
+                false => Err(ApiError::BadRequest(
+                    "a merge patch is a JSON object".into(),
+                )),
+            }
         };
         match kind {
             PatchKind::Json => {
@@ -37,18 +49,12 @@ impl Patch {
                 }
                 Ok(Self::Json(patch))
             }
-            PatchKind::Merge | PatchKind::Strategic => {
-                let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
-                if !patch.is_object() {
-                    return Err(ApiError::BadRequest(
-                        "a merge patch is a JSON object".into(),
-                    ));
-                }
-                if kind == PatchKind::Strategic {
-                    refuse_strategic(resource, &patch)?;
-                }
-                Ok(Self::Merge(patch))
+            PatchKind::Merge => object(body).map(Self::Merge),
+            PatchKind::Strategic => {
+                refuse_strategic(resource)?;
+                object(body).map(|patch| Self::Strategic(resource, patch))
             }
+            PatchKind::Apply => Err(ApiError::MethodNotAllowed),
         }
     }
 
@@ -61,6 +67,11 @@ impl Patch {
                 Ok(())
             }
             Self::Json(JsonPatch(operations)) => apply_operations(body, operations),
+            Self::Strategic(resource, patch) => {
+                *body = strategic::apply(openapi_schema(*resource), body, patch)
+                    .map_err(|error| error.to_string())?;
+                Ok(())
+            }
         }
     }
 }
@@ -85,30 +96,15 @@ fn apply_operations(body: &mut Value, operations: &[PatchOperation]) -> Result<(
     Ok(())
 }
 
-/// A strategic patch merges lists by keys that only Kubernetes' own types declare. Without lists
-/// and directives it is a merge patch.
-fn refuse_strategic(resource: Resource, patch: &Value) -> Result<(), ApiError> {
-    let advice = "use application/merge-patch+json or application/json-patch+json";
-    if !resource.group().is_empty() {
-        return Err(ApiError::UnsupportedMediaType(format!(
-            "strategic merge patches are for core kinds only: {advice}"
-        )));
-    }
-    if holds_list_or_directive(patch) {
-        return Err(ApiError::UnsupportedMediaType(format!(
-            "strategic merge patches with lists or directives are not supported: {advice}"
-        )));
-    }
-    Ok(())
-}
-
-fn holds_list_or_directive(value: &Value) -> bool {
-    match value {
-        Value::Array(_) => true,
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(name, value)| name.starts_with('$') || holds_list_or_directive(value)),
-        _ => false,
+/// As Kubernetes has it for custom resources; kubectl falls back to a merge patch.
+fn refuse_strategic(resource: Resource) -> Result<(), ApiError> {
+    match resource.group() {
+        GROUP => Err(ApiError::UnsupportedMediaType(
+            "strategic merge patches are for Kubernetes' own kinds only: use \
+             application/merge-patch+json or application/json-patch+json"
+                .into(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -162,22 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn strategic_patches_pass_where_they_mean_a_merge() {
-        let strategic = |resource, patch: Value| {
-            Patch::parse(PatchKind::Strategic, resource, patch.to_string().as_bytes()).is_ok()
-        };
-        assert!(strategic(
-            Resource::ConfigMap,
-            json!({ "data": { "a": "b" } })
-        ));
-        assert!(!strategic(
-            Resource::ConfigMap,
-            json!({ "data": { "$patch": "replace" } })
-        ));
-        assert!(!strategic(
-            Resource::Namespace,
-            json!({ "metadata": { "finalizers": ["x"] } })
-        ));
-        assert!(!strategic(Resource::Function, json!({ "spec": {} })));
+    fn strategic_patches_are_for_the_kinds_of_kubernetes() {
+        let strategic = |resource| Patch::parse(PatchKind::Strategic, resource, b"{}").is_ok();
+        assert!(strategic(Resource::ConfigMap));
+        assert!(strategic(Resource::RoleBinding));
+        assert!(!strategic(Resource::Function));
     }
 }

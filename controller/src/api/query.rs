@@ -25,14 +25,16 @@ pub(super) struct Query {
     pub allow_bookmarks: bool,
     pub send_initial_events: Option<bool>,
     pub dry_run: bool,
+    /// Who writes, as owners of fields are named.
+    pub field_manager: Option<String>,
+    /// Of an apply: take fields from their owners. Of a removal that would be refused: do it all the same.
+    pub force: Option<bool>,
     pub field_validation: FieldValidation,
     pub include_object: IncludeObject,
     pub propagation_policy: Option<String>,
     pub orphan_dependents: Option<bool>,
     /// Of a backup: with the bytes of artifacts.
     pub artifacts: bool,
-    /// Of a removal that would be refused: do it all the same.
-    pub force: bool,
     pub log: LogOptions,
 }
 
@@ -108,6 +110,8 @@ impl Query {
                     _ => return Err(unsupported(name, value, "All")),
                 }
             }
+            "fieldManager" => self.field_manager = text(),
+            "force" => self.force = Some(boolean(name, value)?),
             "fieldValidation" => {
                 self.field_validation = match value {
                     "" | "Strict" => FieldValidation::Strict,
@@ -127,7 +131,6 @@ impl Query {
             "propagationPolicy" => self.propagation_policy = text(),
             "orphanDependents" => self.orphan_dependents = Some(boolean(name, value)?),
             "artifacts" => self.artifacts = boolean(name, value)?,
-            "force" => self.force = boolean(name, value)?,
             "follow" => self.log.follow = boolean(name, value)?,
             "tailLines" => self.log.tail_lines = number(name, value)?,
             "sinceSeconds" => self.log.since_seconds = number(name, value)?,

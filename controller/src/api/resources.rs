@@ -1,5 +1,6 @@
 //! Get, list, create, update, patch and delete of every kind, by one path.
 
+mod apply;
 mod collection;
 mod delete;
 mod scale;

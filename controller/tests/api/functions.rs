@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::artifacts::upload;
 use crate::harness::{FUNCTIONS, Server};
 
-const COMPONENT: &[u8] = include_bytes!("../../../functions/tests/fixtures/rust-hello-p2.wasm");
+pub const COMPONENT: &[u8] = include_bytes!("../../../functions/tests/fixtures/rust-hello-p2.wasm");
 
 fn function(name: &str, digest: &Digest) -> Value {
     json!({

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+mod apply;
 mod artifacts;
 mod audit;
 mod controllers;

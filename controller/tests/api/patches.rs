@@ -43,16 +43,30 @@ async fn patches_change_what_they_name() {
         .await
         .ok();
     assert_eq!(patched["data"], json!({ "b": "2", "c": "3" }));
-    patch(
-        &server,
-        strategic,
-        json!({ "metadata": { "finalizers": ["a/b"] } }),
-    )
-    .await
-    .fails(415, "UnsupportedMediaType", "application/merge-patch+json");
-    patch(&server, "application/apply-patch+yaml", json!({}))
+    let owner =
+        |name: &str| json!({ "uid": "u", "apiVersion": "v1", "kind": "ConfigMap", "name": name });
+    for (finalizer, owner) in [("a/b", owner("x")), ("c/d", owner("y"))] {
+        let added =
+            json!({ "metadata": { "finalizers": [finalizer], "ownerReferences": [owner] } });
+        patch(&server, strategic, added).await.ok();
+    }
+    let removed = json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": ["a/b"] } });
+    let patched = patch(&server, strategic, removed).await.ok();
+    assert_eq!(patched["metadata"]["finalizers"], json!(["c/d"]));
+    assert_eq!(patched["metadata"]["ownerReferences"], json!([owner("y")]));
+    patch(&server, strategic, json!({ "data": { "$patch": "drop" } }))
         .await
-        .fails(415, "UnsupportedMediaType", "use `hivectl apply`");
+        .fails(422, "Invalid", "$patch: must be merge, replace or delete");
+    server
+        .request("PATCH", "/apis/hive.dev/v1/nodes/n")
+        .header("content-type", strategic)
+        .body("{}")
+        .send()
+        .await
+        .fails(415, "UnsupportedMediaType", "application/merge-patch+json");
+    patch(&server, "application/apply-patch+cbor", json!({}))
+        .await
+        .fails(415, "UnsupportedMediaType", "application/apply-patch+yaml");
     patch(&server, "text/plain", json!({})).await.fails(
         415,
         "UnsupportedMediaType",

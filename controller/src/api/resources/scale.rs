@@ -11,9 +11,11 @@ use super::super::limits::object_body;
 use super::super::media::{PatchKind, parse_body};
 use super::super::metadata::{self, Part};
 use super::super::patch::Patch;
+use super::super::path::Subresource;
 use super::super::respond;
 use super::super::{Api, Call};
-use super::write::{Options, modify};
+use super::apply::{declaration, declared_over, refuse_force};
+use super::write::{Options, Proposal, modify};
 use crate::state::{Key, Object};
 
 pub(super) async fn serve(
@@ -22,7 +24,7 @@ pub(super) async fn serve(
     call: &Call,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let options = Options::of(call);
+    let options = Options::of(call, Some(&Subresource::Scale))?;
     let written = match call.method {
         Method::GET | Method::HEAD => {
             let state = context.state_at_least(call.query.resource_version).await?;
@@ -33,12 +35,16 @@ pub(super) async fn serve(
             let body = object_body(&call.headers, body).await?;
             let sent = parse_body(&call.headers, &body)?;
             modify(context, key, Part::Main, options, |current| {
-                scaled(key, current, sent.clone())
+                scaled(key, current, sent.clone()).map(Proposal::changed)
             })
             .await?
         }
         Method::PATCH => {
             let kind = PatchKind::sent(&call.headers)?;
+            if kind == PatchKind::Apply {
+                return apply(context, key, call, options, body).await;
+            }
+            refuse_force(call)?;
             let body = object_body(&call.headers, body).await?;
             let patch = Patch::parse(kind, key.resource, &body)?;
             modify(context, key, Part::Main, options, |current| {
@@ -46,13 +52,35 @@ pub(super) async fn serve(
                 patch
                     .apply(&mut wanted)
                     .map_err(|message| metadata::invalid(key, "", "FieldValueInvalid", message))?;
-                scaled(key, current, wanted)
+                scaled(key, current, wanted).map(Proposal::changed)
             })
             .await?
         }
         _ => return Err(ApiError::MethodNotAllowed),
     };
     respond::json(StatusCode::OK, &scale(written.0.body()))
+}
+
+/// The number of copies as its manager declares it. It is the Function's field that is owned.
+async fn apply(
+    context: &Api,
+    key: &Key,
+    call: &Call,
+    options: Options<'_>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wanted = declaration(call, body).await?;
+    let force = call.query.force.unwrap_or_default();
+    let (written, _) = modify(context, key, Part::Main, options, |current| {
+        let scaled = scaled(key, current, wanted.clone())?;
+        let declared = json!({
+            "metadata": { "resourceVersion": scaled["metadata"]["resourceVersion"] },
+            "spec": { "replicas": scaled["spec"]["replicas"] },
+        });
+        declared_over(key, current.body(), &declared, options, Part::Main, force)
+    })
+    .await?;
+    respond::json(StatusCode::OK, &scale(written.body()))
 }
 
 /// A Function seen as a Scale.

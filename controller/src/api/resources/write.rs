@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::StatusCode;
+use hive_manifests::Resource;
+use http::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
@@ -15,12 +16,14 @@ use super::super::errors::ApiError;
 use super::super::guard;
 use super::super::limits::object_body;
 use super::super::media::{PatchKind, parse_body};
+use super::super::metadata::ownership::{self, Author, Ownership};
 use super::super::metadata::{self, Part, Stamp};
 use super::super::patch::Patch;
 use super::super::path::{ObjectPath, Subresource};
 use super::super::query::FieldValidation;
 use super::super::respond::{self, Shape};
 use super::super::{Api, Call};
+use super::apply;
 use crate::deletion;
 use crate::objects;
 use crate::state::{Command, Key, Object, Outcome, Rejection};
@@ -28,7 +31,7 @@ use crate::store::ProposeError;
 
 /// Attempts of a write that others keep overtaking, or of a generated name that is taken. Each
 /// means that somebody else succeeded; Kubernetes' own number for names.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 
 /// Letters of Kubernetes' generated names: no vowels and no 0, 1, 3, so no words and no look-alikes.
 const SUFFIX_LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -39,6 +42,10 @@ const SUFFIX_LENGTH: usize = 5;
 pub(super) struct Options<'a> {
     /// Who writes.
     pub user: &'a User,
+    /// By what name the fields written are owned.
+    pub manager: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'static str,
     pub dry_run: bool,
     pub validation: FieldValidation,
 }
@@ -58,7 +65,7 @@ impl Written {
         }
     }
 
-    fn respond(&self, code: StatusCode, shape: Shape) -> Response {
+    pub fn respond(&self, code: StatusCode, shape: Shape) -> Response {
         match self {
             Self::Stored(object) => respond::object(code, shape, object),
             Self::Imagined(key, body) => respond::body(code, shape, key.resource, body),
@@ -67,11 +74,47 @@ impl Written {
 }
 
 impl<'a> Options<'a> {
-    pub fn of(call: &'a Call) -> Self {
-        Self {
+    pub fn of(call: &'a Call, subresource: Option<&Subresource>) -> Result<Self, ApiError> {
+        let kind = match call.method {
+            Method::POST => "CreateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "UpdateOptions",
+        };
+        let named = call.query.field_manager.as_deref();
+        Ok(Self {
             user: &call.user,
+            manager: ownership::manager(named, &call.headers, kind)?,
+            subresource: subresource.map_or("", Subresource::name),
             dry_run: call.query.dry_run,
             validation: call.query.field_validation,
+        })
+    }
+
+    pub fn author<'n>(&self, now: &'n str) -> Author<'n>
+    where
+        'a: 'n,
+    {
+        Author {
+            manager: self.manager,
+            subresource: self.subresource,
+            now,
+        }
+    }
+}
+
+/// What a request wants to be there.
+pub(super) struct Proposal {
+    pub body: Value,
+    pub ownership: Ownership,
+}
+
+impl Proposal {
+    /// What a client writes outright: it owns what that changes.
+    pub fn changed(mut body: Value) -> Self {
+        let sent = ownership::take(&mut body);
+        Self {
+            body,
+            ownership: Ownership::Changed { sent },
         }
     }
 }
@@ -82,7 +125,7 @@ pub(super) async fn create(
     call: &Call,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let (shape, options) = (call.shape()?, Options::of(call));
+    let (shape, options) = (call.shape()?, Options::of(call, None)?);
     if path.resource.namespaced() && path.namespace.is_none() {
         return Err(ApiError::MethodNotAllowed);
     }
@@ -91,17 +134,9 @@ pub(super) async fn create(
     let sent = metadata::conform(path.resource, path.namespace.as_deref(), None, sent)?;
     let is_generated = sent["metadata"]["name"].as_str().is_none_or(str::is_empty);
     for attempt in 1.. {
-        let (key, mut body) = metadata::prepare_create(path.resource, sent.clone(), &stamp())?;
-        let warnings = admission::complete(
-            &context.replica.state(),
-            &key,
-            &mut body,
-            options.validation,
-        )?;
-        admission::check_namespace(context, &key).await?;
-        admission::check_function(context, &key, &body, None).await?;
-        guard::check(context, options.user, &key, None, &body).await?;
-        let written = match store_new(context, &key, body, options).await {
+        let proposal = Proposal::changed(sent.clone());
+        let (written, warnings) = match create_once(context, path.resource, proposal, options).await
+        {
             Err(ApiError::AlreadyExists { .. }) if is_generated && attempt < ATTEMPTS => continue,
             result => result?,
         };
@@ -109,6 +144,38 @@ pub(super) async fn create(
         return Ok(respond::warn(response, &warnings));
     }
     unreachable!("the last attempt returns")
+}
+
+/// Completes, admits and stores a new object.
+pub(super) async fn create_once(
+    context: &Api,
+    resource: Resource,
+    proposal: Proposal,
+    options: Options<'_>,
+) -> Result<(Written, Vec<String>), ApiError> {
+    let stamp = stamp();
+    let (key, mut body) = metadata::prepare_create(resource, proposal.body, &stamp)?;
+    let warnings = admission::complete(
+        &context.replica.state(),
+        &key,
+        &mut body,
+        options.validation,
+    )?;
+    admission::check_namespace(context, &key).await?;
+    admission::check_function(context, &key, &body, None).await?;
+    guard::check(context, options.user, &key, None, &body).await?;
+    let author = options.author(&stamp.now);
+    let nothing = Value::Object(serde_json::Map::new());
+    ownership::record(
+        &key,
+        &nothing,
+        &mut body,
+        &proposal.ownership,
+        author,
+        Part::Main,
+    )?;
+    let written = store_new(context, &key, body, options).await?;
+    Ok((written, warnings))
 }
 
 async fn store_new(
@@ -163,7 +230,7 @@ pub(super) async fn update(
     call: &Call,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let (shape, options) = (call.shape()?, Options::of(call));
+    let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
     let body = object_body(&call.headers, body).await?;
     let sent = parse_body(&call.headers, &body)?;
     let sent = metadata::conform(
@@ -172,8 +239,10 @@ pub(super) async fn update(
         Some(&key.name),
         sent,
     )?;
-    let (written, warnings) =
-        modify(context, key, part(path), options, |_| Ok(sent.clone())).await?;
+    let (written, warnings) = modify(context, key, part(path), options, |_| {
+        Ok(Proposal::changed(sent.clone()))
+    })
+    .await?;
     Ok(respond::warn(
         written.respond(StatusCode::OK, shape),
         &warnings,
@@ -187,8 +256,12 @@ pub(super) async fn patch(
     call: &Call,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let (shape, options) = (call.shape()?, Options::of(call));
+    let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
     let kind = PatchKind::sent(&call.headers)?;
+    if kind == PatchKind::Apply {
+        return apply::apply(context, path, key, call, body).await;
+    }
+    apply::refuse_force(call)?;
     let body = object_body(&call.headers, body).await?;
     let patch = Patch::parse(kind, key.resource, &body)?;
     let (written, warnings) = modify(context, key, part(path), options, |current| {
@@ -196,12 +269,13 @@ pub(super) async fn patch(
         patch
             .apply(&mut body)
             .map_err(|message| metadata::invalid(key, "", "FieldValueInvalid", message))?;
-        metadata::conform(
+        let body = metadata::conform(
             key.resource,
             path.namespace.as_deref(),
             Some(&key.name),
             body,
-        )
+        )?;
+        Ok(Proposal::changed(body))
     })
     .await?;
     Ok(respond::warn(
@@ -210,7 +284,7 @@ pub(super) async fn patch(
     ))
 }
 
-fn part(path: &ObjectPath) -> Part {
+pub(super) fn part(path: &ObjectPath) -> Part {
     match path.subresource {
         Some(Subresource::Status) => Part::Status,
         _ => Part::Main,
@@ -224,13 +298,14 @@ pub(super) async fn modify(
     key: &Key,
     part: Part,
     options: Options<'_>,
-    change: impl Fn(&Object) -> Result<Value, ApiError>,
+    change: impl Fn(&Object) -> Result<Proposal, ApiError>,
 ) -> Result<(Written, Vec<String>), ApiError> {
+    let now = objects::timestamp(SystemTime::now());
     let mut current = context.find(key).await?;
     let mut is_newest = false;
     for _ in 0..ATTEMPTS {
-        let proposed = change(&current)?;
-        if !names_revision(&proposed, current.revision())? {
+        let proposal = change(&current)?;
+        if !names_revision(&proposal.body, current.revision())? {
             // Perhaps it is only this replica that is behind.
             if is_newest {
                 return Err(ApiError::modified(key));
@@ -239,10 +314,18 @@ pub(super) async fn modify(
             is_newest = true;
             continue;
         }
-        let mut body = metadata::prepare_update(&current, proposed, part)?;
+        let mut body = metadata::prepare_update(&current, proposal.body, part)?;
         let warnings =
             admission::complete(&context.replica.state(), key, &mut body, options.validation)?;
         metadata::settle_update(&current, &mut body)?;
+        ownership::record(
+            key,
+            current.body(),
+            &mut body,
+            &proposal.ownership,
+            options.author(&now),
+            part,
+        )?;
         admission::check_function(context, key, &body, Some(current.body())).await?;
         guard::check(context, options.user, key, Some(current.body()), &body).await?;
         if options.dry_run {
