@@ -132,6 +132,21 @@ pub fn list(items: Vec<Value>) -> Value {
     json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
 }
 
+/// The object, or the list of them, without who owns which field: longer than all the rest, and
+/// rarely asked for.
+pub fn without_managed_fields(mut value: Value) -> Value {
+    let hide = |object: &mut Value| {
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
+    };
+    match value.get_mut("items") {
+        Some(Value::Array(items)) => items.iter_mut().for_each(hide),
+        _ => hide(&mut value),
+    }
+    value
+}
+
 pub fn json_text(value: &Value) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
         .map(|text| format!("{text}\n"))

@@ -11,6 +11,9 @@ use super::Sent;
 
 const AS_JSON: &str = "application/json";
 
+/// What comes before the slash is the name under which commands own the fields that they change.
+const USER_AGENT: &str = concat!("hivectl/", env!("CARGO_PKG_VERSION"));
+
 /// One request, before it is known which server gets it.
 pub struct Call<'a> {
     pub(super) method: Method,
@@ -77,7 +80,8 @@ impl<'a> Call<'a> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(self.path)
-            .header(header::ACCEPT, self.accept);
+            .header(header::ACCEPT, self.accept)
+            .header(header::USER_AGENT, USER_AGENT);
         if !self.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, self.content_type);
         }

@@ -5,6 +5,7 @@
 
 pub mod desired;
 mod prune;
+mod server_side;
 pub mod submit;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use submit::{Outcome, Submission};
   hivectl apply -f function.yaml --wait          return when it runs
   hivectl apply -f function.yaml --dry-run=server
   hivectl apply -f manifests/ --prune -l app=shop
+  hivectl apply -f function.yaml --server-side   own only what the manifest says, field by field
 
 A component named by spec.artifact.path (relative to the manifest) is uploaded first, by its
 digest, unless the controllers have it; --dry-run=server uploads too, so that the controllers can
@@ -52,8 +54,25 @@ pub struct Apply {
     #[arg(long, value_enum, default_value = "none", value_name = "WHERE")]
     dry_run: DryRun,
 
+    /// Let the server merge: it knows who owns which field, and refuses to change what others own
+    #[arg(long)]
+    server_side: bool,
+
+    /// Take fields from their owners instead of failing
+    #[arg(long, requires = "server_side")]
+    force_conflicts: bool,
+
+    /// The name under which this apply owns fields
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "hivectl",
+        requires = "server_side"
+    )]
+    field_manager: String,
+
     /// Delete what was applied before, matches -l and is no longer in the manifests
-    #[arg(long, requires = "selector")]
+    #[arg(long, requires = "selector", conflicts_with = "server_side")]
     prune: bool,
 
     /// Only objects of the manifests with these labels; with --prune also those to delete
@@ -112,12 +131,18 @@ pub async fn prepare(
 impl Prepared {
     /// The object to be stored: complete, its artifact named by digest.
     pub fn desired(&self) -> Value {
-        desired::of(
-            &self.manifest,
-            self.artifact
-                .as_ref()
-                .map(|artifact| artifact.sha256.as_str()),
-        )
+        desired::of(&self.manifest, self.sha256())
+    }
+
+    /// What the manifest says and no more: for a server that merges.
+    pub fn declared(&self) -> Value {
+        desired::declared(&self.manifest, self.sha256())
+    }
+
+    fn sha256(&self) -> Option<&str> {
+        self.artifact
+            .as_ref()
+            .map(|artifact| artifact.sha256.as_str())
     }
 
     pub async fn upload(
@@ -133,6 +158,11 @@ impl Prepared {
 }
 
 pub async fn run(apply: Apply, session: &mut Session<'_>) -> Result<(), Failure> {
+    if apply.server_side && apply.dry_run == DryRun::Client {
+        return Err(Failure::usage(
+            "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
+        ));
+    }
     let selector = apply
         .selector
         .as_deref()
@@ -154,6 +184,7 @@ pub async fn run(apply: Apply, session: &mut Session<'_>) -> Result<(), Failure>
             1 => applied[0].clone(),
             _ => output::list(applied.clone()),
         };
+        let value = output::without_managed_fields(value);
         session.world.text(format.render(&value, true)?)?;
     }
     // With one object missing it isn't known what is no longer wanted.
@@ -179,16 +210,29 @@ async fn apply_one(
     if apply.dry_run != DryRun::Client {
         item.upload(cluster, session).await?;
     }
+    let submitted = match apply.server_side {
+        true => server_side::submit(cluster, item, apply).await,
+        false => submit::submit(cluster, item, apply.dry_run).await,
+    };
     let Submission {
         outcome, object, ..
-    } = submit::submit(cluster, item, apply.dry_run)
-        .await
-        .map_err(|error| api_error::locate(error, &item.manifest))?;
+    } = submitted.map_err(|error| {
+        let is_owned = apply.server_side && server_side::is_conflict_of_owners(&error);
+        let failure = api_error::locate(error, &item.manifest);
+        match is_owned {
+            true => failure.hint(
+                "other managers own these fields: leave them out of the manifest, write the value that they \
+                 have, or take them with --force-conflicts",
+            ),
+            false => failure,
+        }
+    })?;
     if apply.output.is_none() {
         let done = match outcome {
             Outcome::Created => "created",
             Outcome::Configured => "configured",
             Outcome::Unchanged => "unchanged",
+            Outcome::ServerSideApplied => "serverside-applied",
         };
         session.world.line(format_args!(
             "{} {done}{}",

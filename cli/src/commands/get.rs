@@ -79,6 +79,10 @@ pub struct Get {
     #[arg(long, value_name = "PATH")]
     sort_by: Option<Template>,
 
+    /// Show who owns which field too, with -o json or yaml
+    #[arg(long)]
+    show_managed_fields: bool,
+
     /// Say nothing about names that don't exist
     #[arg(long)]
     ignore_not_found: bool,
@@ -134,6 +138,18 @@ async fn selections(
         parts.push((selection, namespace));
     }
     Ok(parts)
+}
+
+impl Get {
+    /// What is printed of an object. A path that is asked for by name is found.
+    fn shown(&self, value: Value) -> Value {
+        match self.output {
+            Format::Json | Format::Yaml if !self.show_managed_fields => {
+                output::without_managed_fields(value)
+            }
+            _ => value,
+        }
+    }
 }
 
 impl Request {
@@ -219,6 +235,7 @@ async fn print_objects(request: &Request, session: &mut Session<'_>) -> Result<(
         false => Some(output::list(objects)),
     };
     if let Some(value) = value {
+        let value = request.get.shown(value);
         let text = request.get.output.render(&value, !request.get.no_headers)?;
         session.world.text(text)?;
     }
@@ -237,6 +254,7 @@ async fn watch_objects(
     let mut headers = !request.get.no_headers;
     if !request.get.watch_only {
         for object in objects {
+            let object = request.get.shown(object);
             print_one(&request.get.output, &object, headers, session)?;
             headers = false;
         }
@@ -244,6 +262,7 @@ async fn watch_objects(
     let mut following = Following::new(&request.cluster, &scope, None, &version);
     loop {
         let (_, object) = following.next().await?;
+        let object = request.get.shown(object);
         print_one(&request.get.output, &object, headers, session)?;
         headers = false;
     }

@@ -393,3 +393,49 @@ async fn one_file_is_applied_in_silence_for_other_programs() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn the_server_merges_what_the_manifest_says() {
+    let swarm = Swarm::start().await;
+    let file = swarm.file("map.yaml", config_map("settings", "  a: one\n"));
+    swarm.run(&["apply", "-f", &file]).await;
+    swarm.fake.requests();
+    swarm.fake.bodies();
+
+    let run = swarm
+        .run(&["apply", "-f", &file, "--server-side", "--field-manager=ci"])
+        .await;
+    run.expect(0, "configmap/settings serverside-applied\n", "");
+    assert_eq!(
+        swarm.fake.requests(),
+        [format!("PATCH {CONFIG_MAP}?fieldManager=ci")]
+    );
+    // The server remembers what was applied: nothing of it stands in an annotation.
+    assert_eq!(
+        swarm.fake.bodies(),
+        [json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "one"},
+            "metadata": {"name": "settings", "namespace": "default", "labels": {"app": "shop"}},
+        })]
+    );
+
+    let causes = json!({"causes": [{
+        "reason": "FieldManagerConflict", "field": ".data.a", "message": "conflict with \"ann\"",
+    }]});
+    swarm
+        .fake
+        .refuse(Method::PATCH, CONFIG_MAP, 409, "Conflict", causes);
+    let run = swarm.run(&["apply", "-f", &file, "--server-side"]).await;
+    assert_eq!(run.code, 1);
+    for part in ["map.yaml:7", "conflict with \"ann\"", "--force-conflicts"] {
+        assert!(run.err.contains(part), "{part}: {}", run.err);
+    }
+    let run = swarm
+        .run(&["apply", "-f", &file, "--server-side", "--dry-run=client"])
+        .await;
+    assert_eq!(run.code, 2);
+    let run = swarm
+        .run(&["apply", "-f", &file, "--force-conflicts"])
+        .await;
+    assert_eq!(run.code, 2);
+}

@@ -250,3 +250,23 @@ async fn top_shows_what_is_used() {
         .await
         .expect(0, "hello   2     10    1     3     1.2s   64Mi\n", "");
 }
+
+#[tokio::test]
+async fn who_owns_which_field_is_shown_when_asked_for() {
+    let swarm = Swarm::start().await;
+    swarm.fake.put(
+        "/api/v1/namespaces/default/configmaps/c",
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "c", "namespace": "default", "managedFields": [{"manager": "ann"}]},
+        }),
+    );
+    let run = swarm.run(&["get", "configmap/c", "-o", "yaml"]).await;
+    assert!(!run.out.contains("managedFields"), "{}", run.out);
+    let run = swarm.run(&["get", "configmaps", "-o", "json"]).await;
+    assert!(!run.out.contains("managedFields"), "{}", run.out);
+    let run = swarm
+        .run(&["get", "configmap/c", "-o", "yaml", "--show-managed-fields"])
+        .await;
+    assert!(run.out.contains("manager: ann"), "{}", run.out);
+}

@@ -23,7 +23,16 @@ const SET_BY_SERVER: [&str; 7] = [
     "uid",
 ];
 
+/// With the annotation that remembers it.
 pub fn of(manifest: &Manifest, sha256: Option<&str>) -> Value {
+    let mut object = declared(manifest, sha256);
+    let remembered = remembered(manifest.resource, &object).to_string();
+    object["metadata"]["annotations"][LAST_APPLIED] = remembered.into();
+    object
+}
+
+/// What the manifest says and no more.
+pub fn declared(manifest: &Manifest, sha256: Option<&str>) -> Value {
     let mut object = manifest.document.value.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
@@ -46,8 +55,6 @@ pub fn of(manifest: &Manifest, sha256: Option<&str>) -> Value {
     if manifest.resource == Resource::Secret {
         encode_string_data(&mut object);
     }
-    let remembered = remembered(manifest.resource, &object).to_string();
-    object["metadata"]["annotations"][LAST_APPLIED] = remembered.into();
     object
 }
 

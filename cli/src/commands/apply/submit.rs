@@ -3,12 +3,17 @@
 //! The object as it is on the server is read, the three-way patch computed and sent with the
 //! resourceVersion that was read. If somebody wrote in between, all of it is done again.
 
+use http::Method;
 use serde_json::Value;
 
 use super::{DryRun, Prepared, desired};
-use crate::cluster::{Cluster, RequestError};
+use crate::cluster::{Call, Cluster, RequestError, path};
 use crate::object;
 use crate::threeway;
+
+/// Whose the fields are that are set by comparing here. Apart from hivectl's other commands, so that
+/// `--server-side` takes over what was applied and not what `label` or `scale` has set.
+const FIELD_MANAGER: (&str, &str) = ("fieldManager", "hivectl-client-side-apply");
 
 /// How often a change that met another writer is tried; kubectl's number.
 const ATTEMPTS: usize = 5;
@@ -18,6 +23,8 @@ pub enum Outcome {
     Created,
     Configured,
     Unchanged,
+    /// What it came to only the server knows.
+    ServerSideApplied,
 }
 
 pub struct Submission {
@@ -69,16 +76,22 @@ async fn submit_once(
     let manifest = &item.manifest;
     let resource = manifest.resource;
     let namespace = manifest.namespace.as_deref();
-    let server_dry_run = dry_run == DryRun::Server;
+    let query = [
+        Some(FIELD_MANAGER),
+        (dry_run == DryRun::Server).then_some(("dryRun", "All")),
+    ]
+    .into_iter()
+    .flatten();
     let live = match cluster.get(resource, namespace, manifest.name()).await {
         Ok(live) => live,
         Err(error) if error.is_not_found() => {
             let object = match dry_run {
                 DryRun::Client => desired.clone(),
                 DryRun::None | DryRun::Server => {
-                    cluster
-                        .create(resource, namespace, desired, server_dry_run)
-                        .await?
+                    let path = path::collection(resource, namespace);
+                    let path = path::with_query(&path, query);
+                    let call = Call::new(Method::POST, &path).json(desired);
+                    cluster.json(&call).await?
                 }
             };
             return Ok(Submission {
@@ -106,9 +119,11 @@ async fn submit_once(
         }
         DryRun::None | DryRun::Server => {
             patch["metadata"]["resourceVersion"] = object::resource_version(&live).into();
-            cluster
-                .merge_patch(resource, namespace, manifest.name(), &patch, server_dry_run)
-                .await?
+            let path = path::object(resource, namespace, manifest.name());
+            let path = path::with_query(&path, query);
+            let call = Call::new(Method::PATCH, &path)
+                .body("application/merge-patch+json", patch.to_string().into());
+            cluster.json(&call).await?
         }
     };
     // The server may find that the patch says the same in other words.
