@@ -17,10 +17,11 @@ use serde_json::{Value, json};
 const INSTALL: &str = "apt-get install kubernetes-client";
 
 /// The topics, in the order in which a person learns them. Each has a namespace of its own.
-const TOPICS: [&str; 7] = [
+const TOPICS: [&str; 8] = [
     "discovery",
     "objects",
     "apply",
+    "owners",
     "deleting",
     "access",
     "watching",

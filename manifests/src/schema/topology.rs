@@ -35,7 +35,7 @@ fn rows(resource: Resource) -> &'static [Row] {
         Resource::ServiceAccount => &[
             (&["secrets"], By("name")),
             (&["secrets", "*"], Whole),
-            (&["imagePullSecrets"], By("name")),
+            // A list of references that Kubernetes replaces as one.
             (&["imagePullSecrets", "*"], Whole),
         ],
         Resource::ResourceQuota => &[(&["spec", "scopeSelector"], Whole)],
@@ -65,10 +65,17 @@ pub(super) fn annotate(resource: Resource, schema: &mut Value) {
             "the schema of {resource} has no {path:?}"
         );
         match topology {
-            Topology::Set => field["x-kubernetes-list-type"] = json!("set"),
+            // The patch annotations say the same to whoever computes strategic merge patches: without
+            // them kubectl sends a list whole, to be merged here.
+            Topology::Set => {
+                field["x-kubernetes-list-type"] = json!("set");
+                field["x-kubernetes-patch-strategy"] = json!("merge");
+            }
             Topology::By(key) => {
                 field["x-kubernetes-list-type"] = json!("map");
                 field["x-kubernetes-list-map-keys"] = json!([key]);
+                field["x-kubernetes-patch-strategy"] = json!("merge");
+                field["x-kubernetes-patch-merge-key"] = json!(key);
             }
             Topology::Whole => field["x-kubernetes-map-type"] = json!("atomic"),
         }
