@@ -454,9 +454,16 @@ proptest! {
                 }
                 Act::Look => {
                     let (before, references) = (world.uids(), world.references());
+                    // Whose end was decided before: an owner that adopts one later cannot save it.
+                    let dying: BTreeSet<Key> = before
+                        .keys()
+                        .filter(|key| world.state.get(key).unwrap().is_being_deleted())
+                        .cloned()
+                        .collect();
                     world.look();
                     let after = world.uids();
-                    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+                    let collected = |key: &&Key| !after.contains_key(*key) && !dying.contains(*key);
+                    for key in before.keys().filter(collected) {
                         let living = references[key].iter().any(|uid| {
                             before.iter().any(|(owner, known)| {
                                 known == uid && !world.state.get(owner).is_none_or(|o| o.is_being_deleted())
