@@ -7,7 +7,6 @@ mod clients;
 mod cluster;
 mod faults;
 mod invariants;
-mod linearizable;
 mod network;
 mod planted;
 mod schedule;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hive_history::{Action, Operation, Outcome as Seen, Value};
 use hive_manifests::Resource;
 use serde_json::json;
 
 use super::cluster::Cluster;
-use super::linearizable::{self, Action, Operation, Value};
 use super::planted::Planted;
 use super::world;
 use crate::state::{Body, Command, Key, Outcome, Rejection, State};
@@ -21,7 +21,7 @@ const KEYS: u64 = 3;
 const PAUSE_MS: u64 = 250;
 
 #[derive(Clone, Default)]
-pub struct History(Arc<Mutex<BTreeMap<u64, Vec<Operation>>>>);
+pub struct History(Arc<Mutex<Vec<Operation>>>);
 
 /// How operations ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,23 +31,19 @@ pub struct Ends {
 }
 
 impl History {
-    fn push(&self, key: u64, operation: Operation) {
-        let mut keys = self.0.lock().expect("no panics inside");
-        keys.entry(key).or_default().push(operation);
+    fn push(&self, operation: Operation) {
+        self.0.lock().expect("no panics inside").push(operation);
     }
 
     /// # Errors
-    /// The key whose history no register would show.
+    /// The operations that contradict each other.
     pub fn check(&self) -> Result<Ends, String> {
-        let keys = self.0.lock().expect("no panics inside");
-        let mut ends = Ends::default();
-        for (key, operations) in keys.iter() {
-            linearizable::check(operations).map_err(|error| format!("key {key}: {error}"))?;
-            let known = operations.iter().filter(|o| o.returned.is_some()).count() as u64;
-            ends.known += known;
-            ends.unknown += operations.len() as u64 - known;
-        }
-        Ok(ends)
+        let operations = self.0.lock().expect("no panics inside");
+        hive_history::check(&operations).map_err(|fault| fault.to_string())?;
+        let unknown = operations.iter().filter(|o| o.outcome == Seen::Unknown);
+        let unknown = unknown.count() as u64;
+        let known = operations.len() as u64 - unknown;
+        Ok(Ends { known, unknown })
     }
 }
 
@@ -67,16 +63,6 @@ fn stored(state: &State, number: u64) -> Option<(Value, u64)> {
     Some((object.body()["data"]["value"].as_u64()?, object.revision()))
 }
 
-/// What a client is about to do.
-#[derive(Clone, Copy)]
-enum Wish {
-    Read,
-    Create(Value),
-    Replace(Value),
-    Swap(Value, u64, Value),
-    Delete,
-}
-
 /// Works until told to stop.
 pub async fn work(
     cluster: Cluster,
@@ -94,135 +80,104 @@ pub async fn work(
         let number = world::below(KEYS);
         count += 1;
         let value = client * 1_000_000 + count;
-        let wish = match (world::below(100), last_read.get(&number)) {
-            (0..35, _) => Wish::Read,
-            (35..45, _) => Wish::Create(value),
-            (45..65, _) => Wish::Replace(value),
-            (65..95, Some((known, revision))) => Wish::Swap(*known, *revision, value),
-            (65..95, None) => Wish::Read,
-            _ => Wish::Delete,
+        let (action, expect) = match (world::below(100), last_read.get(&number)) {
+            (0..35, _) => (Action::Read, None),
+            (35..45, _) => (Action::Create(value), None),
+            (45..65, _) => (Action::Update(value), None),
+            (65..95, Some((expected, revision))) => {
+                let expected = *expected;
+                (Action::Swap { expected, value }, Some(*revision))
+            }
+            (65..95, None) => (Action::Read, None),
+            _ => (Action::Delete, None),
         };
-        let called = world::true_time();
+        let began = nanos(world::true_time());
         let asked = cluster.clone();
         let done = cluster
             .on(machine, move |replica| async move {
-                perform(&asked, &replica, planted, number, wish).await
+                let command = command(number, action, expect);
+                perform(&asked, &replica, planted, number, command).await
             })
             .await;
-        let returned = Some(world::true_time());
-        let operation = |action, returned, revision| Operation {
-            action,
-            called,
-            returned,
-            revision,
-        };
-        match done.unwrap_or(Done::Unknown) {
-            Done::Read(seen) => {
-                match seen {
-                    Some(seen) => drop(last_read.insert(number, seen)),
-                    None => drop(last_read.remove(&number)),
-                }
-                let action = Action::Read(seen.map(|(value, _)| value));
-                history.push(number, operation(action, returned, seen.map(|(_, r)| r)));
-            }
-            Done::Known(action, revision) => {
-                last_read.remove(&number);
-                history.push(number, operation(action, returned, revision));
-            }
-            Done::Nothing => {}
-            Done::Unknown => {
-                let action = match wish {
-                    // Whatever it would have said.
-                    Wish::Read => continue,
-                    Wish::Create(value) => Action::Create(value),
-                    Wish::Replace(value) => Action::Replace(value),
-                    Wish::Swap(known, _, value) => Action::Swap(known, value),
-                    Wish::Delete => Action::Delete,
-                };
-                history.push(number, operation(action, None, None));
-            }
+        // It went down: nobody says what it did.
+        let (outcome, seen) = done.unwrap_or((Seen::Unknown, None));
+        match seen {
+            Some(seen) => drop(last_read.insert(number, seen)),
+            None => drop(last_read.remove(&number)),
         }
-        world::record(&world::true_time().as_nanos().to_le_bytes());
+        let ended = nanos(world::true_time());
+        history.push(Operation {
+            client: client as u32,
+            key: format!("k{number}"),
+            began,
+            ended,
+            action,
+            outcome,
+        });
+        world::record(&ended.to_le_bytes());
     }
 }
 
-enum Done {
-    Read(Option<(Value, u64)>),
-    /// With the revision of what it wrote.
-    Known(Action, Option<u64>),
-    /// Certainly not performed.
-    Nothing,
-    Unknown,
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
+/// What is proposed for it; nothing to read.
+fn command(number: u64, action: Action, expect: Option<u64>) -> Option<Command> {
+    let key = key(number);
+    Some(match action {
+        Action::Read => return None,
+        Action::Create(value) => Command::Create {
+            key,
+            body: body(number, value),
+        },
+        Action::Update(value) | Action::Swap { value, .. } => Command::Replace {
+            key,
+            body: body(number, value),
+            expect,
+        },
+        Action::Delete => Command::Delete {
+            key,
+            expect: None,
+            uid: None,
+        },
+    })
+}
+
+/// How it ended, and what was read, with its revision.
 async fn perform(
     cluster: &Cluster,
     replica: &Replica,
     planted: Option<Planted>,
     number: u64,
-    wish: Wish,
-) -> Done {
-    let key = key(number);
-    let command = match wish {
-        Wish::Read => {
-            let asks = planted != Some(Planted::StaleRead);
-            if asks && replica.read_barrier().await.is_err() {
-                return Done::Nothing;
-            }
-            return Done::Read(stored(&replica.state(), number));
+    command: Option<Command>,
+) -> (Seen, Option<(Value, u64)>) {
+    let Some(command) = command else {
+        let asks = planted != Some(Planted::StaleRead);
+        if asks && replica.read_barrier().await.is_err() {
+            return (Seen::Failed, None);
         }
-        Wish::Create(value) => Command::Create {
-            key,
-            body: body(number, value),
-        },
-        Wish::Replace(value) => Command::Replace {
-            key,
-            body: body(number, value),
-            expect: None,
-        },
-        Wish::Swap(_, revision, value) => Command::Replace {
-            key,
-            body: body(number, value),
-            expect: Some(revision),
-        },
-        Wish::Delete => Command::Delete {
-            key,
-            expect: None,
-            uid: None,
-        },
+        let stored = stored(&replica.state(), number);
+        return (Seen::Found(stored.map(|(value, _)| value)), stored);
     };
-    match replica.propose(command).await {
+    let outcome = match replica.propose(command).await {
         Ok(outcome) => {
-            let revision = match &outcome {
-                Outcome::Created(object) | Outcome::Replaced(object) | Outcome::Deleted(object) => {
-                    object.revision()
-                }
-                other => unreachable!("every value is new, so this is not {other:?}"),
+            let (Outcome::Created(object) | Outcome::Replaced(object) | Outcome::Deleted(object)) =
+                outcome
+            else {
+                unreachable!("every value is new, so this is not {outcome:?}")
             };
-            cluster.acknowledge(revision);
-            let action = match wish {
-                Wish::Read => unreachable!("a read proposes nothing"),
-                Wish::Create(value) => Action::Create(value),
-                Wish::Replace(value) => Action::Replace(value),
-                Wish::Swap(known, _, value) => Action::Swap(known, value),
-                Wish::Delete => Action::Delete,
-            };
-            Done::Known(action, Some(revision))
+            cluster.acknowledge(object.revision());
+            Seen::Done
         }
-        Err(ProposeError::Rejected(rejection)) => {
-            let action = match (rejection, wish) {
-                (Rejection::AlreadyExists, _) => Action::Present,
-                (Rejection::NotFound, _) => Action::Absent,
-                (Rejection::Conflict { .. }, Wish::Swap(known, ..)) => Action::Other(known),
-                (Rejection::Conflict { .. }, _) => unreachable!("only a swap expects a revision"),
-                (Rejection::QuotaExceeded { .. }, _) => unreachable!("there are no quotas here"),
-            };
-            Done::Known(action, None)
-        }
-        Err(ProposeError::NoLeader | ProposeError::TooLarge(_)) => Done::Nothing,
+        Err(ProposeError::Rejected(Rejection::NotFound)) => Seen::Found(None),
+        // What is there instead is not said.
+        Err(ProposeError::Rejected(_)) => Seen::Failed,
+        Err(ProposeError::NoLeader | ProposeError::TooLarge(_)) => Seen::Failed,
         // A stopping or failed replica may have taken it before.
         Err(ProposeError::TimedOut | ProposeError::Stopped | ProposeError::Storage(_)) => {
-            Done::Unknown
+            Seen::Unknown
         }
-    }
+    };
+    (outcome, None)
 }

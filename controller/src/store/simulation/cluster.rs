@@ -50,6 +50,8 @@ struct Machinery {
     disk: Simulated,
     replica: Option<Replica>,
     starts: u64,
+    /// Nobody else may start it meanwhile: two processes would write to one disk.
+    starting: bool,
     /// Its power went: nothing may read the disk before it is back.
     cut: bool,
     /// No member any more.
@@ -157,6 +159,7 @@ impl Cluster {
                 disk: Simulated::new(world::below(u64::MAX)),
                 replica: None,
                 starts: 0,
+                starting: false,
                 cut: false,
                 retired: false,
                 shape: None,
@@ -165,7 +168,12 @@ impl Cluster {
                 machine.disk.power_cycle();
                 machine.cut = false;
             }
+            assert!(
+                !machine.starting && machine.replica.is_none(),
+                "started twice"
+            );
             machine.starts += 1;
+            machine.starting = true;
             (machine.disk.clone(), machine.starts)
         };
         self.inner().invariants.restarted(id);
@@ -184,14 +192,21 @@ impl Cluster {
             };
             let _ = done.send(result);
         });
-        let replica = match started.await {
+        let started = started.await;
+        let mut inner = self.inner();
+        let machine = inner.machines.get_mut(&id).expect("just there");
+        if !(machine.starting && machine.starts == start) {
+            // It went down meanwhile, even if it had come so far.
+            return Ok(false);
+        }
+        machine.starting = false;
+        let replica = match started {
             Ok(Ok(replica)) => replica,
-            // The power went.
+            // Its disk failed: whoever broke it starts the machine again.
             Err(_) => return Ok(false),
-            // Its disk failed in another way: whoever broke it starts the machine again.
             Ok(Err(_)) if disk.refused() > refused => return Ok(false),
             Ok(Err(_)) if disk.is_off() => {
-                self.inner().machines.get_mut(&id).expect("just there").cut = true;
+                machine.cut = true;
                 return Ok(false);
             }
             Ok(Err(error)) => {
@@ -199,16 +214,11 @@ impl Cluster {
                 return Err(format!("machine {id} on start {start}: {error:#}"));
             }
         };
-        let service = Answering {
-            replica: Some(replica.clone()),
-            seen: self.seen.clone(),
-        };
-        self.fabric.serve(id, service);
-        self.inner()
-            .machines
-            .get_mut(&id)
-            .expect("just there")
-            .replica = Some(replica);
+        machine.replica = Some(replica.clone());
+        drop(inner);
+        let seen = self.seen.clone();
+        let replica = Some(replica);
+        self.fabric.serve(id, Answering { replica, seen });
         Ok(true)
     }
 
@@ -220,6 +230,7 @@ impl Cluster {
             let Some(machine) = inner.machines.get_mut(&id) else {
                 return;
             };
+            machine.starting = false;
             // What the dying tasks still do does not reach the disk.
             machine.disk.turn_off();
             if how == Crash::Power {
@@ -391,7 +402,7 @@ impl Cluster {
     pub fn is_down(&self, id: u64) -> bool {
         let inner = self.inner();
         let machine = &inner.machines[&id];
-        !machine.retired && machine.replica.is_none()
+        !machine.retired && !machine.starting && machine.replica.is_none()
     }
 
     /// Undoes every fault; then the cluster must write again, and its voters agree.

@@ -76,7 +76,8 @@ impl Invariants {
 
     /// A write of this revision is about to be acknowledged.
     pub fn acknowledge(&self, revision: u64, disks: &BTreeMap<u64, Durable>) -> Result<(), Breach> {
-        acknowledged_is_durable::check(revision, &self.state_machine_safety, disks)
+        let machines = &self.state_machine_safety;
+        acknowledged_is_durable::check(revision, machines, &self.log_matching, disks)
     }
 
     pub fn terms(&self) -> usize {

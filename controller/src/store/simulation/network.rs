@@ -29,6 +29,9 @@ const LATENCY_US: u64 = 4_000;
 /// For one message in a network that is not; beyond an election's time.
 const LATE_US: u64 = 1_500_000;
 
+/// Until a link over which nothing comes is given up (see `peers/routes.rs`).
+const SILENCE: Duration = Duration::from_secs(3);
+
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
 
@@ -110,7 +113,7 @@ impl Fabric {
         wires.twice_percent = twice;
     }
 
-    /// One message's way; never again if it is lost and nobody says so.
+    /// One message's way. If it is lost, that may be known only after a while.
     async fn pass(&self, from: u64, to: u64) -> Result<(), Status> {
         let (lost, late, cut) = {
             let wires = self.wires();
@@ -132,7 +135,7 @@ impl Fabric {
             return Ok(());
         }
         if world::chance(50) {
-            world::Sleep::of(Duration::MAX).await;
+            world::Sleep::of(SILENCE).await;
         }
         Err(Status::unavailable("the simulated network broke"))
     }

@@ -1,9 +1,10 @@
 //! When a write is acknowledged, a majority would still have it if all power went this moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::log_matching::LogMatching;
 use super::state_machine_safety::StateMachineSafety;
 use super::{Breach, breach};
 use crate::store::disk::simulated::Simulated;
@@ -51,6 +52,12 @@ impl Durable {
         }
     }
 
+    /// The first and last entry, and the newest snapshot.
+    fn ends(&self) -> (Option<&LogId>, Option<&LogId>, Option<u64>) {
+        let first = self.entries.values().next();
+        (first, self.entries.values().next_back(), self.snapshot)
+    }
+
     fn holds(&self, id: LogId) -> bool {
         self.entries.get(&id.index) == Some(&id)
             || self.snapshot.is_some_and(|snapshot| snapshot >= id.index)
@@ -60,6 +67,7 @@ impl Durable {
 pub fn check(
     revision: u64,
     machines: &StateMachineSafety,
+    logs: &LogMatching,
     disks: &BTreeMap<u64, Durable>,
 ) -> Result<(), Breach> {
     let name = "acknowledged_is_durable";
@@ -73,18 +81,21 @@ pub fn check(
             format!("revision {revision} is acknowledged, but nobody applied it"),
         );
     };
-    for voters in machines.voters(entry.id.index) {
-        let holds = |id: &&u64| disks.get(*id).is_some_and(|disk| disk.holds(entry.id));
-        let held = voters.iter().filter(holds).count();
-        if held * 2 <= voters.len() {
-            return breach(
-                name,
-                format!(
-                    "entry {} is acknowledged, but only {held} of {voters:?} have it for certain",
-                    entry.id
-                ),
-            );
-        }
+    let holds = |id: &&u64| disks.get(*id).is_some_and(|disk| disk.holds(entry.id));
+    let majority = |set: &BTreeSet<u64>| set.iter().filter(holds).count() * 2 > set.len();
+    // Those who vote by a later entry decide also of what is before it, once all those of the
+    // entry before have it: also then a majority of theirs must hold this one.
+    let mut voters = logs.voters_behind(entry.id.index);
+    voters.push(machines.voters(entry.id.index));
+    if voters.iter().any(|sets| sets.iter().all(majority)) {
+        return Ok(());
     }
-    Ok(())
+    let ends: Vec<_> = disks.iter().map(|(id, disk)| (id, disk.ends())).collect();
+    breach(
+        name,
+        format!(
+            "entry {} is acknowledged, but no majority of {voters:?} has it for certain: {ends:?}",
+            entry.id
+        ),
+    )
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::state_machine_safety::{Voters, voters_of};
 use super::{Breach, Sight, breach};
 use crate::store::log::tests::held::Entries;
 use crate::store::types::{LogId, Payload};
@@ -23,6 +24,14 @@ impl LogMatching {
     /// What an entry holds: known since it was first appended anywhere.
     pub fn payload(&self, id: LogId, here: Option<&Payload>) -> Option<Payload> {
         here.or(self.known.get(&id)?.content.as_ref()).cloned()
+    }
+
+    /// The voters that any log names behind an index: they count from when they are appended.
+    pub fn voters_behind(&self, index: u64) -> Vec<Voters> {
+        let behind = self.known.iter().filter(|(id, _)| id.index > index);
+        behind
+            .filter_map(|(_, known)| voters_of(known.content.as_ref()?))
+            .collect()
     }
 
     pub fn restarted(&mut self, id: u64) {

@@ -3,7 +3,7 @@
 //! A model applies what the first machine applied at each index; what every other machine shows at
 //! that index must be the model's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use openraft::EntryPayload;
@@ -28,6 +28,15 @@ pub struct StateMachineSafety {
     seen: BTreeMap<u64, (Option<LogId>, u64)>,
 }
 
+pub type Voters = Vec<BTreeSet<u64>>;
+
+pub fn voters_of(payload: &Payload) -> Option<Voters> {
+    match payload {
+        EntryPayload::Membership(membership) => Some(membership.get_joint_config().clone()),
+        EntryPayload::Blank | EntryPayload::Normal(_) => None,
+    }
+}
+
 const NAME: &str = "state_machine_safety";
 
 fn hash(state: &State) -> u64 {
@@ -48,22 +57,13 @@ impl StateMachineSafety {
         &self.committed
     }
 
-    /// The voters as of an index: a majority of each set commits.
-    pub fn voters(&self, index: u64) -> Vec<Vec<u64>> {
-        let membership =
-            self.committed
-                .range(..=index)
-                .rev()
-                .find_map(|(_, entry)| match &entry.payload {
-                    EntryPayload::Membership(membership) => Some(membership),
-                    EntryPayload::Blank | EntryPayload::Normal(_) => None,
-                });
-        let sets = membership
-            .map(|m| m.get_joint_config().clone())
-            .unwrap_or_default();
-        sets.into_iter()
-            .map(|set| set.into_iter().collect())
-            .collect()
+    /// The sets of voters as of an index: a majority of each commits.
+    pub fn voters(&self, index: u64) -> Voters {
+        let before = self.committed.range(..=index).rev();
+        before
+            .map(|(_, entry)| &entry.payload)
+            .find_map(voters_of)
+            .unwrap_or_default()
     }
 
     pub fn observe(&mut self, sight: &Sight, contents: &LogMatching) -> Result<(), Breach> {
