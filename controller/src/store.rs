@@ -340,7 +340,7 @@ impl Replica {
     }
 
     /// Gives leadership to the follower that is furthest of those that answer, if this replica has
-    /// it. Best effort: without it the others elect a leader once they miss this one.
+    /// it and one does. Best effort: without it the others elect a leader once they miss this one.
     pub async fn hand_over(&self) {
         let id = self.id();
         let mut metrics = self.shared.raft.metrics();
@@ -356,8 +356,8 @@ impl Replica {
                 .replication
                 .iter()
                 .flatten()
-                .filter(|(peer, _)| **peer != id && voters.contains(peer))
-                .max_by_key(|(peer, matched)| (answers(peer), **matched))
+                .filter(|(peer, _)| **peer != id && voters.contains(peer) && answers(peer))
+                .max_by_key(|(_, matched)| **matched)
                 .map(|(peer, _)| *peer)
         };
         let Some(successor) = successor else { return };

@@ -63,12 +63,14 @@ impl std::fmt::Display for Output {
 /// hivectl with one kubeconfig.
 #[derive(Clone, Debug)]
 pub struct Ctl {
+    pub program: PathBuf,
     pub kubeconfig: PathBuf,
 }
 
 impl Ctl {
     pub fn new(kubeconfig: &Path) -> Self {
         Self {
+            program: hive(),
             kubeconfig: kubeconfig.to_owned(),
         }
     }
@@ -92,7 +94,7 @@ impl Ctl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(hive());
+        let mut command = Command::new(&self.program);
         command
             .args(["ctl", "--kubeconfig"])
             .arg(&self.kubeconfig)

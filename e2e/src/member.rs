@@ -22,8 +22,9 @@ pub struct Member {
     /// Its data directory.
     pub dir: PathBuf,
     log: PathBuf,
+    program: PathBuf,
     arguments: Vec<String>,
-    /// What starts the program, with its arguments; the program itself where empty.
+    /// What starts the program, with its arguments; nothing where empty.
     launcher: Vec<String>,
     environment: Vec<(String, String)>,
     child: Option<Child>,
@@ -38,6 +39,7 @@ impl Member {
             name: name.to_owned(),
             dir: root.join(name),
             log: root.join(format!("{name}.log")),
+            program: hive(),
             arguments,
             launcher: Vec::new(),
             environment: Vec::new(),
@@ -50,6 +52,11 @@ impl Member {
     /// Sets a variable of its environment, now and at later starts.
     pub fn variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Of which program it is a process from its next start on.
+    pub fn runs(&mut self, program: &Path) {
+        self.program = program.to_owned();
     }
 
     /// Has it started by another program that takes its place, such as `nsenter`.
@@ -74,10 +81,10 @@ impl Member {
         let variables = self.environment.iter().map(|(name, value)| (name, value));
         self.started = Some(Instant::now());
         let mut command = match self.launcher.split_first() {
-            None => Command::new(hive()),
+            None => Command::new(&self.program),
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
-                command.args(arguments).arg(hive());
+                command.args(arguments).arg(&self.program);
                 command
             }
         };

@@ -1,4 +1,5 @@
-//! The program under test: the `hive` that was built along with the test that runs.
+//! The program under test: the `hive` that was built along with the test that runs; and, for tests of
+//! upgrades, the one of the version before.
 
 use std::path::PathBuf;
 
@@ -21,4 +22,21 @@ pub fn hive() -> PathBuf {
             test.display()
         )
     })
+}
+
+/// The `hive` of the version before, at the path in `HIVE_PREVIOUS`.
+///
+/// # Panics
+///
+/// If there is no such file, or it is the program under test.
+pub fn previous() -> Option<PathBuf> {
+    let program = PathBuf::from(std::env::var_os("HIVE_PREVIOUS")?);
+    assert!(
+        program.is_file(),
+        "HIVE_PREVIOUS={}: there is no such program",
+        program.display()
+    );
+    let same = std::fs::read(&program).ok() == std::fs::read(hive()).ok();
+    assert!(!same, "HIVE_PREVIOUS names the program under test itself");
+    Some(program)
 }

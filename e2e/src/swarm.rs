@@ -16,7 +16,6 @@ use crate::ctl::{self, Ctl, Output};
 use crate::guests::Guest;
 use crate::member::Member;
 use crate::ports::loopback;
-use crate::program::hive;
 use crate::turn::Turn;
 use crate::wait::{PATIENCE, holds, until};
 use crate::web::{self, Answer};
@@ -63,6 +62,7 @@ impl Controller {
 pub struct Swarm {
     pub controllers: Vec<Controller>,
     pub agents: Vec<Agent>,
+    /// Its program is what new members are made with, too.
     pub ctl: Ctl,
     next_port: u16,
     /// Of `hive controller run`, for controllers that join later.
@@ -104,7 +104,7 @@ impl Swarm {
         let (ingress, api, link) = (self.take_port(), self.take_port(), self.take_port());
         let data_dir = self.path().join(name);
         let member = self.controller_in(name);
-        let mut make = Command::new(hive());
+        let mut make = Command::new(&self.ctl.program);
         make.arg("controller");
         match self.controllers.first() {
             None => {
@@ -139,7 +139,9 @@ impl Swarm {
         let mut run = strings(&["controller", "run", "--data-dir"]);
         run.push(self.path().join(name).display().to_string());
         run.extend_from_slice(&self.run_flags);
-        Member::new(name, self.path(), run)
+        let mut member = Member::new(name, self.path(), run);
+        member.runs(&self.ctl.program);
+        member
     }
 
     /// Starts a controller that was made already, and waits until it is ready.
@@ -181,7 +183,7 @@ impl Swarm {
 
     /// `hive controller ...` on the data directory of that name.
     pub async fn controller_command(&self, name: &str, arguments: &[&str], input: &str) -> Output {
-        let mut command = Command::new(hive());
+        let mut command = Command::new(&self.ctl.program);
         command.arg("controller").args(arguments);
         command.arg("--data-dir").arg(self.path().join(name));
         ctl::run(command, input).await
@@ -225,6 +227,7 @@ impl Swarm {
             &links.join(","),
         ]);
         let mut member = Member::new(directory, self.path(), arguments);
+        member.runs(&self.ctl.program);
         if !token.is_empty() {
             member.variable("HIVE_TOKEN", token);
         }

@@ -259,6 +259,12 @@ async fn one_controller_of_three_goes_on_alone() {
         "{}",
         mistaken.stdout
     );
+    // Looking does not change what is shown.
+    let again = swarm
+        .controller_command(&survivor, &["recover"], "no\n")
+        .await;
+    let last_wrote = |text: &str| text.split("(now").next().map(str::to_owned);
+    assert_eq!(last_wrote(&mistaken.stdout), last_wrote(&again.stdout));
     let began = Instant::now();
     let done = swarm
         .controller_command(&survivor, &["recover"], "e2e\n")

@@ -1,10 +1,12 @@
 //! Making a swarm: how large, with which times, and in which order.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Swarm, strings};
 use crate::ctl::Ctl;
 use crate::ports::free_row;
+use crate::program::hive;
 use crate::turn::Turn;
 
 /// On loopback nothing gets lost: a dead node is found in seconds.
@@ -20,6 +22,7 @@ pub struct Builder {
     controllers: u16,
     agents: u16,
     run_flags: Vec<String>,
+    program: PathBuf,
 }
 
 /// Three controllers and three agents that notice within seconds what is lost.
@@ -36,6 +39,7 @@ impl Default for Builder {
                 "--link-idle-timeout",
                 IDLE_TIMEOUT,
             ]),
+            program: hive(),
         }
     }
 }
@@ -63,16 +67,24 @@ impl Builder {
         self
     }
 
+    /// Of another program than the one that was built with the tests.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
     /// Makes the swarm, and waits until every member is ready.
     pub async fn start(self) -> Swarm {
         let turn = Turn::take().await;
         let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let mut ctl = Ctl::new(&dir.path().join("kubeconfig"));
+        ctl.program = self.program;
         let ports = 3 * self.controllers + self.agents + SPARE_PORTS;
         let first_port = free_row(ports);
         let mut swarm = Swarm {
             controllers: Vec::new(),
             agents: Vec::new(),
-            ctl: Ctl::new(&dir.path().join("kubeconfig")),
+            ctl,
             next_port: first_port,
             run_flags: self.run_flags,
             dir,
