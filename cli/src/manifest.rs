@@ -60,14 +60,6 @@ pub async fn load(
         for error in validate(manifest.resource, &manifest.document.value) {
             failures.push(Failure::new(manifest.document.locate(&error)));
         }
-        if manifest.name().is_empty()
-            && !manifest.document.value["metadata"]["generateName"].is_null()
-        {
-            failures.push(Failure::new(format_args!(
-                "{}: metadata.name: required: an object without a name of its own cannot be applied again",
-                manifest.place(&FieldPath::of(["metadata", "generateName"])),
-            )));
-        }
     }
     failures.extend(duplicates(&manifests));
     if !failures.is_empty() {
@@ -76,6 +68,25 @@ pub async fn load(
     // What others refer to comes first; within a resource the files' order stays.
     manifests.sort_by_key(|manifest| manifest.resource);
     Ok(manifests)
+}
+
+/// Objects that have no name until they are made cannot be found again.
+pub fn require_names(manifests: &[Manifest]) -> Result<(), Failure> {
+    let unnamed: Vec<Failure> = manifests
+        .iter()
+        .filter(|manifest| manifest.name().is_empty())
+        .map(|manifest| {
+            Failure::new(format_args!(
+                "{}: metadata.name: required: an object without a name of its own cannot be applied again; \
+                 `hivectl create -f` makes one",
+                manifest.place(&FieldPath::of(["metadata", "generateName"])),
+            ))
+        })
+        .collect();
+    match unnamed.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::several(unnamed).hint("nothing was sent")),
+    }
 }
 
 /// The objects that manifests name, whatever else is wrong with them: for `get -f` and `delete -f`.

@@ -111,9 +111,26 @@ pub async fn prepare(
     selector: Option<&Selector>,
     session: &mut Session<'_>,
 ) -> Result<Vec<Prepared>, Failure> {
+    let manifests = manifest::load(files, session).await?;
+    manifest::require_names(&manifests)?;
+    with_artifacts(manifests, selector)
+}
+
+/// The same, of objects that may leave it to the server to name them.
+pub async fn prepare_unnamed(
+    files: &FileArguments,
+    session: &mut Session<'_>,
+) -> Result<Vec<Prepared>, Failure> {
+    with_artifacts(manifest::load(files, session).await?, None)
+}
+
+fn with_artifacts(
+    manifests: Vec<Manifest>,
+    selector: Option<&Selector>,
+) -> Result<Vec<Prepared>, Failure> {
     let mut failures = Vec::new();
     let mut prepared = Vec::new();
-    for manifest in manifest::load(files, session).await? {
+    for manifest in manifests {
         if selector.is_some_and(|selector| !selector.matches(&manifest.document.value)) {
             continue;
         }

@@ -4,6 +4,7 @@
 
 mod apply;
 mod controllers;
+mod create;
 mod fake;
 mod get;
 mod harness;
