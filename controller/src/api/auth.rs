@@ -55,7 +55,7 @@ enum Credential {
 }
 
 impl User {
-    fn anonymous() -> Self {
+    pub(super) fn anonymous() -> Self {
         Self {
             info: UserInfo::anonymous(),
             impersonator: None,

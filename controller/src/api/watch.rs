@@ -63,8 +63,9 @@ pub(super) async fn serve(
     let start = start(context, &call.query).await?;
     let timeout = timeout(&call.query, &call.user);
     let watch = Watch::new(
-        context,
+        context.topics.clone(),
         subscription,
+        context.stop.clone(),
         scope,
         audience,
         encoder,

@@ -167,6 +167,37 @@ async fn a_watch_ends_in_time_with_a_bookmark() {
 }
 
 #[tokio::test]
+async fn a_last_bookmark_claims_no_more_than_was_sent() {
+    let server = Server::start().await;
+    let from = revision(&server).await;
+    server.config_map("a", json!({})).await;
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}");
+    let ending = |seconds: u32| format!("{path}&allowWatchBookmarks=true&timeoutSeconds={seconds}");
+    let mut watch = server.watch(&ending(1)).await;
+    assert_eq!(watch.next().await, "ADDED a");
+    // From here on its client reads nothing until its time is over.
+    let mut other = server.watch(&path).await;
+    assert_eq!(other.next().await, "ADDED a");
+    let made = server.config_map("b", json!({})).await;
+    assert_eq!(other.next().await, "ADDED b");
+    // Begun later, for longer: when this ends, so does the other.
+    let mut clock = server.watch(&ending(2)).await;
+    while clock.event().await.is_some() {}
+    let revision = |object: &Value| -> u64 {
+        let text = object["metadata"]["resourceVersion"].as_str();
+        text.unwrap().parse().unwrap()
+    };
+    let mut known = 0;
+    while let Some(event) = watch.event().await {
+        assert_eq!(event["type"], "BOOKMARK", "its time is over");
+        known = revision(&event["object"]);
+    }
+    assert!(known < revision(&made), "{known}: it was not told of b");
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={known}");
+    assert_eq!(server.watch(&path).await.next().await, "ADDED b");
+}
+
+#[tokio::test]
 async fn a_stopping_controller_ends_watches() {
     let server = Server::start().await;
     let mut watch = server.watch(&format!("{CONFIG_MAPS}?watch=1")).await;

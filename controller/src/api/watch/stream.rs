@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::Api;
 use super::super::auth::User;
 use super::super::errors::ApiError;
 use super::super::limits::Place;
@@ -16,7 +15,6 @@ use super::super::selectors::Selectors;
 use super::event::{self, Encoder, transition};
 use super::topics::{Subscription, Topics};
 use crate::state::{Key, Object, View};
-use crate::store::Replica;
 
 /// How often a watcher that asked for bookmarks learns the revision: after a break it then need not
 /// replay more than this. Kubernetes sends about one a minute.
@@ -95,7 +93,6 @@ enum Phase {
 }
 
 pub(super) struct Watch {
-    replica: Replica,
     topics: Topics,
     subscription: Subscription,
     stop: CancellationToken,
@@ -117,8 +114,9 @@ impl Watch {
         reason = "each part of a watch comes from another place"
     )]
     pub fn new(
-        context: &Api,
+        topics: Topics,
         subscription: Subscription,
+        stop: CancellationToken,
         scope: Scope,
         audience: Audience,
         encoder: Encoder,
@@ -147,10 +145,9 @@ impl Watch {
         };
         let now = Instant::now();
         Self {
-            replica: context.replica.clone(),
-            topics: context.topics.clone(),
+            topics,
             subscription,
-            stop: context.stop.clone(),
+            stop,
             user,
             scope,
             audience,
@@ -219,7 +216,7 @@ impl Watch {
         if self.is_revoked() {
             return None;
         }
-        let upto = self.replica.state().revision();
+        let upto = self.topics.state().revision();
         let chunk = self.read(self.sent, upto);
         if self.sent >= upto && matches!(self.phase, Phase::CatchingUp) {
             self.phase = Phase::Following;
@@ -237,7 +234,7 @@ impl Watch {
             self.sent = sent;
             return Some(chunk).filter(|chunk| !chunk.is_empty());
         }
-        let state = self.replica.state();
+        let state = self.topics.state();
         let changes = match state.changes_since(from) {
             Ok(changes) => changes,
             Err(compacted) => {
@@ -280,7 +277,8 @@ impl Watch {
             () = tokio::time::sleep_until(timer) => false,
         };
         if ends || Instant::now() >= self.deadline {
-            // Whoever comes back need not replay what it knows.
+            // Whoever comes back need not replay what it knows. What was announced just now is not
+            // sent any more, and not claimed.
             let last = self.next_bookmark.map(|_| self.bookmark());
             self.phase = Phase::Ending(last);
             return None;
@@ -310,7 +308,7 @@ impl Watch {
 
     /// Ends the watch of somebody who may not watch any more.
     fn is_revoked(&mut self) -> bool {
-        if self.user.still_allowed(&self.replica.state()) {
+        if self.user.still_allowed(&self.topics.state()) {
             return false;
         }
         let gone = ApiError::Unauthenticated("the token was revoked, changed, or has expired");
@@ -318,11 +316,13 @@ impl Watch {
         true
     }
 
-    /// Nothing of the topic happened that was not sent: there is nothing to look for before what
-    /// is announced next.
+    /// If all of the topic that was announced was sent, there is nothing to look for before what is
+    /// announced next. Whether this was woken by a mark says nothing about that: a mark that was seen
+    /// is not yet one that was read.
     fn advance(&mut self) {
+        // In this order: what is announced in between has a mark, and is not below `scanned`.
         let scanned = self.topics.scanned();
-        if matches!(self.subscription.marks.has_changed(), Ok(false)) {
+        if self.sent >= self.subscription.marks.borrow().last {
             self.sent = self.sent.max(scanned);
         }
     }
@@ -341,3 +341,6 @@ fn expired(why: String) -> ApiError {
         restart: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,8 @@ pub(in crate::api) struct Topics {
 }
 
 struct Shared {
+    /// What is applied here, which announcements lag behind by a moment.
+    source: Box<dyn Fn() -> State + Send + Sync>,
     topics: Mutex<Board>,
     /// Everything up to here is announced.
     scanned: AtomicU64,
@@ -161,21 +163,22 @@ impl Topics {
     /// Announces a replica's changes until cancelled; watches then end by themselves.
     pub fn follow(replica: Replica, stop: CancellationToken) -> Self {
         let mut revisions = replica.revisions();
-        let start = *revisions.borrow_and_update();
-        let topics = Self::starting_at(start);
+        let topics = Self::of(move || replica.state());
         let announcer = topics.clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
-            announcer.announce(&replica.state());
+            announcer.announce(&announcer.state());
             while revisions.changed().await.is_ok() {
-                announcer.announce(&replica.state());
+                announcer.announce(&announcer.state());
             }
         }));
         topics
     }
 
-    fn starting_at(revision: u64) -> Self {
+    pub(super) fn of(source: impl Fn() -> State + Send + Sync + 'static) -> Self {
+        let revision = source().revision();
         Self {
             shared: Arc::new(Shared {
+                source: Box::new(source),
                 topics: Mutex::new(Board {
                     scanned: revision,
                     topics: HashMap::new(),
@@ -211,12 +214,17 @@ impl Topics {
         }
     }
 
+    /// What is applied here: at least what was announced.
+    pub fn state(&self) -> State {
+        (self.shared.source)()
+    }
+
     /// All that happened up to here is announced.
     pub fn scanned(&self) -> u64 {
         self.shared.scanned.load(Ordering::Acquire)
     }
 
-    fn announce(&self, state: &State) {
+    pub(super) fn announce(&self, state: &State) {
         let revision = state.revision();
         let urgent = self.board().announce(state);
         self.shared.scanned.store(revision, Ordering::Release);
@@ -354,7 +362,7 @@ mod tests {
     #[test]
     fn only_those_whom_a_change_may_concern_are_woken() {
         let mut state = State::default();
-        let topics = Topics::starting_at(0);
+        let topics = Topics::of(State::default);
         let mut subscriptions: Vec<(&str, Subscription)> = [
             "/api/v1/configmaps",
             "/api/v1/namespaces/a/configmaps",
@@ -394,7 +402,7 @@ mod tests {
     #[test]
     fn what_is_quiet_is_stepped_over() {
         let mut state = State::default();
-        let topics = Topics::starting_at(0);
+        let topics = Topics::of(State::default);
         let quiet = topics.subscribe(&scope("/api/v1/namespaces/quiet/configmaps"));
         for n in 0..100 {
             create(&mut state, "noisy", &format!("n{n}"));
@@ -421,7 +429,8 @@ mod tests {
         for n in 0..3 {
             create(&mut state, "a", &format!("n{n}"));
         }
-        let topics = Topics::starting_at(state.revision());
+        let then = state.clone();
+        let topics = Topics::of(move || then.clone());
         let past = topics.subscribe(&scope("/api/v1/namespaces/a/configmaps"));
         assert_eq!(past.marks.borrow().from(1), 1);
         create(&mut state, "a", "new");
@@ -433,7 +442,7 @@ mod tests {
     #[test]
     fn a_tick_comes_now_and_then_and_when_rights_change() {
         let mut state = State::default();
-        let topics = Topics::starting_at(0);
+        let topics = Topics::of(State::default);
         let mut quiet = topics.subscribe(&scope("/apis/hive.dev/v1/nodes"));
         let mut ticks = 0;
         for n in 0..3 * TICK_REVISIONS {
