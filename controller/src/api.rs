@@ -34,6 +34,7 @@ mod selectors;
 mod service_accounts;
 mod table;
 mod telemetry;
+mod waiting;
 mod watch;
 
 use std::sync::Arc;
@@ -149,7 +150,7 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     let path = request.uri().path().to_owned();
     let series = Series::of(&method, Target::parse(&path).as_ref());
     let mut audited = Audited::begin(&request);
-    let mut response = match answer(&context, request, &mut audited).await {
+    let mut response = match waiting::one(answer(&context, request, &mut audited)).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };

@@ -261,9 +261,21 @@ impl State {
         if self.objects.get(&key).is_some() {
             return Err(Rejection::AlreadyExists);
         }
+        self.check_namespace(&key)?;
         self.check_quotas(&key, None, &body)?;
         let object = self.put(key, body, None);
         Ok(Outcome::Created(object))
+    }
+
+    /// Where it was proposed the namespace may still have been there: what came into one after its
+    /// deletion would belong to nothing, and to the next namespace of that name.
+    fn check_namespace(&self, key: &Key) -> Result<(), Rejection> {
+        let namespace = Key::new(Resource::Namespace, "", &*key.namespace);
+        let may_be = key.namespace.is_empty() || self.objects.get(&namespace).is_some();
+        match may_be || self.level() < level::NAMESPACES {
+            true => Ok(()),
+            false => Err(Rejection::NoNamespace),
+        }
     }
 
     fn replace(&mut self, key: Key, body: Body, expect: Option<u64>) -> Reply {

@@ -104,7 +104,7 @@ async fn remove(context: &Api, id: &str, call: &Call) -> Result<Response, ApiErr
             }
             RemoveError::Propose(error) => ApiError::replicating(error),
             RemoveError::NotLeader => ApiError::replicating(ProposeError::NoLeader),
-            error @ RemoveError::Unconfirmed { .. } => ApiError::TimedOut(error.to_string()),
+            error @ RemoveError::Unconfirmed { .. } => ApiError::Unconfirmed(error.to_string()),
         })?;
     let status = json!({
         "kind": "Status",

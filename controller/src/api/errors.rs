@@ -86,8 +86,13 @@ pub enum ApiError {
     Overloaded(&'static str),
     #[error("{0}")]
     Unavailable(String),
+    /// Nothing came of it; it may be asked again.
     #[error("{0}")]
     TimedOut(String),
+    /// What came of a write is unknown. Clients send again by themselves what is answered with
+    /// Retry-After, creations too: so this has none, as Kubernetes' own timeout.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// Logged whole; the client learns only that it happened.
     #[error("internal error; the controller's log says more")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -171,6 +176,10 @@ impl ApiError {
                 name: key.name.clone(),
             },
             ProposeError::Rejected(Rejection::NotFound) => Self::not_found(key),
+            ProposeError::Rejected(Rejection::NoNamespace) => Self::NotFound {
+                resource: Resource::Namespace,
+                name: key.namespace.clone(),
+            },
             ProposeError::Rejected(Rejection::Conflict { .. }) => Self::modified(key),
             ProposeError::Rejected(exceeded @ Rejection::QuotaExceeded { .. }) => {
                 Self::forbidden(key, exceeded)
@@ -187,7 +196,7 @@ impl ApiError {
                  Nothing was written; reads with resourceVersion=0 are answered from what this controller knows"
                     .into(),
             ),
-            ProposeError::TimedOut => Self::TimedOut(
+            ProposeError::TimedOut => Self::Unconfirmed(
                 "the controllers did not confirm in time; the write may still happen: read the object before trying again"
                     .into(),
             ),
@@ -221,7 +230,7 @@ impl ApiError {
             Self::Expired { .. } => StatusCode::GONE,
             Self::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::TimedOut(_) | Self::Unconfirmed(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -242,7 +251,7 @@ impl ApiError {
             Self::Expired { .. } => "Expired",
             Self::Overloaded(_) => "TooManyRequests",
             Self::Unavailable(_) => "ServiceUnavailable",
-            Self::TimedOut(_) => "Timeout",
+            Self::TimedOut(_) | Self::Unconfirmed(_) => "Timeout",
             Self::Internal(_) => "InternalError",
         }
     }
@@ -387,7 +396,13 @@ mod tests {
                 ApiError::proposing(&key, ProposeError::TimedOut),
                 504,
                 "Timeout",
-                Some("1"),
+                None,
+            ),
+            (
+                ApiError::proposing(&key, ProposeError::Rejected(Rejection::NoNamespace)),
+                404,
+                "NotFound",
+                None,
             ),
             (
                 ApiError::proposing(&key, ProposeError::Rejected(Rejection::AlreadyExists)),

@@ -81,15 +81,6 @@ impl Api {
         Ok(Some(state.view()))
     }
 
-    /// The newest state: it holds all that was acknowledged before this call, wherever.
-    pub(super) async fn newest(&self) -> Result<State, ApiError> {
-        self.replica
-            .read_barrier()
-            .await
-            .map_err(ApiError::replicating)?;
-        Ok(self.replica.state())
-    }
-
     /// A state as new as `resourceVersion` asks for.
     pub(super) async fn state_at_least(&self, revision: Option<u64>) -> Result<State, ApiError> {
         match revision {

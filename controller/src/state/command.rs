@@ -172,6 +172,9 @@ pub enum Rejection {
     AlreadyExists,
     #[error("not found")]
     NotFound,
+    /// What it would create lies in a namespace that is not there, or no longer.
+    #[error("its namespace does not exist")]
+    NoNamespace,
     /// The object is at another revision, or has another uid, than the writer thought.
     #[error("changed in the meantime: it is at revision {current} now")]
     Conflict { current: u64 },

@@ -11,7 +11,11 @@ pub const FIRST: u32 = 1;
 
 /// What this program knows. Raised with each new [`Command`], and with each new meaning of one.
 /// 2: admission by device key, raising the level.
-pub const OWN: u32 = 2;
+/// 3: nothing is created in a namespace that is not there.
+pub const OWN: u32 = 3;
+
+/// From here on the namespace of what is created must exist.
+pub const NAMESPACES: u32 = 3;
 
 impl Command {
     /// The level from which on every member understands this command.

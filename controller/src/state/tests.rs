@@ -239,6 +239,32 @@ fn large_objects_are_remembered_for_a_shorter_time() {
 }
 
 #[test]
+fn nothing_comes_into_a_namespace_that_is_gone() {
+    let mut state = State::default();
+    // As long as members take part that do not know the rule, all do as they do.
+    state.apply(create("a", 1)).unwrap();
+    let to = level::NAMESPACES;
+    state.apply(Command::RaiseLevel { to }).unwrap();
+    assert_eq!(state.apply(create("b", 1)), Err(Rejection::NoNamespace));
+    let revision = state.revision();
+    // What is there may change and go; what lies in no namespace needs none.
+    state.apply(replace("a", 2, None)).unwrap();
+    state.apply(delete("a", None, None)).unwrap();
+    let namespace = Key::new(Resource::Namespace, "", "default");
+    let command = |key: &Key| Command::Create {
+        key: key.clone(),
+        body: body(&key.name, 1).into(),
+    };
+    state.apply(command(&namespace)).unwrap();
+    state.apply(create("b", 1)).unwrap();
+    state.apply(delete("b", None, None)).unwrap();
+    let (key, expect, uid) = (namespace.clone(), None, None);
+    state.apply(Command::Delete { key, expect, uid }).unwrap();
+    assert_eq!(state.apply(create("b", 1)), Err(Rejection::NoNamespace));
+    assert_eq!(state.revision(), revision + 6);
+}
+
+#[test]
 fn history_steps_over_revisions_that_changed_no_object() {
     let mut state = two_objects();
     state

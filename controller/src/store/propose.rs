@@ -73,8 +73,17 @@ impl Replica {
     /// Performs a command: on the leader, wherever that is. Returns after it is applied here, so
     /// that a read of [`Replica::state`] afterwards sees it.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        self.propose_within(command, DEADLINE).await
+    }
+
+    /// The same for somebody who waits no longer than `patience`.
+    pub async fn propose_within(
+        &self,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Outcome, ProposeError> {
         let proposal = Proposal::encode(&command)?;
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + patience;
         let answer = self
             .at_leader(deadline, |leader| {
                 let proposal = proposal.clone();
@@ -93,8 +102,16 @@ impl Replica {
 
     /// Returns once this replica has applied all that was committed anywhere before the call.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        let deadline = Instant::now() + DEADLINE;
-        let index = self.next_round().await?;
+        self.read_barrier_within(DEADLINE).await
+    }
+
+    /// The same for somebody who waits no longer than `patience`.
+    pub async fn read_barrier_within(&self, patience: Duration) -> Result<(), ProposeError> {
+        let deadline = Instant::now() + patience;
+        // A round waits for the one before it, and each for a leader.
+        let index = timeout_at(deadline, self.next_round())
+            .await
+            .map_err(|_| ProposeError::NoLeader)??;
         // A read changes nothing: what it lacks is a leader that answers.
         self.applied_through(index, deadline)
             .await
@@ -109,7 +126,7 @@ impl Replica {
         let deadline = Instant::now() + DEADLINE;
         self.at_leader(deadline, |leader| async move {
             if leader == self.id() {
-                self.read_index().await
+                self.read_index(deadline).await
             } else {
                 self.ask_read_index(leader, deadline).await
             }
@@ -131,6 +148,9 @@ impl Replica {
             if let Some(error) = self.stopped() {
                 return Err(error);
             }
+            if Instant::now() >= deadline {
+                return Err(ProposeError::NoLeader);
+            }
             let leader = leadership.borrow_and_update().leader;
             if let Some(leader) = leader {
                 match act(leader).await {
@@ -138,9 +158,6 @@ impl Replica {
                     Err(Failure::Final(error)) => return Err(error),
                     Err(Failure::NotTaken) => {}
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(ProposeError::NoLeader);
             }
             let until = deadline.min(Instant::now() + RETRY_PAUSE);
             if let Ok(Err(_)) = timeout_at(until, leadership.changed()).await {
@@ -231,13 +248,14 @@ impl Replica {
     }
 
     /// The read index of this replica, which should lead: a majority confirms that it does.
-    pub(super) async fn read_index(&self) -> Result<u64, Failure> {
-        match self
-            .shared
-            .raft
-            .get_read_log_id(ReadPolicy::ReadIndex)
+    pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, Failure> {
+        // One that no majority answers would ask for ever; whoever leads in its place is asked then.
+        let until = deadline.min(Instant::now() + self.shared.lease);
+        let read = self.shared.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        let read = timeout_at(until, read)
             .await
-        {
+            .map_err(|_| Failure::NotTaken)?;
+        match read {
             Ok((read, _)) => Ok(read.index()),
             Err(RaftError::APIError(
                 LinearizableReadError::<TypeConfig>::ForwardToLeader(_)

@@ -109,7 +109,9 @@ impl Replica {
     }
 
     pub async fn handle_read_index(&self) -> Result<u64, HandleError> {
-        self.read_index().await.map_err(refusal)
+        // Who asks waits no longer.
+        let deadline = Instant::now() + self.shared.lease;
+        self.read_index(deadline).await.map_err(refusal)
     }
 
     pub async fn handle_install_snapshot(

@@ -165,7 +165,7 @@ async fn attempt(
     let Some(command) = deletion::command(current, options.propagation, now) else {
         return Ok(Deleted::Marked(current.clone()));
     };
-    match context.replica.propose(command).await? {
+    match context.propose(command).await? {
         Outcome::Deleted(object) => Ok(Deleted::Gone(object)),
         Outcome::Replaced(object) | Outcome::Unchanged(object) => Ok(Deleted::Marked(object)),
         other => unreachable!("a deletion is answered by an object, not {other:?}"),

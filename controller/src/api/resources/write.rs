@@ -201,7 +201,7 @@ async fn store_new(
         key: key.clone(),
         body: body.into(),
     };
-    match context.replica.propose(command).await {
+    match context.propose(command).await {
         Ok(Outcome::Created(object)) => Ok(Written::Stored(object)),
         Ok(other) => unreachable!("a creation is answered by what was created, not {other:?}"),
         Err(error) => Err(ApiError::proposing(key, error)),
@@ -353,7 +353,7 @@ async fn replace(
     current: &Object,
 ) -> Result<Arc<Object>, ProposeError> {
     let command = deletion::replacement(current, body);
-    match context.replica.propose(command).await? {
+    match context.propose(command).await? {
         Outcome::Replaced(object) | Outcome::Unchanged(object) | Outcome::Deleted(object) => {
             Ok(object)
         }

@@ -22,7 +22,10 @@ pub async fn pass(replica: &Replica, state: &State) -> Outlook {
         match replica.propose(command).await {
             Ok(_) => log(&step),
             Err(ProposeError::Rejected(
-                Rejection::Conflict { .. } | Rejection::NotFound | Rejection::AlreadyExists,
+                Rejection::Conflict { .. }
+                | Rejection::NotFound
+                | Rejection::NoNamespace
+                | Rejection::AlreadyExists,
             )) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot write an assignment");
