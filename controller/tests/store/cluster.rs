@@ -281,3 +281,43 @@ async fn without_a_majority_nothing_is_written_or_read() {
     swarm.converge().await;
     assert_equal(&swarm);
 }
+
+/// Whoever is cut off says so in the time that the asker has, also behind others who have more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_answers_in_the_time_there_is() {
+    let swarm = Swarm::of_three().await;
+    let both = [swarm.leader().await, swarm.follower().await];
+    for replica in swarm.replicas() {
+        swarm.isolate(replica.id());
+    }
+    let patience = Duration::from_millis(300);
+    for replica in both {
+        let others: Vec<_> = (0..3)
+            .map(|_| {
+                tokio::spawn({
+                    let replica = replica.clone();
+                    async move { replica.read_barrier().await }
+                })
+            })
+            .collect();
+        // Far less than those others wait, of whom two are in rounds of their own.
+        let soon = PATIENCE / 10;
+        let read = tokio::time::timeout(soon, replica.read_barrier_within(patience)).await;
+        assert_eq!(read, Ok(Err(ProposeError::NoLeader)));
+        let write = replica.propose_within(create("in-time"), patience);
+        let write = tokio::time::timeout(soon, write).await;
+        assert!(
+            matches!(
+                write,
+                Ok(Err(ProposeError::NoLeader | ProposeError::TimedOut))
+            ),
+            "{write:?}"
+        );
+        // One whose time is over is not even sent.
+        let late = replica.propose_within(create("late"), Duration::ZERO).await;
+        assert_eq!(late, Err(ProposeError::NoLeader));
+        for other in others {
+            other.abort();
+        }
+    }
+}
