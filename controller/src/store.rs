@@ -4,6 +4,7 @@
 //! O(1) clones, with watches for its changes. Nobody else touches Raft, its log or its snapshots.
 
 mod codec;
+mod compaction;
 mod disk;
 mod leadership;
 mod log;
@@ -32,6 +33,7 @@ use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::compaction::Bounds;
 pub use self::disk::DirectoryError;
 pub use self::leadership::Leadership;
 pub use self::log::replay::OpenError;
@@ -42,6 +44,7 @@ pub use self::snapshot::SnapshotError;
 pub use self::timing::{DiskSpeed, Timing, TimingError, Verdict};
 pub use self::types::{MAX_PROPOSAL_BYTES, TooLarge};
 
+use self::compaction::Floor;
 use self::disk::{Directory, DirectoryLock};
 use self::log::Log;
 use self::machine::{Machine, Published};
@@ -138,6 +141,15 @@ impl Drop for Shared {
 impl Replica {
     /// Opens log and snapshots and takes up its part in Raft.
     pub async fn start(options: ReplicaOptions, peers: Peers) -> Result<Self, StartError> {
+        Self::start_within(Bounds::default(), options, peers).await
+    }
+
+    /// The same, with a log that is kept within other bounds.
+    pub async fn start_within(
+        bounds: Bounds,
+        options: ReplicaOptions,
+        peers: Peers,
+    ) -> Result<Self, StartError> {
         let ReplicaOptions { dir, id, timing } = options;
         let opened = runtime::blocking({
             let dir = dir.clone();
@@ -149,7 +161,7 @@ impl Replica {
             reason: error.to_string(),
         })??;
         let log = opened.log.clone();
-        Self::assemble(id, dir, opened, log, peers).await
+        Self::assemble(id, dir, opened, log, peers, bounds).await
     }
 
     /// `storage` is the opened log, as Raft is to see it.
@@ -159,6 +171,7 @@ impl Replica {
         opened: Opened,
         storage: impl RaftLogStorage<TypeConfig>,
         peers: Peers,
+        bounds: Bounds,
     ) -> Result<Self, StartError> {
         let Opened {
             lock,
@@ -169,7 +182,8 @@ impl Replica {
             timing,
             disk,
         } = opened;
-        let network = Network::new(id, peers.clone());
+        let floor = Floor::default();
+        let network = Network::new(id, peers.clone(), floor.clone());
         let failed = |reason: Fatal<TypeConfig>| StartError::Raft {
             dir: dir.clone(),
             reason: reason.to_string(),
@@ -188,7 +202,8 @@ impl Replica {
         let lease = Duration::from_millis(timing.election_max_ms);
         let stop = CancellationToken::new();
         let (publish, leadership) = watch::channel(Leadership::default());
-        // Both end with the replica; without them it would serve, but follow nobody.
+        // All end with the replica. Without them it would serve, but follow nobody, and its log
+        // would grow.
         runtime::spawn(leadership::follow(
             raft.clone(),
             lease,
@@ -197,6 +212,15 @@ impl Replica {
             stop.clone(),
         ));
         runtime::spawn(follow_members(raft.clone(), peers.clone(), stop.clone()));
+        runtime::spawn(compaction::follow(
+            raft.clone(),
+            bounds,
+            log.clone(),
+            snapshots.clone(),
+            published.applied.clone(),
+            floor,
+            stop.clone(),
+        ));
         Ok(Self {
             shared: Arc::new(Shared {
                 raft,

@@ -18,13 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::{Stream, TryStreamExt, stream};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::index::{Found, Index};
 use self::record::Record;
 use self::replay::OpenError;
 use self::segments::{SEGMENT_BYTES, Segments, read_record};
 use self::writer::Job;
+use super::compaction::Extent;
 use super::disk::Disk;
 use super::runtime;
 use super::types::{Entry, LogId, TypeConfig, Vote};
@@ -98,6 +99,21 @@ impl Log {
 
     pub fn purged(&self) -> Option<LogId> {
         lock(&self.index).purged()
+    }
+
+    /// What the log holds after entry `after`, up to entry `upto`.
+    pub fn extent(&self, after: u64, upto: u64) -> Extent {
+        lock(&self.index).extent(after, upto)
+    }
+
+    /// The last entry before those that, up to `index`, hold at least so many bytes.
+    pub fn reaching_back(&self, index: u64, bytes: u64) -> u64 {
+        lock(&self.index).reaching_back(index, bytes)
+    }
+
+    /// Wakes whoever waits for it after each so many entries or bytes that are appended.
+    pub fn grown_by(&self, entries: u64, bytes: u64) -> Arc<Notify> {
+        lock(&self.index).grown_by(Extent { entries, bytes })
     }
 
     /// Runs a job to its end; what it wrote is durable then.

@@ -121,6 +121,26 @@ pub struct TooOld {
     pub agreed: u32,
 }
 
+/// State never goes back.
+fn check_order(snapshot: Option<LogId>, applied: Option<LogId>) -> Result<(), Older> {
+    match snapshot < applied {
+        true => Err(Older { snapshot, applied }),
+        false => Ok(()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a snapshot that ends at entry {} was to replace the newer state after entry {}: nothing was \
+     changed; start this controller again",
+    snapshot.map_or(0, |id| id.index),
+    applied.map_or(0, |id| id.index)
+)]
+struct Older {
+    snapshot: Option<LogId>,
+    applied: Option<LogId>,
+}
+
 fn applied_of(snapshot: &SnapshotFile, state: State) -> Applied {
     Applied {
         state,
@@ -207,6 +227,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         _meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
+        // Raft turns such a snapshot away before. If it ever does not, it believes from here on
+        // that what came after the snapshot is still to be applied: going on with either state
+        // would be wrong.
+        check_order(snapshot.meta().last_log_id, self.applied.last).map_err(io::Error::other)?;
         let snapshots = self.snapshots.clone();
         let (snapshot, state) = blocking(move || {
             let state = snapshot.load()?;

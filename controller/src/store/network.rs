@@ -26,6 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::codec;
+use super::compaction::Floor;
 use super::runtime;
 use super::snapshot::SnapshotFile;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
@@ -67,11 +68,12 @@ pub struct VoteMessage {
 pub struct Network {
     id: u64,
     peers: Peers,
+    floor: Floor,
 }
 
 impl Network {
-    pub fn new(id: u64, peers: Peers) -> Self {
-        Self { id, peers }
+    pub fn new(id: u64, peers: Peers, floor: Floor) -> Self {
+        Self { id, peers, floor }
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> RaftClient {
@@ -81,6 +83,7 @@ impl Network {
             target,
             lane,
             peers: self.peers.clone(),
+            floor: self.floor.clone(),
         }
     }
 }
@@ -107,6 +110,14 @@ pub struct RaftClient {
     target: u64,
     lane: Lane,
     peers: Peers,
+    floor: Floor,
+}
+
+/// Raft takes it for a failure of the network, and sends a snapshot next.
+#[derive(Debug, thiserror::Error)]
+#[error("controller {target} needs entries of the log that are to go: it gets a snapshot")]
+struct TooFarBehind {
+    target: u64,
 }
 
 impl RaftClient {
@@ -180,6 +191,11 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RaftRpcError> {
+        let first = request.entries.first().map(|entry| entry.log_id.index);
+        if first.is_some_and(|first| first < self.floor.first()) {
+            let target = self.target;
+            return Err(NetworkError::new(&TooFarBehind { target }).into());
+        }
         let timeout = match self.lane {
             Lane::Heartbeat => option.soft_ttl(),
             Lane::Append | Lane::Bulk | Lane::Requests => APPEND_TIMEOUT.max(option.soft_ttl()),

@@ -6,19 +6,9 @@ use openraft::{Config, SnapshotPolicy};
 
 use super::timing::Timing;
 
-/// A snapshot is made this often. It holds every object, so more often costs a busy swarm with many
-/// of them dearly; a start replays no more than this, which takes a fraction of a second.
-const ENTRIES_PER_SNAPSHOT: u64 = 50_000;
-
-/// Entries kept behind a snapshot: enough that the snapshot before it can still be started from,
-/// and that a follower which was away for a while needs no snapshot.
-const ENTRIES_KEPT: u64 = ENTRIES_PER_SNAPSHOT + 1_000;
-
-/// Entries removed at a time; a few purges per snapshot, each of which costs a sync.
-const ENTRIES_PURGED_TOGETHER: u64 = 1_000;
-
-/// A follower further behind than the log reaches gets a snapshot; none gets one sooner.
-const LAG_FOR_SNAPSHOT: u64 = 2 * (ENTRIES_KEPT + ENTRIES_PER_SNAPSHOT);
+/// A learner so close behind has caught up, and may vote: what is left to send takes a busy swarm
+/// a second.
+const LAG_OF_VOTER: u64 = 5_000;
 
 /// Entries in one append message; their bytes are bounded apart from this (3 MiB).
 const ENTRIES_PER_MESSAGE: u64 = 512;
@@ -37,10 +27,10 @@ pub(super) fn config(timing: Timing) -> Arc<Config> {
         election_timeout_min: timing.election_min_ms,
         election_timeout_max: timing.election_max_ms,
         max_payload_entries: ENTRIES_PER_MESSAGE,
-        replication_lag_threshold: LAG_FOR_SNAPSHOT,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        purge_batch_size: ENTRIES_PURGED_TOGETHER,
+        replication_lag_threshold: LAG_OF_VOTER,
+        // Raft counts entries only: `compaction` counts bytes, too, and triggers both.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(WAITING_REQUESTS),
         backoff: BACKOFF.to_owned(),
         // A controller that was cut off must not depose a leader that works when it comes back.

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use self::format::Append;
 pub use self::format::SnapshotError;
+use tokio::sync::Notify;
+
 use super::disk::{Directory, Disk, DiskFile};
 use super::machine::check_level;
 use super::types::SnapshotMeta;
@@ -37,6 +39,9 @@ pub struct Snapshots {
     keeping: Arc<Mutex<()>>,
     /// Gives each temporary file a name of its own.
     partials: Arc<AtomicU64>,
+    /// The last entry in the one before the current one.
+    before: Arc<Mutex<Option<u64>>>,
+    news: Arc<Notify>,
 }
 
 /// An open snapshot: it stays readable when a newer one replaces it.
@@ -53,6 +58,16 @@ pub struct SnapshotFile {
 impl SnapshotFile {
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
+    }
+
+    /// The last entry in it; 0 for a state without any.
+    pub fn index(&self) -> u64 {
+        self.meta.last_log_id.map_or(0, |id| id.index)
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Up to `limit` bytes from `offset`; empty at the end. Blocks.
@@ -94,15 +109,17 @@ impl Snapshots {
             path: disk.path(""),
             source,
         };
-        let mut newest = None;
+        let mut kept = Vec::new();
         for name in disk.list().map_err(io)? {
             match extension(&name) {
                 Some(PARTIAL) => disk.remove(&name).map_err(io)?,
-                // Names sort as the log entries do.
-                Some(EXTENSION) => newest = newest.max(Some(name)),
+                Some(EXTENSION) => kept.push(name),
                 _ => {}
             }
         }
+        // Names sort as the log entries do.
+        kept.sort();
+        let (newest, before) = (kept.pop(), kept.pop());
         // What was read may still be only in the system's cache (a process killed, not a machine):
         // the log is removed on the strength of it.
         disk.sync_directory().map_err(io)?;
@@ -111,12 +128,28 @@ impl Snapshots {
             disk,
             current: Arc::new(Mutex::new(current)),
             keeping: Arc::default(),
+            before: Arc::new(Mutex::new(before.as_deref().and_then(last_entry))),
+            news: Arc::default(),
             partials: Arc::default(),
         })
     }
 
     pub fn current(&self) -> Option<SnapshotFile> {
         self.lock().clone()
+    }
+
+    /// The current one, and the last entry in the one that is kept beside it.
+    pub fn kept(&self) -> (Option<SnapshotFile>, Option<u64>) {
+        let before = *self
+            .before
+            .lock()
+            .expect("nothing panics while it holds it");
+        (self.current(), before)
+    }
+
+    /// Wakes whoever waits for it when another snapshot has become the current one.
+    pub fn news(&self) -> Arc<Notify> {
+        self.news.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<SnapshotFile>> {
@@ -218,18 +251,25 @@ impl Snapshots {
                 *current = Some(file.clone());
             }
         }
-        self.remove_old().map_err(io)?;
+        let before = self.remove_old().map_err(io)?;
+        *self
+            .before
+            .lock()
+            .expect("nothing panics while it holds it") = before;
+        self.news.notify_one();
         Ok(file)
     }
 
-    fn remove_old(&self) -> io::Result<()> {
+    /// The last entry in the newest but one of those that stay.
+    fn remove_old(&self) -> io::Result<Option<u64>> {
         let mut names = self.disk.list()?;
         names.retain(|name| extension(name) == Some(EXTENSION));
         names.sort();
         for old in names.iter().rev().skip(KEPT) {
             self.disk.remove(old)?;
         }
-        self.disk.sync_directory()
+        self.disk.sync_directory()?;
+        Ok(names.iter().rev().nth(1).and_then(|name| last_entry(name)))
     }
 }
 
@@ -239,6 +279,11 @@ fn file_name(meta: &SnapshotMeta) -> String {
         .last_log_id
         .map_or((0, 0), |id| (id.index, id.leader_id.term));
     format!("{index:020}-{term:020}.{EXTENSION}")
+}
+
+/// What [`file_name`] was made of.
+fn last_entry(name: &str) -> Option<u64> {
+    name.split_once('-')?.0.parse().ok()
 }
 
 fn extension(name: &str) -> Option<&str> {

@@ -33,7 +33,8 @@ async fn a_failing_disk_stops_the_replica_and_says_so() {
         disk: None,
     };
     let log = opened.log.clone();
-    let replica = Replica::assemble(1, directory.path().to_owned(), opened, log, no_peers())
+    let dir = directory.path().to_owned();
+    let replica = Replica::assemble(1, dir, opened, log, no_peers(), Bounds::default())
         .await
         .unwrap();
     replica.bootstrap(Member::default()).await.unwrap();

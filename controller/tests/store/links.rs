@@ -72,7 +72,7 @@ async fn controller(authority: &CertificateAuthority, id: u64) -> Controller {
     let replica = Replica::start(options, peers.clone()).await.unwrap();
     let (streams, incoming) = mpsc::channel(16);
     let serving = CancellationToken::new();
-    let routes = Routes::new(PeersServer::new(Service(replica.clone())));
+    let routes = Routes::new(PeersServer::new(Service::from(replica.clone())));
     tokio::spawn(grpc::serve(routes, incoming, serving.clone()));
     let accepting = async move {
         while let Some(link) = listener.accept().await {

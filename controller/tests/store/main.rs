@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod beginning_anew;
+mod bounded;
 mod cluster;
 mod links;
 mod single;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::Stream;
 use hive_controller::peers::{Peers, Route};
 use hive_controller::state::{Command, Key, Member, Outcome, StateImage};
-use hive_controller::store::{Replica, ReplicaOptions, Timing};
+use hive_controller::store::{Bounds, Replica, ReplicaOptions, Timing};
 use hive_identity::{DeviceKey, Peer, Subject};
 use hive_manifests::Resource;
 use hive_proto::grpc::{self, GrpcStream};
@@ -17,7 +18,7 @@ use hive_proto::v1::peers_server::{Peers as PeersRpc, PeersServer};
 use hive_proto::v1::*;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -160,6 +161,9 @@ pub struct Swarm {
     replicas: BTreeMap<u64, (Replica, CancellationToken)>,
     fabric: Fabric,
     timing: Timing,
+    bounds: Bounds,
+    slow: Option<(u64, Arc<Semaphore>)>,
+    installed: Arc<AtomicU64>,
 }
 
 impl Swarm {
@@ -168,13 +172,25 @@ impl Swarm {
         Self::timed(TIMING).await
     }
 
+    /// The same with a log kept within other bounds.
+    pub async fn within(bounds: Bounds) -> Self {
+        Self::new(TIMING, bounds).await
+    }
+
     /// The same with other times.
     pub async fn timed(timing: Timing) -> Self {
+        Self::new(timing, Bounds::default()).await
+    }
+
+    async fn new(timing: Timing, bounds: Bounds) -> Self {
         let mut swarm = Self {
             dirs: BTreeMap::new(),
             replicas: BTreeMap::new(),
             fabric: Fabric::default(),
             timing,
+            bounds,
+            slow: None,
+            installed: Arc::default(),
         };
         swarm.start(1).await;
         swarm.replica(1).bootstrap(member(1)).await.unwrap();
@@ -201,10 +217,17 @@ impl Swarm {
             timing: Some(self.timing),
         };
         let peers = Peers::connecting(self.fabric.connect(id), id);
-        let replica = Replica::start(options, peers).await.unwrap();
+        let replica = Replica::start_within(self.bounds, options, peers);
+        let replica = replica.await.unwrap();
         let (streams, incoming) = mpsc::channel(16);
         let cancel = CancellationToken::new();
-        let routes = Routes::new(PeersServer::new(Service(replica.clone())));
+        let slow = self.slow.iter().find(|(slow, _)| *slow == id);
+        let service = Service {
+            replica: replica.clone(),
+            turns: slow.map(|(_, turns)| turns.clone()),
+            installed: self.installed.clone(),
+        };
+        let routes = Routes::new(PeersServer::new(service));
         tokio::spawn(grpc::serve(routes, incoming, cancel.clone()));
         self.fabric.serve(id, streams);
         self.replicas.insert(id, (replica, cancel));
@@ -283,13 +306,42 @@ impl Swarm {
         }
     }
 
+    /// Once started again, a replica takes one message with entries for each permit.
+    pub fn slow_down(&mut self, id: u64) -> Arc<Semaphore> {
+        let turns = Arc::new(Semaphore::new(0));
+        self.slow = Some((id, turns.clone()));
+        turns
+    }
+
+    /// Snapshots that any replica took in from another.
+    pub fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Relaxed)
+    }
+
     pub fn dir(&self, id: u64) -> &std::path::Path {
         self.dirs[&id].path()
     }
 }
 
 /// The Raft part of what controllers ask of each other.
-pub struct Service(pub Replica);
+pub struct Service {
+    replica: Replica,
+    turns: Option<Arc<Semaphore>>,
+    installed: Arc<AtomicU64>,
+}
+
+impl From<Replica> for Service {
+    fn from(replica: Replica) -> Self {
+        Self {
+            replica,
+            turns: None,
+            installed: Arc::default(),
+        }
+    }
+}
+
+/// Of an append that is a heartbeat: no entries.
+const HEARTBEAT_BYTES: usize = 1024;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -300,18 +352,24 @@ fn reply(body: bytes::Bytes) -> Response<RaftMessage> {
 #[tonic::async_trait]
 impl PeersRpc for Service {
     async fn append(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
-        Ok(reply(
-            self.0.handle_append(request.into_inner().body).await?,
-        ))
+        let body = request.into_inner().body;
+        if let Some(turns) = &self.turns
+            && body.len() > HEARTBEAT_BYTES
+        {
+            turns.acquire().await.unwrap().forget();
+        }
+        Ok(reply(self.replica.handle_append(body).await?))
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
-        Ok(reply(self.0.handle_vote(request.into_inner().body).await?))
+        Ok(reply(
+            self.replica.handle_vote(request.into_inner().body).await?,
+        ))
     }
 
     async fn transfer_leader(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
         let body = request.into_inner().body;
-        Ok(reply(self.0.handle_transfer_leader(body).await?))
+        Ok(reply(self.replica.handle_transfer_leader(body).await?))
     }
 
     async fn install_snapshot(
@@ -319,17 +377,20 @@ impl PeersRpc for Service {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Reply<RaftMessage> {
         let chunks = request.into_inner();
-        Ok(reply(self.0.handle_install_snapshot(chunks).await?))
+        self.installed.fetch_add(1, Ordering::Relaxed);
+        Ok(reply(self.replica.handle_install_snapshot(chunks).await?))
     }
 
     async fn propose(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
         Ok(reply(
-            self.0.handle_propose(request.into_inner().body).await?,
+            self.replica
+                .handle_propose(request.into_inner().body)
+                .await?,
         ))
     }
 
     async fn read_index(&self, _: Request<ReadIndexRequest>) -> Reply<ReadIndexReply> {
-        let index = self.0.handle_read_index().await?;
+        let index = self.replica.handle_read_index().await?;
         Ok(Response::new(ReadIndexReply { index }))
     }
 

@@ -4,9 +4,13 @@
 //! newer entries need the room.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use super::segments::Place;
 use crate::store::codec::entry_size;
+use crate::store::compaction::Extent;
 use crate::store::types::{Entry, LogId, Payload, Vote};
 
 /// Entries kept in memory. Followers that keep up and the state machine read the newest only; a
@@ -17,6 +21,16 @@ struct Slot {
     id: LogId,
     place: Option<Place>,
     payload: Option<Payload>,
+    /// Bytes of all entries there ever were, up to this one.
+    end: u64,
+}
+
+/// Tells who waits for it that the log has grown.
+struct Growth {
+    grown: Arc<Notify>,
+    step: Extent,
+    /// Since it was told last.
+    by: Extent,
 }
 
 /// What a read finds.
@@ -30,6 +44,9 @@ pub enum Found {
 pub struct Index {
     slots: VecDeque<Slot>,
     purged: Option<LogId>,
+    /// Where the first slot's bytes begin.
+    base: u64,
+    growth: Option<Growth>,
     committed: Option<LogId>,
     vote: Option<Vote>,
     /// Slots before this position hold no payload.
@@ -40,19 +57,26 @@ pub struct Index {
 
 impl Index {
     pub fn new(recovered: super::replay::Recovered) -> Self {
+        let mut end = 0;
         let slots: VecDeque<Slot> = recovered
             .entries
             .into_iter()
-            .map(|(id, place)| Slot {
-                id,
-                place: Some(place),
-                payload: None,
+            .map(|(id, place)| {
+                end += u64::from(place.length);
+                Slot {
+                    id,
+                    place: Some(place),
+                    payload: None,
+                    end,
+                }
             })
             .collect();
         Self {
             cached_from: slots.len(),
             slots,
             purged: recovered.standing.purged,
+            base: 0,
+            growth: None,
             committed: recovered.standing.committed,
             vote: recovered.standing.vote,
             cached_bytes: 0,
@@ -104,13 +128,61 @@ impl Index {
         if entry.log_id.index != expected && self.last().is_some() {
             return Err(expected);
         }
-        self.cached_bytes += entry_size(entry);
+        let bytes = entry_size(entry);
+        self.cached_bytes += bytes;
         self.slots.push_back(Slot {
             id: entry.log_id,
             place: None,
             payload: Some(entry.payload.clone()),
+            end: self.end() + bytes as u64,
         });
+        if let Some(growth) = &mut self.growth {
+            growth.add(bytes as u64);
+        }
         Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.slots.back().map_or(self.base, |slot| slot.end)
+    }
+
+    /// Of the entries that are there, up to `index`.
+    fn end_of(&self, index: u64) -> u64 {
+        match self.position(index) {
+            Some(position) => self.slots[position].end,
+            None if self.last().is_some_and(|last| last.index < index) => self.end(),
+            None => self.base,
+        }
+    }
+
+    /// What the log holds after entry `after`, up to entry `upto`.
+    pub fn extent(&self, after: u64, upto: u64) -> Extent {
+        Extent {
+            entries: upto.saturating_sub(after),
+            bytes: self.end_of(upto).saturating_sub(self.end_of(after)),
+        }
+    }
+
+    /// The last entry before those that, up to `index`, hold at least so many bytes; the last
+    /// purged one if all do not.
+    pub fn reaching_back(&self, index: u64, bytes: u64) -> u64 {
+        let enough = self.end_of(index).checked_sub(bytes);
+        let before = enough.map_or(0, |end| self.slots.partition_point(|slot| slot.end <= end));
+        match before.checked_sub(1) {
+            Some(position) => self.slots[position].id.index,
+            None => self.purged.map_or(0, |id| id.index),
+        }
+    }
+
+    /// Wakes one waiter, the only one, after each so many entries or bytes.
+    pub fn grown_by(&mut self, step: Extent) -> Arc<Notify> {
+        let grown = Arc::<Notify>::default();
+        self.growth = Some(Growth {
+            grown: grown.clone(),
+            step,
+            by: Extent::default(),
+        });
+        grown
     }
 
     /// The entry is on disk now. An entry that was truncated meanwhile is passed over.
@@ -154,6 +226,7 @@ impl Index {
             .is_some_and(|slot| slot.id.index <= id.index)
         {
             if let Some(slot) = self.slots.pop_front() {
+                self.base = slot.end;
                 self.forget(slot);
                 self.cached_from = self.cached_from.saturating_sub(1);
             }
@@ -216,6 +289,17 @@ impl Index {
     pub fn set_cache_limit(&mut self, bytes: usize) {
         self.cache_limit = bytes;
         self.evict();
+    }
+}
+
+impl Growth {
+    fn add(&mut self, bytes: u64) {
+        self.by.entries += 1;
+        self.by.bytes += bytes;
+        if self.by.entries >= self.step.entries || self.by.bytes >= self.step.bytes {
+            self.by = Extent::default();
+            self.grown.notify_one();
+        }
     }
 }
 

@@ -96,3 +96,51 @@ async fn a_command_of_a_newer_version_stops_the_machine_before_it() {
     assert!(error.to_string().contains("older"), "{error}");
     assert_eq!(published.applied.borrow().index(), 1);
 }
+
+/// Whichever order two snapshots arrive in, and whatever was applied meanwhile.
+#[tokio::test]
+async fn an_older_snapshot_never_replaces_a_newer_state() {
+    let there = tempfile::tempdir().unwrap();
+    let (mut sender, _) = machine(there.path());
+    apply(&mut sender, vec![create(1), create(2)])
+        .await
+        .unwrap();
+    let old = sender.get_snapshot_builder().await;
+    let old = { old }.build_snapshot().await.unwrap();
+    apply(&mut sender, vec![create(3), create(4)])
+        .await
+        .unwrap();
+    let new = sender.get_snapshot_builder().await;
+    let new = { new }.build_snapshot().await.unwrap();
+
+    let here = tempfile::tempdir().unwrap();
+    let (mut receiver, published) = machine(here.path());
+    let mut install = async |snapshot: &super::super::network::RaftSnapshot| {
+        receiver
+            .install_snapshot(&snapshot.meta, snapshot.snapshot.clone())
+            .await
+            .map(|()| receiver.applied.index())
+    };
+    assert_eq!(install(&old).await.unwrap(), 2);
+    assert_eq!(install(&new).await.unwrap(), 4);
+    // The same again is nothing new.
+    assert_eq!(install(&new).await.unwrap(), 4);
+    let error = install(&old).await.unwrap_err();
+    assert!(
+        error.to_string().contains("ends at entry 2"),
+        "names both: {error}"
+    );
+    assert_eq!(published.applied.borrow().state.revision(), 4);
+    let (again, _) = machine(here.path());
+    assert_eq!(again.applied.index(), 4, "nor on disk");
+
+    // Applied from the log, in no snapshot yet.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (mut applied, published) = machine(elsewhere.path());
+    apply(&mut applied, (1..=3).map(create).collect())
+        .await
+        .unwrap();
+    let refused = applied.install_snapshot(&old.meta, old.snapshot.clone());
+    assert!(refused.await.is_err());
+    assert_eq!(published.applied.borrow().state.revision(), 3);
+}

@@ -26,7 +26,7 @@ use crate::store::log::tests::held::LogShape;
 use crate::store::machine::Machine;
 use crate::store::snapshot::Snapshots;
 use crate::store::types::{LeaderId, LogId};
-use crate::store::{Opened, ProposeError, Replica, StartError, Timing, check_joined};
+use crate::store::{Bounds, Opened, ProposeError, Replica, StartError, Timing, check_joined};
 
 const TIMING: Timing = Timing {
     heartbeat_ms: 100,
@@ -36,6 +36,12 @@ const TIMING: Timing = Timing {
 
 /// Small, so that segments end and are removed often.
 const SEGMENT_BYTES: u64 = 8 * 1024;
+
+/// Small, so that snapshots are taken and the log is removed while things go wrong.
+const BOUNDS: Bounds = Bounds {
+    entries: 60,
+    bytes: 24 * 1024,
+};
 
 /// How a machine goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +192,8 @@ impl Cluster {
             let result = match open(&opening) {
                 Ok(opened) => {
                     let log = planted::log(opened.log.clone(), planted);
-                    Replica::assemble(id, PathBuf::from("/simulated"), opened, log, peers).await
+                    let dir = PathBuf::from("/simulated");
+                    Replica::assemble(id, dir, opened, log, peers, BOUNDS).await
                 }
                 Err(error) => Err(error),
             };
