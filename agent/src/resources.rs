@@ -7,7 +7,7 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-mod parse;
+pub mod parse;
 #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
 mod portable;
 

@@ -16,8 +16,11 @@ pub fn cpu_ticks(stat: &str) -> Option<CpuTicks> {
         .take(8)
         .map(|field| field.parse().ok())
         .collect::<Option<_>>()?;
-    let all: u64 = ticks.iter().sum();
-    let idle = ticks.get(3)? + ticks.get(4).copied().unwrap_or_default();
+    let all = ticks
+        .iter()
+        .fold(0_u64, |all, ticks| all.saturating_add(*ticks));
+    let waiting = ticks.get(4).copied().unwrap_or_default();
+    let idle = ticks.get(3)?.saturating_add(waiting);
     Some(CpuTicks {
         busy: all.saturating_sub(idle),
         all,
@@ -54,7 +57,9 @@ pub fn network_totals(dev: &str) -> (u64, u64) {
     };
     dev.lines()
         .filter_map(interface)
-        .fold((0, 0), |(received, sent), (r, s)| (received + r, sent + s))
+        .fold((0_u64, 0_u64), |(received, sent), (r, s)| {
+            (received.saturating_add(r), sent.saturating_add(s))
+        })
 }
 
 /// A limit in a file of a control group: `max` is none.

@@ -17,6 +17,15 @@ const MAX_OPERATIONS: usize = 10_000;
 /// them would double a field a billion times.
 const MAX_COPIED_BYTES: usize = MAX_OBJECT_REQUEST_BYTES;
 
+/// Levels of what a JSON patch makes: what a JSON parser takes. Thousands of operations could nest
+/// an object so deep that to drop it, or to write it down, takes more stack than a thread has; and
+/// what is a little too deep would be stored, and never be read again.
+const MAX_LEVELS: usize = 127;
+
+/// Values that the operations of one JSON patch may look at or shift together. Without a bound each
+/// of ten thousand could shift a list of a million.
+const MAX_STEPS: usize = 32 << 20;
+
 #[derive(Debug)]
 pub(super) enum Patch {
     Merge(Value),
@@ -78,7 +87,21 @@ impl Patch {
 
 fn apply_operations(body: &mut Value, operations: &[PatchOperation]) -> Result<(), String> {
     let mut copied = 0;
+    let mut steps = 0;
     for (index, operation) in operations.iter().enumerate() {
+        steps += shifted(body, operation);
+        let levels = levels_made(body, operation, &mut steps);
+        if levels > MAX_LEVELS {
+            return Err(format!(
+                "operation {index} ({}) makes the object more than {MAX_LEVELS} levels deep",
+                operation.path()
+            ));
+        }
+        if steps > MAX_STEPS {
+            return Err(format!(
+                "the patch moves more than {MAX_STEPS} values by operation {index}"
+            ));
+        }
         if let PatchOperation::Copy(copy) = operation
             && let Some(source) = body.pointer(copy.from.as_str())
         {
@@ -94,6 +117,57 @@ fn apply_operations(body: &mut Value, operations: &[PatchOperation]) -> Result<(
             .map_err(|error| format!("operation {index} ({}): {}", operation.path(), error.kind))?;
     }
     Ok(())
+}
+
+/// How deep the place is at which an operation puts something, with what it puts there. Nothing that
+/// stays where it is gets deeper.
+fn levels_made(body: &Value, operation: &PatchOperation, steps: &mut usize) -> usize {
+    let depth = |pointer: &str| pointer.matches('/').count();
+    let below = match operation {
+        PatchOperation::Add(add) => levels(&add.value, steps),
+        PatchOperation::Replace(replace) => levels(&replace.value, steps),
+        PatchOperation::Copy(copy) => there(body, copy.from.as_str(), steps),
+        PatchOperation::Move(moved) => match depth(moved.path.as_str()) {
+            // It was deeper before.
+            higher if higher <= depth(moved.from.as_str()) => return 0,
+            _ => there(body, moved.from.as_str(), steps),
+        },
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return 0,
+    };
+    depth(operation.path().as_str()) + below
+}
+
+fn there(body: &Value, pointer: &str, steps: &mut usize) -> usize {
+    body.pointer(pointer)
+        .map_or(0, |value| levels(value, steps))
+}
+
+/// 0 for what holds nothing else. As deep as the value, which is bounded here.
+fn levels(value: &Value, steps: &mut usize) -> usize {
+    *steps += 1;
+    let below = match value {
+        Value::Array(items) => items.iter().map(|item| levels(item, steps)).max(),
+        Value::Object(fields) => fields.values().map(|field| levels(field, steps)).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or(0)
+}
+
+/// Items of lists that may have to make room.
+fn shifted(body: &Value, operation: &PatchOperation) -> usize {
+    let list = |pointer: &str| {
+        let (parent, _) = pointer.rsplit_once('/')?;
+        body.pointer(parent)?.as_array().map(Vec::len)
+    };
+    let at = list(operation.path().as_str());
+    let from = match operation {
+        PatchOperation::Move(moved) => list(moved.from.as_str()),
+        _ => None,
+    };
+    match operation {
+        PatchOperation::Test(_) | PatchOperation::Replace(_) => 0,
+        _ => at.unwrap_or(0) + from.unwrap_or(0),
+    }
 }
 
 /// As Kubernetes has it for custom resources; kubectl falls back to a merge patch.
@@ -155,6 +229,59 @@ mod tests {
             .apply(&mut json!({ "a": "x" }))
             .unwrap_err();
         assert!(error.starts_with("the patch copies more than"), "{error}");
+    }
+
+    /// Each operation is harmless; together they would nest the object a hundred thousand times, and
+    /// whatever looks at it afterwards would need more stack than there is.
+    #[test]
+    fn what_operations_nest_is_bounded() {
+        let nested = |levels: usize| (0..levels).fold(json!(1), |below, _| json!({ "a": below }));
+        let deepest = "/a".repeat(100);
+        let adds = (0..100).map(|n| {
+            let path = format!("/a{}", deepest.repeat(n));
+            json!({ "op": "add", "path": path, "value": nested(100) })
+        });
+        // The whole is put into something new, again and again.
+        let moves = (0..1000).flat_map(|n| {
+            let into = format!("/{}", n + 1);
+            [
+                json!({ "op": "add", "path": into, "value": nested(100) }),
+                json!({ "op": "move", "from": format!("/{n}"), "path": format!("{into}{deepest}") }),
+            ]
+        });
+        for operations in [adds.collect::<Vec<_>>(), moves.collect()] {
+            let mut body = json!({ "0": {} });
+            let error = json_patch(json!(operations)).apply(&mut body).unwrap_err();
+            assert!(error.contains("127 levels deep"), "{error}");
+        }
+        // As deep as a parser takes.
+        let path = "/a".repeat(27);
+        let fits = json!([
+            { "op": "add", "path": "/a", "value": nested(100) },
+            { "op": "copy", "from": "/a", "path": "/b" },
+            { "op": "remove", "path": format!("/a{path}") },
+            { "op": "move", "from": "/b", "path": format!("/a{path}") },
+        ]);
+        let mut body = json!({});
+        let error = json_patch(fits.clone()).apply(&mut body).unwrap_err();
+        assert!(error.starts_with("operation 3"), "{error}");
+        let mut body = json!({});
+        json_patch(json!([fits[0], fits[1], fits[2]]))
+            .apply(&mut body)
+            .unwrap();
+        assert!(serde_json::from_str::<Value>(&body.to_string()).is_ok());
+    }
+
+    #[test]
+    fn what_operations_shift_is_bounded() {
+        let list = vec![0; 100_000];
+        let first = [json!({ "op": "add", "path": "/list", "value": list })];
+        let more = (0..1000).map(|n| json!({ "op": "add", "path": "/list/0", "value": n }));
+        let operations: Vec<Value> = first.into_iter().chain(more).collect();
+        let error = json_patch(json!(operations))
+            .apply(&mut json!({}))
+            .unwrap_err();
+        assert!(error.starts_with("the patch moves more than"), "{error}");
     }
 
     #[test]

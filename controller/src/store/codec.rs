@@ -31,6 +31,8 @@ pub enum CodecError {
     Short,
     #[error("version {0} of the message is not known here: are all controllers of one version?")]
     Version(u8),
+    #[error("an index that no entry has")]
+    Index,
     #[error("unknown kind of entry {0}")]
     EntryKind(u8),
     #[error("is not the JSON expected")]
@@ -55,10 +57,12 @@ pub fn get_log_id(input: &mut impl Buf) -> Result<LogId, CodecError> {
         term: input.get_u64_le(),
         node_id: input.get_u64_le(),
     };
-    Ok(LogId {
-        leader_id,
-        index: input.get_u64_le(),
-    })
+    let index = input.get_u64_le();
+    // Everyone counts on with the next one.
+    if index == u64::MAX {
+        return Err(CodecError::Index);
+    }
+    Ok(LogId { leader_id, index })
 }
 
 pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
