@@ -8,13 +8,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("hive-manifests", &[]),
     ("hive-merge", &[]),
     ("hive-identity", &[]),
     ("hive-functions", &[]),
     // For tests alone.
     ("hive-history", &[]),
+    ("hive-fuzz", &[]),
     ("hive-proto", &["hive-identity"]),
     (
         "hive-controller",

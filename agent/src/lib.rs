@@ -12,6 +12,8 @@ mod declared;
 mod desired;
 mod enrol;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod ids;
 mod ledger;
 mod links;

@@ -11,6 +11,8 @@ mod artifact;
 mod cluster;
 mod commands;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod jsonpath;
 mod kubeconfig;
 mod manifest;

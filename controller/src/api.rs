@@ -13,6 +13,8 @@ mod backup;
 mod controllers;
 mod discovery;
 mod errors;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod health;
 mod limits;

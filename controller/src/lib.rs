@@ -13,6 +13,8 @@ pub mod config;
 pub mod controllers;
 pub mod data_dir;
 mod deletion;
+#[cfg(test)]
+mod fuzz;
 pub mod gateway;
 mod histogram;
 mod https;

@@ -475,6 +475,8 @@ async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

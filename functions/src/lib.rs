@@ -12,6 +12,9 @@ pub mod compile;
 #[cfg(feature = "compile")]
 pub mod inspect;
 
+#[cfg(test)]
+mod fuzz;
+
 #[cfg(feature = "run")]
 mod artifact;
 #[cfg(feature = "run")]

@@ -12,6 +12,8 @@ mod ca;
 mod certificate_pem;
 mod credentials;
 mod fingerprint;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod random;
 pub mod store;

@@ -10,6 +10,8 @@ pub mod document;
 pub mod duration;
 pub mod field_path;
 pub mod function;
+#[cfg(test)]
+mod fuzz;
 pub mod generated;
 pub mod node;
 pub mod quantity;

@@ -8,6 +8,8 @@ mod combine;
 mod compare;
 mod config;
 pub mod field_set;
+#[cfg(test)]
+mod fuzz;
 mod managers;
 mod ownership;
 mod path;

@@ -8,6 +8,8 @@
 
 pub mod desired;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod grpc;
 pub mod invoke;
 pub mod link;

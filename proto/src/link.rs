@@ -7,6 +7,8 @@
 mod chunked;
 mod dial;
 mod fate;
+#[cfg(test)]
+mod fuzz;
 mod heartbeat;
 mod listener;
 mod maintain;

@@ -172,4 +172,25 @@ mod tests {
             assert!(Continue::decode(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn fuzzed_continue_tokens_are_read_or_refused() {
+        let token = |revision| Continue {
+            revision,
+            namespace: "a".into(),
+            name: "b".into(),
+        };
+        hive_fuzz::Target::new("continue", |input: &[u8]| {
+            let decode = |text: &str| Continue::decode(text).map_err(|error| error.to_string());
+            // As it comes, and as what is inside.
+            let text = String::from_utf8_lossy(input);
+            let read = decode(&text).or_else(|_| decode(&BASE64.encode(input)))?;
+            assert_eq!(decode(&read.encode()), Ok(read));
+            Ok::<_, String>(())
+        })
+        .seeds([token(Some(7)).encode(), token(None).encode()])
+        .words(["{\"revision\":1,\"namespace\":\"\",\"name\":\"\"}", "null"])
+        .at_most(1024)
+        .hold();
+    }
 }

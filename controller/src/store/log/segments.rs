@@ -75,7 +75,7 @@ impl Segments {
     ///
     /// # Errors
     /// When something that was acknowledged is damaged or missing.
-    pub(super) fn open(
+    pub(in crate::store) fn open(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
     ) -> Result<(Self, Recovered), OpenError> {
