@@ -5,6 +5,7 @@ mod api_resources;
 mod apply;
 mod auth;
 mod backup;
+mod certificate;
 mod cluster_info;
 mod completion;
 mod config;
@@ -83,6 +84,8 @@ pub enum Command {
     Controller(controller::Controller),
     /// Take a backup of the swarm while it serves, or verify one
     Backup(backup::Backup),
+    /// Approve, deny and revoke the certificates of people
+    Certificate(certificate::Certificate),
     /// Ask what you may do
     Auth(auth::Auth),
     /// List the resources that the server has
@@ -124,6 +127,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Token(token) => token::run(token, session).await,
         Command::Controller(controller) => controller::run(controller, session).await,
         Command::Backup(backup) => backup::run(backup, session).await,
+        Command::Certificate(certificate) => certificate::run(certificate, session).await,
         Command::Auth(auth) => auth::run(auth, session).await,
         Command::ApiResources(resources) => api_resources::resources(resources, session).await,
         Command::ApiVersions => api_resources::versions(session).await,

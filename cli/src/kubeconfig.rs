@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use kube::config::{Cluster, Kubeconfig, NamedContext};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::suggest;
 use crate::world::Environment;
@@ -200,6 +200,11 @@ pub fn servers(cluster: &Cluster) -> Vec<String> {
     servers
 }
 
+/// What lists all servers in a cluster entry.
+pub fn servers_extension(servers: &[String]) -> Value {
+    json!({ "name": SERVERS_EXTENSION, "extension": { "servers": servers } })
+}
+
 /// Replaces one file of the kubeconfig; the old content is whole until the new one is.
 pub fn write(path: &Path, kubeconfig: &Kubeconfig) -> Result<(), KubeconfigError> {
     let text = yaml(kubeconfig)?;
@@ -232,7 +237,7 @@ pub fn create_private(path: &Path) -> io::Result<fs::File> {
     options.open(path)
 }
 
-fn yaml(kubeconfig: &Kubeconfig) -> Result<String, KubeconfigError> {
+pub fn yaml(kubeconfig: &Kubeconfig) -> Result<String, KubeconfigError> {
     serde_saphyr::to_string(kubeconfig).map_err(KubeconfigError::Serialize)
 }
 

@@ -5,6 +5,7 @@
 
 pub mod attributes;
 pub mod bootstrap;
+pub mod certificates;
 pub mod escalation;
 pub mod index;
 pub mod jwt;

@@ -10,6 +10,7 @@ mod artifacts;
 mod audited;
 mod auth;
 mod backup;
+mod certificates;
 mod controllers;
 mod discovery;
 mod errors;
@@ -45,7 +46,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request, State as Extract};
 use axum::response::{IntoResponse, Response};
-use hive_identity::CertificateAuthority;
+use hive_identity::{CertificateAuthority, ClientAuthority};
 use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +78,8 @@ pub struct ApiContext {
     pub controllers: Controllers,
     /// For backups.
     pub authority: Arc<CertificateAuthority>,
+    /// Issues certificates to people, and knows them.
+    pub clients: Arc<ClientAuthority>,
     pub forwarder: Forwarder,
     pub audit: Audit,
     pub issuer: Arc<Issuer>,
@@ -93,6 +96,7 @@ struct Api {
     nodes: Nodes,
     controllers: Controllers,
     authority: Arc<CertificateAuthority>,
+    clients: Arc<ClientAuthority>,
     forwarder: Forwarder,
     audit: Audit,
     stop: CancellationToken,
@@ -120,6 +124,7 @@ pub fn router(context: ApiContext) -> Router {
         nodes,
         controllers,
         authority,
+        clients,
         forwarder,
         audit,
         issuer,
@@ -133,6 +138,7 @@ pub fn router(context: ApiContext) -> Router {
         nodes,
         controllers,
         authority,
+        clients,
         forwarder,
         audit,
         stop,
@@ -189,7 +195,7 @@ async fn answer(
             _ => discovery::version(),
         };
     }
-    let user = auth::authenticate(context, request.headers()).await?;
+    let user = auth::authenticate(context, request.extensions(), request.headers()).await?;
     let target = target.ok_or_else(|| auth::no_such_path(&user))?;
     // A proxied request's query is the function's affair.
     let query = match &target {

@@ -1,10 +1,11 @@
 //! HTTPS for the API: TLS 1.3, HTTP/1.1 and HTTP/2, bounded, drained on stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use hive_identity::{ClientAuthority, ClientCertificate, ClientCertificateError};
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -12,6 +13,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -41,6 +43,40 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Where a request comes from; every request carries it as an extension.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteAddress(pub SocketAddr);
+
+/// What the client of a connection showed in the handshake, and what that is worth: judged when the
+/// first request asks, once for all of the connection. Every request carries it as an extension.
+#[derive(Clone, Debug)]
+pub struct ClientChain(Arc<Chain>);
+
+#[derive(Debug)]
+struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+    verdict: OnceLock<Result<Arc<ClientCertificate>, ClientCertificateError>>,
+}
+
+impl ClientChain {
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self(Arc::new(Chain {
+            certificates,
+            verdict: OnceLock::new(),
+        }))
+    }
+
+    /// Who it says that the client is. Time passes: whether it has expired is to be asked anew.
+    pub fn judged_by(
+        &self,
+        clients: &ClientAuthority,
+    ) -> Result<&Arc<ClientCertificate>, &ClientCertificateError> {
+        let Chain {
+            certificates,
+            verdict,
+        } = &*self.0;
+        verdict
+            .get_or_init(|| clients.judge(certificates, SystemTime::now()).map(Arc::new))
+            .as_ref()
+    }
+}
 
 /// Serves until cancelled, then lets requests under way finish.
 pub async fn serve(
@@ -98,6 +134,8 @@ async fn converse(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     patience::prepare(&stream);
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let shown = stream.get_ref().1.peer_certificates();
+    let shown = shown.map(|chain| ClientChain::new(chain.to_vec()));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -110,6 +148,9 @@ async fn converse(
     let stream = Punctual::new(stream, HANDSHAKE_TIMEOUT);
     let service = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(remote));
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
         request.map(Lingering::from)
     });
     let connection = server

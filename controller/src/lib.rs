@@ -17,7 +17,7 @@ mod deletion;
 mod fuzz;
 pub mod gateway;
 mod histogram;
-mod https;
+pub mod https;
 pub mod ingress;
 pub mod kubeconfig;
 pub mod leave;

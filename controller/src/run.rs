@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use hive_functions::Target;
-use hive_identity::{CertificateAuthority, Credentials, LiveCredentials, tls};
+use hive_identity::{CertificateAuthority, ClientAuthority, Credentials, LiveCredentials, tls};
 use hive_proto::link::{BindError, LinkSettings, Listener, ResetSecret};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let (audit, audit_written) = Audit::open(audit)
         .with_context(|| format!("cannot write the audit log {}", audit_path.display()))?;
     let issuer = Arc::new(Issuer::new(&authority));
+    let clients = Arc::new(ClientAuthority::new(&authority)?);
     let certificates = Arc::new(args.api_certificates(&live)?);
     let sockets = Sockets::bind(args, &record, &live).await?;
 
@@ -127,6 +128,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         nodes,
         controllers,
         authority: authority.clone(),
+        clients: clients.clone(),
         forwarder,
         audit,
         issuer,
@@ -136,7 +138,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     tasks.spawn(certificates.clone().keep_fresh(stop.clone()));
     doors.spawn(https::serve(
         sockets.api,
-        tls::api_server_config(certificates),
+        tls::api_server_config(certificates, &clients),
         api::router(context),
         doors_stop.clone(),
     ));

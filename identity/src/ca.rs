@@ -14,6 +14,7 @@ use rcgen::{
     SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, DnsName};
+use time::OffsetDateTime;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
@@ -283,7 +284,7 @@ fn uri(uri: String) -> Result<SanType, rcgen::Error> {
 
 /// 127 random bits. rcgen would derive the serial from the public key, and then a renewed
 /// certificate repeats its predecessor's, which RFC 5280 forbids and some clients refuse.
-fn random_serial() -> SerialNumber {
+pub(crate) fn random_serial() -> SerialNumber {
     let mut serial = random::bytes::<16>();
     serial[0] &= 0x7f; // positive, as DER reads it
     serial[0] |= 0x40; // of fixed length, without a leading zero
@@ -291,7 +292,7 @@ fn random_serial() -> SerialNumber {
 }
 
 /// X.509 counts whole seconds.
-fn to_whole_seconds(time: SystemTime) -> SystemTime {
+pub(crate) fn to_whole_seconds(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(unix_seconds(time))
 }
 
@@ -302,8 +303,15 @@ fn unix_seconds(time: SystemTime) -> u64 {
 }
 
 /// Both times within the range of a CA's life, so that neither addition can overflow.
-fn set_validity(params: &mut CertificateParams, not_before: SystemTime, not_after: SystemTime) {
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(unix_seconds(not_before));
-    params.not_after = epoch + Duration::from_secs(unix_seconds(not_after));
+pub(crate) fn set_validity(
+    params: &mut CertificateParams,
+    not_before: SystemTime,
+    not_after: SystemTime,
+) {
+    params.not_before = since_epoch(not_before);
+    params.not_after = since_epoch(not_after);
+}
+
+pub(crate) fn since_epoch(time: SystemTime) -> OffsetDateTime {
+    rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_seconds(time))
 }

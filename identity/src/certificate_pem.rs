@@ -1,4 +1,4 @@
-//! Certificates as PEM text. rustls-pki-types reads PEM but doesn't write it, and rcgen writes only
+//! Certificates and requests as PEM text. rustls-pki-types reads PEM but doesn't write it, and rcgen writes only
 //! what it has just made itself.
 
 use base64::Engine;
@@ -9,8 +9,12 @@ use rustls_pki_types::CertificateDer;
 const LINE: usize = 64;
 
 pub(crate) fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
-    let body = STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    pem_text("CERTIFICATE", certificate)
+}
+
+pub(crate) fn pem_text(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = body.as_str();
     while !rest.is_empty() {
         // ASCII, so every index is a character's.
@@ -19,6 +23,6 @@ pub(crate) fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
         pem.push('\n');
         rest = tail;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.push_str(&format!("-----END {label}-----\n"));
     pem
 }

@@ -69,6 +69,10 @@ impl DeviceKey {
         PrivatePkcs8KeyDer::from(self.pair.serialized_der())
     }
 
+    pub(crate) fn pair(&self) -> &KeyPair {
+        &self.pair
+    }
+
     fn from_pair(pair: KeyPair) -> Self {
         let fingerprint = KeyFingerprint::of_public_key(&pair.subject_public_key_info());
         Self {
@@ -97,7 +101,12 @@ const PKCS8_HEAD: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70
 /// Not rcgen's own generation: ring then writes PKCS#8 of version 2, which OpenSSL can't read, and
 /// the owner of a key should be able to look at it.
 pub(crate) fn generate_pair() -> KeyPair {
-    let der = [&PKCS8_HEAD[..], &random::bytes::<32>()].concat();
+    pair_from_seed(&random::bytes::<32>())
+}
+
+/// The pair whose private half these bytes are.
+pub(crate) fn pair_from_seed(seed: &[u8; 32]) -> KeyPair {
+    let der = [&PKCS8_HEAD[..], seed].concat();
     KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ED25519)
         .expect("any 32 bytes are an Ed25519 private key")
 }

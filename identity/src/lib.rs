@@ -10,6 +10,7 @@
 mod backup;
 mod ca;
 mod certificate_pem;
+mod client;
 mod credentials;
 mod fingerprint;
 #[cfg(test)]
@@ -26,9 +27,14 @@ pub use ca::{
     BACKDATE, CA_LIFETIME, CaCertificate, CaError, CertificateAuthority, DEFAULT_LIFETIME,
     IssueError, IssuedCertificate, MAX_CSR_BYTES, SignatureError,
 };
+pub use client::{
+    ClientAuthority, ClientCertificate, ClientCertificateError, ClientRequest, ClientRequestError,
+    IssuedClientCertificate, Registration, client_certificate_end,
+};
 pub use credentials::{Credentials, CredentialsError, DifferentCa, LiveCredentials};
 pub use fingerprint::{CaFingerprint, FingerprintError, KeyFingerprint};
 pub use key::{DeviceKey, KeyError};
+pub use random::bytes as random_bytes;
 pub use store::StoreError;
 pub use subject::{CONTROLLER_SERVER_NAME, InvalidLabel, Peer, PeerError, Subject};
 pub use tls::{ExpectedController, LINK_ALPN, PinMismatch};

@@ -9,6 +9,7 @@
 //! Two things that a link's owner must do himself: look up whether the peer's key was removed from
 //! the swarm (a certificate doesn't know), and let a peer without a certificate do nothing but enrol.
 
+mod any_client;
 mod verify;
 
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVer
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, ConfigSide, ServerConfig, WantsVerifier};
 
+use self::any_client::AnyClient;
 use self::verify::{ControllerVerifier, Trust};
 pub use self::verify::{ExpectedController, OtherController, PinMismatch};
-use crate::{CaFingerprint, LiveCredentials};
+use crate::{CaFingerprint, ClientAuthority, LiveCredentials};
 
 /// The protocol of a link, version 1; whoever speaks another is refused in the handshake.
 pub const LINK_ALPN: &[u8] = b"hive/1";
@@ -71,12 +73,19 @@ pub fn enrol_client_config(pin: CaFingerprint) -> Arc<ClientConfig> {
     Arc::new(without_resumption(config))
 }
 
-/// What a controller serves its API with: clients show tokens, not certificates.
+/// What a controller serves its API with: clients show tokens, or a certificate.
 ///
-/// Sessions may resume here, since no identity rests on the handshake; rustls keeps at most 256 of them.
-pub fn api_server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+/// Every certificate is let through whose holder proves to have its key: whoever serves asks
+/// [`ClientAuthority::judge`] what it is worth, and can tell a person what is wrong with it.
+///
+/// Sessions may resume here: what a certificate is worth is asked at each request. rustls keeps at
+/// most 256 of them, each with the certificate that was shown.
+pub fn api_server_config(
+    certificates: Arc<dyn ResolvesServerCert>,
+    clients: &ClientAuthority,
+) -> Arc<ServerConfig> {
     let mut config = tls13(ServerConfig::builder_with_provider(provider()))
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(AnyClient(clients.verifier())))
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)

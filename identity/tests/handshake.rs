@@ -9,8 +9,9 @@ use hive_identity::tls::{
     api_server_config, enrol_client_config, link_client_config, link_server_config,
 };
 use hive_identity::{
-    CONTROLLER_SERVER_NAME, CaFingerprint, CertificateAuthority, Credentials, DEFAULT_LIFETIME,
-    DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, Peer, PinMismatch, Subject,
+    CONTROLLER_SERVER_NAME, CaFingerprint, CertificateAuthority, ClientAuthority, Credentials,
+    DEFAULT_LIFETIME, DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, Peer, PinMismatch,
+    Subject,
 };
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
@@ -433,7 +434,8 @@ fn the_api_answers_ordinary_clients_under_its_own_names() {
         .unwrap();
     let live =
         LiveCredentials::new(Credentials::new(key, issued.der, ca.certificate().clone()).unwrap());
-    let server = api_server_config(Arc::new(live.clone()));
+    let clients = ClientAuthority::new(&ca).unwrap();
+    let server = api_server_config(Arc::new(live.clone()), &clients);
 
     let mut roots = RootCertStore::empty();
     roots.add(ca.certificate().der().clone()).unwrap();
@@ -455,7 +457,7 @@ fn the_api_answers_ordinary_clients_under_its_own_names() {
     // And a link's client is no client of the API.
     let outcome = handshake(
         link(&node(&ca, "pi")),
-        api_server_config(Arc::new(live.clone())),
+        api_server_config(Arc::new(live.clone()), &clients),
     );
     assert_eq!(outcome.server_error, Some(Error::NoApplicationProtocol));
 }

@@ -32,6 +32,7 @@ pub fn apply_defaults(resource: Resource, value: &mut Value) {
         | Resource::LimitRange
         | Resource::ClusterRole
         | Resource::Role
+        | Resource::CertificateSigningRequest
         | Resource::Event
         | Resource::Node
         | Resource::Assignment => {}

@@ -5,6 +5,7 @@
 //! This crate never opens a socket, starts a task, or reads a file that it was not handed.
 
 pub mod assignment;
+pub mod certificates;
 pub mod defaults;
 pub mod document;
 pub mod duration;
@@ -26,6 +27,6 @@ pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};
 pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
-pub use resource::{GROUP, RBAC_GROUP, Resource};
+pub use resource::{CERTIFICATES_GROUP, GROUP, RBAC_GROUP, Resource};
 pub use schema::{crd, openapi_schema};
 pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

@@ -14,6 +14,9 @@ pub const GROUP: &str = "hive.dev";
 /// API group of the kinds that say who may do what.
 pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
+/// API group of requests for certificates.
+pub const CERTIFICATES_GROUP: &str = "certificates.k8s.io";
+
 /// A resource of the API. The order is that in which objects must be created: what others refer to
 /// comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +31,7 @@ pub enum Resource {
     ClusterRoleBinding,
     Role,
     RoleBinding,
+    CertificateSigningRequest,
     Event,
     Node,
     Function,
@@ -133,6 +137,18 @@ static CLUSTER_ROLE_BINDING: ResourceInfo = rbac(
 );
 static ROLE: ResourceInfo = rbac("Role", "roles", "role", true);
 static ROLE_BINDING: ResourceInfo = rbac("RoleBinding", "rolebindings", "rolebinding", true);
+static CERTIFICATE_SIGNING_REQUEST: ResourceInfo = ResourceInfo {
+    group: CERTIFICATES_GROUP,
+    api_version: "certificates.k8s.io/v1",
+    namespaced: false,
+    has_status: true,
+    ..core(
+        "CertificateSigningRequest",
+        "certificatesigningrequests",
+        "certificatesigningrequest",
+        &["csr"],
+    )
+};
 static EVENT: ResourceInfo = core("Event", "events", "event", &["ev"]);
 static NODE: ResourceInfo = ResourceInfo {
     namespaced: false,
@@ -146,7 +162,7 @@ static FUNCTION: ResourceInfo = ResourceInfo {
 static ASSIGNMENT: ResourceInfo = hive("Assignment", "assignments", "assignment", &["asg"]);
 
 impl Resource {
-    pub const ALL: [Resource; 14] = [
+    pub const ALL: [Resource; 15] = [
         Resource::Namespace,
         Resource::ServiceAccount,
         Resource::Secret,
@@ -157,6 +173,7 @@ impl Resource {
         Resource::ClusterRoleBinding,
         Resource::Role,
         Resource::RoleBinding,
+        Resource::CertificateSigningRequest,
         Resource::Event,
         Resource::Node,
         Resource::Function,
@@ -175,6 +192,7 @@ impl Resource {
             Resource::ClusterRoleBinding => &CLUSTER_ROLE_BINDING,
             Resource::Role => &ROLE,
             Resource::RoleBinding => &ROLE_BINDING,
+            Resource::CertificateSigningRequest => &CERTIFICATE_SIGNING_REQUEST,
             Resource::Event => &EVENT,
             Resource::Node => &NODE,
             Resource::Function => &FUNCTION,
@@ -235,6 +253,11 @@ impl Resource {
 
     pub fn has_status(self) -> bool {
         self.info().has_status
+    }
+
+    /// Whether requests of this kind are approved or denied.
+    pub fn has_approval(self) -> bool {
+        self == Resource::CertificateSigningRequest
     }
 
     pub fn has_scale(self) -> bool {

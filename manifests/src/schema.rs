@@ -7,6 +7,7 @@ mod topology;
 
 use std::sync::LazyLock;
 
+use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::rbac::v1 as rbac;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -49,6 +50,7 @@ pub fn crd(resource: Resource) -> Option<CustomResourceDefinition> {
         | Resource::ClusterRoleBinding
         | Resource::Role
         | Resource::RoleBinding
+        | Resource::CertificateSigningRequest
         | Resource::Event => None,
     }
 }
@@ -65,6 +67,9 @@ fn build(resource: Resource) -> Value {
         Resource::ClusterRoleBinding => structural::<rbac::ClusterRoleBinding>(),
         Resource::Role => structural::<rbac::Role>(),
         Resource::RoleBinding => structural::<rbac::RoleBinding>(),
+        Resource::CertificateSigningRequest => {
+            structural::<certificates::CertificateSigningRequest>()
+        }
         Resource::Event => structural::<core::Event>(),
         Resource::Node | Resource::Function | Resource::Assignment => hive_object(resource),
     };

@@ -4,6 +4,7 @@
 //! the shape is compared with the kind's schema, then the rules that a schema cannot express are
 //! asked. It never panics, whatever it is given, and never repeats the content of a Secret.
 
+mod certificates;
 mod config;
 mod findings;
 mod function;
@@ -111,6 +112,7 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
         Resource::RoleBinding | Resource::ClusterRoleBinding => {
             rbac::check_binding(value, resource.namespaced(), &mut findings);
         }
+        Resource::CertificateSigningRequest => certificates::check(value, &mut findings),
         Resource::Namespace | Resource::ServiceAccount | Resource::Event | Resource::Assignment => {
         }
     }

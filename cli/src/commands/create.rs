@@ -4,6 +4,7 @@ mod access;
 mod contents;
 mod files;
 mod token;
+mod user;
 
 use clap::{Args, Subcommand};
 use hive_manifests::Resource;
@@ -52,6 +53,15 @@ enum Command {
     Configmap(contents::ConfigMap),
     /// Make a secret from files and values
     Secret(contents::Secret),
+    /// Make a certificate for a person, and print a kubeconfig with it
+    #[command(after_help = "Examples:
+  hivectl create user ada --group hive:edit --out ada.kubeconfig
+  hivectl create user ada@example.org --group makers --duration 8h > ada.kubeconfig
+  hivectl create rolebinding makers --clusterrole edit --group makers -n web
+
+The key is made here and is in the kubeconfig only. Where you may not approve the request yourself, this
+waits until somebody does with `hivectl certificate approve`.")]
+    User(user::User),
     /// Make an account for a program
     #[command(visible_alias = "sa")]
     Serviceaccount(Named),
@@ -112,6 +122,7 @@ pub async fn run(create: Create, session: &mut Session<'_>) -> Result<(), Failur
     };
     let (resource, name, content, how) = match command {
         Command::Token(wanted) => return token::run(wanted, session).await,
+        Command::User(wanted) => return user::run(wanted, session).await,
         Command::Namespace(named) => (Resource::Namespace, named.name, json!({}), named.how),
         Command::Serviceaccount(named) => {
             (Resource::ServiceAccount, named.name, json!({}), named.how)

@@ -4,7 +4,7 @@
 //! annotates one with `rbac.authorization.kubernetes.io/autoupdate: "false"` has the last word.
 
 use hive_manifests::resource::GROUP;
-use hive_manifests::{RBAC_GROUP, Resource};
+use hive_manifests::{CERTIFICATES_GROUP, RBAC_GROUP, Resource};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
@@ -168,7 +168,10 @@ fn bindings() -> Vec<Wanted> {
 fn to_view() -> Vec<PolicyRule> {
     let mut rules = of_stored_kinds(
         READ,
-        |kind| kind != Resource::Secret && kind.group() != RBAC_GROUP,
+        |kind| {
+            let says_who = matches!(kind.group(), RBAC_GROUP | CERTIFICATES_GROUP);
+            kind != Resource::Secret && !says_who
+        },
         true,
     );
     rules.extend([

@@ -9,20 +9,25 @@ mod request;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hive_identity::{ApiToken, TokenSecret};
-use http::{HeaderMap, header};
+use hive_identity::{ApiToken, ClientCertificate, ClientCertificateError, TokenSecret};
+use http::{Extensions, HeaderMap, header};
 
 use super::Api;
 use super::errors::ApiError;
 use super::path::Target;
 use crate::access::attributes::Attributes;
+use crate::access::certificates;
 use crate::access::jwt::Unverified;
 use crate::access::oidc::{self, Oidc};
 use crate::access::rbac;
 use crate::access::service_accounts::{Claims, Refused};
 use crate::access::tokens::{self, Role, Token, TokenError, TokenKind};
 use crate::access::user::{AUTHENTICATED, MASTERS, UserInfo};
+use crate::https::ClientChain;
 use crate::state::{Key, State};
+
+const EXPIRED_CERTIFICATE: &str =
+    "the client certificate has expired: ask for a new one with `hivectl create user`";
 
 /// Who is behind a request.
 #[derive(Clone, Debug)]
@@ -46,7 +51,10 @@ enum Credential {
         expiry: Option<SystemTime>,
     },
     /// Of an OpenID issuer, which alone knows whether it was withdrawn.
-    OpenId { expiry: SystemTime },
+    OpenId {
+        expiry: SystemTime,
+    },
+    Certificate(Arc<ClientCertificate>),
     ServiceAccount {
         /// The API's.
         audience: String,
@@ -69,6 +77,7 @@ impl User {
             Credential::None => None,
             Credential::Token { expiry, .. } => *expiry,
             Credential::OpenId { expiry } => Some(*expiry),
+            Credential::Certificate(shown) => Some(shown.not_after),
             Credential::ServiceAccount { claims, .. } => Some(claims.expiry()),
         }
     }
@@ -80,6 +89,9 @@ impl User {
             Credential::Token { key, revision, .. } => state
                 .get(key)
                 .is_some_and(|secret| secret.revision() == *revision),
+            Credential::Certificate(shown) => {
+                certificates::check(shown, state, SystemTime::now()).is_ok()
+            }
             Credential::ServiceAccount { audience, claims } => {
                 claims.check(state, &[audience], SystemTime::now()).is_ok()
             }
@@ -95,15 +107,60 @@ impl User {
     }
 }
 
+pub(super) use impersonation::questions as impersonations;
 pub(super) use request::attributes;
 
-/// The user whose token a request bears, or in whose name its sender asks.
-pub(super) async fn authenticate(context: &Api, headers: &HeaderMap) -> Result<User, ApiError> {
-    let user = match bearer(headers)? {
-        None => User::anonymous(),
-        Some(token) => of_token(context, token, &[context.issuer.url()]).await?.0,
+/// The user whose certificate or token came with a request, or in whose name its sender asks. A
+/// certificate that is good comes first, as in Kubernetes; of one that is not, a token makes nothing worse.
+pub(super) async fn authenticate(
+    context: &Api,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<User, ApiError> {
+    let shown = match extensions.get::<ClientChain>() {
+        None => None,
+        Some(shown) => Some(by_certificate(context, shown).await),
+    };
+    let user = match (shown, bearer(headers)?) {
+        (Some(Ok(user)), _) => user,
+        (Some(Err(error)), None) => return Err(error),
+        (_, Some(token)) => of_token(context, token, &[context.issuer.url()]).await?.0,
+        (None, None) => User::anonymous(),
     };
     impersonation::apply(context, user, headers)
+}
+
+async fn by_certificate(context: &Api, shown: &ClientChain) -> Result<User, ApiError> {
+    let certificate = shown.judged_by(&context.clients).map_err(|error| {
+        tracing::debug!(%error, "refused a client certificate");
+        ApiError::Unauthenticated(match error {
+            ClientCertificateError::Expired => EXPIRED_CERTIFICATE,
+            ClientCertificateError::Foreign(_) | ClientCertificateError::Malformed => {
+                "the client certificate was not issued by this swarm for its API"
+            }
+        })
+    })?;
+    let check = |state: &State| certificates::check(certificate, state, SystemTime::now());
+    let mut verdict = check(&context.replica.state());
+    // One that was issued through another controller an instant ago is not known here yet.
+    if verdict == Err(certificates::Refused::Revoked)
+        && let Some(_permit) = context.permits.unknown_token()
+    {
+        verdict = check(&context.newest().await?);
+    }
+    verdict.map_err(|refused| {
+        ApiError::Unauthenticated(match refused {
+            certificates::Refused::Expired => EXPIRED_CERTIFICATE,
+            certificates::Refused::Revoked => {
+                "the client certificate was revoked: its request is gone or denied"
+            }
+        })
+    })?;
+    Ok(User {
+        info: certificates::user(certificate),
+        impersonator: None,
+        credential: Credential::Certificate(certificate.clone()),
+    })
 }
 
 /// The user whose token this is, and for which of these audiences it is.
@@ -357,7 +414,7 @@ fn refuse(context: &Api, user: &User, asked: &Attributes<'_>) -> ApiError {
 
 fn nothing_shown() -> ApiError {
     ApiError::Unauthenticated(
-        "a bearer token is needed: the kubeconfig that `hive up` writes holds one",
+        "a bearer token or a client certificate is needed: the kubeconfig that `hive up` writes holds one",
     )
 }
 

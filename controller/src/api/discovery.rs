@@ -41,6 +41,7 @@ const OBJECT_VERBS: &[&str] = &[
 pub(super) const GROUPS: &[(&str, &str)] = &[
     ("hive.dev", "v1"),
     ("rbac.authorization.k8s.io", "v1"),
+    ("certificates.k8s.io", "v1"),
     ("authentication.k8s.io", "v1"),
     ("authorization.k8s.io", "v1"),
     ("metrics.k8s.io", "v1beta1"),
@@ -228,6 +229,9 @@ fn object_resources(kind: Resource) -> Vec<APIResource> {
     }];
     if kind.has_status() {
         all.push(under("status", kind.kind(), &["get", "patch", "update"]));
+    }
+    if kind.has_approval() {
+        all.push(under("approval", kind.kind(), &["get", "patch", "update"]));
     }
     if kind.has_scale() {
         all.push(APIResource {

@@ -43,6 +43,8 @@ pub(super) struct Stamp {
 pub(super) enum Part {
     Main,
     Status,
+    /// The conditions of a request for a certificate.
+    Approval,
 }
 
 /// Fills apiVersion, kind, name and namespace in from the path, and refuses others.
@@ -195,6 +197,18 @@ pub(super) fn prepare_update(
             "status",
             proposed.get_mut("status").map(Value::take),
         );
+        return Ok(body);
+    }
+    if part == Part::Approval {
+        let mut body = before.clone();
+        ownership::take(&mut body);
+        let mut status = before.get("status").cloned().unwrap_or_else(|| json!({}));
+        replace_field(
+            &mut status,
+            "conditions",
+            proposed.pointer_mut("/status/conditions").map(Value::take),
+        );
+        replace_field(&mut body, "status", Some(status));
         return Ok(body);
     }
     let metadata = proposed["metadata"]

@@ -25,13 +25,14 @@ use super::respond;
 use super::reviews::Review;
 
 /// Group versions that have a document, by the path under `/openapi/v3/`.
-const GROUP_VERSIONS: [(&str, &str); 5] = [
+const GROUP_VERSIONS: [(&str, &str); 6] = [
     ("api/v1", "v1"),
     ("apis/hive.dev/v1", "hive.dev/v1"),
     (
         "apis/rbac.authorization.k8s.io/v1",
         "rbac.authorization.k8s.io/v1",
     ),
+    ("apis/certificates.k8s.io/v1", "certificates.k8s.io/v1"),
     ("apis/authentication.k8s.io/v1", "authentication.k8s.io/v1"),
     ("apis/authorization.k8s.io/v1", "authorization.k8s.io/v1"),
 ];

@@ -3,7 +3,7 @@
 //! Parsed once, before anything else: routing and authorisation both match on [`Target`], so a path
 //! cannot be served without a rule that says who may.
 
-use hive_manifests::{RBAC_GROUP, Resource};
+use hive_manifests::{CERTIFICATES_GROUP, RBAC_GROUP, Resource};
 
 use super::reviews::Review;
 use crate::state::Key;
@@ -61,6 +61,8 @@ pub(super) struct ObjectPath {
 pub(super) enum Subresource {
     Status,
     Scale,
+    /// Of a request for a certificate: who may, says yes or no there.
+    Approval,
     Log,
     /// The path for the function, with its leading slash.
     Proxy(String),
@@ -73,6 +75,7 @@ impl Subresource {
         match self {
             Self::Status => "status",
             Self::Scale => "scale",
+            Self::Approval => "approval",
             Self::Log => "log",
             Self::Proxy(_) => "proxy",
             Self::Token => "token",
@@ -140,8 +143,8 @@ impl Target {
             ["apis", "hive.dev", "v1", ..] => {
                 Self::Objects(ObjectPath::parse("hive.dev", &segments[3..])?)
             }
-            ["apis", RBAC_GROUP, "v1", ..] => {
-                Self::Objects(ObjectPath::parse(RBAC_GROUP, &segments[3..])?)
+            ["apis", group @ (RBAC_GROUP | CERTIFICATES_GROUP), "v1", ..] => {
+                Self::Objects(ObjectPath::parse(group, &segments[3..])?)
             }
             _ => return None,
         };
@@ -187,6 +190,9 @@ impl ObjectPath {
             [] | [""] => (None, None),
             [name] | [name, ""] => (Some(name), None),
             [name, "status"] if resource.has_status() => (Some(name), Some(Subresource::Status)),
+            [name, "approval"] if resource.has_approval() => {
+                (Some(name), Some(Subresource::Approval))
+            }
             [name, "scale"] if resource.has_scale() => (Some(name), Some(Subresource::Scale)),
             [name, "token"] if resource == Resource::ServiceAccount => {
                 (Some(name), Some(Subresource::Token))

@@ -162,6 +162,7 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::Role
         | Resource::RoleBinding
         | Resource::Function => &[],
+        Resource::CertificateSigningRequest => &["spec.signerName"],
         Resource::Node => &["spec.unschedulable"],
         Resource::Assignment => &["spec.nodeName", "spec.functionName", "status.phase"],
         Resource::Event => &[

@@ -71,6 +71,7 @@ fn matters(change: &Change, node: &str) -> bool {
         | Resource::ClusterRoleBinding
         | Resource::Role
         | Resource::RoleBinding
+        | Resource::CertificateSigningRequest
         | Resource::Event
         | Resource::Function => false,
     }

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_identity::client_certificate_end;
 use hive_manifests::Resource;
+use hive_manifests::certificates::{self, DENIED, FAILED};
 
 use crate::access::tokens::Token;
 use crate::artifacts::{Artifacts, usage};
 use crate::deletion;
-use crate::state::{Command, Key, Rejection, State};
+use crate::state::{Command, Key, Object, Rejection, State};
 use crate::store::{ProposeError, Replica};
 
 /// As long as Kubernetes keeps them.
@@ -19,6 +23,10 @@ const MAX_EVENTS: usize = 2000;
 
 /// An expired token stays visible for a day, so that one can see why it opens nothing.
 const EXPIRED_TOKEN_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// As long as Kubernetes keeps requests for certificates that nobody decided about, and refused ones.
+const PENDING_REQUEST_AGE: Duration = Duration::from_secs(24 * 3600);
+const REFUSED_REQUEST_AGE: Duration = Duration::from_secs(3600);
 
 /// An artifact is uploaded before the manifest that names it; this is the time in between.
 const UNUSED_ARTIFACT_AGE: Duration = Duration::from_secs(3600);
@@ -46,7 +54,29 @@ pub fn plan(state: &State, now: SystemTime) -> Vec<Key> {
             steps.push(secret.key().clone());
         }
     }
+    for request in state.list(Resource::CertificateSigningRequest, None) {
+        if ended(request, now).is_none_or(|end| end <= now) {
+            steps.push(request.key().clone());
+        }
+    }
     steps
+}
+
+/// When a request for a certificate has done its work: when the certificate is good no more, or nobody
+/// decided. `None` when it says nothing that can be read.
+fn ended(request: &Object, now: SystemTime) -> Option<SystemTime> {
+    let body = request.body();
+    if let Some(certificate) = body["status"]["certificate"].as_str() {
+        return client_certificate_end(&BASE64.decode(certificate).ok()?);
+    }
+    let created = body["metadata"]["creationTimestamp"].as_str()?;
+    let created: SystemTime = created.parse::<jiff::Timestamp>().ok()?.into();
+    let age = match certificates::is(body, DENIED) || certificates::is(body, FAILED) {
+        true => REFUSED_REQUEST_AGE,
+        false => PENDING_REQUEST_AGE,
+    };
+    // A clock that ran ahead does not make it stay for longer.
+    Some(created.min(now) + age)
 }
 
 fn last_time(event: &serde_json::Value) -> Option<SystemTime> {
@@ -138,7 +168,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::objects;
-    use hive_identity::TokenSecret;
+    use hive_identity::{
+        CertificateAuthority, ClientAuthority, ClientRequest, DeviceKey, Registration, TokenSecret,
+    };
     use serde_json::json;
 
     fn at(seconds: u64) -> SystemTime {
@@ -191,6 +223,50 @@ mod tests {
             names(at(24 * 3600 + 1)),
             [Resource::Event, Resource::Event, Resource::Secret]
         );
+    }
+
+    #[test]
+    fn requests_for_certificates_go_when_they_have_done_their_work() {
+        let authority = CertificateAuthority::create("test").unwrap();
+        let clients = ClientAuthority::new(&authority).unwrap();
+        let now = SystemTime::now();
+        let pem = ClientRequest::make(&DeviceKey::generate(), "ada", &[]).unwrap();
+        let asked = ClientRequest::parse(pem.as_bytes()).unwrap();
+        let registration = Registration {
+            name: "issued".into(),
+            uid: "1".into(),
+        };
+        let hour = Duration::from_secs(3600);
+        let issued = clients
+            .issue(&asked, &registration, now, 40 * hour)
+            .unwrap();
+        let conditions = |kind: &str| json!([{ "type": kind, "status": "True" }]);
+        let mut state = State::default();
+        for (name, status) in [
+            ("pending", json!({})),
+            ("denied", json!({ "conditions": conditions("Denied") })),
+            (
+                "issued",
+                json!({
+                    "conditions": conditions("Approved"),
+                    "certificate": BASE64.encode(issued.pem),
+                }),
+            ),
+        ] {
+            let key = Key::new(Resource::CertificateSigningRequest, "", name);
+            let body = objects::fresh(&key, json!({}), json!({ "status": status }));
+            let body = body.into();
+            state.apply(Command::Create { key, body }).unwrap();
+        }
+        let gone = |hours: u32| {
+            let steps = plan(&state, now + hour * hours);
+            let names: Vec<String> = steps.into_iter().map(|key| key.name).collect();
+            names.join(" ")
+        };
+        assert_eq!(gone(0), "");
+        assert_eq!(gone(2), "denied");
+        assert_eq!(gone(25), "denied pending");
+        assert_eq!(gone(41), "denied issued pending");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! it stops instead. To spare it that, a command is proposed only once all members have said that
 //! they know its level, and the swarm has agreed on that with [`Command::RaiseLevel`]. Pure.
 
+use hive_manifests::Resource;
+
 use super::Command;
 
 /// What the first release knows; of a member that announces nothing.
@@ -11,20 +13,29 @@ pub const FIRST: u32 = 1;
 
 /// What this program knows. Raised with each new [`Command`], and with each new meaning of one.
 /// 2: admission by device key, raising the level.
-/// 3: nothing is created in a namespace that is not there.
+/// 3: nothing is created in a namespace that is not there; requests for certificates, a kind that
+/// those before cannot read.
 pub const OWN: u32 = 3;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
 
+/// From which level on every member reads objects of that kind.
+pub fn of_kind(resource: Resource) -> u32 {
+    match resource {
+        Resource::CertificateSigningRequest => 3,
+        _ => FIRST,
+    }
+}
+
 impl Command {
     /// The level from which on every member understands this command.
     pub fn level(&self) -> u32 {
         match self {
-            Self::Create { .. }
-            | Self::Replace { .. }
-            | Self::Delete { .. }
-            | Self::RegisterArtifact { .. }
+            Self::Create { key, .. } | Self::Replace { key, .. } | Self::Delete { key, .. } => {
+                of_kind(key.resource)
+            }
+            Self::RegisterArtifact { .. }
             | Self::ForgetArtifact { .. }
             | Self::AdmitController { .. }
             | Self::MoveController { .. }

@@ -15,14 +15,16 @@ use hive_controller::artifacts::{ArtifactFiles, Artifacts};
 use hive_controller::audit::{Audit, AuditOptions, OnFailure, Policy, Rotation};
 use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Invoker, Nodes, Presence};
+use hive_controller::https::ClientChain;
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::peers::{Peers, Route};
 use hive_controller::reconcile::garbage::{self, Collection};
 use hive_controller::reconcile::{Looks, namespaces, quota, roles};
+use hive_controller::state::level;
 use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
-use hive_identity::{ApiToken, CertificateAuthority};
+use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
 use hive_manifests::Resource;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
@@ -44,6 +46,8 @@ pub struct Server {
     router: Router,
     pub replica: Replica,
     pub stop: CancellationToken,
+    /// Of this swarm's CA.
+    pub clients: Arc<ClientAuthority>,
     admin: String,
     _dir: TempDir,
 }
@@ -104,6 +108,14 @@ impl Server {
         server
     }
 
+    /// One whose controllers have agreed on all that this program knows.
+    pub async fn agreed() -> Self {
+        let server = Self::start().await;
+        let raised = Command::RaiseLevel { to: level::OWN };
+        server.propose(raised).await;
+        server
+    }
+
     /// A controller that belongs to no swarm yet.
     pub async fn leaderless() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -131,6 +143,7 @@ impl Server {
         })
         .unwrap();
         let authority = CertificateAuthority::create("test").unwrap();
+        let clients = Arc::new(ClientAuthority::new(&authority).unwrap());
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
@@ -138,6 +151,7 @@ impl Server {
             nodes,
             audit,
             issuer: Arc::new(Issuer::new(&authority)),
+            clients: clients.clone(),
             authority: Arc::new(authority),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             oidc: None,
@@ -148,6 +162,7 @@ impl Server {
             router,
             replica,
             stop,
+            clients,
             admin: String::new(),
             _dir: dir,
         }
@@ -297,6 +312,13 @@ impl Call<'_> {
 
     pub fn anonymous(mut self) -> Self {
         self.token = None;
+        self
+    }
+
+    /// As a client that showed this certificate in the handshake, and sends no token.
+    pub fn showing(mut self, shown: &ClientChain) -> Self {
+        self.token = None;
+        self.builder = self.builder.extension(shown.clone());
         self
     }
 

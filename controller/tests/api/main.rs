@@ -5,6 +5,7 @@ mod agents;
 mod apply;
 mod artifacts;
 mod audit;
+mod certificates;
 mod controllers;
 mod deletion;
 mod discovery;

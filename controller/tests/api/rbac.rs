@@ -449,7 +449,11 @@ async fn paths_that_are_no_resources_have_rules_too() {
         assert_eq!(get("jane", path).await, 200, "{path}");
         // Somebody who showed nothing is not told which paths there are.
         let answer = server.request("GET", path).anonymous().send().await;
-        answer.fails(401, "Unauthorized", "a bearer token is needed");
+        answer.fails(
+            401,
+            "Unauthorized",
+            "a bearer token or a client certificate is needed",
+        );
     }
     assert_eq!(get("jane", "/no/such/path").await, 404);
 }

@@ -18,7 +18,7 @@ async fn without_a_good_token_nothing_is_told() {
         .await;
     let unknown = hive_identity::ApiToken::generate().to_string();
     for (token, message) in [
-        (None, "a bearer token is needed"),
+        (None, "a bearer token or a client certificate is needed"),
         (Some("nonsense"), "not a bearer token of this swarm"),
         (Some(unknown.as_str()), "the token is not known here"),
         (Some(expired.as_str()), "the token has expired"),

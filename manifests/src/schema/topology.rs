@@ -43,6 +43,7 @@ fn rows(resource: Resource) -> &'static [Row] {
         Resource::ClusterRoleBinding | Resource::RoleBinding => {
             &[(&["roleRef"], Whole), (&["subjects", "*"], Whole)]
         }
+        Resource::CertificateSigningRequest => &[(&["status", "conditions"], By("type"))],
         Resource::Event => &[(&["involvedObject"], Whole), (&["related"], Whole)],
         Resource::Secret
         | Resource::ConfigMap

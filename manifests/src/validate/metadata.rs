@@ -126,6 +126,7 @@ fn check_name(
         | Resource::ConfigMap
         | Resource::ResourceQuota
         | Resource::LimitRange
+        | Resource::CertificateSigningRequest
         | Resource::Event
         | Resource::Assignment => names::dns_subdomain,
         // `system:node` is one: colons are how Kubernetes groups them.

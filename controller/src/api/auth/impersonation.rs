@@ -103,7 +103,7 @@ fn percent_decode(text: &str) -> String {
 }
 
 /// What must be allowed, one by one.
-fn questions(wanted: &UserInfo) -> Vec<ResourceAttributes<'_>> {
+pub(in crate::api) fn questions(wanted: &UserInfo) -> Vec<ResourceAttributes<'_>> {
     let ask = ResourceAttributes {
         verb: "impersonate",
         ..ResourceAttributes::default()

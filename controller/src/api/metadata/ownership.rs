@@ -86,7 +86,7 @@ impl Part {
     fn scope(self) -> Scope {
         match self {
             Self::Main => Scope::Main,
-            Self::Status => Scope::Status,
+            Self::Status | Self::Approval => Scope::Status,
         }
     }
 }

@@ -121,10 +121,14 @@ pub(super) fn of_kind(prefix: &str, kind: &Kind) -> Vec<Path> {
             operations: vec![operation("get", "list", &LIST_OPTIONS, &[])],
         });
     }
-    if resource.has_status() {
+    let subresources = [
+        ("status", resource.has_status()),
+        ("approval", resource.has_approval()),
+    ];
+    for (name, _) in subresources.into_iter().filter(|(_, is_there)| *is_there) {
         paths.push(Path {
-            path: format!("/{prefix}/{scope}{plural}/{{name}}/status"),
-            parameters: named,
+            path: format!("/{prefix}/{scope}{plural}/{{name}}/{name}"),
+            parameters: named.clone(),
             operations: read_and_write(),
         });
     }

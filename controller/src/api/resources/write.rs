@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::super::admission;
 use super::super::auth::User;
+use super::super::certificates;
 use super::super::errors::ApiError;
 use super::super::guard;
 use super::super::limits::object_body;
@@ -161,6 +162,9 @@ pub(super) async fn create_once(
         &mut body,
         options.validation,
     )?;
+    if resource == Resource::CertificateSigningRequest {
+        certificates::complete(context, options.user, &key, &mut body)?;
+    }
     admission::check_namespace(context, &key).await?;
     admission::check_function(context, &key, &body, None).await?;
     guard::check(context, options.user, &key, None, &body).await?;
@@ -287,6 +291,7 @@ pub(super) async fn patch(
 pub(super) fn part(path: &ObjectPath) -> Part {
     match path.subresource {
         Some(Subresource::Status) => Part::Status,
+        Some(Subresource::Approval) => Part::Approval,
         _ => Part::Main,
     }
 }
@@ -318,6 +323,9 @@ pub(super) async fn modify(
         let warnings =
             admission::complete(&context.replica.state(), key, &mut body, options.validation)?;
         metadata::settle_update(&current, &mut body)?;
+        if key.resource == Resource::CertificateSigningRequest {
+            certificates::settle(context, options.user, &current, part, &mut body).await?;
+        }
         ownership::record(
             key,
             current.body(),

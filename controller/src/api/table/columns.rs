@@ -78,6 +78,7 @@ pub(super) fn columns(resource: Resource) -> &'static [Column] {
         Resource::LimitRange => policy::LIMIT_RANGE,
         Resource::ClusterRole | Resource::Role => policy::ROLE,
         Resource::ClusterRoleBinding | Resource::RoleBinding => policy::ROLE_BINDING,
+        Resource::CertificateSigningRequest => policy::CERTIFICATE_SIGNING_REQUEST,
         Resource::Event => EVENT,
         Resource::Node => NODE,
         Resource::Function => FUNCTION,

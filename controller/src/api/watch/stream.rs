@@ -311,7 +311,9 @@ impl Watch {
         if self.user.still_allowed(&self.topics.state()) {
             return false;
         }
-        let gone = ApiError::Unauthenticated("the token was revoked, changed, or has expired");
+        let gone = ApiError::Unauthenticated(
+            "the token or certificate was revoked, changed, or has expired",
+        );
         self.phase = Phase::Ending(Some(event::error(&gone)));
         true
     }

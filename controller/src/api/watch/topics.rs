@@ -313,7 +313,7 @@ fn topics_of(key: &Key) -> Vec<TopicKey> {
 /// Whether somebody who watches may have lost the right to.
 fn decides_access(change: &Change) -> bool {
     match change.key.resource {
-        Resource::Secret => change.before.is_some(),
+        Resource::Secret | Resource::CertificateSigningRequest => change.before.is_some(),
         Resource::ServiceAccount
         | Resource::Role
         | Resource::RoleBinding

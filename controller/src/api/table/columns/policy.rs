@@ -1,7 +1,9 @@
 //! The columns of the kinds that say who may do what, and how much.
 
+use hive_manifests::certificates::{self, APPROVED, DENIED, FAILED};
 use serde_json::{Value, json};
 
+use super::super::age::human;
 use super::{AGE, Column, NAME, column, text, wide};
 
 const CREATED_AT: Column = column("Created At", "When it was created", |body, _| {
@@ -63,6 +65,39 @@ pub(super) const ROLE_BINDING: &[Column] = &[
         "Service accounts it is granted to",
         |body, _| subjects(body, "ServiceAccount"),
     ),
+];
+
+/// As Kubernetes shows them.
+pub(super) const CERTIFICATE_SIGNING_REQUEST: &[Column] = &[
+    NAME,
+    AGE,
+    column("SignerName", "Who is to sign it", |body, _| {
+        text(&body["spec"]["signerName"])
+    }),
+    column("Requestor", "Who asked for it", |body, _| {
+        text(&body["spec"]["username"])
+    }),
+    column(
+        "RequestedDuration",
+        "How long it is to be good for",
+        |body, _| match body["spec"]["expirationSeconds"].as_u64() {
+            Some(seconds) => json!(human(i64::try_from(seconds).unwrap_or(i64::MAX))),
+            None => json!("<none>"),
+        },
+    ),
+    column("Condition", "What became of it", |body, _| {
+        let mut words: Vec<&str> = [APPROVED, DENIED, FAILED]
+            .into_iter()
+            .filter(|condition| certificates::is(body, condition))
+            .collect();
+        if words.is_empty() {
+            words.push("Pending");
+        }
+        if body["status"]["certificate"].is_string() {
+            words.push("Issued");
+        }
+        json!(words.join(","))
+    }),
 ];
 
 fn subjects(body: &Value, kind: &str) -> Value {
