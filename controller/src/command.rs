@@ -1,15 +1,17 @@
 //! What a controller's command line does: sets the process up, runs the action, says how it ended.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Action, ControllerCommand};
+use crate::config::{Action, ControllerCommand, EncryptionAction};
+use crate::store::seal::keys;
 use crate::store::{DiskSpeed, Verdict};
-use crate::{leave, recover, restore, run, setup};
+use crate::{encryption, leave, recover, restore, run, setup};
 
 /// Runs one command to its end; the exit code of the process.
 pub fn start(command: ControllerCommand) -> ExitCode {
@@ -21,7 +23,8 @@ pub fn start(command: ControllerCommand) -> ExitCode {
         | Action::Leave(_)
         | Action::Recover(_)
         | Action::Restore(_)
-        | Action::CheckDisk(_) => "warn,openraft=error",
+        | Action::CheckDisk(_)
+        | Action::Encryption(_) => "warn,openraft=error",
     };
     if let Err(error) = log_to_stderr(log) {
         eprintln!("error: --log {log:?}: {error}");
@@ -75,11 +78,12 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
                 made.member.link
             );
             tell_disk(made.disk);
+            tell_keys(made.key_file.as_deref());
             Ok(())
         }
         Action::Join(args) => {
-            let id = setup::join(&args).await?;
-            println!("This machine is controller {id}.");
+            let made = setup::join(&args).await?;
+            println!("This machine is controller {}.", made.id);
             println!(
                 "  start it:   hive controller run --data-dir {}",
                 args.data.data_dir.display()
@@ -87,6 +91,7 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
             let dir = args.data.data_dir.clone();
             let speed = tokio::task::spawn_blocking(move || DiskSpeed::measure(&dir)).await??;
             tell_disk(Some(speed));
+            tell_keys(made.key_file.as_deref());
             Ok(())
         }
         Action::Leave(args) => {
@@ -146,6 +151,21 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
                 made.kubeconfig.display()
             );
             println!("  grow it:    hivectl token create --kind controller-join");
+            tell_keys(made.key_file.as_deref());
+            Ok(())
+        }
+        Action::Encryption(EncryptionAction::Status(args)) => {
+            println!("{}", encryption::status(&args)?);
+            Ok(())
+        }
+        Action::Encryption(EncryptionAction::GenerateKey(args)) => {
+            match args.first_in {
+                None => println!("{}", keys::generate_line()),
+                Some(file) => {
+                    let key = keys::put_fresh_key_first(&file)?;
+                    println!("Key {key} is the first in {}.", file.display());
+                }
+            }
             Ok(())
         }
         Action::CheckDisk(args) => {
@@ -162,6 +182,17 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
             tokio::spawn(cancel_on_signal(cancel.clone())?);
             run::run(&args, cancel).await
         }
+    }
+}
+
+/// Where the keys of the disk are, and what they are worth.
+fn tell_keys(file: Option<&Path>) {
+    match file {
+        Some(file) => println!(
+            "  its key:    {} (without it this controller cannot read its data directory: whoever copies              one must not get the other)",
+            file.display()
+        ),
+        None => println!("  its key:    none: the swarm's secrets stand on this disk as they are"),
     }
 }
 

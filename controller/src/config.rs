@@ -39,6 +39,54 @@ pub enum Action {
     Restore(RestoreArgs),
     /// Measure whether a disk is fast enough for a controller
     CheckDisk(CheckDiskArgs),
+    /// See and make the keys with which a controller's disk is encrypted
+    #[command(subcommand)]
+    Encryption(EncryptionAction),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EncryptionAction {
+    /// Show which keys are in use, and which can be removed from the key file
+    Status(EncryptionStatusArgs),
+    /// Make a key: print it, or put it before the others of a key file
+    GenerateKey(GenerateKeyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct EncryptionStatusArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub encryption: KeyFileArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateKeyArgs {
+    /// Put it first in this key file, which is made if it does not exist. The controller uses it from
+    /// its next start or SIGHUP on
+    #[arg(long, value_name = "FILE")]
+    pub first_in: Option<PathBuf>,
+}
+
+/// Where the keys of a controller's disk are.
+#[derive(Debug, Clone, Args)]
+pub struct KeyFileArgs {
+    /// File with the keys of this controller's disk, one a line: the first seals, all of them open
+    /// [default: the one that `init`, `join`, `restore` or an earlier `run` noted]
+    #[arg(long, env = "HIVE_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+}
+
+/// How the disk of a new controller is encrypted.
+#[derive(Debug, Clone, Args)]
+pub struct NewDiskArgs {
+    /// File with the keys of this controller's disk, outside of the data directory; made if it does
+    /// not exist [default: beside the data directory, named as it with ".keys" at the end]
+    #[arg(long, env = "HIVE_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// Leave the swarm's secrets readable to whoever gets hold of this disk
+    #[arg(long, conflicts_with = "encryption_key_file")]
+    pub no_encryption: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -71,6 +119,8 @@ pub struct InitArgs {
     pub data: DataDir,
     #[command(flatten)]
     pub addresses: Addresses,
+    #[command(flatten)]
+    pub disk: NewDiskArgs,
     /// Name of the swarm: lower-case letters, digits, "-" and "."
     #[arg(long, default_value = "hive")]
     pub cluster: String,
@@ -85,6 +135,8 @@ pub struct JoinArgs {
     pub data: DataDir,
     #[command(flatten)]
     pub addresses: Addresses,
+    #[command(flatten)]
+    pub disk: NewDiskArgs,
     /// A token made with `hivectl token create --kind controller-join`
     #[arg(long, env = "HIVE_TOKEN", hide_env_values = true)]
     pub token: JoinToken,
@@ -97,12 +149,16 @@ pub struct JoinArgs {
 pub struct LeaveArgs {
     #[command(flatten)]
     pub data: DataDir,
+    #[command(flatten)]
+    pub encryption: KeyFileArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
     #[command(flatten)]
     pub data: DataDir,
+    #[command(flatten)]
+    pub encryption: KeyFileArgs,
     /// Don't ask
     #[arg(long)]
     pub yes: bool,
@@ -117,6 +173,8 @@ pub struct RestoreArgs {
     pub data: DataDir,
     #[command(flatten)]
     pub addresses: Addresses,
+    #[command(flatten)]
+    pub disk: NewDiskArgs,
     /// The passphrase that it is sealed with
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
@@ -132,6 +190,8 @@ pub struct CheckDiskArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub data: DataDir,
+    #[command(flatten)]
+    pub encryption: KeyFileArgs,
     /// Address to listen on [default: all, or loopback where that is advertised]
     #[arg(long, value_name = "IP")]
     pub bind: Option<IpAddr>,

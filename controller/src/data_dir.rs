@@ -33,6 +33,10 @@ pub struct SelfRecord {
     /// Name of Raft's directory, where a recovery made another: what switches to it is this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft_dir: Option<String>,
+    /// The file with the keys that seal this directory, where they are not named otherwise. Absent
+    /// where nothing is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +178,19 @@ impl DataDirectory {
         self.root.join(&self.raft)
     }
 
+    /// Raft's directories: the one in use, and those that a recovery left behind.
+    pub fn replicas(&self) -> Result<Vec<PathBuf>, DataDirError> {
+        let mut replicas = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(|source| self.io(source))? {
+            let path = entry.map_err(|source| self.io(source))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name == RAFT || name.starts_with("raft-")) {
+                replicas.push(path);
+            }
+        }
+        Ok(replicas)
+    }
+
     /// A directory beside the others.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -203,6 +220,7 @@ mod tests {
             cluster: "hive".into(),
             member: Member::default(),
             raft_dir: None,
+            encryption_key_file: None,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use hive_identity::{CertificateAuthority, ExpectedController, LiveCredentials, tls};
+use hive_identity::{ExpectedController, LiveCredentials, tls};
 use hive_proto::grpc;
 use hive_proto::link::{LinkSettings, dial};
 use hive_proto::v1::RemoveControllerRequest;
@@ -15,6 +15,7 @@ use tonic::Code;
 
 use crate::config::LeaveArgs;
 use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::identity_files::IdentityFiles;
 use crate::run::own_credentials;
 use crate::store::{StartError, offline};
 
@@ -28,9 +29,11 @@ const STOP_POLL: Duration = Duration::from_millis(100);
 /// Ends this machine's membership; its id.
 pub async fn leave(args: &LeaveArgs) -> anyhow::Result<u64> {
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
-    let authority = CertificateAuthority::load_dir(&dir.identity())?;
-    let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);
-    match offline::read(&dir.raft()).await {
+    let keys = args.encryption.keys(&args.data.data_dir, &record)?;
+    let identity = IdentityFiles::new(dir.identity(), keys.clone());
+    let authority = identity.load_authority()?;
+    let live = LiveCredentials::new(own_credentials(&identity, &record, &authority)?);
+    match offline::read(&dir.raft(), &keys).await {
         // It runs: it asks for itself, stops, and marks the directory.
         Err(StartError::Directory(crate::store::DirectoryError::Locked { .. })) => {
             let asked = ask(&live, &record.member.link, &record).await;

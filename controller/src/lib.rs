@@ -13,11 +13,13 @@ pub mod config;
 pub mod controllers;
 pub mod data_dir;
 mod deletion;
+pub mod encryption;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;
 mod histogram;
 pub mod https;
+pub mod identity_files;
 pub mod ingress;
 pub mod kubeconfig;
 pub mod leave;

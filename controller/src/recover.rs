@@ -27,7 +27,8 @@ pub struct Recovered {
 
 pub async fn recover(args: &RecoverArgs) -> anyhow::Result<Recovered> {
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
-    let survivor = offline::read(&dir.raft()).await?;
+    let keys = args.encryption.keys(&args.data.data_dir, &record)?;
+    let survivor = offline::read(&dir.raft(), &keys).await?;
     let others = others(&survivor, record.raft_id)?;
     let missing = missing_artifacts(&dir, &survivor.state)?;
     println!("{}", explain(&record, &survivor, &others, missing));
@@ -42,12 +43,14 @@ pub async fn recover(args: &RecoverArgs) -> anyhow::Result<Recovered> {
         &record.member,
         survivor.last_index,
         &state,
+        &keys,
     )?;
     let kept = dir.raft();
     // From here on it is the new one that starts.
     dir.save(&SelfRecord {
         raft_id: id,
         raft_dir: Some(name),
+        encryption_key_file: keys.path(),
         ..record.clone()
     })?;
     let former = survivor.state.controllers().map(|(id, _)| id).collect();

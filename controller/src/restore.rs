@@ -16,8 +16,8 @@ use crate::artifacts::ArtifactFiles;
 use crate::backup;
 use crate::config::RestoreArgs;
 use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::identity_files::IdentityFiles;
 use crate::kubeconfig::kubeconfig;
-use crate::own_certificate;
 use crate::state::Command;
 use crate::store::offline;
 
@@ -30,6 +30,8 @@ pub struct Restored {
     pub epoch: u64,
     pub kubeconfig: PathBuf,
     pub member: crate::state::Member,
+    /// Where the keys of the disk are.
+    pub key_file: Option<PathBuf>,
     /// Artifacts that are registered and not in the backup.
     pub missing: u64,
 }
@@ -74,13 +76,12 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
     }) {
         bail!("cannot make a token for the administrator: {error}");
     }
-    let identity = dir.identity();
-    std::fs::create_dir_all(&identity)
-        .with_context(|| format!("cannot create {}", identity.display()))?;
-    let credentials = own_certificate::issue(&authority, DeviceKey::generate(), id, &member)?;
-    authority.save(&identity)?;
-    credentials.save(&identity)?;
-    offline::found(&dir.raft(), id, &member, after, &state)?;
+    let keys = args.disk.keys(&args.data.data_dir)?;
+    let identity = IdentityFiles::create(dir.identity(), keys.clone())
+        .with_context(|| format!("cannot create {}", dir.identity().display()))?;
+    identity.save_device_key(&DeviceKey::generate())?;
+    identity.save_authority(&authority)?;
+    offline::found(&dir.raft(), id, &member, after, &state, &keys)?;
     let config = kubeconfig(
         authority.certificate(),
         std::slice::from_ref(&member.api),
@@ -93,6 +94,7 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
         cluster: content.header.cluster.clone(),
         member: member.clone(),
         raft_dir: None,
+        encryption_key_file: keys.path(),
     })?;
     Ok(Restored {
         missing: content
@@ -104,5 +106,6 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
         epoch: state.epoch(),
         kubeconfig: dir.kubeconfig(),
         member,
+        key_file: keys.path(),
     })
 }

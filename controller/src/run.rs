@@ -18,8 +18,10 @@ use crate::audit::Audit;
 use crate::config::RunArgs;
 use crate::controllers::Controllers;
 use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::encryption::{self, SealedFiles};
 use crate::gateway::{self, Gateway, Invoker, Nodes, Presence};
 use crate::https;
+use crate::identity_files::IdentityFiles;
 use crate::ingress::{self, Forwarder};
 use crate::own_certificate;
 use crate::peers::Peers;
@@ -34,8 +36,10 @@ const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()> {
     args.check()?;
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
-    let authority = Arc::new(CertificateAuthority::load_dir(&dir.identity())?);
-    let live = LiveCredentials::new(own_credentials(&dir, &record, &authority)?);
+    let keys = args.encryption.keys(&args.data.data_dir, &record)?;
+    let identity = IdentityFiles::new(dir.identity(), keys.clone());
+    let authority = Arc::new(identity.load_authority()?);
+    let live = LiveCredentials::new(own_credentials(&identity, &record, &authority)?);
     let audit = args.audit.options(dir.audit_log())?;
     let audit_path = audit.path.clone();
     let (audit, audit_written) = Audit::open(audit)
@@ -50,8 +54,10 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         dir: dir.raft(),
         id: record.raft_id,
         timing: None,
+        keys: keys.clone(),
     };
     let replica = Replica::start(options, peers.clone()).await?;
+    encryption::note(&dir, &record, &keys)?;
     let files = ArtifactFiles::open(&dir.artifacts())
         .with_context(|| format!("cannot open {}", dir.artifacts().display()))?;
     let artifacts = Artifacts::new(files, replica.clone(), peers.clone());
@@ -135,6 +141,14 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
         oidc: args.oidc.connect()?.map(Arc::new),
         stop: doors_stop.clone(),
     };
+    tasks.spawn(
+        SealedFiles {
+            replica: replica.clone(),
+            identity,
+            keys,
+        }
+        .follow_keys(stop.clone()),
+    );
     tasks.spawn(certificates.clone().keep_fresh(stop.clone()));
     doors.spawn(https::serve(
         sockets.api,
@@ -198,21 +212,18 @@ async fn removed(replica: &Replica) {
     }
 }
 
-/// The saved credentials, or fresh ones where they ran out while the controller was off.
+/// Fresh credentials with the saved key.
 pub fn own_credentials(
-    dir: &DataDirectory,
+    identity: &IdentityFiles,
     record: &SelfRecord,
     authority: &CertificateAuthority,
 ) -> anyhow::Result<Credentials> {
-    let saved = Credentials::load(&dir.identity())?;
-    let fresh = own_certificate::issue(
+    Ok(own_certificate::issue(
         authority,
-        saved.key().clone(),
+        identity.load_device_key()?,
         record.raft_id,
         &record.member,
-    )?;
-    fresh.save(&dir.identity())?;
-    Ok(fresh)
+    )?)
 }
 
 /// Where this controller listens; all are bound before anything starts.

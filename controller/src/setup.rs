@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::access::tokens::{self, Role, SYSTEM_NAMESPACE, TokenKind};
 use crate::config::{InitArgs, JoinArgs};
 use crate::data_dir::{DataDirectory, SelfRecord};
+use crate::identity_files::{IdentityError, IdentityFiles};
 use crate::ingress::routes::SETTINGS;
 use crate::kubeconfig::kubeconfig;
 use crate::objects;
@@ -26,6 +27,7 @@ use crate::own_certificate;
 use crate::peers::Peers;
 use crate::reconcile::roles;
 use crate::state::{Key, Member, level};
+use crate::store::seal::keys::Keys;
 use crate::store::{DiskSpeed, Replica, ReplicaOptions};
 
 /// Namespaces of every swarm.
@@ -43,6 +45,8 @@ pub struct Initialised {
     pub cluster: String,
     pub member: Member,
     pub disk: Option<DiskSpeed>,
+    /// Where the keys of the disk are.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Makes a new swarm: its CA, its first controller, its namespaces, its administrator.
@@ -52,11 +56,11 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     let member = args.addresses.member();
     let authority = CertificateAuthority::create(&args.cluster)?;
     let key = DeviceKey::generate();
+    let keys = args.disk.keys(&args.data.data_dir)?;
+    let identity = identity_files(&dir, &keys)?;
+    identity.save_device_key(&key)?;
+    identity.save_authority(&authority)?;
     let credentials = own_certificate::issue(&authority, key, FIRST_ID, &member)?;
-    std::fs::create_dir_all(dir.identity())
-        .with_context(|| format!("cannot create {}", dir.identity().display()))?;
-    authority.save(&dir.identity())?;
-    credentials.save(&dir.identity())?;
 
     clear_raft(&dir)?;
     let live = LiveCredentials::new(credentials);
@@ -65,6 +69,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         dir: dir.raft(),
         id: FIRST_ID,
         timing: None,
+        keys: keys.clone(),
     };
     let replica = Replica::start(options, peers).await?;
     replica.bootstrap(member.clone()).await?;
@@ -102,8 +107,10 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         cluster: args.cluster.clone(),
         member: member.clone(),
         raft_dir: None,
+        encryption_key_file: keys.path(),
     })?;
     Ok(Initialised {
+        key_file: keys.path(),
         kubeconfig: dir.kubeconfig(),
         cluster: args.cluster.clone(),
         member,
@@ -129,12 +136,26 @@ fn check_cluster_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Admits this machine as another controller. Its id.
-pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
+fn identity_files(dir: &DataDirectory, keys: &Keys) -> anyhow::Result<IdentityFiles> {
+    IdentityFiles::create(dir.identity(), keys.clone())
+        .with_context(|| format!("cannot create {}", dir.identity().display()))
+}
+
+/// What `join` made.
+pub struct Joined {
+    pub id: u64,
+    /// Where the keys of the disk are.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Admits this machine as another controller.
+pub async fn join(args: &JoinArgs) -> anyhow::Result<Joined> {
     let dir = DataDirectory::create(&args.data.data_dir)?;
     clear_raft(&dir)?;
     let member = args.addresses.member();
-    let key = own_key(&dir)?;
+    let keys = args.disk.keys(&args.data.data_dir)?;
+    let identity = identity_files(&dir, &keys)?;
+    let key = own_key(&identity)?;
     let response = enrol(&args.controllers, &args.token, &key, &member).await?;
     let Some(admission) = response.admission else {
         bail!("the controller answered without admitting this one: is it of another version?");
@@ -144,29 +165,30 @@ pub async fn join(args: &JoinArgs) -> anyhow::Result<u64> {
         bail!("the controller answered with another CA than the token pins: refusing it");
     }
     let authority = CertificateAuthority::load(&ca.to_pem(), &admission.ca_key)?;
-    let credentials = Credentials::new(key, response.certificate.into(), ca)?;
-    authority.save(&dir.identity())?;
-    credentials.save(&dir.identity())?;
+    // Checks that they belong together; `run` issues its own anew.
+    Credentials::new(key, response.certificate.into(), ca)?;
+    identity.save_authority(&authority)?;
     dir.save(&SelfRecord {
         raft_id: admission.raft_id,
         cluster: response.cluster,
         member,
         raft_dir: None,
+        encryption_key_file: keys.path(),
     })?;
-    Ok(admission.raft_id)
+    Ok(Joined {
+        id: admission.raft_id,
+        key_file: keys.path(),
+    })
 }
 
 /// The key of an attempt before, or a new one. Kept before it is used: whoever asks again with it is
 /// known, gets the same answer, and uses up no token.
-fn own_key(dir: &DataDirectory) -> anyhow::Result<DeviceKey> {
-    let identity = dir.identity();
-    std::fs::create_dir_all(&identity)
-        .with_context(|| format!("cannot create {}", identity.display()))?;
-    match DeviceKey::load(&identity) {
+fn own_key(identity: &IdentityFiles) -> anyhow::Result<DeviceKey> {
+    match identity.load_device_key() {
         Ok(key) => Ok(key),
-        Err(missing) if missing.is_missing() => {
+        Err(IdentityError::Store(missing)) if missing.is_missing() => {
             let key = DeviceKey::generate();
-            key.save(&identity)?;
+            identity.save_device_key(&key)?;
             Ok(key)
         }
         Err(error) => Err(error.into()),

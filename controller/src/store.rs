@@ -14,8 +14,10 @@ mod network;
 pub mod offline;
 mod progress;
 mod propose;
+mod renewal;
 mod rounds;
 mod runtime;
+pub mod seal;
 mod serve;
 mod settings;
 mod snapshot;
@@ -39,6 +41,7 @@ pub use self::leadership::Leadership;
 pub use self::log::replay::OpenError;
 pub use self::membership::{BootstrapError, MembershipError, Progress};
 pub use self::propose::ProposeError;
+pub use self::renewal::RenewalError;
 pub use self::serve::HandleError;
 pub use self::snapshot::SnapshotError;
 pub use self::timing::{DiskSpeed, Timing, TimingError, Verdict};
@@ -50,6 +53,7 @@ use self::log::Log;
 use self::machine::{Machine, Published};
 use self::network::Network;
 use self::rounds::Rounds;
+use self::seal::keys::Keys;
 use self::snapshot::Snapshots;
 use self::types::{LogId, TypeConfig};
 use crate::peers::Peers;
@@ -67,6 +71,8 @@ pub struct ReplicaOptions {
     pub id: u64,
     /// Measured on the directory's disk, and kept there, when `None`.
     pub timing: Option<Timing>,
+    /// With which the log and the snapshots are sealed.
+    pub keys: Keys,
 }
 
 /// Why a replica cannot start. Messages name the file and the repair.
@@ -150,10 +156,15 @@ impl Replica {
         options: ReplicaOptions,
         peers: Peers,
     ) -> Result<Self, StartError> {
-        let ReplicaOptions { dir, id, timing } = options;
+        let ReplicaOptions {
+            dir,
+            id,
+            timing,
+            keys,
+        } = options;
         let opened = runtime::blocking({
             let dir = dir.clone();
-            move || open(&dir, timing)
+            move || open(&dir, timing, keys)
         })
         .await
         .map_err(|error| StartError::Raft {
@@ -413,7 +424,7 @@ struct Opened {
     disk: Option<DiskSpeed>,
 }
 
-fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartError> {
+fn open(dir: &std::path::Path, timing: Option<Timing>, keys: Keys) -> Result<Opened, StartError> {
     let (directory, lock) = Directory::open(&dir.join("log"))?;
     let (timing, disk) = match timing {
         Some(timing) => (timing, None),
@@ -422,9 +433,9 @@ fn open(dir: &std::path::Path, timing: Option<Timing>) -> Result<Opened, StartEr
             (timing, Some(disk))
         }
     };
-    let snapshots = Snapshots::open(&dir.join("snapshots"))?;
+    let snapshots = Snapshots::open(&dir.join("snapshots"), keys.clone())?;
     let (machine, published) = Machine::open(snapshots.clone())?;
-    let log = Log::open(Arc::new(directory))?;
+    let log = Log::open(Arc::new(directory), keys)?;
     check_joined(dir, &log, &published)?;
     Ok(Opened {
         lock: Some(lock),

@@ -65,6 +65,8 @@ pub struct Swarm {
     /// Its program is what new members are made with, too.
     pub ctl: Ctl,
     next_port: u16,
+    /// Of `hive controller init` and `join`.
+    make_flags: Vec<String>,
     /// Of `hive controller run`, for controllers that join later.
     run_flags: Vec<String>,
     dir: TempDir,
@@ -116,6 +118,7 @@ impl Swarm {
                     .env("HIVE_TOKEN", token);
             }
         }
+        make.args(&self.make_flags);
         make.arg("--data-dir").arg(&data_dir);
         for (flag, port) in [
             ("--link-port", link),

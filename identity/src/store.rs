@@ -175,11 +175,13 @@ fn holds_privately(path: &Path, bytes: &[u8]) -> bool {
     read_private(path).is_ok_and(|held| held.as_bytes() == bytes)
 }
 
-fn read(path: &Path) -> Result<String, StoreError> {
+/// A file that others may read.
+pub fn read(path: &Path) -> Result<String, StoreError> {
     read_checked(path, |_| Ok(()))
 }
 
-fn read_private(path: &Path) -> Result<String, StoreError> {
+/// A file that is refused where others may read it.
+pub fn read_private(path: &Path) -> Result<String, StoreError> {
     read_checked(path, |file| refuse_exposed(path, file))
 }
 

@@ -200,6 +200,13 @@ fn raft(context: &Api, out: &mut String) {
     let name = "hive_raft_log_sync_duration_seconds";
     describe(out, name, "histogram", "How long a sync of the log took.");
     context.replica.log_syncs().write(out, name, "");
+    let name = "hive_encryption_files";
+    let help = "Segments of the log, and the newest snapshot, by the key that seals them.";
+    describe(out, name, "gauge", help);
+    for (key, count) in context.replica.seals_in_use() {
+        let key = key.map_or_else(|| "none".to_owned(), |key| key.to_string());
+        let _ = writeln!(out, "{name}{{key=\"{key}\"}} {count}");
+    }
 }
 
 fn nodes(context: &Api, out: &mut String) {

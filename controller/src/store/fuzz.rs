@@ -21,6 +21,7 @@ use super::disk::simulated::Simulated;
 use super::log::record::{Record, Standing};
 use super::log::segments::Segments;
 use super::network::{SnapshotHeader, VoteMessage};
+use super::seal::keys::Keys;
 use super::snapshot::Snapshots;
 use super::types::{Entry, LeaderId, LogId, Proposal, SnapshotMeta, StoredMembership, Vote};
 use crate::state::{Command, Key, Member, State};
@@ -265,14 +266,14 @@ fn segments_are_read_or_refused() {
     let mut segment = BytesMut::new();
     for record in &records {
         let offset = segment.len() as u64;
-        record.put(&mut segment, 1, offset);
+        record.put(&mut segment, 1, offset, None);
     }
     Target::new("segment", |input: &[u8]| {
         let disk = disk_with("0000000000000001.log", input);
-        let opened = Segments::open(Arc::new(disk.clone()), 1 << 20);
+        let opened = Segments::open(Arc::new(disk.clone()), 1 << 20, Keys::default());
         let (mut segments, recovered) = opened.map_err(|error| error.in_full())?;
         for (id, place) in &recovered.entries {
-            match super::log::segments::read_record(&disk, *place).unwrap() {
+            match super::log::segments::read_record(&disk, segments.seals(), *place).unwrap() {
                 Record::Entry(entry) => assert_eq!(entry.log_id, *id),
                 other => panic!("{other:?} where entry {id} should be"),
             }
@@ -282,7 +283,7 @@ fn segments_are_read_or_refused() {
         let next = Record::Vote(vote());
         segments.write(&[next]).unwrap();
         segments.close().unwrap();
-        let (_, again) = Segments::open(Arc::new(disk), 1 << 20).unwrap();
+        let (_, again) = Segments::open(Arc::new(disk), 1 << 20, Keys::default()).unwrap();
         assert_eq!(again.entries.back().map(|(id, _)| id.index), last);
         match cut {
             // Never acknowledged.
@@ -308,7 +309,7 @@ fn snapshots_are_read_or_refused() {
         last_log_id: Some(id(1, 9)),
         last_membership: StoredMembership::new(Some(id(1, 3)), membership()),
     };
-    let sent = Snapshots::on(Arc::new(Simulated::new(1))).unwrap();
+    let sent = Snapshots::on(Arc::new(Simulated::new(1)), Keys::default()).unwrap();
     let sent = sent.write(&meta, &state).unwrap();
     let good = sent.read_at(0, 1 << 20).unwrap();
     let sum = |input: &mut Vec<u8>| {
@@ -322,7 +323,7 @@ fn snapshots_are_read_or_refused() {
     let image = zstd::decode_all(&good[meta_end..good.len() - 32]).unwrap();
     let head = good[..meta_end].to_vec();
     let open = |file: &[u8]| {
-        let here = Snapshots::on(Arc::new(Simulated::new(1))).unwrap();
+        let here = Snapshots::on(Arc::new(Simulated::new(1)), Keys::default()).unwrap();
         let mut receiving = here.receive().unwrap();
         receiving.write(file).unwrap();
         let received = receiving.finish(&meta).map_err(|error| error.to_string())?;

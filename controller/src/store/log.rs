@@ -7,9 +7,11 @@ pub mod index;
 pub mod mark;
 pub mod record;
 pub mod replay;
+pub mod seals;
 pub mod segments;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -23,11 +25,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use self::index::{Found, Index};
 use self::record::Record;
 use self::replay::OpenError;
+use self::seals::Seals;
 use self::segments::{SEGMENT_BYTES, Segments, read_record};
 use self::writer::Job;
 use super::compaction::Extent;
 use super::disk::Disk;
 use super::runtime;
+use super::seal::keys::{KeyId, Keys};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::histogram::Histogram;
 
@@ -41,6 +45,7 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     index: Arc<Mutex<Index>>,
     jobs: mpsc::Sender<Job>,
+    seals: Seals,
     syncs: Arc<Histogram>,
 }
 
@@ -56,13 +61,18 @@ fn stopped() -> io::Error {
 
 impl Log {
     /// Opens the log; blocks while it reads all of it.
-    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        Self::open_with(disk, SEGMENT_BYTES)
+    pub fn open(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self, OpenError> {
+        Self::open_with(disk, SEGMENT_BYTES, keys)
     }
 
     /// The same, with segments that end at `segment_bytes`.
-    pub fn open_with(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self, OpenError> {
-        let (segments, recovered) = Segments::open(disk.clone(), segment_bytes)?;
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        keys: Keys,
+    ) -> Result<Self, OpenError> {
+        let (segments, recovered) = Segments::open(disk.clone(), segment_bytes, keys)?;
+        let seals = segments.seals().clone();
         if let Some(cut) = &recovered.cut {
             tracing::warn!(
                 file = %cut.path.display(),
@@ -83,6 +93,7 @@ impl Log {
             disk,
             index,
             jobs,
+            seals,
             syncs,
         })
     }
@@ -95,6 +106,17 @@ impl Log {
     /// Syncs and stops the writer. Appends fail from then on.
     pub async fn close(&self) -> io::Result<()> {
         self.run(|done| Job::Stop { done }).await
+    }
+
+    /// Has what is written from now on sealed with the first key there is now, and removes segments
+    /// that no entry needs.
+    pub async fn renew_seal(&self) -> io::Result<()> {
+        self.run(|done| Job::RenewSeal { done }).await
+    }
+
+    /// For each key, and for none, how many segments are sealed with it.
+    pub fn seals(&self) -> BTreeMap<Option<KeyId>, u64> {
+        self.seals.count()
     }
 
     pub fn purged(&self) -> Option<LogId> {
@@ -146,7 +168,7 @@ impl Log {
         for item in found {
             match item {
                 Found::Cached(entry) => entries.push(entry),
-                Found::OnDisk(id, place) => match read_record(&*self.disk, place) {
+                Found::OnDisk(id, place) => match read_record(&*self.disk, &self.seals, place) {
                     Ok(Record::Entry(entry)) if entry.log_id == id => entries.push(entry),
                     Ok(_) => {
                         return Err(io::Error::new(

@@ -18,6 +18,7 @@ use openraft::{Membership, RaftLogReader};
 use super::disk::{Directory, DirectoryLock};
 use super::log::Log;
 use super::machine::Machine;
+use super::seal::keys::Keys;
 use super::snapshot::Snapshots;
 use super::types::{LeaderId, LogId, SnapshotMeta, StoredMembership};
 use super::{SnapshotError, StartError};
@@ -40,7 +41,7 @@ pub struct Offline {
 }
 
 /// Reads a replica's directory.
-pub async fn read(dir: &Path) -> Result<Offline, StartError> {
+pub async fn read(dir: &Path, keys: &Keys) -> Result<Offline, StartError> {
     let failed = |error: io::Error| StartError::Raft {
         dir: dir.to_owned(),
         reason: error.to_string(),
@@ -48,8 +49,9 @@ pub async fn read(dir: &Path) -> Result<Offline, StartError> {
     let log_dir = dir.join("log");
     let written = newest_write(&log_dir);
     let (directory, lock) = Directory::open(&log_dir)?;
-    let (mut machine, published) = Machine::open(Snapshots::open(&dir.join("snapshots"))?)?;
-    let mut log = Log::open(Arc::new(directory))?;
+    let (mut machine, published) =
+        Machine::open(Snapshots::open(&dir.join("snapshots"), keys.clone())?)?;
+    let mut log = Log::open(Arc::new(directory), keys.clone())?;
     let snapshot = published.applied.borrow().last;
     if let Some(purged) = log.purged()
         && snapshot < Some(purged)
@@ -95,6 +97,7 @@ pub fn found(
     member: &Member,
     after: u64,
     state: &State,
+    keys: &Keys,
 ) -> Result<(), SnapshotError> {
     let io = |source| SnapshotError::Io {
         path: dir.to_owned(),
@@ -119,7 +122,7 @@ pub fn found(
         last_log_id: Some(last),
         last_membership: StoredMembership::new(Some(last), membership),
     };
-    Snapshots::open(&dir.join("snapshots"))?.write(&meta, state)?;
+    Snapshots::open(&dir.join("snapshots"), keys.clone())?.write(&meta, state)?;
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))
         .and_then(|parent| parent.sync_all())

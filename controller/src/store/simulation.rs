@@ -24,6 +24,7 @@ use self::cluster::Cluster;
 use self::faults::Fault;
 use self::invariants::Breach;
 use self::planted::Planted;
+use crate::store::seal::keys::Keys;
 
 const CLIENTS: u64 = 4;
 
@@ -49,8 +50,17 @@ struct Report {
     faults: BTreeMap<Fault, u64>,
 }
 
+/// Two of three seeds begin with sealed disks.
+fn keys_of(seed: u64) -> Keys {
+    match seed % 3 {
+        0 => Keys::default(),
+        _ => Keys::of(1),
+    }
+}
+
 fn run(seed: u64, planted: Option<Planted>) -> Result<Report, Breach> {
-    let cluster = Cluster::new(planted);
+    let keys = keys_of(seed);
+    let cluster = Cluster::new(planted, keys);
     let (watching, history) = (cluster.clone(), History::default());
     let (ran, kept) = (cluster.clone(), history.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| {

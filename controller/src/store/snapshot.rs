@@ -2,20 +2,23 @@
 //!
 //! Written under a temporary name, synced, renamed, directory synced; the last two are kept. A
 //! snapshot that does not match its checksum is an error that names file and repair, never skipped.
+//! Where this controller has keys, files are sealed with them; others are sent what is inside.
 
 mod format;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use self::format::Append;
 pub use self::format::SnapshotError;
 use tokio::sync::Notify;
 
 use super::disk::{Directory, Disk, DiskFile};
 use super::machine::check_level;
+use super::seal::file::{self, Reader, Writer};
+use super::seal::keys::{KeyId, Keys};
 use super::types::SnapshotMeta;
 use crate::state::State;
 
@@ -34,6 +37,7 @@ const PARTIAL: &str = "partial";
 #[derive(Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
+    keys: Keys,
     current: Arc<Mutex<Option<SnapshotFile>>>,
     /// Held while a complete file takes its place: two that become ready together follow each other.
     keeping: Arc<Mutex<()>>,
@@ -48,9 +52,8 @@ pub struct Snapshots {
 #[derive(Clone)]
 pub struct SnapshotFile {
     meta: SnapshotMeta,
-    file: Arc<dyn DiskFile>,
+    file: Arc<Reader>,
     path: Arc<Path>,
-    length: u64,
     /// Removes a received file that was not adopted.
     _partial: Option<Arc<Partial>>,
 }
@@ -67,12 +70,17 @@ impl SnapshotFile {
 
     /// Bytes of the file.
     pub fn length(&self) -> u64 {
-        self.length
+        self.file.length()
+    }
+
+    /// With which it is sealed, if it is.
+    pub fn key(&self) -> Option<KeyId> {
+        self.file.key()
     }
 
     /// Up to `limit` bytes from `offset`; empty at the end. Blocks.
     pub fn read_at(&self, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
-        let rest = self.length.saturating_sub(offset);
+        let rest = self.file.length().saturating_sub(offset);
         let mut chunk = vec![0; usize::try_from(rest).unwrap_or(limit).min(limit)];
         self.file.read_exact_at(offset, &mut chunk)?;
         Ok(chunk)
@@ -80,7 +88,7 @@ impl SnapshotFile {
 
     /// Checks and reads the whole file. Blocks.
     pub fn load(&self) -> Result<State, SnapshotError> {
-        let (meta, state) = format::read(&*self.file, &self.path)?;
+        let (meta, state) = format::read(&self.file, &self.path)?;
         if meta != self.meta {
             return Err(format::damaged(
                 &self.path,
@@ -95,24 +103,25 @@ impl SnapshotFile {
 impl Snapshots {
     /// Opens the directory and the newest snapshot in it, and removes what an interrupted write
     /// left behind. Blocks.
-    pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
+    pub fn open(directory: &Path, keys: Keys) -> Result<Self, SnapshotError> {
         let disk = Directory::shared(directory).map_err(|source| SnapshotError::Io {
             path: directory.to_owned(),
             source,
         })?;
-        Self::on(Arc::new(disk))
+        Self::on(Arc::new(disk), keys)
     }
 
     /// The same, on any disk.
-    pub fn on(disk: Arc<dyn Disk>) -> Result<Self, SnapshotError> {
+    pub fn on(disk: Arc<dyn Disk>, keys: Keys) -> Result<Self, SnapshotError> {
         let io = |source| SnapshotError::Io {
             path: disk.path(""),
             source,
         };
         let mut kept = Vec::new();
+        let mut partials = Vec::new();
         for name in disk.list().map_err(io)? {
             match extension(&name) {
-                Some(PARTIAL) => disk.remove(&name).map_err(io)?,
+                Some(PARTIAL) => partials.push(name),
                 Some(EXTENSION) => kept.push(name),
                 _ => {}
             }
@@ -120,12 +129,19 @@ impl Snapshots {
         // Names sort as the log entries do.
         kept.sort();
         let (newest, before) = (kept.pop(), kept.pop());
+        // Before anything is changed: its key may be missing.
+        let current = newest
+            .map(|name| open_file(&*disk, &name, &keys))
+            .transpose()?;
+        for partial in partials {
+            disk.remove(&partial).map_err(io)?;
+        }
         // What was read may still be only in the system's cache (a process killed, not a machine):
         // the log is removed on the strength of it.
         disk.sync_directory().map_err(io)?;
-        let current = newest.map(|name| open_file(&*disk, &name)).transpose()?;
         Ok(Self {
             disk,
+            keys,
             current: Arc::new(Mutex::new(current)),
             keeping: Arc::default(),
             before: Arc::new(Mutex::new(before.as_deref().and_then(last_entry))),
@@ -160,20 +176,20 @@ impl Snapshots {
 
     /// Writes a snapshot of `state`. Blocks; the state is a clone that nobody changes.
     pub fn write(&self, meta: &SnapshotMeta, state: &State) -> Result<SnapshotFile, SnapshotError> {
-        let partial = self.partial()?;
-        format::write(&mut Append::to(&*partial.file), meta, state).map_err(|source| {
-            SnapshotError::Io {
-                path: partial.path(),
-                source,
-            }
-        })?;
+        let (partial, mut out) = self.partial()?;
+        format::write(&mut out, meta, state)
+            .and_then(|()| out.finish())
+            .map_err(|source| partial.failed(source))?;
         self.keep(partial, meta)
     }
 
     /// Begins to take in a snapshot that another controller sends.
     pub fn receive(&self) -> Result<Receiving, SnapshotError> {
+        let (partial, out) = self.partial()?;
         Ok(Receiving {
-            partial: self.partial()?,
+            partial,
+            out,
+            keys: self.keys.clone(),
             length: 0,
         })
     }
@@ -187,71 +203,136 @@ impl Snapshots {
         {
             return Ok(());
         }
-        let partial = self.partial()?;
-        let mut offset = 0;
-        loop {
-            let io = |source| SnapshotError::Io {
-                path: partial.path(),
-                source,
-            };
-            let chunk = snapshot.read_at(offset, COPY_BYTES).map_err(io)?;
-            if chunk.is_empty() {
-                break;
-            }
-            partial.file.write_all_at(offset, &chunk).map_err(io)?;
-            offset += chunk.len() as u64;
-        }
+        let partial = self.copy(&snapshot.file)?;
         self.keep(partial, &snapshot.meta)?;
         Ok(())
     }
 
-    fn partial(&self) -> Result<Partial, SnapshotError> {
-        let number = self.partials.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{number}.{PARTIAL}");
-        match self.disk.create(&name) {
-            Ok(file) => Ok(Partial {
-                disk: self.disk.clone(),
-                file,
-                name,
-                kept: false,
-            }),
-            Err(source) => Err(SnapshotError::Io {
-                path: self.disk.path(&name),
-                source,
-            }),
-        }
+    /// A complete file with the same content, sealed with the first key.
+    fn copy(&self, content: &Reader) -> Result<Partial, SnapshotError> {
+        let (partial, mut out) = self.partial()?;
+        io::copy(
+            &mut BufReader::with_capacity(COPY_BYTES, content.range(0, content.length())),
+            &mut out,
+        )
+        .and_then(|_| out.finish())
+        .map_err(|source| partial.failed(source))?;
+        Ok(partial)
     }
 
-    /// Makes a complete file the current snapshot and removes those no longer kept.
-    fn keep(
-        &self,
-        mut partial: Partial,
-        meta: &SnapshotMeta,
-    ) -> Result<SnapshotFile, SnapshotError> {
-        let name = file_name(meta);
+    fn partial(&self) -> Result<(Partial, Writer), SnapshotError> {
+        let number = self.partials.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{number}.{PARTIAL}");
         let io = |source| SnapshotError::Io {
             path: self.disk.path(&name),
             source,
         };
-        let _keeping = self
-            .keeping
-            .lock()
-            .expect("nothing panics while a snapshot takes its place");
-        partial.file.sync_all().map_err(io)?;
-        self.disk.rename(&partial.name, &name).map_err(io)?;
-        partial.kept = true;
-        self.disk.sync_directory().map_err(io)?;
-        let file = open_file(&*self.disk, &name)?;
-        {
-            let mut current = self.lock();
-            if current
-                .as_ref()
-                .is_none_or(|known| known.meta.last_log_id <= meta.last_log_id)
-            {
-                *current = Some(file.clone());
+        let file: Arc<dyn DiskFile> = self.disk.create(&name).map_err(io)?.into();
+        let partial = Partial {
+            disk: self.disk.clone(),
+            file: file.clone(),
+            name: name.clone(),
+            kept: false,
+        };
+        let out = Writer::begin(file, &self.keys).map_err(io)?;
+        Ok((partial, out))
+    }
+
+    /// For each key, and for none, how many snapshots are sealed with it. Blocks.
+    pub fn seals(&self) -> Result<BTreeMap<Option<KeyId>, u64>, SnapshotError> {
+        let mut counts = BTreeMap::new();
+        for name in self.names()? {
+            if let Some(key) = self.key_of(&name)? {
+                *counts.entry(key).or_default() += 1;
             }
         }
-        let before = self.remove_old().map_err(io)?;
+        Ok(counts)
+    }
+
+    /// Writes those anew that are not sealed with the first key. Blocks.
+    pub fn renew_seals(&self) -> Result<(), SnapshotError> {
+        for name in self.names()? {
+            let stale =
+                |key: Option<Option<KeyId>>| key.is_some_and(|key| key != self.keys.first());
+            if !stale(self.key_of(&name)?) {
+                continue;
+            }
+            let old = open_file(&*self.disk, &name, &self.keys)?;
+            // What is damaged stays as it is, for a person to look at.
+            format::verify(&old.file, &old.path)?;
+            let partial = self.copy(&old.file)?;
+            let _keeping = self.lock_keeping();
+            // One that was removed meanwhile does not come back.
+            if self.key_of(&name)?.is_some() {
+                self.put_in_place(partial, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<String>, SnapshotError> {
+        let mut names = self.disk.list().map_err(|source| SnapshotError::Io {
+            path: self.disk.path(""),
+            source,
+        })?;
+        names.retain(|name| extension(name) == Some(EXTENSION));
+        Ok(names)
+    }
+
+    /// With what a snapshot is sealed; nothing when it is gone.
+    fn key_of(&self, name: &str) -> Result<Option<Option<KeyId>>, SnapshotError> {
+        let path = self.disk.path(name);
+        match self.disk.open(name) {
+            Ok(file) => match file::key_of(&*file) {
+                Ok(key) => Ok(Some(key)),
+                Err(error) => Err(format::unreadable(&path)(error)),
+            },
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SnapshotError::Io { path, source }),
+        }
+    }
+
+    fn lock_keeping(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.keeping
+            .lock()
+            .expect("nothing panics while a snapshot takes its place")
+    }
+
+    /// Makes a complete file the snapshot of that name, durable, and the current one if it is not
+    /// older than that.
+    fn put_in_place(
+        &self,
+        mut partial: Partial,
+        name: &str,
+    ) -> Result<SnapshotFile, SnapshotError> {
+        let io = |source| SnapshotError::Io {
+            path: self.disk.path(name),
+            source,
+        };
+        partial.file.sync_all().map_err(io)?;
+        self.disk.rename(&partial.name, name).map_err(io)?;
+        partial.kept = true;
+        self.disk.sync_directory().map_err(io)?;
+        let file = open_file(&*self.disk, name, &self.keys)?;
+        let mut current = self.lock();
+        if current
+            .as_ref()
+            .is_none_or(|known| known.meta.last_log_id <= file.meta.last_log_id)
+        {
+            *current = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// Makes a complete file the current snapshot and removes those no longer kept.
+    fn keep(&self, partial: Partial, meta: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
+        let name = file_name(meta);
+        let _keeping = self.lock_keeping();
+        let file = self.put_in_place(partial, &name)?;
+        let before = self.remove_old().map_err(|source| SnapshotError::Io {
+            path: self.disk.path(&name),
+            source,
+        })?;
         *self
             .before
             .lock()
@@ -286,24 +367,27 @@ fn last_entry(name: &str) -> Option<u64> {
     name.split_once('-')?.0.parse().ok()
 }
 
+/// Whether a complete snapshot has that name.
+pub fn is_snapshot(name: &str) -> bool {
+    extension(name) == Some(EXTENSION)
+}
+
 fn extension(name: &str) -> Option<&str> {
     Some(name.rsplit_once('.')?.1)
 }
 
-fn open_file(disk: &dyn Disk, name: &str) -> Result<SnapshotFile, SnapshotError> {
+fn open_file(disk: &dyn Disk, name: &str, keys: &Keys) -> Result<SnapshotFile, SnapshotError> {
     let path = disk.path(name);
-    let io = |source| SnapshotError::Io {
+    let file = disk.open(name).map_err(|source| SnapshotError::Io {
         path: path.clone(),
         source,
-    };
-    let file = disk.open(name).map_err(io)?;
-    let length = file.length().map_err(io)?;
-    let meta = format::read_meta(&*file, &path)?;
+    })?;
+    let file = Reader::open(file.into(), keys).map_err(format::unreadable(&path))?;
+    let meta = format::read_meta(&file, &path)?;
     Ok(SnapshotFile {
         meta,
-        file: file.into(),
+        file: Arc::new(file),
         path: path.into(),
-        length,
         _partial: None,
     })
 }
@@ -311,7 +395,7 @@ fn open_file(disk: &dyn Disk, name: &str) -> Result<SnapshotFile, SnapshotError>
 /// A file not yet complete; removed when dropped before it was kept.
 struct Partial {
     disk: Arc<dyn Disk>,
-    file: Box<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     name: String,
     kept: bool,
 }
@@ -319,6 +403,13 @@ struct Partial {
 impl Partial {
     fn path(&self) -> PathBuf {
         self.disk.path(&self.name)
+    }
+
+    fn failed(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Io {
+            path: self.path(),
+            source,
+        }
     }
 }
 
@@ -334,32 +425,32 @@ impl Drop for Partial {
 /// A snapshot that is being received.
 pub struct Receiving {
     partial: Partial,
+    out: Writer,
+    keys: Keys,
     length: u64,
 }
 
 impl Receiving {
     /// Blocks.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
-        let offset = self.length;
         self.length += chunk.len() as u64;
         if self.length > MAX_RECEIVED_BYTES {
             return Err(SnapshotError::TooLarge {
                 limit: MAX_RECEIVED_BYTES,
             });
         }
-        self.partial
-            .file
-            .write_all_at(offset, chunk)
-            .map_err(|source| SnapshotError::Io {
-                path: self.partial.path(),
-                source,
-            })
+        self.out
+            .write_all(chunk)
+            .map_err(|source| self.partial.failed(source))
     }
 
     /// Checks what arrived. It is gone with its last handle unless it is adopted. Blocks.
     pub fn finish(self, announced: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
-        let mut snapshot = open_file(&*self.partial.disk, &self.partial.name)?;
-        format::verify(&*snapshot.file, &snapshot.path)?;
+        self.out
+            .finish()
+            .map_err(|source| self.partial.failed(source))?;
+        let mut snapshot = open_file(&*self.partial.disk, &self.partial.name, &self.keys)?;
+        format::verify(&snapshot.file, &snapshot.path)?;
         if snapshot.meta != *announced {
             return Err(format::damaged(
                 &snapshot.path,

@@ -21,11 +21,11 @@ const QUICK: Timing = Timing {
 async fn a_failing_disk_stops_the_replica_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let disk = Simulated::new(1);
-    let snapshots = Snapshots::open(directory.path()).unwrap();
+    let snapshots = Snapshots::open(directory.path(), Keys::default()).unwrap();
     let (machine, published) = Machine::open(snapshots.clone()).unwrap();
     let opened = Opened {
         lock: None,
-        log: Log::open(Arc::new(disk.clone())).unwrap(),
+        log: Log::open(Arc::new(disk.clone()), Keys::default()).unwrap(),
         snapshots,
         machine,
         published,

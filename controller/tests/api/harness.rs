@@ -23,6 +23,7 @@ use hive_controller::reconcile::garbage::{self, Collection};
 use hive_controller::reconcile::{Looks, namespaces, quota, roles};
 use hive_controller::state::level;
 use hive_controller::state::{Command, Key, Member, State};
+use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
 use hive_manifests::Resource;
@@ -121,6 +122,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let peers = alone();
         let options = ReplicaOptions {
+            keys: Keys::default(),
             dir: dir.path().join("raft"),
             id: 1,
             timing: Some(Timing {

@@ -2,6 +2,7 @@
 
 use hive_controller::peers::{Peers, Route};
 use hive_controller::state::{Command, Member, REVISION_LEAP};
+use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Replica, ReplicaOptions, StartError, offline};
 use tokio::sync::watch;
 
@@ -11,6 +12,7 @@ use crate::swarm::{Swarm, TIMING, create, holds, member, soon};
 async fn alone(dir: &std::path::Path, id: u64) -> Replica {
     let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
     let options = ReplicaOptions {
+        keys: Keys::default(),
         dir: dir.to_owned(),
         id,
         timing: Some(TIMING),
@@ -35,13 +37,15 @@ async fn a_survivor_goes_on_with_all_that_was_acknowledged() {
     swarm.converge().await;
     let revision = swarm.replica(survivor).state().revision();
     let dir = swarm.dir(survivor).to_owned();
-    let running = offline::read(&dir.join("raft")).await;
+    let running = offline::read(&dir.join("raft"), &Keys::default()).await;
     assert!(matches!(running, Err(StartError::Directory(_))), "it runs");
     for id in [1, 2, 3] {
         swarm.stop(id).await;
     }
 
-    let found = offline::read(&dir.join("raft")).await.unwrap();
+    let found = offline::read(&dir.join("raft"), &Keys::default())
+        .await
+        .unwrap();
     assert_eq!(found.state.revision(), revision);
     assert_eq!(found.members.len(), 3);
     assert!(found.written.is_some() && found.last_term > 0);
@@ -51,7 +55,15 @@ async fn a_survivor_goes_on_with_all_that_was_acknowledged() {
     // An attempt that was interrupted before is in nobody's way.
     std::fs::create_dir_all(new.join("snapshots")).unwrap();
     std::fs::write(new.join("snapshots/1.partial"), "half").unwrap();
-    offline::found(&new, id, &member(9), found.last_index, &state).unwrap();
+    offline::found(
+        &new,
+        id,
+        &member(9),
+        found.last_index,
+        &state,
+        &Keys::default(),
+    )
+    .unwrap();
     drop(found);
 
     for round in 0..2 {
@@ -67,7 +79,9 @@ async fn a_survivor_goes_on_with_all_that_was_acknowledged() {
         replica.shutdown().await;
     }
     // What was there before can still be read.
-    let before = offline::read(&dir.join("raft")).await.unwrap();
+    let before = offline::read(&dir.join("raft"), &Keys::default())
+        .await
+        .unwrap();
     assert_eq!(before.state.epoch(), 0);
 }
 

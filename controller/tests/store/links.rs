@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use hive_controller::peers::{Lane, PeerUnreachable, Peers};
 use hive_controller::state::{Command, Member};
+use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Replica, ReplicaOptions};
 use hive_identity::{
     CertificateAuthority, Credentials, DEFAULT_LIFETIME, DeviceKey, LiveCredentials, Subject, tls,
@@ -65,6 +66,7 @@ async fn controller(authority: &CertificateAuthority, id: u64) -> Controller {
     let peers = Peers::new(live, settings(), id);
     let dir = tempfile::tempdir().unwrap();
     let options = ReplicaOptions {
+        keys: Keys::default(),
         dir: dir.path().join("raft"),
         id,
         timing: Some(TIMING),

@@ -2,6 +2,7 @@
 
 use hive_controller::peers::{Peers, Route};
 use hive_controller::state::{Command, Outcome, Rejection};
+use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{ProposeError, Replica, ReplicaOptions, StartError, Timing};
 use tokio::sync::watch;
 
@@ -94,6 +95,7 @@ async fn answers_say_what_became_of_a_command() {
 
 async fn start(dir: &std::path::Path) -> Result<Replica, StartError> {
     let options = ReplicaOptions {
+        keys: Keys::default(),
         dir: dir.to_owned(),
         id: 1,
         timing: Some(Timing::for_sync(std::time::Duration::ZERO)),

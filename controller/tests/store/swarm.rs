@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures::Stream;
 use hive_controller::peers::{Peers, Route};
 use hive_controller::state::{Command, Key, Member, Outcome, StateImage};
+use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Bounds, Replica, ReplicaOptions, Timing};
 use hive_identity::{DeviceKey, Peer, Subject};
 use hive_manifests::Resource;
@@ -212,6 +213,7 @@ impl Swarm {
             .entry(id)
             .or_insert_with(|| tempfile::tempdir().unwrap());
         let options = ReplicaOptions {
+            keys: Keys::default(),
             dir: dir.path().join("raft"),
             id,
             timing: Some(self.timing),

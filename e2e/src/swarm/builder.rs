@@ -21,6 +21,7 @@ const SPARE_PORTS: u16 = 16;
 pub struct Builder {
     controllers: u16,
     agents: u16,
+    make_flags: Vec<String>,
     run_flags: Vec<String>,
     program: PathBuf,
 }
@@ -31,6 +32,7 @@ impl Default for Builder {
         Self {
             controllers: 3,
             agents: 3,
+            make_flags: Vec::new(),
             run_flags: strings(&[
                 "--node-grace",
                 &format!("{}s", NODE_GRACE.as_secs()),
@@ -61,6 +63,12 @@ impl Builder {
         self
     }
 
+    /// A flag of `hive controller init` and `join`.
+    pub fn make_flag(mut self, flag: &str) -> Self {
+        self.make_flags.push(flag.to_owned());
+        self
+    }
+
     /// A flag of `hive controller run`, for all controllers.
     pub fn run_flag(mut self, flag: &str, value: &str) -> Self {
         self.run_flags.extend([flag.to_owned(), value.to_owned()]);
@@ -86,6 +94,7 @@ impl Builder {
             agents: Vec::new(),
             ctl,
             next_port: first_port,
+            make_flags: self.make_flags,
             run_flags: self.run_flags,
             dir,
             _turn: turn,

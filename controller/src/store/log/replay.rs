@@ -11,9 +11,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::mark::Synced;
-use super::record::{Record, RecordError, Standing};
+use super::record::{Record, RecordError, Records, Standing};
+use super::seals::Seals;
 use super::segments::{Place, Segment, create, name, number};
 use crate::store::disk::{Disk, DiskFile};
+use crate::store::seal::Sealer;
+use crate::store::seal::keys::{Keys, UnknownKey};
 use crate::store::types::LogId;
 
 /// What a log held when it was opened.
@@ -71,12 +74,18 @@ pub enum OpenError {
         expected: u64,
         found: u64,
     },
+    #[error("cannot read {}", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: UnknownKey,
+    },
 }
 
 const FIRST_SEGMENT: u64 = 1;
 
-/// A header is four numbers and three log ids in JSON.
-const MAX_HEADER_BYTES: u64 = 1024;
+/// A header is four numbers and three log ids in JSON, and what names its key.
+pub(super) const MAX_HEADER_BYTES: u64 = 1024;
 
 const REPAIR: &str = "This controller cannot vouch for what it acknowledged: remove its data \
                       directory and join it again; the other controllers hold the data";
@@ -99,7 +108,13 @@ pub(super) struct Opened {
     pub length: u64,
 }
 
-pub(super) fn replay(disk: &dyn Disk, synced: Option<Synced>) -> Result<Opened, OpenError> {
+/// What opens the segments goes to `seals`.
+pub(super) fn replay(
+    disk: &dyn Disk,
+    synced: Option<Synced>,
+    keys: &Keys,
+    seals: &Seals,
+) -> Result<Opened, OpenError> {
     let io = |source| OpenError::Io {
         path: disk.path(""),
         source,
@@ -113,7 +128,8 @@ pub(super) fn replay(disk: &dyn Disk, synced: Option<Synced>) -> Result<Opened, 
     numbers.sort_unstable();
     check_complete(disk, &numbers, synced)?;
     let Some(&newest) = numbers.last() else {
-        let (file, length) = create(disk, FIRST_SEGMENT, Standing::default()).map_err(io)?;
+        let (file, length) =
+            create(disk, FIRST_SEGMENT, Standing::default(), keys, seals).map_err(io)?;
         return Ok(Opened {
             recovered: Recovered::default(),
             segments: VecDeque::from([Segment {
@@ -137,7 +153,8 @@ pub(super) fn replay(disk: &dyn Disk, synced: Option<Synced>) -> Result<Opened, 
             Some(synced) if synced.segment == number => synced.length.max(length),
             _ => length,
         };
-        let scan = log.scan(disk, &*file, number, length, expected)?;
+        let scan = log.scan(disk, &*file, number, length, expected, keys)?;
+        seals.insert(number, scan.sealer);
         segments.push_back(scan.segment);
     }
 
@@ -146,7 +163,8 @@ pub(super) fn replay(disk: &dyn Disk, synced: Option<Synced>) -> Result<Opened, 
         Some(synced) if synced.segment == newest => synced.length,
         _ => 0,
     };
-    let scan = log.scan(disk, &*file, newest, length, acknowledged)?;
+    let scan = log.scan(disk, &*file, newest, length, acknowledged, keys)?;
+    seals.insert(newest, scan.sealer);
     let mut file = file;
     let mut kept = scan.end;
     let cut = (kept < length).then(|| Cut {
@@ -164,7 +182,7 @@ pub(super) fn replay(disk: &dyn Disk, synced: Option<Synced>) -> Result<Opened, 
                 source: scan.stopped.unwrap_or(RecordError::Short),
             });
         }
-        (file, kept) = create(disk, newest, log.standing).map_err(io)?;
+        (file, kept) = create(disk, newest, log.standing, keys, seals).map_err(io)?;
     } else if cut.is_some() {
         file.set_length(kept).map_err(io)?;
         file.sync_all().map_err(io)?;
@@ -215,6 +233,7 @@ fn check_complete(
 
 struct Scan {
     segment: Segment,
+    sealer: Option<Sealer>,
     /// Everything before parsed.
     end: u64,
     /// Why the rest did not, if there is a rest.
@@ -240,6 +259,7 @@ impl Replay {
         number: u64,
         length: u64,
         acknowledged: u64,
+        keys: &Keys,
     ) -> Result<Scan, OpenError> {
         let path = || disk.path(&name(number));
         if length < acknowledged {
@@ -255,24 +275,31 @@ impl Replay {
                 path: path(),
                 source,
             })?;
-        let mut rest = Bytes::from(bytes);
-        let mut offset = 0;
+        let mut records = Records::of(number, Bytes::from(bytes), keys);
         let mut segment = Segment {
             number,
             highest: None,
         };
         let mut stopped = None;
-        while !rest.is_empty() {
-            let (record, taken) = match Record::get(&rest, number, offset) {
-                Ok(read) => read,
-                Err(source) if offset < acknowledged => {
+        loop {
+            let offset = records.offset();
+            let (record, taken) = match records.next() {
+                None => break,
+                Some(Ok(read)) => read,
+                Some(Err(RecordError::Key(source))) => {
+                    return Err(OpenError::Key {
+                        path: path(),
+                        source,
+                    });
+                }
+                Some(Err(source)) if offset < acknowledged || source.is_whole() => {
                     return Err(OpenError::Damaged {
                         path: path(),
                         offset,
                         source,
                     });
                 }
-                Err(source) => {
+                Some(Err(source)) => {
                     stopped = Some(source);
                     break;
                 }
@@ -292,13 +319,12 @@ impl Replay {
                     expected,
                     found,
                 })?;
-            offset += taken as u64;
-            rest = rest.slice(taken..);
         }
         Ok(Scan {
             segment,
-            end: offset,
+            end: records.offset(),
             stopped,
+            sealer: records.into_sealer(),
         })
     }
 

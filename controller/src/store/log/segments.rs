@@ -11,9 +11,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::mark::{Mark, Synced};
-use super::record::{Record, Standing};
+use super::record::{self, Record, Standing};
 use super::replay::{self, OpenError, Recovered};
+use super::seals::Seals;
 use crate::store::disk::{Disk, DiskFile};
+use crate::store::seal::Purpose;
+use crate::store::seal::keys::Keys;
 
 /// A segment is closed once it is this long. Small, because a whole segment is the unit of removal.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -44,6 +47,8 @@ pub struct Segments {
     synced: u64,
     standing: Standing,
     segment_bytes: u64,
+    keys: Keys,
+    seals: Seals,
     failed: Option<String>,
 }
 
@@ -51,22 +56,27 @@ pub(super) fn name(segment: u64) -> String {
     format!("{segment:016}.log")
 }
 
-pub(super) fn number(name: &str) -> Option<u64> {
+/// Of the segment in a file of that name.
+pub fn number(name: &str) -> Option<u64> {
     name.strip_suffix(".log")?.parse().ok()
 }
 
-/// Makes the file of a new segment, durable with its header and its name.
+/// Makes the file of a new segment, durable with its header and its name. It is sealed with the
+/// first key there is now, under a salt of its own.
 pub(super) fn create(
     disk: &dyn Disk,
     segment: u64,
     standing: Standing,
+    keys: &Keys,
+    seals: &Seals,
 ) -> io::Result<(Box<dyn DiskFile>, u64)> {
-    let mut header = BytesMut::new();
-    Record::Header { segment, standing }.put(&mut header, segment, 0);
+    let sealer = keys.begin(Purpose::LogSegment);
+    let header = record::put_first(segment, standing, sealer.as_ref());
     let file = disk.create(&name(segment))?;
     file.write_all_at(0, &header)?;
     file.sync_all()?;
     disk.sync_directory()?;
+    seals.insert(segment, sealer);
     Ok((file, header.len() as u64))
 }
 
@@ -78,13 +88,15 @@ impl Segments {
     pub(in crate::store) fn open(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
+        keys: Keys,
     ) -> Result<(Self, Recovered), OpenError> {
         let io = |source| OpenError::Io {
             path: disk.path(""),
             source,
         };
         let (mut mark, synced) = Mark::open(&*disk).map_err(io)?;
-        let opened = replay::replay(&*disk, synced)?;
+        let seals = Seals::default();
+        let opened = replay::replay(&*disk, synced, &keys, &seals)?;
         // What was read may still be only in the system's cache (a process killed, not a machine):
         // Raft takes it for durable from here on.
         opened.file.sync_all().map_err(io)?;
@@ -108,6 +120,8 @@ impl Segments {
             synced: opened.length,
             standing: opened.recovered.standing,
             segment_bytes,
+            keys,
+            seals,
             failed: None,
             disk,
         };
@@ -133,6 +147,27 @@ impl Segments {
     /// Removes the segments all of whose entries are purged. Call after the purge is synced.
     pub fn remove_purged(&mut self) -> io::Result<()> {
         self.guarded(Self::try_remove_purged)
+    }
+
+    /// From here on the newest segment is sealed with the first key, and older ones are there only
+    /// for entries that are not purged.
+    pub fn renew_seal(&mut self) -> io::Result<()> {
+        self.guarded(|this| {
+            if !this.is_sealed_with_first_key() {
+                this.rotate()?;
+            }
+            this.try_remove_purged()
+        })
+    }
+
+    /// What opens the segments.
+    pub fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    fn is_sealed_with_first_key(&mut self) -> bool {
+        let newest = self.newest().number;
+        self.seals.key_of(newest) == self.keys.first()
     }
 
     /// For a clean stop: the next start knows every byte as acknowledged.
@@ -162,16 +197,17 @@ impl Segments {
     }
 
     fn try_write(&mut self, records: &[Record]) -> io::Result<Vec<Place>> {
-        if self.length >= self.segment_bytes {
+        if self.length >= self.segment_bytes || !self.is_sealed_with_first_key() {
             self.rotate()?;
         }
         let segment = self.newest().number;
+        let sealer = self.seals.get(segment);
         let mut batch = BytesMut::new();
         let mut places = Vec::with_capacity(records.len());
         for record in records {
             let offset = self.length + batch.len() as u64;
             let before = batch.len();
-            record.put(&mut batch, segment, offset);
+            record.put(&mut batch, segment, offset, sealer.as_deref());
             places.push(Place {
                 segment,
                 offset,
@@ -211,7 +247,7 @@ impl Segments {
     fn rotate(&mut self) -> io::Result<()> {
         self.try_sync()?;
         let number = self.newest().number + 1;
-        let (file, length) = create(&*self.disk, number, self.standing)?;
+        let (file, length) = create(&*self.disk, number, self.standing, &self.keys, &self.seals)?;
         self.segments.push_back(Segment {
             number,
             highest: None,
@@ -238,6 +274,7 @@ impl Segments {
             self.disk.remove(&name(oldest.number))?;
             // One by one, so that a power cut leaves no hole in the sequence of segments.
             self.disk.sync_directory()?;
+            self.seals.remove(oldest.number);
             self.segments.pop_front();
         }
         Ok(())
@@ -245,11 +282,18 @@ impl Segments {
 }
 
 /// Reads one record back, checked.
-pub fn read_record(disk: &dyn Disk, place: Place) -> io::Result<Record> {
+pub fn read_record(disk: &dyn Disk, seals: &Seals, place: Place) -> io::Result<Record> {
+    let sealer = seals.get(place.segment);
     let file = disk.open(&name(place.segment))?;
     let mut bytes = vec![0; place.length as usize];
     file.read_exact_at(place.offset, &mut bytes)?;
-    match Record::get(&Bytes::from(bytes), place.segment, place.offset) {
+    let read = Record::get(
+        &Bytes::from(bytes),
+        place.segment,
+        place.offset,
+        sealer.as_deref(),
+    );
+    match read {
         Ok((record, _)) => Ok(record),
         Err(source) => Err(io::Error::new(
             io::ErrorKind::InvalidData,

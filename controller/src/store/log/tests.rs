@@ -4,6 +4,7 @@ mod damage;
 pub mod held;
 mod power_cuts;
 mod raft;
+mod sealed;
 mod speed;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::record::{Record, Standing};
 use super::replay::{OpenError, Recovered};
 use super::segments::Segments;
 use crate::store::disk::simulated::Simulated;
+use crate::store::seal::keys::Keys;
 use crate::store::types::{Entry, LeaderId, LogId, Proposal, Vote};
 
 pub(super) fn log_id(term: u64, index: u64) -> LogId {
@@ -39,8 +41,13 @@ pub(super) fn entry(term: u64, index: u64) -> Entry {
     }
 }
 
-pub(super) fn open(disk: &Simulated) -> Result<(Segments, Recovered), OpenError> {
-    Segments::open(Arc::new(disk.clone()), SMALL_SEGMENT)
+pub(super) fn open(disk: &Simulated, keys: &Keys) -> Result<(Segments, Recovered), OpenError> {
+    Segments::open(Arc::new(disk.clone()), SMALL_SEGMENT, keys.clone())
+}
+
+/// Every rule of the log holds whether it is sealed or not.
+pub(super) fn plain_and_sealed() -> [Keys; 2] {
+    [Keys::default(), Keys::of(1)]
 }
 
 /// So that a few records fill it.
@@ -76,12 +83,12 @@ impl Model {
     }
 
     /// What a log on this disk holds, entries read back and checked.
-    pub fn read(disk: &Simulated, recovered: &Recovered) -> Self {
+    pub fn read(disk: &Simulated, segments: &Segments, recovered: &Recovered) -> Self {
         let entries = recovered
             .entries
             .iter()
             .map(
-                |(id, place)| match super::read_record(disk, *place).unwrap() {
+                |(id, place)| match super::read_record(disk, segments.seals(), *place).unwrap() {
                     Record::Entry(entry) => {
                         assert_eq!(entry.log_id, *id);
                         entry

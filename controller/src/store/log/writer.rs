@@ -43,6 +43,9 @@ pub(super) enum Job {
         id: LogId,
         done: Done,
     },
+    RenewSeal {
+        done: Done,
+    },
     /// Needs no sync: it only spares time at the next start.
     Committed(LogId),
     Stop {
@@ -115,6 +118,7 @@ struct Batch {
     bytes: usize,
     sync: bool,
     purge: bool,
+    renew_seal: bool,
     stop: Option<Done>,
 }
 
@@ -133,6 +137,10 @@ impl Batch {
                 self.purge = true;
                 self.durable(Record::Purge(id), done);
             }
+            Job::RenewSeal { done } => {
+                self.renew_seal = true;
+                self.waiting.push(Waiting::Done(done));
+            }
             Job::Committed(id) => self.records.push(Record::Committed(id)),
             Job::Stop { done } => self.stop = Some(done),
         }
@@ -150,6 +158,9 @@ impl Batch {
         index: &Mutex<Index>,
         syncs: &Histogram,
     ) -> io::Result<()> {
+        if self.renew_seal {
+            segments.renew_seal()?;
+        }
         if self.records.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::state::{Command, Key};
+use crate::store::seal::keys::Keys;
 use crate::store::types::{Entry, LeaderId, Proposal};
 
 fn entry(index: u64, payload: EntryPayload<Proposal, u64, crate::state::Member>) -> Entry {
@@ -39,7 +40,7 @@ async fn apply(machine: &mut Machine, entries: Vec<Entry>) -> io::Result<()> {
 }
 
 fn machine(directory: &std::path::Path) -> (Machine, Published) {
-    Machine::open(Snapshots::open(directory).unwrap()).unwrap()
+    Machine::open(Snapshots::open(directory, Keys::default()).unwrap()).unwrap()
 }
 
 #[tokio::test]

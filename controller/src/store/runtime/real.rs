@@ -2,9 +2,18 @@
 
 use std::{io, thread};
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 pub use openraft::impls::TokioRuntime as Runtime;
 #[cfg(not(test))]
 pub use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Random bytes for keys and nonces.
+pub fn fill_random(into: &mut [u8]) {
+    SystemRandom::new()
+        .fill(into)
+        .expect("the system's random source works");
+}
 
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);

@@ -183,6 +183,16 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
+/// From the seed inside a simulation: which bytes a torn write leaves must not depend on chance.
+pub fn fill_random(into: &mut [u8]) {
+    for chunk in into.chunks_mut(8) {
+        match world::random() {
+            Some(number) => chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]),
+            None => real::fill_random(chunk),
+        }
+    }
+}
+
 /// Random numbers from the seed, or from the system.
 pub struct Dice;
 

@@ -24,6 +24,7 @@ use crate::store::disk::simulated::Simulated;
 use crate::store::log::Log;
 use crate::store::log::tests::held::LogShape;
 use crate::store::machine::Machine;
+use crate::store::seal::keys::Keys;
 use crate::store::snapshot::Snapshots;
 use crate::store::types::{LeaderId, LogId};
 use crate::store::{Bounds, Opened, ProposeError, Replica, StartError, Timing, check_joined};
@@ -71,6 +72,8 @@ type Shape = (u64, Option<LeaderId>, LogShape, Option<LogId>);
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Mutex<Inner>>,
+    /// Of all machines' disks.
+    pub keys: Keys,
     pub fabric: Fabric,
     pub seen: Seen,
     planted: Option<Planted>,
@@ -90,13 +93,14 @@ pub fn member(id: u64) -> Member {
 }
 
 impl Cluster {
-    pub fn new(planted: Option<Planted>) -> Self {
+    pub fn new(planted: Option<Planted>, keys: Keys) -> Self {
         let seen = Seen::default();
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 machines: BTreeMap::new(),
                 invariants: Invariants::default(),
             })),
+            keys,
             fabric: Fabric::new(seen.clone(), planted),
             seen,
             planted,
@@ -187,9 +191,9 @@ impl Cluster {
         let refused = disk.refused();
         let (done, started) = oneshot::channel();
         let peers = Peers::connecting(self.fabric.connect(id), id);
-        let (planted, opening) = (self.planted, disk.clone());
+        let (planted, opening, keys) = (self.planted, disk.clone(), self.keys.clone());
         world::spawn_on(id, async move {
-            let result = match open(&opening) {
+            let result = match open(&opening, keys) {
                 Ok(opened) => {
                     let log = planted::log(opened.log.clone(), planted);
                     let dir = PathBuf::from("/simulated");
@@ -396,7 +400,7 @@ impl Cluster {
             let disks = inner
                 .machines
                 .iter()
-                .map(|(id, m)| (*id, Durable::of(&m.disk)))
+                .map(|(id, m)| (*id, Durable::of(&m.disk, &self.keys)))
                 .collect();
             inner.invariants.acknowledge(revision, &disks).err()
         };
@@ -487,10 +491,10 @@ impl Cluster {
     }
 }
 
-fn open(disk: &Simulated) -> Result<Opened, StartError> {
-    let snapshots = Snapshots::on(Arc::new(disk.clone()))?;
+fn open(disk: &Simulated, keys: Keys) -> Result<Opened, StartError> {
+    let snapshots = Snapshots::on(Arc::new(disk.clone()), keys.clone())?;
     let (machine, published) = Machine::open(snapshots.clone())?;
-    let log = Log::open_with(Arc::new(disk.clone()), SEGMENT_BYTES)?;
+    let log = Log::open_with(Arc::new(disk.clone()), SEGMENT_BYTES, keys)?;
     check_joined(Path::new("/simulated"), &log, &published)?;
     Ok(Opened {
         lock: None,

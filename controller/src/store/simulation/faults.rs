@@ -32,10 +32,12 @@ pub enum Fault {
     MemberAdded,
     MemberRemoved,
     LeaderHandedOver,
+    /// Disks are sealed with another key from now on.
+    KeyChanged,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 21] = [
         Fault::PowerCut,
         Fault::TornWrite,
         Fault::Killed,
@@ -56,6 +58,7 @@ impl Fault {
         Fault::MemberAdded,
         Fault::MemberRemoved,
         Fault::LeaderHandedOver,
+        Fault::KeyChanged,
     ];
 }
 

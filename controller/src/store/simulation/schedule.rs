@@ -47,7 +47,7 @@ pub async fn run(cluster: Cluster, duration: Duration) {
         let id = target(&cluster);
         let others: Vec<u64> = cluster.ids().into_iter().filter(|o| *o != id).collect();
         world::record(&id.to_le_bytes());
-        match world::below(18) {
+        match world::below(19) {
             0 | 1 => crash(&cluster, id, Fault::PowerCut, Crash::Power),
             2 => crash(&cluster, id, Fault::Killed, Crash::Process),
             3 => {
@@ -92,6 +92,7 @@ pub async fn run(cluster: Cluster, duration: Duration) {
             14 => snapshot(&cluster, id),
             15 => compact(&cluster, id),
             16 => change_members(&cluster, id, changing.clone()),
+            17 => change_key(&cluster, id),
             _ => hand_over(&cluster),
         }
     }
@@ -202,6 +203,23 @@ fn compact(cluster: &Cluster, id: u64) {
         let compacted = cluster.on(id, |replica| async move { replica.compact().await.is_ok() });
         if compacted.await == Some(true) {
             cluster.seen.happened(Fault::Compaction);
+        }
+    });
+}
+
+/// Another key comes first, which seals whatever is written next; one machine also writes anew what
+/// it has. A disk that was not sealed is from here on.
+fn change_key(cluster: &Cluster, id: u64) {
+    let first = world::below(2) as u8;
+    cluster.keys.set(&[first, 1 - first]);
+    let cluster = cluster.clone();
+    later(async move {
+        let renewed = cluster.on(
+            id,
+            |replica| async move { replica.renew_seals().await.is_ok() },
+        );
+        if renewed.await == Some(true) {
+            cluster.seen.happened(Fault::KeyChanged);
         }
     });
 }

@@ -136,7 +136,7 @@ fn a_skipped_sync_is_found() {
 fn an_acknowledgement_before_the_commit_is_found() {
     found(
         Planted::AcknowledgeBeforeCommit,
-        &["acknowledged_is_durable"],
+        &["acknowledged_is_durable", "leader_completeness"],
     );
 }
 

@@ -1,15 +1,16 @@
-//! The bytes of a snapshot file: magic, meta, the zstd-compressed image, and a SHA-256 over it all.
+//! The content of a snapshot file, sealed or not: magic, meta, the zstd-compressed image, and a SHA-256 over it all.
 //!
 //! The checksum is verified over the whole file before anything of it is parsed.
 
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::state::{State, StateImage};
-use crate::store::disk::DiskFile;
 use crate::store::machine::TooOld;
+use crate::store::seal::file::{Reader, SealedFileError, Writer};
+use crate::store::seal::keys::UnknownKey;
 use crate::store::types::SnapshotMeta;
 
 /// Ends in the version of the format.
@@ -42,6 +43,12 @@ pub enum SnapshotError {
         path.display()
     )]
     Damaged { path: PathBuf, what: String },
+    #[error("cannot read {}", path.display())]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: UnknownKey,
+    },
     #[error("the snapshot sent is larger than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error(transparent)]
@@ -52,6 +59,24 @@ pub(super) fn damaged(path: &Path, what: impl Into<String>) -> SnapshotError {
     SnapshotError::Damaged {
         path: path.to_owned(),
         what: what.into(),
+    }
+}
+
+/// What reading through the seal failed with.
+pub(super) fn unreadable(path: &Path) -> impl Fn(SealedFileError) -> SnapshotError {
+    |error| match error {
+        SealedFileError::Io(source) => SnapshotError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        SealedFileError::Key(source) => SnapshotError::Key {
+            path: path.to_owned(),
+            source,
+        },
+        damage
+        @ (SealedFileError::Header | SealedFileError::Short | SealedFileError::Broken(_)) => {
+            damaged(path, damage.to_string())
+        }
     }
 }
 
@@ -73,7 +98,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-pub(super) fn write(file: &mut Append<'_>, meta: &SnapshotMeta, state: &State) -> io::Result<()> {
+pub(super) fn write(file: &mut Writer, meta: &SnapshotMeta, state: &State) -> io::Result<()> {
     let mut out = Hashing {
         inner: BufWriter::with_capacity(BUFFER_BYTES, file),
         hash: Sha256::new(),
@@ -90,96 +115,39 @@ pub(super) fn write(file: &mut Append<'_>, meta: &SnapshotMeta, state: &State) -
     inner.flush()
 }
 
-/// Writes from the beginning of a file.
-pub(super) struct Append<'a> {
-    file: &'a dyn DiskFile,
-    offset: u64,
-}
-
-impl<'a> Append<'a> {
-    pub fn to(file: &'a dyn DiskFile) -> Self {
-        Self { file, offset: 0 }
-    }
-}
-
-impl Write for Append<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(self.offset, bytes)?;
-        self.offset += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Reads at its own offset, so that one open file serves several readers.
-struct At<'a> {
-    file: &'a dyn DiskFile,
-    offset: u64,
-    end: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
-        let limit = into.len().min(rest);
-        self.file.read_exact_at(self.offset, &mut into[..limit])?;
-        self.offset += limit as u64;
-        Ok(limit)
-    }
-}
-
 /// The meta alone, not yet verified: to know which snapshot this is.
-pub(super) fn read_meta(file: &dyn DiskFile, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
-    let length = length(file, path)?;
-    meta_of(file, path, length).map(|(meta, _)| meta)
+pub(super) fn read_meta(file: &Reader, path: &Path) -> Result<SnapshotMeta, SnapshotError> {
+    meta_of(file, path).map(|(meta, _)| meta)
 }
 
 /// Compares the whole file with its checksum.
-pub(super) fn verify(file: &dyn DiskFile, path: &Path) -> Result<(), SnapshotError> {
-    let io = |source| SnapshotError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let Some(end) = length(file, path)?.checked_sub(DIGEST_BYTES) else {
+pub(super) fn verify(file: &Reader, path: &Path) -> Result<(), SnapshotError> {
+    let failed = unreadable(path);
+    let Some(end) = file.length().checked_sub(DIGEST_BYTES) else {
         return Err(damaged(path, "it is cut short"));
     };
     let mut hash = Sha256::new();
-    let mut content = At {
-        file,
-        offset: 0,
-        end,
-    };
     let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let read = content.read(&mut buffer).map_err(io)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
+    let mut offset = 0;
+    while offset < end {
+        let piece = (end - offset).min(BUFFER_BYTES as u64) as usize;
+        file.read_exact_at(offset, &mut buffer[..piece])
+            .map_err(&failed)?;
+        hash.update(&buffer[..piece]);
+        offset += piece as u64;
     }
     let mut expected = [0; DIGEST_BYTES as usize];
-    file.read_exact_at(end, &mut expected).map_err(io)?;
+    file.read_exact_at(end, &mut expected).map_err(failed)?;
     if hash.finalize().as_slice() != expected {
         return Err(damaged(path, "its SHA-256 does not match"));
     }
     Ok(())
 }
 
-pub(super) fn read(
-    file: &dyn DiskFile,
-    path: &Path,
-) -> Result<(SnapshotMeta, State), SnapshotError> {
+pub(super) fn read(file: &Reader, path: &Path) -> Result<(SnapshotMeta, State), SnapshotError> {
     verify(file, path)?;
-    let length = length(file, path)?;
-    let (meta, offset) = meta_of(file, path, length)?;
-    let compressed = At {
-        file,
-        offset,
-        end: length - DIGEST_BYTES,
-    };
+    let (meta, offset) = meta_of(file, path)?;
+    let compressed = file.range(offset, file.length() - DIGEST_BYTES);
     let decoder = zstd::Decoder::new(compressed).map_err(|source| SnapshotError::Io {
         path: path.to_owned(),
         source,
@@ -189,29 +157,16 @@ pub(super) fn read(
     Ok((meta, State::from_image(image)))
 }
 
-fn length(file: &dyn DiskFile, path: &Path) -> Result<u64, SnapshotError> {
-    file.length().map_err(|source| SnapshotError::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// The meta and where the image begins.
-fn meta_of(
-    file: &dyn DiskFile,
-    path: &Path,
-    length: u64,
-) -> Result<(SnapshotMeta, u64), SnapshotError> {
+fn meta_of(file: &Reader, path: &Path) -> Result<(SnapshotMeta, u64), SnapshotError> {
     const FIXED: u64 = 12;
-    let io = |source| SnapshotError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = unreadable(path);
+    let length = file.length();
     if length < FIXED + DIGEST_BYTES {
         return Err(damaged(path, "it is cut short"));
     }
     let mut magic = [0; 8];
-    file.read_exact_at(0, &mut magic).map_err(io)?;
+    file.read_exact_at(0, &mut magic).map_err(&failed)?;
     if magic != *MAGIC && magic.starts_with(&MAGIC[..7]) {
         return Err(damaged(
             path,
@@ -222,13 +177,13 @@ fn meta_of(
         return Err(damaged(path, "it does not begin as a snapshot does"));
     }
     let mut size = [0; 4];
-    file.read_exact_at(8, &mut size).map_err(io)?;
+    file.read_exact_at(8, &mut size).map_err(&failed)?;
     let size = u32::from_le_bytes(size) as usize;
     if size > MAX_META_BYTES || FIXED + size as u64 + DIGEST_BYTES > length {
         return Err(damaged(path, "its first part has an impossible length"));
     }
     let mut meta = vec![0; size];
-    file.read_exact_at(FIXED, &mut meta).map_err(io)?;
+    file.read_exact_at(FIXED, &mut meta).map_err(failed)?;
     let meta = serde_json::from_slice(&meta)
         .map_err(|error| damaged(path, format!("its first part cannot be read: {error}")))?;
     Ok((meta, FIXED + size as u64))

@@ -6,6 +6,7 @@ use super::super::replay::OpenError;
 use super::super::segments::Segments;
 use super::{Model, entry, log_id, open, vote};
 use crate::store::disk::simulated::{Random, Simulated};
+use crate::store::seal::keys::Keys;
 
 /// More with `HIVE_SEEDS=100000`.
 const SEEDS: u64 = 2_000;
@@ -69,8 +70,16 @@ fn write_until_cut(
     segments: &mut Segments,
     random: &mut Random,
     expected: &mut Expected,
+    keys: &Keys,
 ) -> std::io::Result<()> {
     loop {
+        if keys.first().is_some() && random.chance(3) {
+            // A person puts another key first.
+            set_keys(keys, random);
+            if random.chance(50) {
+                segments.renew_seal()?;
+            }
+        }
         let mut purge = false;
         let mut batch = Vec::new();
         for _ in 0..=random.below(6) {
@@ -90,6 +99,17 @@ fn write_until_cut(
     }
 }
 
+const KEYS: u64 = 3;
+
+/// All keys, another of them first.
+fn set_keys(keys: &Keys, random: &mut Random) {
+    let first = random.below(KEYS) as u8;
+    let all: Vec<u8> = (0..KEYS as u8)
+        .map(|key| (first + key) % KEYS as u8)
+        .collect();
+    keys.set(&all);
+}
+
 #[test]
 fn what_was_acknowledged_survives_any_power_cut() {
     let mut torn = 0;
@@ -102,10 +122,15 @@ fn what_was_acknowledged_survives_any_power_cut() {
         let mut expected = Expected {
             possible: vec![Model::default()],
         };
+        // Two of three logs are sealed.
+        let keys = Keys::default();
+        if seed % 3 > 0 {
+            set_keys(&keys, &mut random);
+        }
         for _ in 0..CUTS_PER_SEED {
             disk.cut_after(random.below(60));
             let (mut segments, recovered) = loop {
-                match open(&disk) {
+                match open(&disk, &keys) {
                     Ok(opened) => break opened,
                     Err(OpenError::Io { .. }) if disk.is_off() => {
                         cut_while_opening += 1;
@@ -117,7 +142,7 @@ fn what_was_acknowledged_survives_any_power_cut() {
             };
             torn += usize::from(recovered.cut.is_some());
             // Reading back is no part of the experiment.
-            let found = Model::read(&disk.copy(), &recovered);
+            let found = Model::read(&disk.copy(), &segments, &recovered);
             let at = expected
                 .possible
                 .iter()
@@ -131,7 +156,7 @@ fn what_was_acknowledged_survives_any_power_cut() {
             lost_unacknowledged += usize::from(at + 1 < expected.possible.len());
             // Opening syncs what it read.
             expected.possible = vec![found];
-            write_until_cut(&mut segments, &mut random, &mut expected).unwrap_err();
+            write_until_cut(&mut segments, &mut random, &mut expected, &keys).unwrap_err();
             disk.power_cycle();
         }
     }
@@ -146,12 +171,12 @@ fn what_was_acknowledged_survives_any_power_cut() {
 fn without_syncs_the_simulated_disk_loses_data() {
     let lost = (0..50).filter(|seed| {
         let disk = Simulated::new(*seed);
-        let (mut segments, _) = open(&disk).unwrap();
+        let (mut segments, _) = open(&disk, &Keys::of(1)).unwrap();
         for index in 0..20 {
             segments.write(&[Record::Entry(entry(1, index))]).unwrap();
         }
         disk.power_cycle();
-        let Ok((_, recovered)) = open(&disk) else {
+        let Ok((_, recovered)) = open(&disk, &Keys::of(1)) else {
             return true;
         };
         recovered.entries.len() < 20

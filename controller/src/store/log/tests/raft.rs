@@ -14,6 +14,7 @@ use super::super::{Log, lock};
 use super::{entry, log_id, vote};
 use crate::store::disk::simulated::Simulated;
 use crate::store::machine::Machine;
+use crate::store::seal::keys::Keys;
 use crate::store::snapshot::Snapshots;
 use crate::store::types::TypeConfig;
 
@@ -22,9 +23,9 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Log, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(&dir.path().join("snapshots")).unwrap();
+        let snapshots = Snapshots::open(&dir.path().join("snapshots"), Keys::of(1)).unwrap();
         let (machine, _) = Machine::open(snapshots).unwrap();
-        let log = Log::open(Arc::new(Simulated::new(1))).unwrap();
+        let log = Log::open(Arc::new(Simulated::new(1)), Keys::of(1)).unwrap();
         Ok((dir, log, machine))
     }
 }
@@ -50,7 +51,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn an_append_is_readable_at_once_and_acknowledged_only_after_its_sync() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let mut log = Log::open(Arc::new(disk.clone()), Keys::of(1)).unwrap();
     let before = disk.content("0000000000000001.log").len();
     disk.hold_syncs(true);
     let (callback, mut result) = flushed();
@@ -76,7 +77,7 @@ async fn an_append_is_readable_at_once_and_acknowledged_only_after_its_sync() {
 #[tokio::test]
 async fn appends_that_wait_are_synced_together() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let mut log = Log::open(Arc::new(disk.clone()), Keys::of(1)).unwrap();
     disk.hold_syncs(true);
     let before = disk.syncs();
     let mut results = Vec::new();
@@ -96,7 +97,7 @@ async fn appends_that_wait_are_synced_together() {
 #[tokio::test]
 async fn a_failed_sync_reaches_whoever_waits_for_it_and_all_after() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let mut log = Log::open(Arc::new(disk.clone()), Keys::of(1)).unwrap();
     disk.fail_syncs(true);
     let (callback, result) = flushed();
     log.append([entry(1, 0)], callback).await.unwrap();
@@ -109,7 +110,7 @@ async fn a_failed_sync_reaches_whoever_waits_for_it_and_all_after() {
 #[tokio::test]
 async fn what_left_the_cache_is_read_from_disk() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let mut log = Log::open(Arc::new(disk.clone()), Keys::of(1)).unwrap();
     let entries: Vec<_> = (0..500).map(|index| entry(1, index)).collect();
     log.blocking_append(entries.clone()).await.unwrap();
     lock(&log.index).set_cache_limit(1000);
@@ -126,7 +127,7 @@ async fn what_left_the_cache_is_read_from_disk() {
     );
 
     log.close().await.unwrap();
-    let mut again = Log::open(Arc::new(disk)).unwrap();
+    let mut again = Log::open(Arc::new(disk), Keys::of(1)).unwrap();
     assert_eq!(
         again.try_get_log_entries(..).await.unwrap(),
         entries[400..450]
@@ -138,14 +139,14 @@ async fn what_left_the_cache_is_read_from_disk() {
 #[tokio::test]
 async fn votes_and_commits_outlive_a_restart() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk.clone())).unwrap();
+    let mut log = Log::open(Arc::new(disk.clone()), Keys::of(1)).unwrap();
     log.save_vote(&vote(3)).await.unwrap();
     log.blocking_append([entry(1, 0), entry(1, 1)])
         .await
         .unwrap();
     log.save_committed(Some(log_id(1, 1))).await.unwrap();
     log.close().await.unwrap();
-    let mut again = Log::open(Arc::new(disk)).unwrap();
+    let mut again = Log::open(Arc::new(disk), Keys::of(1)).unwrap();
     assert_eq!(again.read_vote().await.unwrap(), Some(vote(3)));
     assert_eq!(again.read_committed().await.unwrap(), Some(log_id(1, 1)));
 }
@@ -153,7 +154,7 @@ async fn votes_and_commits_outlive_a_restart() {
 #[tokio::test]
 async fn a_message_never_carries_more_than_it_may() {
     let disk = Simulated::new(1);
-    let mut log = Log::open(Arc::new(disk)).unwrap();
+    let mut log = Log::open(Arc::new(disk), Keys::of(1)).unwrap();
     let big = |index| {
         let mut entry = entry(1, index);
         let bytes = vec![b' '; 1024 * 1024];

@@ -8,7 +8,8 @@ use super::log_matching::LogMatching;
 use super::state_machine_safety::StateMachineSafety;
 use super::{Breach, breach};
 use crate::store::disk::simulated::Simulated;
-use crate::store::log::record::Record;
+use crate::store::log::record::{Record, Records};
+use crate::store::seal::keys::Keys;
 use crate::store::types::LogId;
 
 /// What a disk holds for certain.
@@ -20,12 +21,12 @@ pub struct Durable {
 }
 
 impl Durable {
-    pub fn of(disk: &Simulated) -> Self {
+    pub fn of(disk: &Simulated, keys: &Keys) -> Self {
         let mut durable = Self::default();
         for (name, bytes) in disk.durable_files() {
             if let Some(segment) = name.strip_suffix(".log") {
                 let segment = segment.parse().expect("segments are numbered");
-                durable.replay(segment, bytes.into());
+                durable.replay(segment, bytes.into(), keys);
             } else if let Some((snapshot, _)) = name
                 .strip_suffix(".snapshot")
                 .and_then(|name| name.split_once('-'))
@@ -36,9 +37,9 @@ impl Durable {
         durable
     }
 
-    fn replay(&mut self, segment: u64, mut bytes: Bytes) {
-        let mut offset = 0;
-        while let Ok((record, taken)) = Record::get(&bytes, segment, offset) {
+    fn replay(&mut self, segment: u64, bytes: Bytes, keys: &Keys) {
+        let mut records = Records::of(segment, bytes, keys);
+        while let Some(Ok((record, _))) = records.next() {
             match record {
                 Record::Entry(entry) => {
                     self.entries.insert(entry.log_id.index, entry.log_id);
@@ -47,8 +48,6 @@ impl Durable {
                 Record::Header { .. } | Record::Vote(_) => {}
                 Record::Purge(_) | Record::Committed(_) => {}
             }
-            offset += taken as u64;
-            bytes = bytes.slice(taken..);
         }
     }
 

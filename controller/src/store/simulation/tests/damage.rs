@@ -2,6 +2,7 @@
 //! do, the others go on, and a new member takes its place.
 
 use crate::state::{Body, Command, Key};
+use crate::store::seal::keys::Keys;
 use crate::store::simulation::cluster::{Cluster, Crash};
 use crate::store::simulation::world;
 use hive_manifests::Resource;
@@ -82,8 +83,9 @@ async fn damage_and_rebuild(cluster: Cluster) -> u64 {
 
 #[test]
 fn a_member_with_a_flipped_bit_does_not_start_and_is_replaced() {
-    for seed in 0..3 {
-        let cluster = Cluster::new(None);
+    for seed in 0..4 {
+        let keys = [Keys::default(), Keys::of(1)][seed as usize % 2].clone();
+        let cluster = Cluster::new(None, keys);
         let watching = cluster.clone();
         let (found, _) = world::run(seed, damage_and_rebuild(cluster), |host| {
             watching.observe(host)
