@@ -1,9 +1,12 @@
 //! The last changes, for watches on every replica. Bounded; persistent, so that a clone is O(1).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use imbl::Vector;
+use serde::{Deserialize, Serialize};
 
+use super::objects::Objects;
 use super::{Key, Object};
 
 /// Changes kept. A watcher further behind lists again (410 Gone). To undo as many for a list of the
@@ -17,6 +20,15 @@ const KEPT_BYTES: usize = 64 << 20;
 
 /// What a change takes beside its objects: itself, its key's two names, and its place.
 const CHANGE_BYTES: usize = 256;
+
+/// Of these, so many go into a snapshot: for clients that were connected to a controller which
+/// starts again from one. What it replays of the log behind the snapshot is remembered anyway, so this
+/// only has to cover the time that such a client is away, at some hundred changes a second.
+const RECENT_CHANGES: usize = 4_096;
+
+/// And so many bytes: a snapshot of a small swarm takes some milliseconds longer, one of a large swarm
+/// is twenty times larger.
+const RECENT_BYTES: usize = 4 << 20;
 
 /// One committed change of an object. `before` is empty for a creation, `after` for a deletion.
 #[derive(Debug)]
@@ -54,6 +66,61 @@ pub struct Compacted {
     pub oldest: u64,
 }
 
+/// The last changes as a snapshot holds them. What each made is not in it: the next change of that
+/// object has it as what was before, or the state has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Recent {
+    /// Every change after this revision is in it.
+    after: u64,
+    changes: Vec<Past>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Past {
+    revision: u64,
+    key: Key,
+    before: Option<Arc<Object>>,
+}
+
+impl Recent {
+    /// The changes, the last one first. `None` where they cannot have led to these objects.
+    fn made(&self, objects: &Objects, revision: u64) -> Option<Vec<Change>> {
+        let mut changes = Vec::with_capacity(self.changes.len());
+        let mut later: HashMap<&Key, Option<&Arc<Object>>> = HashMap::new();
+        if self.after > revision {
+            return None;
+        }
+        let mut bound = revision.checked_add(1)?;
+        for Past {
+            revision,
+            key,
+            before,
+        } in self.changes.iter().rev()
+        {
+            let after = later.insert(key, before.as_ref());
+            let after = after.unwrap_or_else(|| objects.get(key));
+            let fits = |object: &Arc<Object>| object.key() == key && object.revision() < *revision;
+            let is_possible = *revision > self.after
+                && *revision < bound
+                && before.as_ref().is_none_or(fits)
+                && after.map_or(before.is_some(), |after| after.revision() == *revision);
+            if !is_possible {
+                return None;
+            }
+            bound = *revision;
+            let gone = before.as_ref().filter(|_| after.is_none());
+            changes.push(Change {
+                revision: *revision,
+                key: key.clone(),
+                before: before.clone(),
+                after: after.cloned(),
+                tombstone: gone.map(|last| Arc::new(last.at(*revision))),
+            });
+        }
+        Some(changes)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct History {
     changes: Vector<Arc<Change>>,
@@ -71,6 +138,44 @@ impl History {
             bytes: 0,
             complete_after: revision,
         }
+    }
+
+    /// What a snapshot takes along.
+    pub(super) fn recent(&self) -> Recent {
+        let (mut first, mut bytes) = (self.changes.len(), 0);
+        while let Some(at) = first.checked_sub(1) {
+            bytes += self.changes[at].bytes();
+            if bytes > RECENT_BYTES || self.changes.len() - at > RECENT_CHANGES {
+                break;
+            }
+            first = at;
+        }
+        let after = first.checked_sub(1).map(|at| self.changes[at].revision);
+        let changes = (first..self.changes.len()).map(|at| {
+            let change = &self.changes[at];
+            Past {
+                revision: change.revision,
+                key: change.key.clone(),
+                before: change.before.clone(),
+            }
+        });
+        Recent {
+            after: after.unwrap_or(self.complete_after),
+            changes: changes.collect(),
+        }
+    }
+
+    /// Of a state at `revision` with these objects. What contradicts them is forgotten: whoever watches
+    /// lists again.
+    pub(super) fn of(recent: &Recent, objects: &Objects, revision: u64) -> Self {
+        let Some(changes) = recent.made(objects, revision) else {
+            return Self::starting_at(revision);
+        };
+        let mut history = Self::starting_at(recent.after);
+        for change in changes.into_iter().rev() {
+            history.push(change);
+        }
+        history
     }
 
     pub(super) fn push(&mut self, change: Change) {
@@ -109,5 +214,85 @@ impl History {
             .unwrap_or_else(|index| index);
         // By index: an iterator would step over all that a watcher has seen already.
         Ok((start..self.changes.len()).map(|index| &self.changes[index]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hive_manifests::Resource;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, revision: u64, bytes: usize) -> Arc<Object> {
+        let key = Key::new(Resource::ConfigMap, "a", name);
+        let body = json!({ "metadata": { "name": name }, "data": "x".repeat(bytes) });
+        Arc::new(Object::new(key, body, revision))
+    }
+
+    /// One object, changed at each of the revisions from 1 on.
+    fn changed(times: u64, bytes: usize) -> (History, Objects) {
+        let mut history = History::default();
+        let mut before = None;
+        for revision in 1..=times {
+            let after = object("o", revision, bytes);
+            history.push(Change {
+                revision,
+                key: after.key().clone(),
+                before: before.replace(after.clone()),
+                after: Some(after),
+                tombstone: None,
+            });
+        }
+        (history, before.into_iter().collect())
+    }
+
+    #[test]
+    fn a_snapshot_takes_few_changes_along() {
+        for (times, bytes, expected) in [
+            (10, 0, 10),
+            (RECENT_CHANGES as u64 + 500, 0, RECENT_CHANGES),
+            (20, 1 << 20, 3),
+        ] {
+            let (history, objects) = changed(times, bytes);
+            let recent = history.recent();
+            let again = History::of(&recent, &objects, times);
+            assert_eq!(again.size().0, expected);
+            let from = times - expected as u64;
+            assert_eq!(again.complete_after(), from);
+            let seen = again.since(from).unwrap();
+            assert!(seen.map(|change| change.revision).eq(from + 1..=times));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_the_objects_is_forgotten() {
+        let (history, objects) = changed(5, 0);
+        let good = history.recent();
+        assert_eq!(History::of(&good, &objects, 5).size().0, 5);
+        type Break = fn(&mut Recent);
+        let breaks: [Break; 7] = [
+            |recent| recent.after = 1,
+            |recent| {
+                recent.after = 6;
+                recent.changes.clear();
+            },
+            |recent| recent.changes[4].revision = 6,
+            |recent| recent.changes[2].revision = 4,
+            |recent| recent.changes[1].before = None,
+            |recent| recent.changes[0].before = Some(object("other", 0, 0)),
+            |recent| recent.changes[4].key.name = "other".to_owned(),
+        ];
+        for (number, break_it) in breaks.into_iter().enumerate() {
+            let mut bad = good.clone();
+            break_it(&mut bad);
+            let history = History::of(&bad, &objects, 5);
+            assert_eq!(
+                (history.size().0, history.complete_after()),
+                (0, 5),
+                "{number}"
+            );
+        }
     }
 }

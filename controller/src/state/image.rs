@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::history::Recent;
 use super::object::MalformedObject;
 use super::quota::Ledger;
-use super::{ArtifactRecord, History, Member, Object, State};
+use super::{ArtifactRecord, History, Member, Object, Objects, State};
 
 /// Larger than any object with its key. Bounds what a wrong length can make this program allocate.
 const MAX_OBJECT_BYTES: u32 = 4 * 1024 * 1024;
 
-/// What a snapshot holds of a [`State`]; the history starts anew after one.
+/// What a snapshot holds of a [`State`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StateImage {
     revision: u64,
@@ -28,6 +29,9 @@ pub struct StateImage {
     keys: Vec<(u64, String)>,
     controllers: Vec<(u64, Member)>,
     artifacts: Vec<(String, ArtifactRecord)>,
+    /// The end of the history. Older programs begin a new one, as where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recent: Option<Recent>,
     /// They follow the head.
     #[serde(skip)]
     objects: Vec<Arc<Object>>,
@@ -47,7 +51,15 @@ pub enum ImageError {
 }
 
 impl State {
-    /// A copy fit for a snapshot; shares the objects.
+    /// A copy fit for a snapshot, with the end of the history; shares the objects.
+    pub fn image_with_history(&self) -> StateImage {
+        StateImage {
+            recent: Some(self.history.recent()),
+            ..self.image()
+        }
+    }
+
+    /// The same without a history: what all replicas agree on.
     pub fn image(&self) -> StateImage {
         StateImage {
             revision: self.revision,
@@ -65,6 +77,7 @@ impl State {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
+            recent: None,
             objects: self.objects.values().cloned().collect(),
         }
     }
@@ -74,19 +87,25 @@ impl State {
         for object in &image.objects {
             ledger.note(object.key(), None, Some(object));
         }
+        let revision = image.revision;
+        let objects: Objects = image.objects.into_iter().collect();
+        let history = match &image.recent {
+            Some(recent) => History::of(recent, &objects, revision),
+            None => History::starting_at(revision),
+        };
         Self {
-            revision: image.revision,
+            revision,
             last_controller: image.last_controller,
             // They changed then at the latest.
-            access_revision: image.revision,
+            access_revision: revision,
             epoch: image.epoch,
             level: image.level,
             keys: image.keys.into_iter().collect(),
             controllers: image.controllers.into_iter().collect(),
             artifacts: image.artifacts.into_iter().collect(),
-            objects: image.objects.into_iter().collect(),
+            objects,
             ledger,
-            history: History::starting_at(image.revision),
+            history,
         }
     }
 }

@@ -467,6 +467,34 @@ proptest! {
         prop_assert_eq!(image(&whole), image(&restored));
     }
 
+    /// One that started from a snapshot remembers what the one that wrote it does.
+    #[test]
+    fn a_snapshot_takes_the_past_along(before in commands(), after in commands()) {
+        let mut whole = State::default();
+        for command in before {
+            let _ = whole.apply(command);
+        }
+        let mut bytes = Vec::new();
+        whole.image_with_history().write(&mut bytes).unwrap();
+        let mut restored = State::from_image(StateImage::read(&mut &bytes[..]).unwrap());
+        for command in after {
+            let _ = restored.apply(command.clone());
+            let _ = whole.apply(command);
+        }
+        for revision in 0..=whole.revision() {
+            let past = |state: &State| -> Vec<_> {
+                let changes = state.changes_since(revision).unwrap();
+                let parts = changes.map(|change| {
+                    let Change { revision, key, before, after, tombstone } = &**change;
+                    (*revision, key.clone(), [before, after, tombstone].map(Option::clone))
+                });
+                parts.collect()
+            };
+            prop_assert_eq!(past(&whole), past(&restored));
+        }
+        prop_assert_eq!(whole.remembered(), restored.remembered());
+    }
+
     /// The past, made by undoing, is what was there then.
     #[test]
     fn the_past_is_as_it_was(commands in commands(), restart in 0usize..40) {

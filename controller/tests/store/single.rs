@@ -44,6 +44,25 @@ async fn a_restart_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_restart_remembers_what_was_before_the_snapshot() {
+    let mut swarm = Swarm::first().await;
+    let from = swarm.replica(1).state().revision();
+    for name in ["a", "b"] {
+        swarm.replica(1).propose(create(name)).await.unwrap();
+    }
+    swarm.replica(1).compact().await.unwrap();
+    swarm.replica(1).propose(create("c")).await.unwrap();
+    swarm.stop(1).await;
+    swarm.start(1).await;
+    swarm.leader().await;
+    let state = swarm.replica(1).state();
+    // Who watched before goes on.
+    let seen = state.changes_since(from).unwrap();
+    let seen: Vec<&str> = seen.map(|change| &*change.key.name).collect();
+    assert_eq!(seen, ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn beginning_twice_is_beginning_once() {
     let mut swarm = Swarm::first().await;
     swarm.replica(1).bootstrap(member(1)).await.unwrap();

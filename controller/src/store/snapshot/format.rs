@@ -108,7 +108,7 @@ pub(super) fn write(file: &mut Writer, meta: &SnapshotMeta, state: &State) -> io
     out.write_all(&(meta.len() as u32).to_le_bytes())?;
     out.write_all(&meta)?;
     let mut compressed = zstd::Encoder::new(&mut out, ZSTD_LEVEL)?;
-    state.image().write(&mut compressed)?;
+    state.image_with_history().write(&mut compressed)?;
     compressed.finish()?;
     let Hashing { mut inner, hash } = out;
     inner.write_all(&hash.finalize())?;

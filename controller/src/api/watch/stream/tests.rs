@@ -173,6 +173,14 @@ fn scope_of(watched: &str) -> (Scope, Audience) {
     (Scope { path, selectors }, audience)
 }
 
+/// Older versions' snapshots do not remember what was before them.
+fn as_of_a_snapshot(state: &State, remembers: bool) -> State {
+    State::from_image(match remembers {
+        true => state.image_with_history(),
+        false => state.image(),
+    })
+}
+
 fn named(object: &Value) -> String {
     let part = |name: &str| object["metadata"][name].as_str().unwrap().to_owned();
     format!("{}/{}", part("namespace"), part("name"))
@@ -220,7 +228,7 @@ impl Swarm {
                 let controller = &mut self.controllers[at];
                 controller.applied = self.log.len().min(controller.applied + on);
                 let state = &self.states[controller.applied];
-                *controller.state.lock().unwrap() = State::from_image(state.image());
+                *controller.state.lock().unwrap() = as_of_a_snapshot(state, on % 2 == 0);
             }
             Step::Restart(at, back) => {
                 for client in &mut self.clients {
@@ -228,7 +236,7 @@ impl Swarm {
                 }
                 let applied = self.controllers[at].applied;
                 let snapshot = applied.saturating_sub(back);
-                let state = State::from_image(self.states[snapshot].image());
+                let state = as_of_a_snapshot(&self.states[snapshot], back % 2 == 0);
                 self.controllers[at] = Controller::starting_with(snapshot, state);
                 self.perform(&Step::Apply(at, back));
             }
