@@ -41,8 +41,13 @@ type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>
 /// interval, which is for heartbeats.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the whole of a snapshot: hundreds of MiB over a home uplink.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// For a chunk of a snapshot to be taken; the whole may take as long as it gets on. Even a line of
+/// 300 kbit/s carries one in that time, and a peer waits no longer for the next.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From the last chunk to the answer: the peer checks the file, copies it and reads it in, some
+/// GiB of an SD card at worst.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -241,17 +246,28 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         });
         let (chunks, stream) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD);
         let reader = read_chunks(snapshot.snapshot, header, chunks);
-        let sent = client.install_snapshot(ReceiverStream::new(stream));
-        // The reader ends with the stream.
-        let sent = futures::future::join(reader, sent);
-        let (read, answer) = tokio::select! {
+        let mut reader = std::pin::pin!(reader);
+        let mut answered = std::pin::pin!(client.install_snapshot(ReceiverStream::new(stream)));
+        let mut cancel = std::pin::pin!(cancel);
+        // The peer may refuse before it has all.
+        let early = tokio::select! {
             biased;
-            closed = cancel => return Err(closed.into()),
-            answer = runtime::timeout(SNAPSHOT_TIMEOUT, sent) => answer
-                .map_err(|_| self.timeout(RPCTypes::InstallSnapshot, SNAPSHOT_TIMEOUT))?,
+            closed = &mut cancel => return Err(closed.into()),
+            read = &mut reader => {
+                read.map_err(|error| NetworkError::new(&error))?;
+                None
+            }
+            answer = &mut answered => Some(answer),
         };
-        // When reading failed, that is why the peer refused.
-        read.map_err(|error| NetworkError::new(&error))?;
+        let answer = match early {
+            Some(answer) => answer,
+            None => tokio::select! {
+                biased;
+                closed = cancel => return Err(closed.into()),
+                answer = runtime::timeout(INSTALL_TIMEOUT, answered) => answer
+                    .map_err(|_| self.timeout(RPCTypes::InstallSnapshot, INSTALL_TIMEOUT))?,
+            },
+        };
         let answer = answer.map_err(refused)?;
         codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
     }
@@ -273,7 +289,8 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
     }
 }
 
-/// Feeds a snapshot into a stream; ends early when nobody takes it any more.
+/// Feeds a snapshot into a stream; ends early when nobody takes it any more, and fails when that takes
+/// too long.
 async fn read_chunks(
     snapshot: SnapshotFile,
     header: Bytes,
@@ -292,8 +309,11 @@ async fn read_chunks(
         }
         offset += data.len() as u64;
         chunk.data = data.into();
-        if chunks.send(std::mem::take(&mut chunk)).await.is_err() {
-            return Ok(());
+        let taken = chunks.send(std::mem::take(&mut chunk));
+        match runtime::timeout(CHUNK_TIMEOUT, taken).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
         }
     }
 }
