@@ -4,8 +4,8 @@
 //! checker of histories needs the two apart.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,11 +22,13 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::network;
+
 /// A handshake between neighbours takes milliseconds; a request is not sent through one that takes longer.
 const CONNECT: Duration = Duration::from_millis(700);
 
 /// Where controllers of a cluster serve their API.
-const API_PORT: u16 = 6443;
+pub const API_PORT: u16 = 6443;
 
 /// What opens the doors of a swarm.
 #[derive(Clone)]
@@ -43,9 +45,7 @@ impl std::fmt::Debug for Access {
 
 impl Access {
     /// From the kubeconfig that `init` left.
-    pub fn read(kubeconfig: &Path) -> Self {
-        let text = std::fs::read(kubeconfig).expect("`init` leaves a kubeconfig");
-        let config: Value = serde_json::from_slice(&text).expect("it is JSON");
+    pub fn of(config: &Value) -> Self {
         let text = |value: &Value| value.as_str().expect("it is complete").to_owned();
         let ca = text(&config["clusters"][0]["cluster"]["certificate-authority-data"]);
         let ca = base64::prelude::BASE64_STANDARD
@@ -85,28 +85,34 @@ pub enum Heard {
     Nothing(String),
 }
 
-/// One client's way to one controller: at most one connection.
+/// One client's way to one controller, or to the one that took its place: at most one connection.
 #[derive(Debug)]
 pub struct Door {
     access: Access,
-    address: Ipv4Addr,
+    /// In the network.
+    place: Arc<AtomicUsize>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Door {
-    pub fn new(access: &Access, address: Ipv4Addr) -> Self {
+    pub fn new(access: &Access, place: Arc<AtomicUsize>) -> Self {
         Self {
             access: access.clone(),
-            address,
+            place,
             connection: None,
         }
     }
 
+    fn address(&self) -> Ipv4Addr {
+        network::address(self.place.load(Ordering::SeqCst))
+    }
+
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         let connecting = async {
-            let stream = TcpStream::connect(SocketAddr::from((self.address, API_PORT))).await?;
+            let address = self.address();
+            let stream = TcpStream::connect(SocketAddr::from((address, API_PORT))).await?;
             stream.set_nodelay(true)?;
-            let name = ServerName::IpAddress(self.address.into());
+            let name = ServerName::IpAddress(address.into());
             let stream = self.access.tls.connect(name, stream).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream))
                 .await
@@ -136,7 +142,7 @@ impl Door {
         Request::builder()
             .method(method)
             .uri(path)
-            .header("host", self.address.to_string())
+            .header("host", self.address().to_string())
             .header("authorization", format!("Bearer {}", self.access.token))
             .header("content-type", "application/json")
             .header("accept", "application/json")

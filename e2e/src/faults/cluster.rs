@@ -1,13 +1,18 @@
 //! Controllers in the sandbox: each in its own network, on its own disk, with levers in its process.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::client::{Access, Door};
+use super::client::{API_PORT, Access, Door};
 use super::disk::Disk;
 use super::levers::{self, Levers};
 use super::network::{self, Network};
@@ -37,6 +42,25 @@ pub struct Node {
     pub id: u64,
     /// How the process ended that ran before this one, if by itself.
     pub ended: Option<ExitStatus>,
+    /// In the network; another where the controller was replaced.
+    place: Arc<AtomicUsize>,
+}
+
+impl Node {
+    pub fn place(&self) -> usize {
+        self.place.load(Ordering::SeqCst)
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        network::address(self.place())
+    }
+}
+
+/// What a newcomer needs.
+struct Invitation {
+    token: String,
+    /// Whom it asks; `host:port`, separated by commas.
+    controllers: String,
 }
 
 #[derive(Debug)]
@@ -44,7 +68,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub network: Network,
     pub access: Access,
-    pub ctl: Ctl,
+    /// Of the first controller.
+    kubeconfig: Value,
     shim: std::path::PathBuf,
     dir: TempDir,
 }
@@ -56,10 +81,12 @@ impl Cluster {
         let shim = levers::shim(dir.path());
         let mut network = Network::new();
         let first = make(dir.path(), &mut network, &shim, None).await;
-        let kubeconfig = first.member.dir.join("kubeconfig");
+        let kubeconfig = std::fs::read(first.member.dir.join("kubeconfig"));
+        let kubeconfig = kubeconfig.expect("`init` leaves a kubeconfig");
+        let kubeconfig: Value = serde_json::from_slice(&kubeconfig).expect("it is JSON");
         let mut cluster = Self {
-            access: Access::read(&kubeconfig),
-            ctl: Ctl::new(&kubeconfig),
+            access: Access::of(&kubeconfig),
+            kubeconfig,
             nodes: vec![first],
             network,
             shim,
@@ -77,8 +104,11 @@ impl Cluster {
     /// One more controller, with a disk of its own, that is ready; its index.
     pub async fn join(&mut self) -> usize {
         let token = ["token", "create", "--kind", "controller-join"];
-        let token = self.ctl.run(&token).await.ok().trim().to_owned();
-        let mut node = make(self.dir.path(), &mut self.network, &self.shim, Some(&token)).await;
+        let invitation = Invitation {
+            token: self.ctl(0).run(&token).await.ok().trim().to_owned(),
+            controllers: format!("{}:{LINK_PORT}", self.nodes[0].address()),
+        };
+        let mut node = self.make(&invitation).await;
         node.member.start();
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -86,8 +116,67 @@ impl Cluster {
         index
     }
 
+    async fn make(&mut self, invitation: &Invitation) -> Node {
+        let dir = self.dir.path();
+        make(dir, &mut self.network, &self.shim, Some(invitation)).await
+    }
+
     pub fn door(&self, index: usize) -> Door {
-        Door::new(&self.access, network::address(index))
+        Door::new(&self.access, self.nodes[index].place.clone())
+    }
+
+    /// hivectl that asks this controller.
+    pub fn ctl(&self, index: usize) -> Ctl {
+        let node = &self.nodes[index];
+        let mut config = self.kubeconfig.clone();
+        let server = format!("https://{}:{API_PORT}", node.address());
+        config["clusters"][0]["cluster"]["server"] = server.into();
+        let path = self.dir.path().join(format!("kubeconfig-{}", node.place()));
+        std::fs::write(&path, config.to_string()).expect("a file of ours");
+        Ctl::new(&path)
+    }
+
+    /// Puts a fresh controller in the place of one that runs, as `hivectl controller replace` says it
+    /// is done. The old one ends by itself; how, and the ids of both.
+    ///
+    /// # Panics
+    ///
+    /// If any of it fails.
+    pub async fn replace(&mut self, index: usize) -> (u64, u64, ExitStatus) {
+        let old = self.nodes[index].id;
+        let asked = (index + 1) % self.nodes.len();
+        let id = old.to_string();
+        let mut asking = self.ctl(asked).spawn(&["controller", "replace", &id]);
+        let mut said = BufReader::new(asking.stdout.take().expect("it is piped")).lines();
+        let invitation = loop {
+            let line = said.next_line().await.expect("it can be read");
+            let line = line.expect("it says what to run on the new machine");
+            if let Some(invitation) = invited(&line) {
+                break invitation;
+            }
+        };
+        let mut fresh = self.make(&invitation).await;
+        fresh.member.start();
+        let done = async {
+            while let Ok(Some(_)) = said.next_line().await {}
+            asking.wait().await.expect("a child can be waited for")
+        };
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(status) if status.success() => {}
+            other => {
+                eprintln!("{}", fresh.member.tail());
+                self.print_logs();
+                panic!("`hivectl controller replace {id}`: {other:?}");
+            }
+        }
+        let node = &mut self.nodes[index];
+        let status = node.member.ended(PATIENCE).await;
+        // Who was at the old one's door finds the new one there.
+        node.place.store(fresh.place(), Ordering::SeqCst);
+        fresh.place = node.place.clone();
+        *node = fresh;
+        self.ready(index).await;
+        (old, self.nodes[index].id, status)
     }
 
     pub async fn ready(&mut self, index: usize) {
@@ -146,14 +235,31 @@ impl Cluster {
     }
 }
 
-/// `init`, or `join` with a token at the first controller.
-async fn make(dir: &Path, network: &mut Network, shim: &Path, token: Option<&str>) -> Node {
-    let index = network.add();
-    let name = format!("controller-{}", index + 1);
+/// In a line such as `HIVE_TOKEN=... hive controller join --controllers ... --advertise ...`.
+fn invited(line: &str) -> Option<Invitation> {
+    let after = |name: &str| {
+        let (_, rest) = line.split_once(name)?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    Some(Invitation {
+        token: after("HIVE_TOKEN=")?,
+        controllers: after("--controllers ")?,
+    })
+}
+
+/// `init`, or `join` where it is invited.
+async fn make(
+    dir: &Path,
+    network: &mut Network,
+    shim: &Path,
+    invitation: Option<&Invitation>,
+) -> Node {
+    let place = network.add();
+    let name = format!("controller-{}", place + 1);
     let disk = Disk::create(dir, &name);
     let levers = Levers::new(dir.join(format!("{name}-levers")));
     let data_dir = disk.path.join("data").display().to_string();
-    let launcher = network::launcher(index);
+    let launcher = network::launcher(place);
 
     let mut arguments: Vec<String> = ["controller", "run", "--data-dir", &data_dir]
         .map(String::from)
@@ -168,13 +274,12 @@ async fn make(dir: &Path, network: &mut Network, shim: &Path, token: Option<&str
 
     let mut make = Command::new(&launcher[0]);
     make.args(&launcher[1..]).arg(hive()).arg("controller");
-    match token {
+    match invitation {
         None => {
             make.args(["init", "--cluster", "faults"]);
         }
-        Some(token) => {
-            let first = format!("{}:{LINK_PORT}", network::address(0));
-            make.args(["join", "--controllers", &first])
+        Some(Invitation { token, controllers }) => {
+            make.args(["join", "--controllers", controllers])
                 .env("HIVE_TOKEN", token);
         }
     }
@@ -182,7 +287,7 @@ async fn make(dir: &Path, network: &mut Network, shim: &Path, token: Option<&str
         "--data-dir",
         &data_dir,
         "--advertise",
-        &network::address(index).to_string(),
+        &network::address(place).to_string(),
     ]);
     ctl::run(make, "").await.ok();
     let record = std::fs::read(member.dir.join("controller.json")).expect("it was just made");
@@ -193,6 +298,7 @@ async fn make(dir: &Path, network: &mut Network, shim: &Path, token: Option<&str
         levers,
         id: record["raftId"].as_u64().expect("it names its Raft id"),
         ended: None,
+        place: Arc::new(AtomicUsize::new(place)),
     }
 }
 

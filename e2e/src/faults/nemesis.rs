@@ -38,11 +38,13 @@ pub enum Fault {
     DiskSlow,
     ClockJumps,
     ClockRuns,
+    /// A fresh controller takes a member's place, with `hivectl controller replace`.
+    Replaced,
 }
 
 use Fault::{
     AllKilled, ClockJumps, ClockRuns, DiskFull, DiskSlow, Killed, LeaderCutOff, LeaderDeaf,
-    LeaderMute, OneCutOff, PacketsLost, Paused, SyncFails,
+    LeaderMute, OneCutOff, PacketsLost, Paused, Replaced, SyncFails,
 };
 
 const OF_THE_NETWORK: [Fault; 5] = [LeaderCutOff, OneCutOff, LeaderMute, LeaderDeaf, PacketsLost];
@@ -51,12 +53,17 @@ const OF_A_PROCESS: [Fault; 8] = [
     Killed, AllKilled, Paused, DiskFull, SyncFails, DiskSlow, ClockJumps, ClockRuns,
 ];
 
+/// Which come alone: what a person does, and would not begin while something else is broken.
+const OF_MEMBERSHIP: [Fault; 1] = [Replaced];
+
 /// In a hundred.
 const LOSS: u8 = 20;
 
 /// An election begins after 1.2 to 2.4 s without a leader.
 const LEAST_HOLD_MS: u64 = 2_600;
 const MOST_HOLD_MS: u64 = 4_500;
+
+const CONTROLLERS: &str = "/apis/hive.dev/v1/controllers";
 
 /// Between two looks for a proof.
 const LOOK: Duration = Duration::from_millis(100);
@@ -80,6 +87,7 @@ impl fmt::Display for Fault {
             DiskSlow => "slow disk",
             ClockJumps => "clock jumps",
             ClockRuns => "clock runs fast",
+            Replaced => "member replaced",
         })
     }
 }
@@ -89,6 +97,7 @@ impl Fault {
     pub fn all() -> Vec<Self> {
         let mut all = OF_THE_NETWORK.to_vec();
         all.extend(OF_A_PROCESS.into_iter().filter(|fault| fault.is_possible()));
+        all.extend(OF_MEMBERSHIP);
         all
     }
 
@@ -138,6 +147,8 @@ pub struct Active {
     before: u64,
     /// Seconds that the clock is to be wrong by, at least, and which way.
     offset: i64,
+    /// Of a replacement: the ids before and after it.
+    ids: (u64, u64),
 }
 
 impl Active {
@@ -156,14 +167,25 @@ impl Active {
             target,
             before: 0,
             offset: 0,
+            ids: (0, 0),
         };
+        let place = cluster.nodes[target].place();
+        let others: Vec<usize> = others.map(|other| cluster.nodes[other].place()).collect();
         let node = &mut cluster.nodes[target];
         match fault {
-            LeaderCutOff | OneCutOff => cluster.network.part(&[target]),
-            LeaderMute => others.for_each(|other| cluster.network.drop(other, Drop::From(target))),
-            LeaderDeaf => others.for_each(|other| cluster.network.drop(target, Drop::From(other))),
+            LeaderCutOff | OneCutOff => cluster.network.part(&[place]),
+            LeaderMute => {
+                for other in others {
+                    cluster.network.drop(other, Drop::From(place));
+                }
+            }
+            LeaderDeaf => {
+                for other in others {
+                    cluster.network.drop(place, Drop::From(other));
+                }
+            }
             PacketsLost => {
-                for member in 0..cluster.nodes.len() {
+                for member in others.into_iter().chain([place]) {
                     cluster.network.drop(member, Drop::Share(LOSS));
                 }
             }
@@ -195,6 +217,11 @@ impl Active {
             ClockRuns => {
                 active.offset = 3;
                 node.levers.set_clock("+0 x4.0");
+            }
+            Replaced => {
+                let (old, new, status) = cluster.replace(target).await;
+                assert!(status.success(), "controller {old} ended with {status}");
+                active.ids = (old, new);
             }
         }
         active
@@ -253,6 +280,22 @@ impl Active {
                 0 => Err("no sync took longer".to_owned()),
                 count => Ok(format!("{count} syncs took longer")),
             },
+            Replaced => {
+                let (old, new) = self.ids;
+                let list = door.get(CONTROLLERS).await?;
+                let voters: Vec<&str> = list["items"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|controller| controller["status"]["voter"] == true)
+                    .filter_map(|controller| controller["metadata"]["name"].as_str())
+                    .collect();
+                let is_in = |id: u64| voters.contains(&id.to_string().as_str());
+                match voters.len() == cluster.nodes.len() && is_in(new) && !is_in(old) {
+                    true => Ok(format!("controller {old} has ended, {new} votes")),
+                    false => Err(format!("{voters:?} vote")),
+                }
+            }
             ClockJumps | ClockRuns => {
                 // What it would write into an object. (The header `Date` is kept for a second by that
                 // same clock: set back, it stands still.)
@@ -287,7 +330,7 @@ impl Active {
             LeaderCutOff | OneCutOff | LeaderMute | LeaderDeaf | PacketsLost => {
                 cluster.network.heal();
             }
-            Killed | AllKilled => {}
+            Killed | AllKilled | Replaced => {}
             Paused => {
                 if node.member.is_running() {
                     node.member.signal(Signal::CONT);

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use super::tool;
+use super::{levers, tool};
 
 const MARK: &str = "HIVE_SANDBOX";
 
@@ -48,7 +48,15 @@ pub fn permitted() -> Result<(), String> {
 /// Says so where nobody can overlook it, and whether to go on.
 pub fn is_permitted(test: &str) -> bool {
     match permitted() {
-        Ok(()) => true,
+        Ok(()) => {
+            if levers::faketime().is_none() {
+                println!(
+                    "\n!!!! NOT TESTED: {test}: wrong clocks: libfaketime is not there (package \
+                     libfaketime of Debian has it)\n"
+                );
+            }
+            true
+        }
         Err(why) => {
             println!("\n!!!! SKIPPED: {test}: no sandbox for faults here: {why}\n");
             false
