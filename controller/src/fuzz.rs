@@ -227,6 +227,74 @@ fn backups_are_read_or_refused() {
     .hold();
 }
 
+/// What a node says of itself and of its functions, before it is written down.
+#[test]
+fn reports_are_bounded() {
+    use hive_proto::v1::{AgentEvent, AgentMessage, AssignmentStatus, Hello, NodeInfo, Report};
+    use prost::Message;
+
+    use crate::gateway::{bounds, report};
+    use hive_proto::v1::agent_message::Kind;
+
+    let message = |kind| AgentMessage { kind: Some(kind) }.encode_to_vec();
+    let info = NodeInfo {
+        os: "linux".into(),
+        memory_bytes: 1 << 30,
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        ..NodeInfo::default()
+    };
+    let hello = Hello {
+        info: Some(info),
+        ..Hello::default()
+    };
+    let said = Report {
+        assignments: vec![AssignmentStatus {
+            namespace: "default".into(),
+            name: "a".into(),
+            reason: "Trapped".into(),
+            message: "why".into(),
+            ..AssignmentStatus::default()
+        }],
+        events: vec![AgentEvent::default()],
+        ..Report::default()
+    };
+    let state = State::default();
+    Target::new("reports", |input: &[u8]| {
+        let message = AgentMessage::decode(input).map_err(|error| error.to_string())?;
+        match message.kind {
+            Some(Kind::Hello(hello)) => {
+                let info = bounds::info(hello.info.ok_or("nothing said")?);
+                let mut node = json!({ "metadata": {}, "status": {} });
+                report::merge_labels(&mut node, &info.labels);
+                report::merge_status(&mut node["status"], &report::node_status(&info));
+                // Names, words and labels are bounded, and so is what is kept of them.
+                assert!(node.to_string().len() < 64 * 1024);
+                let errors = hive_manifests::validate(
+                    Resource::Node,
+                    &json!({
+                        "apiVersion": "hive.dev/v1", "kind": "Node",
+                        "metadata": { "name": "a", "labels": node["metadata"]["labels"] },
+                    }),
+                );
+                assert!(errors.is_empty(), "{errors:?}");
+            }
+            Some(Kind::Report(said)) => {
+                let said = bounds::report(said);
+                assert!(report::status_writes(&state, "a", Some(&said), &[]).is_empty());
+                for status in &said.assignments {
+                    assert!(status.message.len() <= 1024 && status.reason.len() <= 64);
+                }
+            }
+            Some(Kind::Usage(_)) | None => return Err("nothing to keep".to_owned()),
+        }
+        Ok(())
+    })
+    .seeds([message(Kind::Hello(hello)), message(Kind::Report(said))])
+    .words(["hive.dev/x", "\x0a\x02", "é"])
+    .at_most(8 * 1024)
+    .hold();
+}
+
 /// Hosts and paths of requests from anywhere.
 #[test]
 fn requests_find_a_route_or_none() {

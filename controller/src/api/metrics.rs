@@ -20,6 +20,9 @@ use crate::state::{Key, State};
 /// Agents report this often, so this is what a figure stands for.
 const WINDOW: &str = "10s";
 
+/// What is older is forgotten long before; another controller may say anything.
+const OLDEST: Duration = Duration::from_secs(24 * 3600);
+
 pub(super) async fn nodes(
     context: &Api,
     name: Option<String>,
@@ -62,7 +65,8 @@ pub(super) async fn nodes(
 
 fn node_metrics(node: &NodeUsage, state: &State) -> Value {
     let usage = node.usage.clone().unwrap_or_default();
-    let heard = SystemTime::now() - Duration::from_millis(node.age_ms);
+    let age = Duration::from_millis(node.age_ms).min(OLDEST);
+    let heard = SystemTime::now() - age;
     let labels = state
         .get(&Key::new(Resource::Node, "", &node.node))
         .map(|object| object.body()["metadata"]["labels"].clone())
@@ -165,12 +169,13 @@ fn sum_by_function(nodes: &[NodeUsage]) -> BTreeMap<(&str, &str), Sum> {
                 memory_bytes,
             } = function;
             let sum = sums.entry((namespace, name)).or_default();
+            // Nodes can say anything.
             sum.nodes += 1;
-            sum.requests += requests;
-            sum.errors += errors;
-            sum.cpu_micros += cpu_micros;
+            sum.requests = sum.requests.saturating_add(*requests);
+            sum.errors = sum.errors.saturating_add(*errors);
+            sum.cpu_micros = sum.cpu_micros.saturating_add(*cpu_micros);
             sum.in_flight += u64::from(*in_flight);
-            sum.memory_bytes += memory_bytes;
+            sum.memory_bytes = sum.memory_bytes.saturating_add(*memory_bytes);
         }
     }
     sums
@@ -219,5 +224,46 @@ mod tests {
         let sums = sum_by_function(&nodes);
         let sum = sums.get(&("a", "f")).unwrap();
         assert_eq!((sum.nodes, sum.requests, sum.in_flight), (2, 7, 2));
+    }
+
+    #[test]
+    fn fuzzed_usage_is_shown_or_refused() {
+        use hive_proto::v1::NodeUsageReply;
+        use prost::Message;
+
+        let function = FunctionUsage {
+            namespace: "a".into(),
+            function: "f".into(),
+            requests: 7,
+            memory_bytes: 1 << 20,
+            ..FunctionUsage::default()
+        };
+        let node = |name: &str| NodeUsage {
+            node: name.into(),
+            age_ms: 5,
+            usage: Some(Usage {
+                functions: vec![function.clone(); 2],
+                temperature_celsius: Some(20.0),
+                ..Usage::default()
+            }),
+        };
+        let reply = NodeUsageReply {
+            nodes: vec![node("a"), node("b")],
+        };
+        let state = State::default();
+        hive_fuzz::Target::new("usage", |input: &[u8]| {
+            let reply = NodeUsageReply::decode(input).map_err(|error| error.to_string())?;
+            for node in &reply.nodes {
+                node_metrics(node, &state).to_string();
+            }
+            for ((namespace, name), sum) in sum_by_function(&reply.nodes) {
+                let key = Key::new(Resource::Function, namespace, name);
+                function_metrics(&key, Some(&sum)).to_string();
+            }
+            Ok::<_, String>(())
+        })
+        .seeds([reply.encode_to_vec()])
+        .at_most(4 * 1024)
+        .hold();
     }
 }

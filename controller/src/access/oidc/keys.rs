@@ -276,3 +276,45 @@ impl Jwk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::access::jwt::Unverified;
+
+    /// Keys of any shape, and a token that each of them may be asked about.
+    #[test]
+    fn fuzzed_key_sets_are_read_or_refused() {
+        let token = |algorithm: &str| {
+            let part = |text: &str| BASE64.encode(text);
+            let header = format!(r#"{{"alg":"{algorithm}"}}"#);
+            format!("{}.{}.{}", part(&header), part("{}"), part("signature"))
+        };
+        let tokens = ["EdDSA", "RS256", "ES256"].map(token);
+        hive_fuzz::Target::new("jwks", |input: &[u8]| {
+            let set: KeySet = serde_json::from_slice(input).map_err(|error| error.to_string())?;
+            let keys: Vec<_> = set.keys.iter().filter_map(Jwk::verifying_key).collect();
+            for (key, token) in keys.iter().zip(tokens.iter().cycle()) {
+                let token = Unverified::parse(token).unwrap();
+                assert!(token.verify::<serde_json::Value>(key).is_err());
+            }
+            for key in &keys {
+                let token = Unverified::parse(&tokens[1]).unwrap();
+                assert!(token.verify::<serde_json::Value>(key).is_err());
+            }
+            match keys.is_empty() {
+                true => Err("no key that is understood".to_owned()),
+                false => Ok(()),
+            }
+        })
+        .seeds([
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+            r#"{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#,
+            r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#,
+        ])
+        .words(["\"kty\":", "\"RSA\"", "\"EC\"", "\"OKP\"", "\"use\":\"enc\"", "\"e\":\"AA\"", "null", "\"\""])
+        .at_most(4 * 1024)
+        .hold();
+    }
+}

@@ -160,3 +160,50 @@ fn complete(wanted: &mut UserInfo) {
         wanted.groups.push(kind.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Lines as a request has them, a name and a value each.
+    #[test]
+    fn fuzzed_headers_name_somebody_or_nobody() {
+        hive_fuzz::Target::new("impersonation", |input: &[u8]| {
+            let lines = input.split(|byte| *byte == b'\n');
+            let headers: HeaderMap = lines
+                .filter_map(|line| {
+                    let colon = line.iter().position(|byte| *byte == b':')?;
+                    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+                    let value = http::HeaderValue::from_bytes(&line[colon + 1..]).ok()?;
+                    Some((name, value))
+                })
+                .collect();
+            let wanted = named(&headers).map_err(|error| error.to_string())?;
+            let mut wanted = wanted.ok_or("nobody")?;
+            assert!(!wanted.name.is_empty());
+            // Whoever is named, somebody must be allowed to ask for.
+            assert!(!questions(&wanted).is_empty());
+            complete(&mut wanted);
+            Ok::<_, String>(())
+        })
+        .seeds([
+            "impersonate-user:me\nimpersonate-group:a\nimpersonate-group:b",
+            "impersonate-user:system:serviceaccount:a:b\nimpersonate-uid:u",
+            "impersonate-user:me\nimpersonate-extra-a%2fb:c",
+        ])
+        .words([
+            "impersonate-",
+            "user",
+            "group",
+            "uid",
+            "extra-",
+            ":",
+            "%",
+            "system:serviceaccount:",
+            "\n",
+        ])
+        .at_most(4 * 1024)
+        .hold();
+    }
+}

@@ -40,8 +40,8 @@ const SEGMENT_BYTES: u64 = 8 * 1024;
 
 /// Small, so that snapshots are taken and the log is removed while things go wrong.
 const BOUNDS: Bounds = Bounds {
-    entries: 60,
-    bytes: 24 * 1024,
+    entries: 20,
+    bytes: 6 * 1024,
 };
 
 /// How a machine goes down.
