@@ -269,13 +269,12 @@ fn reports_are_bounded() {
                 report::merge_status(&mut node["status"], &report::node_status(&info));
                 // Names, words and labels are bounded, and so is what is kept of them.
                 assert!(node.to_string().len() < 64 * 1024);
-                let errors = hive_manifests::validate(
-                    Resource::Node,
-                    &json!({
-                        "apiVersion": "hive.dev/v1", "kind": "Node",
-                        "metadata": { "name": "a", "labels": node["metadata"]["labels"] },
-                    }),
-                );
+                let object = json!({
+                    "apiVersion": "hive.dev/v1", "kind": "Node", "spec": {},
+                    "metadata": { "name": "a", "labels": node["metadata"]["labels"] },
+                });
+                let mut errors = hive_manifests::validate(Resource::Node, &object);
+                errors.retain(|error| error.to_string().starts_with("metadata"));
                 assert!(errors.is_empty(), "{errors:?}");
             }
             Some(Kind::Report(said)) => {
