@@ -59,10 +59,23 @@ pub const MAX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
         description = "Copies that answer requests, of the copies wanted"
     ),
     printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Ready, or in one word why not"
+    ),
+    printcolumn(
         name = "URL",
         type_ = "string",
         json_path = ".status.url",
         description = "Where the function is reached"
+    ),
+    printcolumn(
+        name = "Memory",
+        type_ = "string",
+        json_path = ".spec.resources.memory",
+        description = "The most that one copy may use",
+        priority = 1
     ),
     printcolumn(
         name = "Artifact",
@@ -242,8 +255,8 @@ pub struct FunctionStatus {
     /// Both as text: "2/3".
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ready: String,
-    /// Compiled: the component is ready for every kind of node it runs on. Available: at least one
-    /// copy answers.
+    /// Ready: all wanted copies run the newest version and answer. Available: at least one copy
+    /// answers. Compiled: the component is ready for every kind of node it runs on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

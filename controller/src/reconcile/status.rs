@@ -6,12 +6,15 @@ use std::time::SystemTime;
 use hive_manifests::Phase;
 use serde_json::{Value, json};
 
-use super::schedule::{AssignmentView, FunctionView, View, plan, template};
+use super::schedule::{AssignmentView, FunctionView, Step, View, plan, template};
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
 use crate::state::{Key, State};
 use crate::store::Replica;
+
+/// Why a function is as it should be. Every other reason says what is still missing.
+const SETTLED: [&str; 2] = ["Ready", "ScaledToZero"];
 
 /// What a function's status should say.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +31,14 @@ pub struct Summary {
 /// All functions' summaries. Pure.
 pub fn summaries(state: &State) -> BTreeMap<Key, Summary> {
     let view = View::of(state);
-    let unplaced = plan(&view).unplaced;
+    let plan = plan(&view);
+    let unplaced = plan.unplaced;
+    let mut coming: HashMap<&str, usize> = HashMap::new();
+    for step in &plan.steps {
+        if let Step::Create { spec, .. } = step {
+            *coming.entry(&spec.function_uid).or_default() += 1;
+        }
+    }
     let ready_nodes: BTreeSet<&str> = view
         .nodes
         .iter()
@@ -52,7 +62,7 @@ pub fn summaries(state: &State) -> BTreeMap<Key, Summary> {
             };
             let ready = own.iter().filter(is_ready).count();
             let wanted = match function.spec.every_node {
-                true => own.len(),
+                true => own.len() + coming.get(&*function.uid).copied().unwrap_or(0),
                 false => function.spec.replicas.unwrap_or(1) as usize,
             };
             let (available, reason, message) = explain(
@@ -96,8 +106,9 @@ fn explain(
         .iter()
         .filter(|a| a.current && a.spec.function == template(&function.spec))
         .count();
-    let available = ready > 0 || wanted == 0;
-    if wanted == 0 {
+    let is_scaled_to_zero = wanted == 0 && !function.spec.every_node;
+    let available = ready > 0 || is_scaled_to_zero;
+    if is_scaled_to_zero {
         return (true, "ScaledToZero", "no copies are wanted".into());
     }
     if let Some(message) = compile_failure(state, function) {
@@ -113,6 +124,10 @@ fn explain(
             "Unschedulable"
         };
         return (available, reason, message.clone());
+    }
+    if wanted == 0 {
+        let message = "no node that is there fits its nodeSelector and tolerations";
+        return (available, "NoNodes", message.into());
     }
     if ready < wanted {
         return (
@@ -200,14 +215,15 @@ pub async fn pass(replica: &Replica, state: &State) -> Outlook {
 
 fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
     let before = status.clone();
-    objects::set_condition(
-        status,
-        "Available",
-        if summary.available { "True" } else { "False" },
-        summary.reason,
-        &summary.message,
-        SystemTime::now(),
-    );
+    let now = SystemTime::now();
+    for (kind, is_so) in [
+        ("Ready", SETTLED.contains(&summary.reason)),
+        ("Available", summary.available),
+    ] {
+        let is_so = if is_so { "True" } else { "False" };
+        let (reason, message) = (summary.reason, &summary.message);
+        objects::set_condition(status, kind, is_so, reason, message, now);
+    }
     status["observedGeneration"] = json!(summary.generation);
     status["replicas"] = json!(summary.replicas);
     status["readyReplicas"] = json!(summary.ready);
@@ -245,15 +261,23 @@ mod tests {
             name,
             json!({
                 "spec": { "key": "" },
-                "status": { "conditions": [{
-                    "type": "Ready", "status": ready, "reason": "", "message": "",
-                    "lastTransitionTime": "2020-01-01T00:00:00Z",
-                }] },
+                "status": {
+                    "conditions": [{
+                        "type": "Ready", "status": ready, "reason": "", "message": "",
+                        "lastTransitionTime": "2020-01-01T00:00:00Z",
+                    }],
+                    "allocatable": { "memory": "1Gi", "cpu": "4" },
+                    "nodeInfo": { "wasmtimeVersion": "48" },
+                },
             }),
         );
     }
 
     fn assignment(state: &mut State, slot: &str, node: &str, phase: &str, message: &str) {
+        let mut status = json!({ "phase": phase, "observedGeneration": 1 });
+        if !message.is_empty() {
+            status["message"] = json!(message);
+        }
         put(
             state,
             Resource::Assignment,
@@ -267,7 +291,7 @@ mod tests {
                     "artifact": { "target": "t", "sourceSha256": "00", "sha256": "11", "size": 1,
                         "wasmtimeVersion": "48", "description": "", "signature": "" },
                 },
-                "status": { "phase": phase, "observedGeneration": 1, "message": message },
+                "status": status,
             }),
         );
     }
@@ -346,6 +370,71 @@ mod tests {
             (summary.available, summary.ready, summary.reason),
             (true, 1, "Failing")
         );
+    }
+
+    fn ready(state: &State) -> (String, String) {
+        let (key, summary) = summaries(state).pop_first().unwrap();
+        let mut body = json!({});
+        assert!(set(&mut body["status"], &summary, &key));
+        let conditions = body["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        let text = |field: &str| ready[field].as_str().unwrap().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    fn is(status: &str, reason: &str) -> (String, String) {
+        (status.to_owned(), reason.to_owned())
+    }
+
+    #[test]
+    fn ready_is_when_all_wanted_copies_answer() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "a", "Fetching", "");
+        assert_eq!(ready(&state), is("False", "Progressing"));
+        assert!(summary(&state).available);
+        set_phase(&mut state, "hello.1", "Ready");
+        assert_eq!(ready(&state), is("True", "Ready"));
+        set_spec(&mut state, json!({ "replicas": 0 }));
+        assert_eq!(ready(&state), is("True", "ScaledToZero"));
+    }
+
+    #[test]
+    fn one_on_every_node_is_ready_when_it_is_on_every_node() {
+        let mut state = swarm();
+        set_spec(&mut state, json!({ "everyNode": true, "replicas": null }));
+        assert_eq!(ready(&state), is("False", "NoNodes"));
+        assert!(!summary(&state).available);
+        // Before the scheduler wrote anything: it is wanted there all the same.
+        node(&mut state, "a", "True");
+        assert_eq!(ready(&state), is("False", "Progressing"));
+        assert_eq!(summary(&state).replicas, 1);
+    }
+
+    fn edit(state: &mut State, key: &Key, change: impl Fn(&mut Value)) {
+        let mut body = state.get(key).unwrap().body().clone();
+        change(&mut body);
+        let command = Command::Replace {
+            key: key.clone(),
+            body: body.into(),
+            expect: None,
+        };
+        state.apply(command).unwrap();
+    }
+
+    fn set_phase(state: &mut State, name: &str, phase: &str) {
+        let key = Key::new(Resource::Assignment, "default", name);
+        edit(state, &key, |body| body["status"]["phase"] = json!(phase));
+    }
+
+    fn set_spec(state: &mut State, fields: Value) {
+        let key = Key::new(Resource::Function, "default", "hello");
+        edit(state, &key, |body| {
+            for (field, value) in fields.as_object().unwrap() {
+                body["spec"][field] = value.clone();
+            }
+        });
     }
 
     #[test]

@@ -244,6 +244,14 @@ const FUNCTION: &[Column] = &[
             }
         },
     ),
+    column("Status", "Ready, or in one word why not", |body, _| {
+        let conditions = body["status"]["conditions"].as_array();
+        let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
+        match ready {
+            Some(ready) => text(&ready["reason"]),
+            None => json!("Pending"),
+        }
+    }),
     column("URL", "Where it is reached", |body, _| {
         text(&body["status"]["url"])
     }),

@@ -49,9 +49,13 @@ fn each_kind_shows_what_people_look_for() {
             json!({
                 "metadata": metadata("hello"),
                 "spec": { "replicas": 3 },
-                "status": { "readyReplicas": 2, "url": "http://hello.default.localhost" },
+                "status": {
+                    "readyReplicas": 2,
+                    "conditions": [{ "type": "Ready", "status": "False", "reason": "Progressing" }],
+                    "url": "http://hello.default.localhost",
+                },
             }),
-            "Name=hello Ready=2/3 URL=http://hello.default.localhost Age=60m",
+            "Name=hello Ready=2/3 Status=Progressing URL=http://hello.default.localhost Age=60m",
         ),
         (
             Resource::Assignment,
