@@ -61,6 +61,13 @@ pub struct Cluster {
     verbose: bool,
 }
 
+/// A field that the server does not know is a mistake, or the server is older: both are for the
+/// author to hear.
+pub const STRICT: (&str, &str) = ("fieldValidation", "Strict");
+
+/// Nothing is written.
+pub const DRY_RUN: (&str, &str) = ("dryRun", "All");
+
 impl Cluster {
     /// Prepares clients for all servers of a context; nothing is sent yet.
     pub fn new(
@@ -186,7 +193,9 @@ impl Cluster {
     ) -> Result<Value, RequestError> {
         let path = path::with_query(
             &path::object(resource, namespace, name),
-            dry_run.then_some(("dryRun", "All")),
+            [Some(STRICT), dry_run.then_some(DRY_RUN)]
+                .into_iter()
+                .flatten(),
         );
         let call = Call::new(Method::PATCH, &path)
             .body("application/merge-patch+json", patch.to_string().into());
@@ -202,7 +211,9 @@ impl Cluster {
     ) -> Result<Value, RequestError> {
         let path = path::with_query(
             &path::collection(resource, namespace),
-            dry_run.then_some(("dryRun", "All")),
+            [Some(STRICT), dry_run.then_some(DRY_RUN)]
+                .into_iter()
+                .flatten(),
         );
         self.json(&Call::new(Method::POST, &path).json(object))
             .await

@@ -13,7 +13,9 @@ mod backup;
 mod certificates;
 mod controllers;
 mod discovery;
+mod encoding;
 mod errors;
+mod foreign;
 #[cfg(test)]
 mod fuzz;
 mod guard;
@@ -61,9 +63,11 @@ use crate::ingress::Forwarder;
 use crate::store::Replica;
 use audited::Audited;
 use auth::User;
+use controllers::Following;
+use encoding::Encoding;
 use errors::ApiError;
 use health::{LeaderCheck, Page};
-use limits::Permits;
+use limits::{Level, Permits};
 use path::Target;
 use query::Query;
 use telemetry::{Requests, Series};
@@ -95,6 +99,7 @@ struct Api {
     artifacts: Artifacts,
     nodes: Nodes,
     controllers: Controllers,
+    following: Following,
     authority: Arc<CertificateAuthority>,
     clients: Arc<ClientAuthority>,
     forwarder: Forwarder,
@@ -137,6 +142,7 @@ pub fn router(context: ApiContext) -> Router {
         artifacts,
         nodes,
         controllers,
+        following: Following::default(),
         authority,
         clients,
         forwarder,
@@ -156,14 +162,21 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let series = Series::of(&method, Target::parse(&path).as_ref());
+    let target = Target::parse(&path);
+    let series = Series::of(&method, target.as_ref());
+    let encoding = Encoding::asked(&request, target.as_ref());
     let mut audited = Audited::begin(&request);
-    let mut response = match waiting::one(answer(&context, request, &mut audited)).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    };
+    let mut level = None;
+    let answer = answer(&context, target, request, &mut audited, &mut level);
+    let mut response = waiting::one(answer)
+        .await
+        .unwrap_or_else(IntoResponse::into_response);
     context.requests.count(series, &response, started.elapsed());
     audited.answered(&context.audit, &mut response).await;
+    if let Some(level) = level {
+        level.tell(response.headers_mut());
+    }
+    let response = encoding.encode(response).await;
     tracing::debug!(
         %method,
         path,
@@ -174,13 +187,15 @@ async fn serve(Extract(context): Extract<Arc<Api>>, request: Request) -> Respons
     response
 }
 
+/// `level` becomes that of the user, as soon as he is known.
 async fn answer(
     context: &Api,
+    target: Option<Target>,
     request: Request,
     audited: &mut Audited,
+    level: &mut Option<Level>,
 ) -> Result<Response, ApiError> {
     limits::check_head(request.uri(), request.headers())?;
-    let target = Target::parse(request.uri().path());
     if let Some(target) = &target
         && auth::is_public(target)
     {
@@ -196,12 +211,26 @@ async fn answer(
         };
     }
     let user = auth::authenticate(context, request.extensions(), request.headers()).await?;
+    *level = Some(Level::of(&user.info));
     let target = target.ok_or_else(|| auth::no_such_path(&user))?;
     // A proxied request's query is the function's affair.
     let query = match &target {
         Target::Objects(path) if path.is_proxy() => Query::default(),
         _ => Query::parse(request.uri().query())?,
     };
+    // Nothing to allow or to refuse: who is known is told that there is nothing.
+    if let Target::Foreign(kind, is_named) = target {
+        if user.is_anonymous() {
+            return Err(auth::no_such_path(&user));
+        }
+        let call = Call {
+            method: request.method().clone(),
+            query,
+            headers: request.headers().clone(),
+            user,
+        };
+        return foreign::serve(context, kind, is_named, &call);
+    }
     let asked = auth::attributes(&target, request.method(), request.uri().path(), &query)?;
     audited.asks(&context.audit, &user, &asked);
     let decision = auth::authorize(context, &user, &asked).await;
@@ -214,6 +243,7 @@ async fn answer(
     // Before a body is read: who waits for a turn holds next to nothing.
     let _seat = match &target {
         Target::Objects(path) if path.is_proxy() || path.is_log() || query.watch => None,
+        Target::Controllers(None) if query.watch => None,
         Target::Objects(_)
         | Target::Review(..)
         | Target::NodeMetrics(_)
@@ -247,7 +277,7 @@ async fn answer(
             watch::serve(context, path, call).await
         }
         Target::Backup => backup::serve(context, &call).await,
-        Target::Controllers(id) => controllers::serve(context, id, &call).await,
+        Target::Controllers(id) => controllers::serve(context, id, call).await,
         Target::Objects(path) => resources::serve(context, path, call, body).await,
         Target::Review(review, namespace) => {
             reviews::serve(context, review, namespace, call, body).await
@@ -262,7 +292,9 @@ async fn answer(
         Target::OpenApi(group_version) => openapi::document(&group_version, &call.headers),
         Target::OpenApiV2 => openapi::everything(&call.headers),
         Target::Metrics => Ok(telemetry::serve(context)),
-        Target::Live(_) | Target::Ready(_) | Target::Version => Err(ApiError::NoSuchPath),
+        Target::Live(_) | Target::Ready(_) | Target::Version | Target::Foreign(..) => {
+            Err(ApiError::NoSuchPath)
+        }
         Target::CoreVersions | Target::Groups | Target::Group(_) | Target::Resources(_) => {
             discovery::serve(&target, &call)
         }

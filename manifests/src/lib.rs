@@ -6,6 +6,7 @@
 
 pub mod assignment;
 pub mod certificates;
+pub mod controller;
 pub mod defaults;
 pub mod document;
 pub mod duration;
@@ -22,11 +23,12 @@ pub mod schema;
 pub mod validate;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase};
+pub use controller::{Controller, ControllerSpec, ControllerStatus};
 pub use defaults::apply_defaults;
 pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};
 pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use resource::{CERTIFICATES_GROUP, GROUP, RBAC_GROUP, Resource};
-pub use schema::{crd, openapi_schema};
+pub use schema::{controller_schema, crd, openapi_schema};
 pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

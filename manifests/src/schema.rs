@@ -19,7 +19,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
-use crate::{Assignment, Function, GROUP, Node, Resource};
+use crate::{Assignment, Controller, Function, GROUP, Node, Resource};
 
 static SCHEMAS: LazyLock<[Value; Resource::ALL.len()]> = LazyLock::new(|| Resource::ALL.map(build));
 
@@ -31,6 +31,16 @@ pub fn openapi_schema(resource: Resource) -> &'static Value {
         .position(|r| *r == resource)
         .expect("ALL holds every resource");
     &SCHEMAS[position]
+}
+
+static CONTROLLER: LazyLock<Value> = LazyLock::new(|| {
+    let schema = hive_object(Controller::crd());
+    whole(schema, (GROUP, "v1", "Controller"))
+});
+
+/// The same of a controller, which is seen and not declared.
+pub fn controller_schema() -> &'static Value {
+    &CONTROLLER
 }
 
 /// The definition that makes Kubernetes, or a tool that reads CRDs, know one of Hive's kinds.
@@ -71,9 +81,21 @@ fn build(resource: Resource) -> Value {
             structural::<certificates::CertificateSigningRequest>()
         }
         Resource::Event => structural::<core::Event>(),
-        Resource::Node | Resource::Function | Resource::Assignment => hive_object(resource),
+        Resource::Node | Resource::Function | Resource::Assignment => {
+            hive_object(crd(resource).expect("these kinds have one"))
+        }
     };
     topology::annotate(resource, &mut schema);
+    let named = (resource.group(), resource.version(), resource.kind());
+    whole(schema, named)
+}
+
+/// With what the schema of every object says: its group, version and kind.
+fn whole(mut schema: Value, (group, version, kind): (&str, &str, &str)) -> Value {
+    let api_version = match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
+    };
     let object = schema
         .as_object_mut()
         .expect("a kind's schema is an object");
@@ -86,30 +108,25 @@ fn build(resource: Resource) -> Value {
         "apiVersion".into(),
         json!({
             "type": "string",
-            "description": format!("Group and version of the kind: {}", resource.api_version()),
+            "description": format!("Group and version of the kind: {api_version}"),
         }),
     );
     properties.insert(
         "kind".into(),
         json!({
             "type": "string",
-            "description": format!("The kind of this object: {}", resource.kind()),
+            "description": format!("The kind of this object: {kind}"),
         }),
     );
     object.insert(
         "x-kubernetes-group-version-kind".into(),
-        json!([{
-            "group": resource.group(),
-            "version": resource.version(),
-            "kind": resource.kind(),
-        }]),
+        json!([{ "group": group, "version": version, "kind": kind }]),
     );
     schema
 }
 
 /// A CRD's schema names metadata only; the whole object needs its fields too.
-fn hive_object(resource: Resource) -> Value {
-    let crd = crd(resource).expect("only called for kinds with a CRD");
+fn hive_object(crd: CustomResourceDefinition) -> Value {
     let props = crd
         .spec
         .versions

@@ -408,7 +408,9 @@ async fn the_server_merges_what_the_manifest_says() {
     run.expect(0, "configmap/settings serverside-applied\n", "");
     assert_eq!(
         swarm.fake.requests(),
-        [format!("PATCH {CONFIG_MAP}?fieldManager=ci")]
+        [format!(
+            "PATCH {CONFIG_MAP}?fieldValidation=Strict&fieldManager=ci"
+        )]
     );
     // The server remembers what was applied: nothing of it stands in an annotation.
     assert_eq!(

@@ -17,11 +17,13 @@ use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
 use crate::state::{Key, Object, State};
 
-/// Fills what was left out and says what is wrong. Returns warnings.
+/// Fills what was left out and says what is wrong. `repeated` are fields that the client named more
+/// than once. Returns warnings.
 pub(super) fn complete(
     state: &State,
     key: &Key,
     body: &mut Value,
+    repeated: &[FieldPath],
     validation: FieldValidation,
 ) -> Result<Vec<String>, ApiError> {
     if key.resource == Resource::Secret {
@@ -31,22 +33,27 @@ pub(super) fn complete(
         }
     }
     // Before the defaults: a name that they have filled in is no longer suggested for a misspelt one.
-    let (unknown, mut wrong): (Vec<FieldError>, Vec<FieldError>) =
-        validate_stored(key.resource, body)
-            .into_iter()
-            .partition(|error| error.reason == Reason::Unknown);
-    let mut warnings = Vec::new();
-    match validation {
-        FieldValidation::Strict => wrong.extend(unknown),
-        FieldValidation::Warn | FieldValidation::Ignore => {
-            for error in &unknown {
-                remove(body, &error.path);
-            }
-            if validation == FieldValidation::Warn {
-                warnings = unknown.iter().map(FieldError::to_string).collect();
-            }
-        }
+    let (unknown, wrong): (Vec<FieldError>, Vec<FieldError>) = validate_stored(key.resource, body)
+        .into_iter()
+        .partition(|error| error.reason == Reason::Unknown);
+    let strictly: Vec<Cause> = unknown
+        .iter()
+        .map(cause)
+        .chain(repeated.iter().map(named_twice))
+        .collect();
+    if validation == FieldValidation::Strict && !strictly.is_empty() {
+        return Err(ApiError::Strict {
+            resource: key.resource,
+            causes: strictly,
+        });
     }
+    for error in &unknown {
+        remove(body, &error.path);
+    }
+    let warnings = match validation {
+        FieldValidation::Warn => strictly.iter().map(Cause::strictly).collect(),
+        FieldValidation::Strict | FieldValidation::Ignore => Vec::new(),
+    };
     let mut causes: Vec<Cause> = wrong.iter().map(cause).collect();
     causes.extend(token_problem(key, body));
     if !causes.is_empty() {
@@ -73,6 +80,14 @@ fn cause(error: &FieldError) -> Cause {
             Reason::Forbidden => "FieldValueForbidden",
         },
         message: error.detail(),
+    }
+}
+
+fn named_twice(path: &FieldPath) -> Cause {
+    Cause {
+        field: path.to_string(),
+        reason: "FieldValueDuplicate",
+        message: "duplicate field".into(),
     }
 }
 

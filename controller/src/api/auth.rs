@@ -102,7 +102,7 @@ impl User {
                 .is_none_or(|expiry| SystemTime::now() < expiry)
     }
 
-    fn is_anonymous(&self) -> bool {
+    pub fn is_anonymous(&self) -> bool {
         matches!(self.credential, Credential::None)
     }
 }

@@ -1,22 +1,31 @@
-//! The controllers as a resource: list, get, and delete, which ends a membership.
+//! The controllers as a resource: list, get, watch, and delete, which ends a membership.
 //!
 //! Nothing of it is stored as objects; what the leader sees is put into their shape on each request.
 
+mod following;
+mod watch;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
-use hive_manifests::GROUP;
-use hive_proto::v1::ControllerStatus;
+use hive_manifests::{Controller, ControllerSpec, ControllerStatus, GROUP};
+use hive_proto::v1::ControllerStatus as Told;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::errors::ApiError;
 use super::media::Form;
+use super::query::IncludeObject;
+use super::reads::Wanted;
+use super::selectors::{FieldSelector, LabelSelector};
 use super::{Api, Call, respond, table};
 use crate::controllers::RemoveError;
 use crate::objects::timestamp;
 use crate::store::ProposeError;
+pub(super) use following::Following;
+use following::Seen;
 
 /// A controller that answered within this time is there. Heartbeats go out every 2 s at most.
 const SILENCE: Duration = Duration::from_secs(8);
@@ -28,62 +37,143 @@ const FEW: u64 = 1000;
 pub(super) async fn serve(
     context: &Api,
     id: Option<String>,
-    call: &Call,
+    call: Call,
 ) -> Result<Response, ApiError> {
     match (&call.method, id) {
-        (&Method::GET | &Method::HEAD, None) if call.query.watch => Err(ApiError::MethodNotAllowed),
-        (&Method::GET | &Method::HEAD, None) => list(context, call).await,
-        (&Method::GET | &Method::HEAD, Some(id)) => get(context, &id, call).await,
-        (&Method::DELETE, Some(id)) => remove(context, &id, call).await,
+        (&Method::GET, None) if call.query.watch => watch::serve(context, call).await,
+        (&Method::GET | &Method::HEAD, None) => list(context, &call).await,
+        (&Method::GET | &Method::HEAD, Some(id)) => get(context, &id, &call).await,
+        (&Method::DELETE, Some(id)) => remove(context, &id, &call).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }
 
+/// Which controllers a request is about. None has labels.
+struct Selection {
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+fn selection(call: &Call) -> Result<Selection, ApiError> {
+    let fields = call.query.field_selector.as_deref().unwrap_or_default();
+    Ok(Selection {
+        labels: call.query.labels()?,
+        fields: FieldSelector::by_name("controllers", fields)
+            .map_err(|error| ApiError::BadRequest(format!("fieldSelector: {error}")))?,
+    })
+}
+
+impl Selection {
+    /// By their names.
+    fn of(&self, seen: &Seen) -> BTreeMap<String, Controller> {
+        let named = |controller: &Controller| {
+            let name = controller.metadata.name.clone()?;
+            self.fields
+                .matches_name(&name)
+                .then(|| (name, controller.clone()))
+        };
+        match self.labels.matches_unlabelled() {
+            true => seen.controllers.iter().filter_map(named).collect(),
+            false => BTreeMap::new(),
+        }
+    }
+}
+
+/// The form in which a client wants to see controllers.
+#[derive(Clone, Copy)]
+struct Shown {
+    form: Form,
+    include: IncludeObject,
+}
+
+impl Shown {
+    fn to(call: &Call) -> Result<Self, ApiError> {
+        Ok(Self {
+            form: Form::accepted(&call.headers)?,
+            include: call.query.include_object,
+        })
+    }
+
+    fn one(self, controller: &Controller) -> Value {
+        let object = json!(controller);
+        match self.form {
+            Form::Object => object,
+            Form::Metadata => table::partial(&object),
+            Form::Table => {
+                let version = &object["metadata"]["resourceVersion"];
+                self.table([&object], json!({ "resourceVersion": version }))
+            }
+        }
+    }
+
+    fn list(self, controllers: impl Iterator<Item = Controller>, revision: u64) -> Value {
+        let objects: Vec<Value> = controllers.map(|one| json!(one)).collect();
+        let metadata = json!({ "resourceVersion": revision.to_string() });
+        match self.form {
+            Form::Table => self.table(&objects, metadata),
+            Form::Metadata => json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+                "items": objects.iter().map(table::partial).collect::<Vec<_>>(),
+            }),
+            Form::Object => json!({
+                "kind": "ControllerList",
+                "apiVersion": "hive.dev/v1",
+                "metadata": metadata,
+                "items": objects,
+            }),
+        }
+    }
+
+    /// That all there was has been sent.
+    fn bookmark(self, revision: u64) -> Value {
+        let metadata = json!({
+            "resourceVersion": revision.to_string(),
+            "creationTimestamp": null,
+            "annotations": { "k8s.io/initial-events-end": "true" },
+        });
+        match self.form {
+            Form::Object => json!({
+                "kind": "Controller",
+                "apiVersion": "hive.dev/v1",
+                "metadata": metadata,
+            }),
+            Form::Metadata => table::partial(&json!({ "metadata": metadata })),
+            Form::Table => self.table([], metadata),
+        }
+    }
+
+    fn table<'a>(self, objects: impl IntoIterator<Item = &'a Value>, metadata: Value) -> Value {
+        let objects = objects.into_iter();
+        table::of_controllers(objects, metadata, self.include, Timestamp::now())
+    }
+}
+
 async fn list(context: &Api, call: &Call) -> Result<Response, ApiError> {
-    let form = Form::accepted(&call.headers)?;
-    let items = objects(context).await;
-    let metadata = json!({ "resourceVersion": context.replica.state().revision().to_string() });
-    let shown = match form {
-        Form::Table => table::of_controllers(
-            items.iter(),
-            metadata,
-            call.query.include_object,
-            Timestamp::now(),
-        ),
-        Form::Metadata => json!({
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata,
-            "items": items.iter().map(table::partial).collect::<Vec<_>>(),
+    let (selection, shown) = (selection(call)?, Shown::to(call)?);
+    let seen = Seen::now(&context.controllers).await;
+    match Wanted::by(&call.query, None)? {
+        Wanted::Exact(revision) if revision != seen.revision => Err(ApiError::Expired {
+            message: "The resourceVersion for the provided list is too old.".into(),
+            restart: None,
         }),
-        Form::Object => json!({
-            "kind": "ControllerList",
-            "apiVersion": "hive.dev/v1",
-            "metadata": metadata,
-            "items": items,
-        }),
-    };
-    respond::json(StatusCode::OK, &shown)
+        _ => {
+            let selected = selection.of(&seen).into_values();
+            respond::json(StatusCode::OK, &shown.list(selected, seen.revision))
+        }
+    }
 }
 
 async fn get(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError> {
-    let form = Form::accepted(&call.headers)?;
-    let items = objects(context).await;
-    let found = items
+    let shown = Shown::to(call)?;
+    let seen = Seen::now(&context.controllers).await;
+    let found = seen
+        .controllers
         .iter()
-        .find(|item| item["metadata"]["name"] == id)
+        .find(|one| one.metadata.name.as_deref() == Some(id))
         .ok_or_else(|| absent(id))?;
-    let shown = match form {
-        Form::Table => table::of_controllers(
-            std::iter::once(found),
-            json!({ "resourceVersion": found["metadata"]["resourceVersion"] }),
-            call.query.include_object,
-            Timestamp::now(),
-        ),
-        Form::Metadata => table::partial(found),
-        Form::Object => found.clone(),
-    };
-    respond::json(StatusCode::OK, &shown)
+    respond::json(StatusCode::OK, &shown.one(found))
 }
 
 async fn remove(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError> {
@@ -120,74 +210,56 @@ fn absent(id: &str) -> ApiError {
     ApiError::Absent(format!("controllers.{GROUP} {id:?} not found"))
 }
 
-async fn objects(context: &Api) -> Vec<Value> {
-    let revision = context.replica.state().revision();
-    let seen = context.controllers.describe().await;
-    let now = SystemTime::now();
-    seen.iter().map(|one| object(one, revision, now)).collect()
-}
-
 /// Ids are never given twice, so they tell controllers apart as uids do.
 fn uid(id: u64) -> String {
     format!("00000000-0000-4000-8000-{id:012x}")
 }
 
-fn object(seen: &ControllerStatus, revision: u64, now: SystemTime) -> Value {
-    let endpoint = seen.endpoint.clone().unwrap_or_default();
+fn controller(told: &Told, now: SystemTime) -> Controller {
+    let endpoint = told.endpoint.clone().unwrap_or_default();
     let id = endpoint.raft_id;
-    let mut status = json!({
-        "role": role(seen),
-        "state": state(seen),
-        "leader": seen.leader,
-        "voter": seen.voter,
-        "matchedIndex": seen.matched,
-        "lag": seen.lag,
+    let silent = told.silent_ms.map(Duration::from_millis);
+    let facts = told.facts.as_ref();
+    let spec = ControllerSpec {
+        link: endpoint.link,
+        api: endpoint.api,
+        ingress: endpoint.ingress,
+    };
+    let mut controller = Controller::new(&id.to_string(), spec);
+    controller.metadata.uid = Some(uid(id));
+    controller.status = Some(ControllerStatus {
+        role: role(told).to_owned(),
+        state: state(told).to_owned(),
+        leader: told.leader,
+        voter: told.voter,
+        matched_index: told.matched,
+        lag: told.lag,
+        silent_seconds: silent.map(|silent| silent.as_secs_f64()),
+        last_heard: silent.map(|silent| timestamp(now - silent)),
+        version: facts
+            .map(|facts| facts.version.clone())
+            .filter(|version| !version.is_empty()),
+        level: facts.map(|facts| facts.level.max(1)),
+        disk_sync_microseconds: facts.map(|facts| facts.sync_us).filter(|sync| *sync > 0),
     });
-    if let Some(silent) = seen.silent_ms.map(Duration::from_millis) {
-        status["silentSeconds"] = json!(silent.as_secs_f64());
-        status["lastHeard"] = json!(timestamp(now - silent));
-    }
-    if let Some(facts) = &seen.facts {
-        if !facts.version.is_empty() {
-            status["version"] = json!(facts.version);
-        }
-        status["level"] = json!(facts.level.max(1));
-        if facts.sync_us > 0 {
-            status["diskSyncMicroseconds"] = json!(facts.sync_us);
-        }
-    }
-    json!({
-        "apiVersion": "hive.dev/v1",
-        "kind": "Controller",
-        "metadata": {
-            "name": id.to_string(),
-            "uid": uid(id),
-            "resourceVersion": revision.to_string(),
-        },
-        "spec": {
-            "link": endpoint.link,
-            "api": endpoint.api,
-            "ingress": endpoint.ingress,
-        },
-        "status": status,
-    })
+    controller
 }
 
-fn role(seen: &ControllerStatus) -> &'static str {
-    match seen {
-        ControllerStatus { leader: true, .. } => "leader",
-        ControllerStatus { voter: true, .. } => "voter",
-        ControllerStatus { member: true, .. } => "learner",
+fn role(told: &Told) -> &'static str {
+    match told {
+        Told { leader: true, .. } => "leader",
+        Told { voter: true, .. } => "voter",
+        Told { member: true, .. } => "learner",
         _ => "admitted",
     }
 }
 
-fn state(seen: &ControllerStatus) -> &'static str {
-    match seen.silent_ms.map(Duration::from_millis) {
+fn state(told: &Told) -> &'static str {
+    match told.silent_ms.map(Duration::from_millis) {
         // Nobody leads, or it has never been there.
         None => "Unknown",
         Some(silent) if silent > SILENCE => "Unreachable",
-        Some(_) if seen.lag > FEW => "CatchingUp",
+        Some(_) if told.lag > FEW => "CatchingUp",
         Some(_) => "Ready",
     }
 }
@@ -198,12 +270,12 @@ mod tests {
 
     #[test]
     fn a_controller_is_told_by_what_the_leader_saw_of_it() {
-        let seen = |silent_ms, lag| ControllerStatus {
+        let told = |silent_ms, lag| Told {
             member: true,
             voter: true,
             silent_ms,
             lag,
-            ..ControllerStatus::default()
+            ..Told::default()
         };
         for (silent, lag, expected) in [
             (None, 0, "Unknown"),
@@ -211,9 +283,9 @@ mod tests {
             (Some(100), 5000, "CatchingUp"),
             (Some(60_000), 5000, "Unreachable"),
         ] {
-            assert_eq!(state(&seen(silent, lag)), expected);
+            assert_eq!(state(&told(silent, lag)), expected);
         }
-        let object = object(&seen(Some(1500), 3), 7, SystemTime::now());
+        let object = json!(controller(&told(Some(1500), 3), SystemTime::now()));
         assert_eq!(object["status"]["silentSeconds"], 1.5);
         assert_eq!(object["status"]["role"], "voter");
     }

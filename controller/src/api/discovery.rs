@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::Call;
 use super::accept;
 use super::errors::ApiError;
+use super::foreign::Foreign;
 use super::path::Target;
 use super::respond;
 use super::reviews::Review;
@@ -163,8 +164,12 @@ fn resources(group_version: &str) -> Option<Vec<APIResource>> {
         .flat_map(object_resources)
         .collect();
     if !stored.is_empty() {
-        let virtual_ones = (group_version == "hive.dev/v1").then(controllers_resource);
-        return Some(stored.into_iter().chain(virtual_ones).collect());
+        let others = match group_version {
+            "v1" => Foreign::discovered().to_vec(),
+            "hive.dev/v1" => vec![controllers_resource()],
+            _ => Vec::new(),
+        };
+        return Some(stored.into_iter().chain(others).collect());
     }
     let served = match group_version {
         "authentication.k8s.io/v1" | "authorization.k8s.io/v1" => {
@@ -197,7 +202,7 @@ fn controllers_resource() -> APIResource {
             "controllers",
             "Controller",
             false,
-            &["delete", "get", "list"],
+            &["delete", "get", "list", "watch"],
         )
     }
 }

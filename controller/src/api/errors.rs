@@ -55,6 +55,13 @@ pub enum ApiError {
         name: String,
         causes: Vec<Cause>,
     },
+    /// Fields that no schema knows or that are there twice, where the client wants to hear of them.
+    #[error("{0} in version {version:?} cannot be handled as a {0}: strict decoding error: {1}",
+        resource.kind(), strictly(causes), version = resource.version())]
+    Strict {
+        resource: Resource,
+        causes: Vec<Cause>,
+    },
     /// Fields that other managers own.
     #[error("{message}")]
     ApplyConflict { message: String, causes: Vec<Cause> },
@@ -112,6 +119,12 @@ fn invalid_message(resource: Resource, name: &str, causes: &[Cause]) -> String {
         group => format!("{}.{group}", resource.kind()),
     };
     format!("{kind} {name:?} is invalid: {}", listed(causes))
+}
+
+/// As Kubernetes lists them: `unknown field "spec.replica", duplicate field "spec.env"`.
+fn strictly(causes: &[Cause]) -> String {
+    let each: Vec<String> = causes.iter().map(Cause::strictly).collect();
+    each.join(", ")
 }
 
 fn listed(causes: &[Cause]) -> String {
@@ -222,7 +235,7 @@ impl ApiError {
                 StatusCode::CONFLICT
             }
             Self::Invalid { .. } | Self::InvalidOptions { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Strict { .. } => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -243,7 +256,7 @@ impl ApiError {
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Invalid { .. } | Self::InvalidOptions { .. } => "Invalid",
-            Self::BadRequest(_) => "BadRequest",
+            Self::BadRequest(_) | Self::Strict { .. } => "BadRequest",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable => "NotAcceptable",
             Self::TooLarge(_) => "RequestEntityTooLarge",
@@ -285,10 +298,12 @@ impl ApiError {
                 causes: Some(causes.iter().map(Cause::to_status).collect()),
                 ..about(*resource, name)
             }),
-            Self::ApplyConflict { causes, .. } => Some(StatusDetails {
-                causes: Some(causes.iter().map(Cause::to_status).collect()),
-                ..StatusDetails::default()
-            }),
+            Self::ApplyConflict { causes, .. } | Self::Strict { causes, .. } => {
+                Some(StatusDetails {
+                    causes: Some(causes.iter().map(Cause::to_status).collect()),
+                    ..StatusDetails::default()
+                })
+            }
             Self::InvalidOptions { kind, causes } => Some(StatusDetails {
                 group: Some("meta.k8s.io".to_owned()),
                 kind: Some((*kind).to_owned()),
@@ -322,6 +337,15 @@ impl ApiError {
 }
 
 impl Cause {
+    /// What is wrong before where it is: `unknown field "spec.replica"; did you mean "replicas"?`.
+    pub(super) fn strictly(&self) -> String {
+        let (what, more) = match self.message.split_once(';') {
+            Some((what, more)) => (what, format!(";{more}")),
+            None => (&*self.message, String::new()),
+        };
+        format!("{what} {:?}{more}", self.field)
+    }
+
     fn to_status(&self) -> StatusCause {
         StatusCause {
             field: Some(self.field.clone()).filter(|field| !field.is_empty()),

@@ -89,7 +89,7 @@ fn patches_are_applied_or_refused() {
             let resource = Resource::ConfigMap;
             let applied = match Patch::parse(kind, resource, input) {
                 Err(error) => Err(error.to_string()),
-                Ok(patch) => {
+                Ok((patch, _)) => {
                     let mut body = config_map();
                     patch.apply(&mut body).map(|()| body)
                 }
@@ -133,7 +133,7 @@ fn patches_are_applied_or_refused() {
     .hold();
     // Not among the seeds: refused, it is what a seed must not be.
     for kind in kinds {
-        let Ok(patch) = Patch::parse(kind, Resource::ConfigMap, deepening().as_bytes()) else {
+        let Ok((patch, _)) = Patch::parse(kind, Resource::ConfigMap, deepening().as_bytes()) else {
             continue;
         };
         let mut body = config_map();
@@ -153,7 +153,7 @@ fn bodies_are_taken_or_refused() {
         headers.insert(header::CONTENT_TYPE, kubernetes);
         let value = plain
             .or_else(|_| media::parse_body(&headers, input))
-            .or_else(|_| media::parse_declaration(input))
+            .or_else(|_| media::parse_declaration(input).map(|sent| sent.value))
             .map_err(|error| error.to_string())?;
         let resource = resource_of(&value).unwrap_or(Resource::ConfigMap);
         let namespace = resource.namespaced().then_some("b");

@@ -23,7 +23,7 @@ use crowd::Crowd;
 use seats::Seats;
 
 pub(super) use crowd::Place;
-pub(super) use seats::Seat;
+pub(super) use seats::{Level, Seat};
 
 /// Bytes of a request's body that declares an object. An object may have 1 MiB; a patch or an
 /// object with its last-applied annotation and indentation is some times that. As Kubernetes has it.
@@ -91,6 +91,17 @@ impl Permits {
     /// How it stands, for `/metrics`.
     pub fn write(&self, out: &mut String) {
         let levels = self.seats.standing();
+        let _ = writeln!(
+            out,
+            "# HELP hive_flowcontrol_priority_level_info What answers call a priority level.\n\
+             # TYPE hive_flowcontrol_priority_level_info gauge"
+        );
+        for (name, uid) in Level::named() {
+            let _ = writeln!(
+                out,
+                "hive_flowcontrol_priority_level_info{{priority_level=\"{name}\",uid=\"{uid}\"}} 1"
+            );
+        }
         let _ = writeln!(
             out,
             "# HELP apiserver_flowcontrol_current_executing_seats Requests being answered, by priority level.\n\

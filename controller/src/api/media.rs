@@ -3,7 +3,9 @@
 //! Answers are JSON; what differs is whether one is the object itself, a Table for people, or its
 //! metadata alone.
 
-use hive_manifests::document;
+mod json;
+
+use hive_manifests::{FieldPath, document};
 use http::{HeaderMap, header};
 
 use serde_json::Value;
@@ -76,18 +78,39 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     Some(value.split(';').next().unwrap_or(value).trim())
 }
 
-/// What a body holds: JSON, which no content type means as well, or protobuf of Kubernetes' kinds.
+/// An object as a client sent it.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub value: Value,
+    /// Fields that were there more than once.
+    pub repeated: Vec<FieldPath>,
+}
+
+/// What a body holds, whatever it holds twice.
 pub(super) fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
+    parse_object(headers, body).map(|sent| sent.value)
+}
+
+/// What a body holds: JSON, which no content type means as well, or protobuf of Kubernetes' kinds.
+pub(super) fn parse_object(headers: &HeaderMap, body: &[u8]) -> Result<Sent, ApiError> {
+    let once = |value| Sent {
+        value,
+        repeated: Vec::new(),
+    };
     match content_type(headers) {
-        None | Some("" | "application/json") => serde_json::from_slice(body)
+        None | Some("" | "application/json") => parse_json(body)
             .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}"))),
         Some("application/vnd.kubernetes.protobuf") => {
-            protobuf::decode(body).map_err(|error| match error {
-                ProtobufError::UnknownKind(_) => ApiError::UnsupportedMediaType(error.to_string()),
-                ProtobufError::NoEnvelope | ProtobufError::Malformed => {
-                    ApiError::BadRequest(error.to_string())
-                }
-            })
+            protobuf::decode(body)
+                .map(once)
+                .map_err(|error| match error {
+                    ProtobufError::UnknownKind(_) => {
+                        ApiError::UnsupportedMediaType(error.to_string())
+                    }
+                    ProtobufError::NoEnvelope | ProtobufError::Malformed => {
+                        ApiError::BadRequest(error.to_string())
+                    }
+                })
         }
         Some(other) => Err(ApiError::UnsupportedMediaType(format!(
             "the body is {other:?}; objects are read as application/json (hivectl converts YAML)"
@@ -95,17 +118,25 @@ pub(super) fn parse_body(headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiE
     }
 }
 
-/// The declaration in the body of an apply: YAML, of which JSON is a part.
-pub(super) fn parse_declaration(body: &[u8]) -> Result<Value, ApiError> {
-    if let Ok(value) = serde_json::from_slice(body) {
-        return Ok(value);
+pub(super) fn parse_json(text: &[u8]) -> serde_json::Result<Sent> {
+    let (value, repeated) = json::parse(text)?;
+    Ok(Sent { value, repeated })
+}
+
+/// The declaration in the body of an apply: YAML, of which JSON is a part. YAML names nothing twice.
+pub(super) fn parse_declaration(body: &[u8]) -> Result<Sent, ApiError> {
+    if let Ok(sent) = parse_json(body) {
+        return Ok(sent);
     }
     let text = std::str::from_utf8(body)
         .map_err(|_| ApiError::BadRequest("the declaration is not text in UTF-8".into()))?;
     let mut documents = document::parse(text, "the declaration")
         .map_err(|error| ApiError::BadRequest(error.to_string()))?;
     match (documents.pop(), documents.is_empty()) {
-        (Some(only), true) => Ok(only.value),
+        (Some(only), true) => Ok(Sent {
+            value: only.value,
+            repeated: Vec::new(),
+        }),
         _ => Err(ApiError::BadRequest(
             "the body of an apply is one object: apply several one by one".into(),
         )),

@@ -285,11 +285,21 @@ fn refuse_new_finalizers(current: &Object, proposed: &Value) -> Result<(), ApiEr
     }
 }
 
-/// What Kubernetes never lets anyone change on these kinds.
+/// What nobody may ever change on these kinds.
 fn refuse_immutable_changes(current: &Object, proposed: &Value) -> Result<(), ApiError> {
     let before = current.body();
     let fields: &[&str] = match current.key().resource {
         Resource::Secret | Resource::ConfigMap => &["data", "binaryData", "immutable"],
+        // Another key would be another machine, and the one that runs would be thrown out.
+        Resource::Node if proposed["spec"]["key"] != before["spec"]["key"] => {
+            return Err(invalid(
+                current.key(),
+                "spec.key",
+                "FieldValueInvalid",
+                "field is immutable: delete the node, and another machine may join by its name"
+                    .into(),
+            ));
+        }
         _ => return Ok(()),
     };
     if current.key().resource == Resource::Secret && proposed.get("type") != before.get("type") {

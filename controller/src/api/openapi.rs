@@ -13,9 +13,13 @@ use std::sync::LazyLock;
 use axum::response::Response;
 use bytes::Bytes;
 use hive_manifests::schema::structural;
-use hive_manifests::{RBAC_GROUP, Resource, openapi_schema};
+use hive_manifests::{GROUP, RBAC_GROUP, Resource, controller_schema, openapi_schema};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization};
+use k8s_openapi::api::{
+    authentication::v1 as authentication, authorization::v1 as authorization,
+    autoscaling::v1 as autoscaling,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -40,7 +44,7 @@ const GROUP_VERSIONS: [(&str, &str); 6] = [
 /// The media type of version 2's protobuf form as clients ask for it. It is none by the rules, and
 /// what Go reads an answer's type with refuses it: the answer's differs, as Kubernetes' does.
 const PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+pub(super) const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A document as it is sent.
 struct Document {
@@ -129,10 +133,7 @@ pub(super) fn everything(headers: &HeaderMap) -> Result<Response, ApiError> {
 
 fn version_3(path: &str, api_version: &str) -> Value {
     let kinds = kinds(api_version);
-    let schemas: Map<String, Value> = kinds
-        .iter()
-        .map(|kind| (kind.schema_name(), kind.schema()))
-        .collect();
+    let schemas = schemas(&kinds, "#/components/schemas/");
     json!({
         "openapi": "3.0.0",
         "info": { "title": "Hive", "version": env!("CARGO_PKG_VERSION") },
@@ -141,7 +142,32 @@ fn version_3(path: &str, api_version: &str) -> Value {
     })
 }
 
-/// A kind that has a schema: one that is stored, or one that is only asked.
+/// What deletions are answered with, and what they may be sent: as Kubernetes names them.
+const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+
+/// The schemas of kinds and of what goes with them. `place` is where they lie in the document.
+fn schemas(kinds: &[Kind], place: &str) -> Map<String, Value> {
+    let mut schemas = Map::new();
+    for kind in kinds {
+        schemas.insert(kind.schema_name(), kind.schema());
+        if kind.is_listed() {
+            let item = format!("{place}{}", kind.schema_name());
+            schemas.insert(kind.list_name(), kind.list_schema(&item));
+        }
+    }
+    for (name, schema) in [
+        (STATUS, structural::<meta::Status>()),
+        (DELETE_OPTIONS, structural::<meta::DeleteOptions>()),
+    ] {
+        if kinds.iter().any(Kind::is_listed) {
+            schemas.insert(name.to_owned(), schema);
+        }
+    }
+    schemas
+}
+
+/// A kind that has a schema: one that is stored, one that is only asked, or one that is only seen.
 #[derive(Clone, Copy)]
 struct Kind {
     group: &'static str,
@@ -156,6 +182,9 @@ struct Kind {
 enum Asked {
     Stored(Resource),
     Review(Review),
+    Controller,
+    Scale,
+    TokenRequest,
 }
 
 impl Kind {
@@ -181,6 +210,72 @@ impl Kind {
         }
     }
 
+    const CONTROLLER: Self = Self {
+        group: GROUP,
+        version: "v1",
+        name: "Controller",
+        plural: "controllers",
+        namespaced: false,
+        asked: Asked::Controller,
+    };
+
+    const SCALE: Self = Self {
+        group: "autoscaling",
+        version: "v1",
+        name: "Scale",
+        plural: "",
+        namespaced: true,
+        asked: Asked::Scale,
+    };
+
+    const TOKEN_REQUEST: Self = Self {
+        group: "authentication.k8s.io",
+        version: "v1",
+        name: "TokenRequest",
+        plural: "",
+        namespaced: true,
+        asked: Asked::TokenRequest,
+    };
+
+    fn is_hive_s(&self) -> bool {
+        self.group == GROUP
+    }
+
+    fn is_listed(&self) -> bool {
+        matches!(self.asked, Asked::Stored(_) | Asked::Controller)
+    }
+
+    fn list_name(&self) -> String {
+        format!("{}List", self.schema_name())
+    }
+
+    /// `item` is where the schema of one lies.
+    fn list_schema(&self, item: &str) -> Value {
+        let mut metadata = structural::<meta::ListMeta>();
+        metadata["description"] =
+            json!("Of which revision the list is, and where its next page begins.");
+        json!({
+            "type": "object",
+            "description": format!("A list of objects of the kind {}.", self.name),
+            "properties": {
+                "apiVersion": { "type": "string", "description": "Group and version of the list." },
+                "kind": { "type": "string", "description": "The kind of this list." },
+                "metadata": metadata,
+                "items": {
+                    "type": "array",
+                    "description": "The objects, sorted by namespace and name.",
+                    "items": { "$ref": item },
+                },
+            },
+            "required": ["items"],
+            "x-kubernetes-group-version-kind": [{
+                "group": self.group,
+                "version": self.version,
+                "kind": format!("{}List", self.name),
+            }],
+        })
+    }
+
     /// Names as Kubernetes gives them: `io.k8s.api.core.v1.Secret`, `dev.hive.v1.Function`.
     fn schema_name(&self) -> String {
         let package = match self.group {
@@ -188,6 +283,7 @@ impl Kind {
             RBAC_GROUP => "io.k8s.api.rbac",
             "authentication.k8s.io" => "io.k8s.api.authentication",
             "authorization.k8s.io" => "io.k8s.api.authorization",
+            "autoscaling" => "io.k8s.api.autoscaling",
             _ => "dev.hive",
         };
         format!("{package}.{}.{}", self.version, self.name)
@@ -200,6 +296,9 @@ impl Kind {
     fn schema(&self) -> Value {
         let mut schema = match self.asked {
             Asked::Stored(resource) => openapi_schema(resource).clone(),
+            Asked::Controller => controller_schema().clone(),
+            Asked::Scale => structural::<autoscaling::Scale>(),
+            Asked::TokenRequest => structural::<authentication::TokenRequest>(),
             Asked::Review(Review::SelfSubject) => structural::<authentication::SelfSubjectReview>(),
             Asked::Review(Review::Token) => structural::<authentication::TokenReview>(),
             Asked::Review(Review::SelfAccess) => {
@@ -226,7 +325,18 @@ fn kinds(api_version: &str) -> Vec<Kind> {
         "" => kind.version == api_version,
         group => format!("{group}/{}", kind.version) == api_version,
     };
-    stored.chain(reviews).filter(of_version).collect()
+    let mut kinds: Vec<Kind> = stored
+        .chain(reviews)
+        .chain([Kind::CONTROLLER])
+        .filter(of_version)
+        .collect();
+    // Where objects have them.
+    match api_version {
+        "v1" => kinds.push(Kind::TOKEN_REQUEST),
+        "hive.dev/v1" => kinds.push(Kind::SCALE),
+        _ => {}
+    }
+    kinds
 }
 
 /// A quantity is an integer or a string, which structural schemas say with an extension and no type.

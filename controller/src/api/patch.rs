@@ -1,14 +1,14 @@
 //! Patches: a parsed one turns a body into another. Pure, and bounded in what it may make of it.
 
 use hive_manifests::resource::GROUP;
-use hive_manifests::{Resource, openapi_schema};
+use hive_manifests::{FieldPath, Resource, openapi_schema};
 use hive_merge::strategic;
 use json_patch::{Patch as JsonPatch, PatchOperation};
 use serde_json::Value;
 
 use super::errors::ApiError;
 use super::limits::MAX_OBJECT_REQUEST_BYTES;
-use super::media::PatchKind;
+use super::media::{PatchKind, parse_json};
 
 /// Operations of one JSON patch; Kubernetes' own limit.
 const MAX_OPERATIONS: usize = 10_000;
@@ -34,13 +34,18 @@ pub(super) enum Patch {
 }
 
 impl Patch {
-    pub fn parse(kind: PatchKind, resource: Resource, body: &[u8]) -> Result<Self, ApiError> {
+    /// Also the fields that the patch names more than once.
+    pub fn parse(
+        kind: PatchKind,
+        resource: Resource,
+        body: &[u8],
+    ) -> Result<(Self, Vec<FieldPath>), ApiError> {
         let malformed = |error: serde_json::Error| {
             ApiError::BadRequest(format!("the patch can't be read: {error}"))
         };
         let object = |body: &[u8]| {
-            let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
-            match patch.is_object() {
+            let patch = parse_json(body).map_err(malformed)?;
+            match patch.value.is_object() {
                 true => Ok(patch),
                 false => Err(ApiError::BadRequest(
                     "a merge patch is a JSON object".into(),
@@ -56,12 +61,16 @@ impl Patch {
                         patch.0.len()
                     )));
                 }
-                Ok(Self::Json(patch))
+                Ok((Self::Json(patch), Vec::new()))
             }
-            PatchKind::Merge => object(body).map(Self::Merge),
+            PatchKind::Merge => {
+                let patch = object(body)?;
+                Ok((Self::Merge(patch.value), patch.repeated))
+            }
             PatchKind::Strategic => {
                 refuse_strategic(resource)?;
-                object(body).map(|patch| Self::Strategic(resource, patch))
+                let patch = object(body)?;
+                Ok((Self::Strategic(resource, patch.value), patch.repeated))
             }
             PatchKind::Apply => Err(ApiError::MethodNotAllowed),
         }
@@ -111,6 +120,9 @@ fn apply_operations(body: &mut Value, operations: &[PatchOperation]) -> Result<(
                     "the patch copies more than {MAX_COPIED_BYTES} bytes by operation {index}"
                 ));
             }
+        }
+        if is_absent_as_expected(body, operation) {
+            continue;
         }
         // One at a time on a copy that is dropped on failure: no roll-back is needed.
         json_patch::patch_unsafe(body, std::slice::from_ref(operation))
@@ -170,6 +182,19 @@ fn shifted(body: &Value, operation: &PatchOperation) -> usize {
     }
 }
 
+/// As Kubernetes has it: a field that is not there is `null`. Controllers begin so when they add the
+/// first finalizer.
+fn is_absent_as_expected(body: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let path = test.path.as_str();
+    let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+    test.value.is_null()
+        && body.pointer(path).is_none()
+        && parent.is_some_and(|parent| body.pointer(parent).is_some_and(Value::is_object))
+}
+
 /// As Kubernetes has it for custom resources; kubectl falls back to a merge patch.
 fn refuse_strategic(resource: Resource) -> Result<(), ApiError> {
     match resource.group() {
@@ -195,16 +220,18 @@ mod tests {
             operations.to_string().as_bytes(),
         )
         .unwrap()
+        .0
     }
 
     #[test]
     fn a_merge_patch_sets_and_removes() {
-        let patch = Patch::parse(
+        let (patch, repeated) = Patch::parse(
             PatchKind::Merge,
             Resource::Function,
-            br#"{"spec":{"replicas":2,"timeout":null}}"#,
+            br#"{"spec":{"replicas":1,"replicas":2,"timeout":null}}"#,
         )
         .unwrap();
+        assert_eq!(repeated, [FieldPath::of(["spec", "replicas"])]);
         let mut body = json!({ "spec": { "replicas": 1, "timeout": "1s", "env": [] } });
         patch.apply(&mut body).unwrap();
         assert_eq!(body, json!({ "spec": { "replicas": 2, "env": [] } }));
@@ -218,6 +245,22 @@ mod tests {
         ]));
         let error = patch.apply(&mut json!({ "a": 1 })).unwrap_err();
         assert_eq!(error, "operation 1 (/a): value did not match");
+    }
+
+    #[test]
+    fn what_is_not_there_is_null_for_a_test() {
+        for (path, value, passes) in [
+            ("/metadata/finalizers", Value::Null, true),
+            ("/metadata/finalizers", json!([]), false),
+            ("/metadata/name", Value::Null, false),
+            ("/data", Value::Null, true),
+            ("/spec/none", Value::Null, false),
+            ("/list/3", Value::Null, false),
+        ] {
+            let patch = json_patch(json!([{ "op": "test", "path": path, "value": value }]));
+            let mut body = json!({ "metadata": { "name": "a" }, "data": null, "list": [] });
+            assert_eq!(patch.apply(&mut body).is_ok(), passes, "{path}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use hive_manifests::{CERTIFICATES_GROUP, RBAC_GROUP, Resource};
 
+use super::foreign::Foreign;
 use super::reviews::Review;
 use crate::state::Key;
 
@@ -46,6 +47,8 @@ pub(super) enum Target {
         name: Option<String>,
     },
     Objects(ObjectPath),
+    /// There are none of these; whether one of them is named.
+    Foreign(Foreign, bool),
 }
 
 /// Objects of a kind: one by name, or all in a namespace or everywhere.
@@ -125,7 +128,7 @@ impl Target {
             ["apis", "metrics.k8s.io", "v1beta1", ref rest @ ..] => match *rest {
                 ["nodes"] => Self::NodeMetrics(None),
                 ["nodes", name] => Self::NodeMetrics(Some(name.to_owned())),
-                _ => return None,
+                _ => return Self::foreign("metrics.k8s.io", rest),
             },
             ["apis", "metrics.hive.dev", "v1", ref rest @ ..] => {
                 let (namespace, name) = match *rest {
@@ -139,7 +142,10 @@ impl Target {
                     name: name.map(str::to_owned),
                 }
             }
-            ["api", "v1", ..] => Self::Objects(ObjectPath::parse("", &segments[2..])?),
+            ["api", "v1", ref rest @ ..] => match ObjectPath::parse("", &segments[2..]) {
+                Some(path) => Self::Objects(path),
+                None => return Self::foreign("", rest),
+            },
             ["apis", "hive.dev", "v1", ..] => {
                 Self::Objects(ObjectPath::parse("hive.dev", &segments[3..])?)
             }
@@ -149,6 +155,11 @@ impl Target {
             _ => return None,
         };
         Some(target)
+    }
+
+    fn foreign(group: &str, segments: &[&str]) -> Option<Self> {
+        let (kind, is_named) = Foreign::parse(group, segments)?;
+        Some(Self::Foreign(kind, is_named))
     }
 }
 
@@ -291,7 +302,11 @@ mod tests {
             ("/api/v1/secrets/s", None),
             ("/apis/hive.dev/v1/functions/f", None),
             ("/apis/hive.dev/v1/namespaces/a/nodes/n", None),
-            ("/api/v1/pods", None),
+            (
+                "/api/v1/namespaces/a/pods/p/log",
+                Some(Target::Foreign(Foreign::Pods, true)),
+            ),
+            ("/api/v1/endpoints", None),
             ("/api/v2/secrets", None),
             ("/", None),
             ("", None),

@@ -53,14 +53,14 @@ pub(super) enum VersionMatch {
     NotOlderThan,
 }
 
-/// What happens to fields that no schema knows.
+/// What happens to fields that no schema knows, and to those that are there twice. The default is
+/// Kubernetes': a client of another version is not refused. `kubectl` and `hivectl` ask for `Strict`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum FieldValidation {
-    /// They are errors. Kubernetes' default is `Warn`; a misspelt field of a manifest is a
-    /// mistake that its author wants to hear of.
-    #[default]
+    /// They are errors.
     Strict,
     /// They are dropped, and named in `Warning` headers.
+    #[default]
     Warn,
     /// They are dropped.
     Ignore,
@@ -114,8 +114,8 @@ impl Query {
             "force" => self.force = Some(boolean(name, value)?),
             "fieldValidation" => {
                 self.field_validation = match value {
-                    "" | "Strict" => FieldValidation::Strict,
-                    "Warn" => FieldValidation::Warn,
+                    "Strict" => FieldValidation::Strict,
+                    "" | "Warn" => FieldValidation::Warn,
                     "Ignore" => FieldValidation::Ignore,
                     _ => return Err(unsupported(name, value, "Strict, Warn, Ignore")),
                 }

@@ -178,13 +178,54 @@ pub(super) fn deleted(key: &Key, uid: &str) -> Result<Response, ApiError> {
     json(StatusCode::OK, &status)
 }
 
+/// Bytes of all warnings of one answer: clients refuse heads that are too long. Kubernetes' own.
+const MAX_WARNING_BYTES: usize = 4 << 10;
+
 /// Adds what the client should know although it got what it asked for.
 pub(super) fn warn(mut response: Response, warnings: &[String]) -> Response {
+    let mut bytes = 0;
     for warning in warnings {
-        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+        let value = format!("299 - \"{}\"", quoted(warning));
+        bytes += value.len();
+        if bytes > MAX_WARNING_BYTES {
+            break;
+        }
+        if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
     response
+}
+
+/// What may stand between quotation marks in a header: it is of ASCII.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.push('?'),
+        }
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn warnings_fit_into_a_head() {
+        let odd = "unknown field \"a\\b\u{e9}\n\"".to_owned();
+        let response = warn(Response::new(Body::empty()), &[odd]);
+        assert_eq!(
+            response.headers()[header::WARNING],
+            "299 - \"unknown field \\\"a\\\\b??\\\"\""
+        );
+        let many: Vec<String> = (0..1000).map(|n| format!("unknown field {n}")).collect();
+        let response = warn(Response::new(Body::empty()), &many);
+        let sent = response.headers().get_all(header::WARNING).iter();
+        assert!((100..200).contains(&sent.count()));
+    }
 }

@@ -50,6 +50,16 @@ impl LabelSelector {
         self.0.is_empty()
     }
 
+    /// Whether it selects what has no labels.
+    pub fn matches_unlabelled(&self) -> bool {
+        self.0.iter().all(|requirement| {
+            matches!(
+                requirement,
+                LabelRequirement::Absent(_) | LabelRequirement::NotIn(..)
+            )
+        })
+    }
+
     pub fn matches(&self, object: &Object) -> bool {
         if self.is_empty() {
             return true;
@@ -182,6 +192,20 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
 
 impl FieldSelector {
     pub fn parse(resource: Resource, text: &str) -> Result<Self, SelectorError> {
+        let known = [METADATA_FIELDS, own_fields(resource)].concat();
+        Self::parse_known(resource.plural(), &known, text)
+    }
+
+    /// Of what can be selected by its name only.
+    pub fn by_name(plural: &'static str, text: &str) -> Result<Self, SelectorError> {
+        Self::parse_known(plural, METADATA_FIELDS, text)
+    }
+
+    fn parse_known(
+        plural: &'static str,
+        known: &[&str],
+        text: &str,
+    ) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();
         for part in text
             .split(',')
@@ -197,11 +221,10 @@ impl FieldSelector {
                     (label, value.strip_prefix('=').unwrap_or(value), true)
                 }
             };
-            let known = [METADATA_FIELDS, own_fields(resource)].concat();
             if !known.contains(&label) {
                 return Err(SelectorError::Field {
                     label: label.to_owned(),
-                    plural: resource.plural(),
+                    plural,
                     supported: known.join(", "),
                 });
             }
@@ -216,6 +239,17 @@ impl FieldSelector {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Of what lies in no namespace and can be selected by its name only.
+    pub fn matches_name(&self, name: &str) -> bool {
+        self.0.iter().all(|requirement| {
+            let found = match requirement.label.as_str() {
+                "metadata.name" => name,
+                _ => "",
+            };
+            (requirement.value == found) == requirement.equal
+        })
     }
 
     /// The only name that can be selected, if it is one.

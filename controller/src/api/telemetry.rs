@@ -34,6 +34,7 @@ impl Series {
         let (resource, named) = match target {
             Some(Target::Objects(path)) => (path.resource.plural(), path.name.is_some()),
             Some(Target::Artifact(_)) => ("artifacts", true),
+            Some(Target::Controllers(id)) => ("controllers", id.is_some()),
             Some(Target::NodeMetrics(name)) => ("nodes.metrics.k8s.io", name.is_some()),
             Some(Target::FunctionMetrics { name, .. }) => {
                 ("functions.metrics.hive.dev", name.is_some())

@@ -88,7 +88,7 @@ pub(super) async fn serve(
 }
 
 /// Whether what there is already is wanted first. Kubernetes' rules for the options of a watch.
-fn wants_initial(query: &Query) -> Result<bool, ApiError> {
+pub(super) fn wants_initial(query: &Query) -> Result<bool, ApiError> {
     let refuse = |why: &str| Err(ApiError::BadRequest(why.to_owned()));
     match (query.send_initial_events, query.resource_version_match) {
         (Some(wanted), Some(VersionMatch::NotOlderThan)) => Ok(wanted),
@@ -125,7 +125,7 @@ async fn start(context: &Api, query: &Query) -> Result<Start, ApiError> {
     }))
 }
 
-fn timeout(query: &Query, user: &User) -> Duration {
+pub(super) fn timeout(query: &Query, user: &User) -> Duration {
     let timeout = query
         .timeout
         .filter(|timeout| !timeout.is_zero())

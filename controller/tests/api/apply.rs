@@ -252,12 +252,12 @@ async fn what_is_no_apply_is_refused() {
         ".metadata.finalizers[=\"a/b\"]: listed twice",
     );
     send(
-        "?fieldManager=a",
+        "?fieldManager=a&fieldValidation=Strict",
         APPLY,
         json!({ "data": { "a": "1" }, "dat": 1 }),
     )
     .await
-    .fails(422, "Invalid", "unknown field");
+    .fails(400, "BadRequest", "unknown field \"dat\"");
     send("?force=true", "application/merge-patch+json", json!({}))
         .await
         .fails(

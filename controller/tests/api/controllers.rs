@@ -6,6 +6,7 @@ use hive_controller::gateway::Presence;
 use hive_controller::state::{Command, Member, level};
 
 use hive_proto::v1::ControllerFacts;
+use serde_json::json;
 
 use crate::harness::Server;
 
@@ -57,6 +58,136 @@ async fn controllers_are_listed_with_what_the_leader_sees_of_them() {
         .filter_map(|resource| resource["name"].as_str())
         .collect();
     assert!(names.contains(&"controllers"), "{names:?}");
+}
+
+#[tokio::test]
+async fn controllers_are_watched() {
+    let server = Server::start().await;
+    let list = server.get(CONTROLLERS).await.ok();
+    let revision = list["metadata"]["resourceVersion"].as_str().unwrap();
+    // The same while nothing that lasts has changed.
+    server.config_map("a", json!({})).await;
+    let again = server.get(CONTROLLERS).await.ok();
+    assert_eq!(again["metadata"]["resourceVersion"], revision);
+
+    let mut from_start = server.watch(&format!("{CONTROLLERS}?watch=1")).await;
+    assert_eq!(from_start.next().await, "ADDED 1");
+    let mut goes_on = server
+        .watch(&format!("{CONTROLLERS}?watch=1&resourceVersion={revision}"))
+        .await;
+    let mut second = server
+        .watch(&format!(
+            "{CONTROLLERS}?watch=1&fieldSelector=metadata.name%3D2"
+        ))
+        .await;
+    let mut tables = server
+        .request("GET", &format!("{CONTROLLERS}?watch=1"))
+        .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+        .watch()
+        .await;
+    let table = tables.event().await.unwrap();
+    assert_eq!(table["object"]["rows"][0]["cells"][0], "1");
+
+    let member = Member::default();
+    server.propose(Command::AdmitController { member }).await;
+    for watch in [&mut from_start, &mut goes_on, &mut second] {
+        assert_eq!(watch.next().await, "ADDED 2");
+    }
+    server.delete(&format!("{CONTROLLERS}/2")).await.ok();
+    let mut gone = None;
+    for watch in [&mut from_start, &mut goes_on, &mut second] {
+        let event = watch.event().await.unwrap();
+        assert_eq!(event["type"], "DELETED");
+        gone = Some(event["object"]["metadata"]["resourceVersion"].clone());
+    }
+    // Where the last event left a client, it goes on; what is of before is gone.
+    let gone = gone.unwrap();
+    let current = server.get(CONTROLLERS).await.ok();
+    assert_eq!(current["metadata"]["resourceVersion"], gone);
+    let mut old = server
+        .watch(&format!("{CONTROLLERS}?watch=1&resourceVersion=77"))
+        .await;
+    let event = old.event().await.unwrap();
+    assert_eq!(
+        (&event["type"], &event["object"]["code"]),
+        (&json!("ERROR"), &json!(410))
+    );
+    assert_eq!(old.next().await, "end");
+
+    let options =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut streamed = server.watch(&format!("{CONTROLLERS}?{options}")).await;
+    assert_eq!(streamed.next().await, "ADDED 1");
+    let bookmark = streamed.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let metadata = &bookmark["object"]["metadata"];
+    assert_eq!(metadata["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(metadata["resourceVersion"], gone);
+
+    // A token that ends takes its watches along.
+    let view = server.token(Role::View, None).await;
+    let path = format!("{CONTROLLERS}?watch=1");
+    let mut revoked = server.request("GET", &path).bearing(&view).watch().await;
+    assert_eq!(revoked.next().await, "ADDED 1");
+    let secrets = server
+        .get("/api/v1/namespaces/hive-system/secrets")
+        .await
+        .ok();
+    let [token] = secrets["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|secret| secret["data"]["role"] == "dmlldw==")
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{secrets}");
+    };
+    let name = token["metadata"]["name"].as_str().unwrap();
+    let path = format!("/api/v1/namespaces/hive-system/secrets/{name}");
+    server.delete(&path).await.ok();
+    let end = revoked.event().await.unwrap();
+    assert_eq!(end["object"]["code"], 401, "{end}");
+    assert_eq!(revoked.next().await, "end");
+}
+
+#[tokio::test]
+async fn controllers_are_selected_by_name_and_described() {
+    let server = Server::start().await;
+    for (query, found) in [
+        ("", 1),
+        ("?fieldSelector=metadata.name%3D1", 1),
+        ("?fieldSelector=metadata.name!%3D1", 0),
+        ("?labelSelector=a", 0),
+        ("?labelSelector=!a", 1),
+        ("?limit=500", 1),
+    ] {
+        let list = server.get(&format!("{CONTROLLERS}{query}")).await.ok();
+        assert_eq!(list["items"].as_array().unwrap().len(), found, "{query}");
+    }
+    server
+        .get(&format!("{CONTROLLERS}?fieldSelector=spec.link%3Da"))
+        .await
+        .fails(400, "BadRequest", "field label not supported: spec.link");
+    server
+        .get(&format!(
+            "{CONTROLLERS}?resourceVersion=77&resourceVersionMatch=Exact"
+        ))
+        .await
+        .fails(410, "Expired", "too old");
+    let document = server.get("/openapi/v3/apis/hive.dev/v1").await.ok();
+    let schema = &document["components"]["schemas"]["dev.hive.v1.Controller"];
+    // What is answered is what is described.
+    let one = server.get(&format!("{CONTROLLERS}/1")).await.ok();
+    for part in ["spec", "status"] {
+        let described = schema["properties"][part]["properties"]
+            .as_object()
+            .unwrap();
+        for field in one[part].as_object().unwrap().keys() {
+            assert!(described.contains_key(field), "{part}.{field}");
+        }
+    }
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.contains_key("/apis/hive.dev/v1/controllers/{name}"));
 }
 
 #[tokio::test]

@@ -279,3 +279,48 @@ async fn a_well_controller_says_so_and_what_it_did() {
         anonymous.status
     );
 }
+
+/// What people know of Kubernetes and there is none of: they are told where to look.
+#[tokio::test]
+async fn who_asks_for_pods_is_told_where_to_look() {
+    let server = Server::start().await;
+    let core = server.get("/api/v1").await.ok();
+    let resources = core["resources"].as_array().unwrap();
+    let verbs = |name: &str| {
+        let found = resources.iter().find(|resource| resource["name"] == name);
+        found.map(|found| found["verbs"].clone())
+    };
+    assert_eq!(verbs("pods"), Some(json!(["get"])));
+    assert_eq!(verbs("services"), Some(json!(["list"])));
+    // Those of hive.dev must be found by the name.
+    assert_eq!(verbs("nodes"), None);
+    for (path, advice) in [
+        (
+            "/api/v1/namespaces/default/pods/hello",
+            "hivectl logs function/NAME",
+        ),
+        (
+            "/api/v1/namespaces/default/pods",
+            "hivectl invoke function/NAME",
+        ),
+        ("/api/v1/namespaces/default/pods/hello/log", "hivectl logs"),
+        ("/api/v1/nodes", "hivectl top nodes"),
+        (
+            "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods",
+            "hivectl top functions",
+        ),
+        ("/api/v1/namespaces/default/services/hello", "status.url"),
+    ] {
+        server.get(path).await.fails(404, "NotFound", advice);
+    }
+    let services = "/api/v1/namespaces/default/services";
+    let list = server.get(services).await.ok();
+    assert_eq!(list["kind"], "ServiceList");
+    assert_eq!(list["items"], json!([]));
+    server
+        .post(services, json!({ "metadata": { "name": "a" } }))
+        .await
+        .fails(404, "NotFound", "there are no services");
+    let unknown = server.request("GET", services).anonymous().send().await;
+    unknown.fails(401, "Unauthorized", "");
+}

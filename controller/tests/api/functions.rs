@@ -77,11 +77,6 @@ async fn mistakes_are_named_by_field() {
     };
     let table = [
         (
-            with("replica", json!(2)),
-            "spec.replica",
-            "unknown field; did you mean \"replicas\"?",
-        ),
-        (
             with("replicas", json!("2")),
             "spec.replicas",
             "expected a whole number",
@@ -136,7 +131,7 @@ async fn all_mistakes_are_told_at_once() {
     let server = Server::start().await;
     let digest = upload(&server, COMPONENT).await;
     let mut body = function("f", &digest);
-    body["spec"]["replica"] = json!(1);
+    body["spec"]["replicas"] = json!("1");
     body["spec"]["timeout"] = json!("soon");
     let failed = server.post(FUNCTIONS, body).await.fails(
         422,

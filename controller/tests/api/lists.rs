@@ -206,3 +206,58 @@ pub async fn forget_history(server: &Server) {
     }))
     .await;
 }
+
+/// As Kubernetes has it: what follows is counted only where every object of the range is in the list.
+#[tokio::test]
+async fn what_remains_is_counted_where_nothing_is_selected() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c", "d"] {
+        server.config_map(name, json!({ "app": "x" })).await;
+    }
+    for (query, found, is_more, remaining) in [
+        ("limit=3", 3, true, json!(1)),
+        ("limit=4", 4, false, Value::Null),
+        ("limit=0", 4, false, Value::Null),
+        ("limit=1&labelSelector=app%3Dx", 1, true, Value::Null),
+        ("limit=1&labelSelector=app%3Dy", 0, false, Value::Null),
+        (
+            "limit=1&fieldSelector=metadata.name%3Db",
+            1,
+            false,
+            Value::Null,
+        ),
+        (
+            "limit=2&fieldSelector=metadata.name!%3Db",
+            2,
+            true,
+            Value::Null,
+        ),
+    ] {
+        let list = server.get(&format!("{CONFIG_MAPS}?{query}")).await.ok();
+        assert_eq!(names(&list).len(), found, "{query}");
+        assert_eq!(list["metadata"]["continue"].is_string(), is_more, "{query}");
+        assert_eq!(list["metadata"]["remainingItemCount"], remaining, "{query}");
+    }
+}
+
+/// The options of a list are those of a deletion of many.
+#[tokio::test]
+async fn a_page_can_be_deleted() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c", "d"] {
+        server.config_map(name, json!({})).await;
+    }
+    let deleted = server.delete(&format!("{CONFIG_MAPS}?limit=3")).await.ok();
+    assert_eq!(names(&deleted), ["a", "b", "c"]);
+    assert_eq!(deleted["metadata"]["remainingItemCount"], 1);
+    server
+        .delete(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact"))
+        .await
+        .fails(
+            400,
+            "BadRequest",
+            "resourceVersionMatch is forbidden unless",
+        );
+    let left = server.get(CONFIG_MAPS).await.ok();
+    assert_eq!(names(&left), ["d"]);
+}

@@ -9,6 +9,8 @@ mod certificates;
 mod controllers;
 mod deletion;
 mod discovery;
+mod dry_run;
+mod encoding;
 mod fairness;
 mod functions;
 mod garbage;

@@ -126,7 +126,7 @@ async fn bad_requests_say_what_is_wrong() {
         ),
         (
             "GET",
-            "/api/v1/namespaces/default/pods",
+            "/api/v1/namespaces/default/endpoints",
             String::new(),
             (404, "NotFound", "could not find the requested resource"),
         ),
@@ -189,35 +189,90 @@ async fn bodies_are_read_by_their_type() {
         .fails(406, "NotAcceptable", "application/json");
 }
 
+/// Kubernetes' three ways with fields that nobody knows, and with those that are there twice.
 #[tokio::test]
-async fn unknown_fields_are_errors_warnings_or_nothing() {
+async fn careless_fields_are_errors_warnings_or_nothing() {
+    const BODY: &str = r#"{"metadata":{"name":"NAME"},"dta":{"a":"1"},"data":{"b":"1","b":"2"}}"#;
+    const TOLD: [&str; 2] = ["unknown field \"dta\"", "duplicate field \"data.b\""];
+    const UPDATE: &str = "application/json";
+    const MERGE: &str = "application/merge-patch+json";
+    const STRATEGIC: &str = "application/strategic-merge-patch+json";
+    const APPLY: &str = "application/apply-patch+yaml";
     let server = Server::start().await;
-    let body = json!({ "metadata": { "name": "c" }, "dta": { "a": "1" } });
-    let failed = server.post(CONFIG_MAPS, body.clone()).await.fails(
-        422,
-        "Invalid",
-        "dta: unknown field; did you mean \"data\"?",
-    );
-    let cause = &failed["details"]["causes"][0];
-    assert_eq!(cause["field"], "dta");
-    assert_eq!(cause["reason"], "FieldValueUnknown");
-    assert_eq!(failed["details"]["kind"], "ConfigMap");
+    server.config_map("there", json!({})).await;
+    let there = format!("{CONFIG_MAPS}/there");
+    let ways = [
+        ("POST", CONFIG_MAPS, UPDATE),
+        ("PUT", &there, UPDATE),
+        ("PATCH", &there, MERGE),
+        ("PATCH", &there, STRATEGIC),
+        ("PATCH", &there, APPLY),
+    ];
+    for (number, (method, path, content_type)) in ways.into_iter().enumerate() {
+        let name = match method {
+            "POST" => format!("new-{number}"),
+            _ => "there".to_owned(),
+        };
+        let send = |validation: &str| {
+            server
+                .request(
+                    method,
+                    &format!("{path}?fieldManager=a&force=FORCE{validation}").replace(
+                        "&force=FORCE",
+                        if content_type == APPLY {
+                            "&force=true"
+                        } else {
+                            ""
+                        },
+                    ),
+                )
+                .header("content-type", content_type)
+                .body(BODY.replace("NAME", &name))
+                .send()
+        };
+        let failed = send("&fieldValidation=Strict").await;
+        let failed = match content_type {
+            MERGE | STRATEGIC => failed.fails(422, "Invalid", "dta: unknown field"),
+            _ => failed.fails(
+                400,
+                "BadRequest",
+                &format!(
+                    "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: {}",
+                    TOLD.join(", ")
+                ),
+            ),
+        };
+        let causes = &failed["details"]["causes"];
+        for (index, (field, reason)) in [
+            ("dta", "FieldValueUnknown"),
+            ("data.b", "FieldValueDuplicate"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(causes[index]["field"], field, "{method} {content_type}");
+            assert_eq!(causes[index]["reason"], reason, "{method} {content_type}");
+        }
 
-    let warned = server
-        .post(&format!("{CONFIG_MAPS}?fieldValidation=Warn"), body.clone())
-        .await;
-    let warning = warned.headers["warning"].to_str().unwrap();
-    assert!(
-        warning.starts_with("299 - \"dta: unknown field"),
-        "{warning}"
-    );
-    assert!(warned.ok().get("dta").is_none());
+        // What Kubernetes does for clients that don't say.
+        for validation in ["&fieldValidation=Warn&dryRun=All", "&dryRun=All"] {
+            let warned = send(validation).await;
+            let warnings: Vec<String> = warned
+                .headers
+                .get_all("warning")
+                .iter()
+                .map(|value| value.to_str().unwrap().replace("\\\"", "\""))
+                .collect();
+            assert_eq!(warnings, TOLD.map(|told| format!("299 - \"{told}\"")));
+            let warned = warned.ok();
+            assert!(warned.get("dta").is_none(), "{warned}");
+            assert_eq!(warned["data"]["b"], "2");
+        }
 
-    let ignored = server
-        .put(&format!("{CONFIG_MAPS}/c?fieldValidation=Ignore"), body)
-        .await;
-    assert!(!ignored.headers.contains_key("warning"));
-    assert!(ignored.ok().get("dta").is_none());
+        let ignored = send("&fieldValidation=Ignore").await;
+        assert!(!ignored.headers.contains_key("warning"));
+        assert_eq!(ignored.ok()["data"], json!({ "b": "2" }));
+    }
 }
 
 #[tokio::test]
@@ -407,4 +462,23 @@ async fn what_is_too_large_is_refused_before_and_while_it_is_read() {
         .get(&format!("{CONFIG_MAPS}?labelSelector={label}"))
         .await
         .fails(413, "RequestEntityTooLarge", "the URL has");
+}
+
+/// The key says which machine it is.
+#[tokio::test]
+async fn a_node_keeps_its_key() {
+    let server = Server::start().await;
+    let nodes = "/apis/hive.dev/v1/nodes";
+    let node = json!({ "metadata": { "name": "n" }, "spec": { "key": "ab".repeat(32) } });
+    server.post(nodes, node).await.ok();
+    let path = format!("{nodes}/n");
+    server
+        .merge(&path, json!({ "spec": { "key": "cd".repeat(32) } }))
+        .await
+        .fails(422, "Invalid", "spec.key: field is immutable");
+    let cordoned = server
+        .merge(&path, json!({ "spec": { "unschedulable": true } }))
+        .await
+        .ok();
+    assert_eq!(cordoned["metadata"]["generation"], 2);
 }

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::submit::{Outcome, Submission};
 use super::{Apply, DryRun, Prepared};
-use crate::cluster::{Call, Cluster, RequestError, path};
+use crate::cluster::{Call, Cluster, DRY_RUN, RequestError, STRICT, path};
 
 /// JSON is YAML.
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
@@ -20,9 +20,10 @@ pub async fn submit(
     let namespace = manifest.namespace.as_deref();
     let object = path::object(manifest.resource, namespace, manifest.name());
     let query = [
+        Some(STRICT),
         Some(("fieldManager", apply.field_manager.as_str())),
         apply.force_conflicts.then_some(("force", "true")),
-        (apply.dry_run == DryRun::Server).then_some(("dryRun", "All")),
+        (apply.dry_run == DryRun::Server).then_some(DRY_RUN),
     ];
     let path = path::with_query(&object, query.into_iter().flatten());
     let call =

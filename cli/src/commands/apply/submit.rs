@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{DryRun, Prepared, desired};
-use crate::cluster::{Call, Cluster, RequestError, path};
+use crate::cluster::{Call, Cluster, DRY_RUN, RequestError, STRICT, path};
 use crate::object;
 use crate::threeway;
 
@@ -77,8 +77,9 @@ async fn submit_once(
     let resource = manifest.resource;
     let namespace = manifest.namespace.as_deref();
     let query = [
+        Some(STRICT),
         Some(FIELD_MANAGER),
-        (dry_run == DryRun::Server).then_some(("dryRun", "All")),
+        (dry_run == DryRun::Server).then_some(DRY_RUN),
     ]
     .into_iter()
     .flatten();

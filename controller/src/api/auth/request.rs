@@ -34,7 +34,8 @@ pub(in crate::api) fn attributes<'a>(
         | Target::IssuerConfiguration
         | Target::IssuerKeys
         | Target::OpenApiIndex
-        | Target::OpenApi(_) => {
+        | Target::OpenApi(_)
+        | Target::Foreign(..) => {
             return Ok(Attributes::Path {
                 verb: path_verb(method)?,
                 path,

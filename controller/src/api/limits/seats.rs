@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
 use super::super::errors::ApiError;
@@ -44,6 +45,42 @@ const SHARES: [Share; 4] = [
         reserved: 2,
     },
 ];
+
+/// What answers call the levels, in the same order: any ids, as long as they stay.
+const UIDS: [&str; SHARES.len()] = [
+    "6a1bb7c2-0d4f-4c53-9d0e-3f2b8f6f7a01",
+    "c3f0a9de-5b61-4e0b-8a47-91d2c7b65e02",
+    "0e82d6f4-7c39-4d88-b1f6-5a40e3c91d03",
+    "94d5c01b-e2a8-4f17-a6c3-78be19f05c04",
+];
+
+/// Which rule put a request into its level, and which level that is: here, one rule for each.
+const NAMES_OF_UIDS: [HeaderName; 2] = [
+    HeaderName::from_static("x-kubernetes-pf-flowschema-uid"),
+    HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid"),
+];
+
+/// Where the requests of a user belong.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::api) struct Level(usize);
+
+impl Level {
+    pub fn of(user: &UserInfo) -> Self {
+        Self(level_of(user))
+    }
+
+    /// Names and ids of all.
+    pub fn named() -> impl Iterator<Item = (&'static str, &'static str)> {
+        SHARES.iter().map(|share| share.name).zip(UIDS)
+    }
+
+    /// Lets the client know.
+    pub fn tell(self, headers: &mut HeaderMap) {
+        for name in NAMES_OF_UIDS {
+            headers.insert(name, HeaderValue::from_static(UIDS[self.0]));
+        }
+    }
+}
 
 /// The level of a user.
 fn level_of(user: &UserInfo) -> usize {

@@ -202,12 +202,12 @@ proptest::proptest! {
             if let Ok(body) = conform(resource, namespace, None, sent.clone())
                 && let Ok((key, mut body)) = prepare_create(resource, body, &stamp())
             {
-                let _ = complete(&State::default(), &key, &mut body, validation);
+                let _ = complete(&State::default(), &key, &mut body, &[], validation);
                 let current = Object::new(key.clone(), body, 1);
                 if let Ok(proposed) = conform(resource, namespace, None, changed.clone())
                     && let Ok(mut body) = prepare_update(&current, proposed, Part::Main)
                 {
-                    let _ = complete(&State::default(), &key, &mut body, validation);
+                    let _ = complete(&State::default(), &key, &mut body, &[], validation);
                     let _ = settle_update(&current, &mut body);
                 }
             }

@@ -171,6 +171,7 @@ fn parameters(message: &mut Message, number: u32, parameters: &Value) {
                 let mut simple = Message::default();
                 simple.flag(1, &parameter["required"]);
                 simple.text(2, &parameter["in"]);
+                simple.text(3, &parameter["description"]);
                 simple.text(4, &parameter["name"]);
                 simple.text(kind, &parameter["type"]);
                 wrapped(2, &wrapped(form, &simple))

@@ -2,32 +2,35 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{self, Operation};
-use super::{GROUP_VERSIONS, Kind, kinds};
+use super::operations::{self, Operation, purpose};
+use super::{GROUP_VERSIONS, Kind, kinds, schemas};
 
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     let mut definitions = Map::new();
     for (prefix, api_version) in GROUP_VERSIONS {
-        for kind in kinds(api_version) {
-            let mut schema = kind.schema();
+        let kinds = kinds(api_version);
+        for (name, mut schema) in schemas(&kinds, "#/definitions/") {
             without_version_3(&mut schema);
-            definitions.insert(kind.schema_name(), schema);
-            for path in operations::of_kind(prefix, &kind) {
-                let mut item = Map::new();
-                let parameters: Vec<Value> = path
-                    .parameters
-                    .iter()
-                    .map(|name| parameter(name, "path", "string"))
-                    .collect();
-                if !parameters.is_empty() {
-                    item.insert("parameters".into(), parameters.into());
-                }
-                for operation in path.operations {
-                    item.insert(operation.method.into(), described(&kind, &operation));
-                }
-                paths.insert(path.path, item.into());
+            definitions.insert(name, schema);
+        }
+        for path in kinds
+            .iter()
+            .flat_map(|kind| operations::of_kind(prefix, *kind))
+        {
+            let mut item = Map::new();
+            let parameters: Vec<Value> = path
+                .parameters
+                .iter()
+                .map(|name| parameter(name, "path", "string"))
+                .collect();
+            if !parameters.is_empty() {
+                item.insert("parameters".into(), parameters.into());
             }
+            for operation in &path.operations {
+                item.insert(operation.method.into(), described(&path.kind, operation));
+            }
+            paths.insert(path.path, item.into());
         }
     }
     json!({
@@ -39,7 +42,13 @@ pub(super) fn document() -> Value {
 }
 
 fn parameter(name: &str, place: &str, form: &str) -> Value {
-    let mut parameter = json!({ "name": name, "in": place, "type": form, "uniqueItems": true });
+    let mut parameter = json!({
+        "name": name,
+        "in": place,
+        "description": purpose(name),
+        "type": form,
+        "uniqueItems": true,
+    });
     if place == "path" {
         parameter["required"] = json!(true);
     }
@@ -47,29 +56,28 @@ fn parameter(name: &str, place: &str, form: &str) -> Value {
 }
 
 fn described(kind: &Kind, operation: &Operation) -> Value {
-    let reference = json!({ "$ref": format!("#/definitions/{}", kind.schema_name()) });
+    let reference = |name: String| json!({ "$ref": format!("#/definitions/{name}") });
     let mut parameters: Vec<Value> = operation
         .options
         .iter()
         .map(|(name, form)| parameter(name, "query", form))
         .collect();
     if !operation.consumes.is_empty() {
-        let schema = match operation.method {
-            "patch" => json!({ "type": "object" }),
-            _ => reference.clone(),
-        };
+        let schema = operation
+            .body(kind)
+            .map_or(json!({ "type": "object" }), reference);
+        let required = operation.method != "delete";
         parameters
-            .push(json!({ "name": "body", "in": "body", "required": true, "schema": schema }));
+            .push(json!({ "name": "body", "in": "body", "required": required, "schema": schema }));
     }
-    let mut response = json!({ "description": "OK" });
-    if !matches!(operation.action, "list" | "deletecollection" | "delete") {
-        response["schema"] = reference;
-    }
-    let code = if operation.created { "201" } else { "200" };
+    let (media_type, schema) = match operation.answer(kind) {
+        Some(name) => ("application/json", reference(name)),
+        None => ("text/plain", json!({ "type": "string" })),
+    };
     let mut described = json!({
-        "produces": ["application/json"],
+        "produces": [media_type],
         "parameters": parameters,
-        "responses": { code: response },
+        "responses": { operation.code(): { "description": "OK", "schema": schema } },
         "x-kubernetes-action": operation.action,
         "x-kubernetes-group-version-kind": kind.group_version_kind(),
     });

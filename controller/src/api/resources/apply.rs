@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::auth;
 use super::super::errors::{ApiError, Cause};
 use super::super::limits::object_body;
-use super::super::media::parse_declaration;
+use super::super::media::{Sent, parse_declaration};
 use super::super::metadata::ownership::{self, Ownership};
 use super::super::metadata::{self, Part};
 use super::super::path::ObjectPath;
@@ -49,7 +49,7 @@ fn patch_option(field: &str, reason: &'static str, message: &str) -> ApiError {
 }
 
 /// The body of an apply. Who applies must say who they are.
-pub(super) async fn declaration(call: &Call, body: Body) -> Result<Value, ApiError> {
+pub(super) async fn declaration(call: &Call, body: Body) -> Result<Sent, ApiError> {
     if call.query.field_manager.is_none() {
         return Err(patch_option(
             "fieldManager",
@@ -70,23 +70,30 @@ pub(super) async fn apply(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
-    let declared = declaration(call, body).await?;
-    let mut declared = metadata::conform(
+    let mut declared = declaration(call, body).await?;
+    declared.value = metadata::conform(
         key.resource,
         path.namespace.as_deref(),
         Some(&key.name),
-        declared,
+        declared.value,
     )?;
-    refuse_in_declaration(&declared)?;
+    refuse_in_declaration(&declared.value)?;
     if key.resource == Resource::Secret {
-        metadata::merge_string_data(&mut declared);
+        metadata::merge_string_data(&mut declared.value);
     }
     let force = call.query.force.unwrap_or_default();
+    let repeated = &declared.repeated;
     for _ in 0..ATTEMPTS {
         let (code, result) = match context.find(key).await {
             Ok(_) => {
                 let change = |current: &Object| {
-                    declared_over(key, current.body(), &declared, options, part(path), force)
+                    let (body, declared) = (current.body(), &declared.value);
+                    let repeated = repeated.clone();
+                    let proposal = declared_over(key, body, declared, options, part(path), force)?;
+                    Ok(Proposal {
+                        repeated,
+                        ..proposal
+                    })
                 };
                 let result = modify(context, key, part(path), options, change).await;
                 (StatusCode::OK, result)
@@ -159,6 +166,7 @@ pub(super) fn declared_over(
     }
     Ok(Proposal {
         body,
+        repeated: Vec::new(),
         ownership: Ownership::Declared(applied.managers),
     })
 }
@@ -167,9 +175,13 @@ async fn apply_new(
     context: &Api,
     path: &ObjectPath,
     key: &Key,
-    declared: &Value,
+    declared: &Sent,
     options: Options<'_>,
 ) -> Result<(Written, Vec<String>), ApiError> {
+    let Sent {
+        value: declared,
+        repeated,
+    } = declared;
     let metadata = &declared["metadata"];
     if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty()) {
         return Err(ApiError::conflict(
@@ -202,7 +214,10 @@ async fn apply_new(
             Some(&key.name),
             Value::Object(serde_json::Map::new()),
         )?;
-        declared_over(key, &blank, declared, options, Part::Main, false)?
+        Proposal {
+            repeated: repeated.clone(),
+            ..declared_over(key, &blank, declared, options, Part::Main, false)?
+        }
     };
     create_once(context, key.resource, proposal, options).await
 }

@@ -17,7 +17,7 @@ use super::super::reads::Wanted;
 use super::super::respond::{self, ListMetadata};
 use super::super::selectors::Selectors;
 use super::super::{Api, Call};
-use crate::state::{Key, Object, State, View};
+use crate::state::{Key, Object, View};
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Continue {
@@ -33,6 +33,16 @@ pub(super) async fn list(
     call: &Call,
 ) -> Result<Response, ApiError> {
     let shape = call.shape()?;
+    let (objects, metadata) = select(context, path, call).await?;
+    Ok(respond::list(shape, path.resource, objects, &metadata))
+}
+
+/// The objects that a request is about: all of them, or a page.
+pub(super) async fn select(
+    context: &Api,
+    path: &ObjectPath,
+    call: &Call,
+) -> Result<(Vec<Arc<Object>>, ListMetadata), ApiError> {
     let query = &call.query;
     let selectors = Selectors {
         labels: query.labels()?,
@@ -59,7 +69,7 @@ pub(super) async fn list(
             .map(|last| Continue::after(last, Some(revision)).encode()),
         remaining: page.remaining,
     };
-    Ok(respond::list(shape, path.resource, page.objects, &metadata))
+    Ok((page.objects, metadata))
 }
 
 struct Page {
@@ -116,17 +126,6 @@ fn forgotten(after: Option<&Continue>) -> ApiError {
             ),
         },
     }
-}
-
-/// The objects that a path and selectors are about, in key order.
-pub(super) fn select<'a>(
-    state: &'a State,
-    path: &'a ObjectPath,
-    selectors: &'a Selectors,
-) -> impl Iterator<Item = &'a Arc<Object>> {
-    state
-        .list(path.resource, path.namespace.as_deref())
-        .filter(move |object| selectors.matches(object))
 }
 
 impl Continue {

@@ -17,7 +17,6 @@ use super::super::limits::object_body;
 use super::super::media::parse_body;
 use super::super::path::ObjectPath;
 use super::super::respond::{self, ListMetadata};
-use super::super::selectors::Selectors;
 use super::super::{Api, Call};
 use super::collection::select;
 use crate::deletion::{self, Propagation};
@@ -80,15 +79,10 @@ pub(super) async fn collection(
         return Err(ApiError::MethodNotAllowed);
     }
     let shape = call.shape()?;
-    let selectors = Selectors {
-        labels: call.query.labels()?,
-        fields: call.query.fields(path.resource)?,
-    };
     let options = Options::read(call, body).await?;
-    let state = context.newest().await?;
-    let keys: Vec<Key> = select(&state, path, &selectors)
-        .map(|object| object.key().clone())
-        .collect();
+    // A page of them where the client says so, as it would be listed.
+    let (selected, metadata) = select(context, path, call).await?;
+    let keys: Vec<Key> = selected.iter().map(|object| object.key().clone()).collect();
     let deleted: Vec<Option<Arc<Object>>> = futures::stream::iter(keys)
         .map(|key| {
             let options = &options;
@@ -106,8 +100,7 @@ pub(super) async fn collection(
         .await?;
     let metadata = ListMetadata {
         revision: context.replica.state().revision(),
-        continue_token: None,
-        remaining: None,
+        ..metadata
     };
     let objects = deleted.into_iter().flatten().collect();
     Ok(respond::list(shape, path.resource, objects, &metadata))

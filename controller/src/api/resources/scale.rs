@@ -46,7 +46,7 @@ pub(super) async fn serve(
             }
             refuse_force(call)?;
             let body = object_body(&call.headers, body).await?;
-            let patch = Patch::parse(kind, key.resource, &body)?;
+            let (patch, _) = Patch::parse(kind, key.resource, &body)?;
             modify(context, key, Part::Main, options, |current| {
                 let mut wanted = scale(current.body());
                 patch
@@ -69,7 +69,7 @@ async fn apply(
     options: Options<'_>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let wanted = declaration(call, body).await?;
+    let wanted = declaration(call, body).await?.value;
     let force = call.query.force.unwrap_or_default();
     let (written, _) = modify(context, key, Part::Main, options, |current| {
         let scaled = scaled(key, current, wanted.clone())?;

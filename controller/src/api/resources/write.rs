@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::response::Response;
-use hive_manifests::Resource;
+use hive_manifests::{FieldPath, Resource};
 use http::{Method, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::super::certificates;
 use super::super::errors::ApiError;
 use super::super::guard;
 use super::super::limits::object_body;
-use super::super::media::{PatchKind, parse_body};
+use super::super::media::{PatchKind, Sent, parse_object};
 use super::super::metadata::ownership::{self, Author, Ownership};
 use super::super::metadata::{self, Part, Stamp};
 use super::super::patch::Patch;
@@ -106,6 +106,8 @@ impl<'a> Options<'a> {
 /// What a request wants to be there.
 pub(super) struct Proposal {
     pub body: Value,
+    /// Fields that the client named more than once.
+    pub repeated: Vec<FieldPath>,
     pub ownership: Ownership,
 }
 
@@ -115,7 +117,15 @@ impl Proposal {
         let sent = ownership::take(&mut body);
         Self {
             body,
+            repeated: Vec::new(),
             ownership: Ownership::Changed { sent },
+        }
+    }
+
+    fn sent(sent: &Sent) -> Self {
+        Self {
+            repeated: sent.repeated.clone(),
+            ..Self::changed(sent.value.clone())
         }
     }
 }
@@ -131,11 +141,14 @@ pub(super) async fn create(
         return Err(ApiError::MethodNotAllowed);
     }
     let body = object_body(&call.headers, body).await?;
-    let sent = parse_body(&call.headers, &body)?;
-    let sent = metadata::conform(path.resource, path.namespace.as_deref(), None, sent)?;
-    let is_generated = sent["metadata"]["name"].as_str().is_none_or(str::is_empty);
+    let mut sent = parse_object(&call.headers, &body)?;
+    let namespace = path.namespace.as_deref();
+    sent.value = metadata::conform(path.resource, namespace, None, sent.value)?;
+    let is_generated = sent.value["metadata"]["name"]
+        .as_str()
+        .is_none_or(str::is_empty);
     for attempt in 1.. {
-        let proposal = Proposal::changed(sent.clone());
+        let proposal = Proposal::sent(&sent);
         let (written, warnings) = match create_once(context, path.resource, proposal, options).await
         {
             Err(ApiError::AlreadyExists { .. }) if is_generated && attempt < ATTEMPTS => continue,
@@ -160,6 +173,7 @@ pub(super) async fn create_once(
         &context.replica.state(),
         &key,
         &mut body,
+        &proposal.repeated,
         options.validation,
     )?;
     if resource == Resource::CertificateSigningRequest {
@@ -236,15 +250,15 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
     let body = object_body(&call.headers, body).await?;
-    let sent = parse_body(&call.headers, &body)?;
-    let sent = metadata::conform(
+    let mut sent = parse_object(&call.headers, &body)?;
+    sent.value = metadata::conform(
         key.resource,
         path.namespace.as_deref(),
         Some(&key.name),
-        sent,
+        sent.value,
     )?;
     let (written, warnings) = modify(context, key, part(path), options, |_| {
-        Ok(Proposal::changed(sent.clone()))
+        Ok(Proposal::sent(&sent))
     })
     .await?;
     Ok(respond::warn(
@@ -267,8 +281,8 @@ pub(super) async fn patch(
     }
     apply::refuse_force(call)?;
     let body = object_body(&call.headers, body).await?;
-    let patch = Patch::parse(kind, key.resource, &body)?;
-    let (written, warnings) = modify(context, key, part(path), options, |current| {
+    let (patch, repeated) = Patch::parse(kind, key.resource, &body)?;
+    let result = modify(context, key, part(path), options, |current| {
         let mut body = current.body().clone();
         patch
             .apply(&mut body)
@@ -279,9 +293,21 @@ pub(super) async fn patch(
             Some(&key.name),
             body,
         )?;
-        Ok(Proposal::changed(body))
+        Ok(Proposal {
+            repeated: repeated.clone(),
+            ..Proposal::changed(body)
+        })
     })
-    .await?;
+    .await;
+    let (written, warnings) = result.map_err(|error| match error {
+        // As Kubernetes has it: what a patch makes is invalid, while what is sent whole is malformed.
+        ApiError::Strict { resource, causes } => ApiError::Invalid {
+            resource,
+            name: key.name.clone(),
+            causes,
+        },
+        other => other,
+    })?;
     Ok(respond::warn(
         written.respond(StatusCode::OK, shape),
         &warnings,
@@ -320,8 +346,13 @@ pub(super) async fn modify(
             continue;
         }
         let mut body = metadata::prepare_update(&current, proposal.body, part)?;
-        let warnings =
-            admission::complete(&context.replica.state(), key, &mut body, options.validation)?;
+        let warnings = admission::complete(
+            &context.replica.state(),
+            key,
+            &mut body,
+            &proposal.repeated,
+            options.validation,
+        )?;
         metadata::settle_update(&current, &mut body)?;
         if key.resource == Resource::CertificateSigningRequest {
             certificates::settle(context, options.user, &current, part, &mut body).await?;
