@@ -1,7 +1,7 @@
 //! Clients written for Kubernetes, in Python, JavaScript and Rust, on a live swarm: programs of many
-//! cases each, as users of those libraries write them (`clients/*/suite.*`, `kube_rs.rs`).
+//! cases each, as users of those libraries write them (`clients/*`, `kube_rs.rs`).
 //!
-//! Those of other languages are installed under the cache of CI, at the versions in their lock files.
+//! They are installed, or built, under the cache of CI, at the versions in their lock files.
 //! What can't be installed is skipped, and says what is missing.
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread")]
 async fn libraries_written_for_kubernetes_work_unchanged() {
     // Installed first: a swarm waits for nobody's downloads.
-    let (python, javascript) = (python(), javascript());
+    let (python, javascript, runtime) = (python(), javascript(), runtime());
     let mut swarm = Swarm::builder().agents(1).start().await;
     swarm
         .deploy("hello", &guests::hello(), json!({ "replicas": 1 }))
@@ -32,6 +32,10 @@ async fn libraries_written_for_kubernetes_work_unchanged() {
     let client = swarm.client().await;
     let artifact = artifact(&swarm).await;
     steps.run("Rust", kube_rs::suite(client, &artifact)).await;
+    if let Some(program) = runtime {
+        let suite = suite(&swarm, program, &artifact);
+        steps.run("Rust, with kube's runtime", suite).await;
+    }
     if let Some(program) = python {
         steps.run("Python", suite(&swarm, program, &artifact)).await;
     }
@@ -100,6 +104,23 @@ fn javascript() -> Option<Command> {
     let mut program = Command::new("node");
     program.arg(cache.join("suite.mjs"));
     Some(program)
+}
+
+fn runtime() -> Option<Command> {
+    let sources = sources("rust");
+    let cache = PathBuf::from(std::env::var_os("HOME")?).join(".cache/hive-ci/client-rust");
+    let built = run(Now::new("cargo")
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(sources.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&cache));
+    if let Err(why) = built {
+        eprintln!(
+            "\n!!!! SKIPPED: kube's runtime can't be built: {why}\n         it needs cargo and crates.io\n"
+        );
+        return None;
+    }
+    Some(Command::new(cache.join("debug/hive-e2e-client")))
 }
 
 /// The directory in the cache where a library is, as its lock file says; made by `install` if it is

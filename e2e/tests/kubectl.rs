@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const INSTALL: &str = "apt-get install kubernetes-client";
 
 /// The topics, in the order in which a person learns them. Each has a namespace of its own.
-const TOPICS: [&str; 8] = [
+const TOPICS: [&str; 10] = [
     "discovery",
     "objects",
     "apply",
@@ -26,6 +26,8 @@ const TOPICS: [&str; 8] = [
     "access",
     "watching",
     "functions",
+    "controllers",
+    "elsewhere",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,6 +120,59 @@ async function patches() {
     assert.deepEqual(json.data, { c: '4' });
 }
 
+async function serverSideApply() {
+    const apply = (fieldManager, data, options = {}) =>
+        core.patchNamespacedConfigMap(
+            {
+                name: 'applied',
+                namespace: SPACE,
+                body: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'applied' }, data },
+                fieldManager,
+                ...options,
+            },
+            as(k8s.PatchStrategy.ServerSideApply),
+        );
+    const tried = await apply('chief', { open: '9' }, { dryRun: 'All' });
+    assert.deepEqual(tried.data, { open: '9' });
+    await refused(404, 'NotFound', () =>
+        core.readNamespacedConfigMap({ name: 'applied', namespace: SPACE }),
+    );
+    const made = await apply('chief', { open: '9', close: '18' });
+    assert.deepEqual(await apply('chief', { open: '9', close: '18' }), made);
+    await assert.rejects(apply('clerk', { open: '8' }), (error) => {
+        assert.equal(error.code, 409);
+        const { details } = JSON.parse(error.body);
+        assert.deepEqual(
+            details.causes.map(({ reason, field }) => [reason, field]),
+            [['FieldManagerConflict', '.data.open']],
+        );
+        assert.match(details.causes[0].message, /"chief"/);
+        return true;
+    });
+    const forced = await apply('clerk', { open: '8' }, { force: true });
+    assert.deepEqual(forced.data, { open: '8', close: '18' });
+    const owners = forced.metadata.managedFields.map(({ manager, operation }) => [manager, operation]);
+    assert.deepEqual(owners, [
+        ['chief', 'Apply'],
+        ['clerk', 'Apply'],
+    ]);
+    // What its only owner leaves out goes.
+    assert.deepEqual((await apply('chief', {})).data, { open: '8' });
+
+    const declared = configMap('applied', { open: '7' });
+    const declare = (force) =>
+        objects.patch(
+            declared,
+            undefined,
+            undefined,
+            'dynamic',
+            force,
+            k8s.PatchStrategy.ServerSideApply,
+        );
+    await refused(409, 'Conflict', () => declare(undefined));
+    assert.deepEqual((await declare(true)).data, { open: '7' });
+}
+
 async function lists() {
     for (let number = 0; number < 5; number += 1) {
         const body = configMap(`page-${number}`, {}, { labels: { book: 'yes' } });
@@ -314,6 +367,7 @@ const cases = [
     namespaces,
     configMaps,
     patches,
+    serverSideApply,
     lists,
     secretsAndAccounts,
     watches,

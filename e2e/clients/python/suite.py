@@ -3,6 +3,7 @@
 Usage: suite.py KUBECONFIG ARTIFACT, the digest of a component that was uploaded.
 """
 
+import json
 import sys
 import threading
 import traceback
@@ -80,6 +81,59 @@ def patches(core, **_):
         "plain", SPACE, {"metadata": {"labels": {"app": "shop"}}}
     )
     assert labelled.metadata.labels == {"app": "shop"}, labelled
+
+
+def server_side_apply(core, api, **_):
+    def apply(manager, data, **options):
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "applied"},
+            "data": data,
+        }
+        return core.patch_namespaced_config_map(
+            "applied",
+            SPACE,
+            body,
+            field_manager=manager,
+            _content_type="application/apply-patch+yaml",
+            **options,
+        )
+
+    tried = apply("chief", {"open": "9"}, dry_run="All")
+    assert tried.data == {"open": "9"}, tried
+    refused(404, "NotFound", core.read_namespaced_config_map, "applied", SPACE)
+    made = apply("chief", {"open": "9", "close": "18"})
+    assert apply("chief", {"open": "9", "close": "18"}) == made
+    error = refused(409, "Conflict", apply, "clerk", {"open": "8"})
+    [cause] = json.loads(error.body)["details"]["causes"]
+    assert cause["reason"] == "FieldManagerConflict", cause
+    assert cause["field"] == ".data.open" and '"chief"' in cause["message"], cause
+    assert core.read_namespaced_config_map("applied", SPACE).data == made.data
+    forced = apply("clerk", {"open": "8"}, force=True)
+    assert forced.data == {"open": "8", "close": "18"}, forced
+    owners = {entry.manager: entry for entry in forced.metadata.managed_fields}
+    assert owners["clerk"].operation == "Apply", owners
+    assert owners["clerk"].fields_v1 == {"f:data": {"f:open": {}}}, owners
+    # What its only owner leaves out goes.
+    assert apply("chief", {}).data == {"open": "8"}
+
+    maps = DynamicClient(api).resources.get(api_version="v1", kind="ConfigMap")
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}}
+    try:
+        maps.server_side_apply(
+            body={**body, "data": {"open": "7"}}, namespace=SPACE, field_manager="dynamic"
+        )
+        raise AssertionError("a conflict was overlooked")
+    except ConflictError as error:
+        assert 'conflict with \\"clerk\\"' in error.body, error.body
+    applied = maps.server_side_apply(
+        body={**body, "data": {"open": "7"}},
+        namespace=SPACE,
+        field_manager="dynamic",
+        force_conflicts=True,
+    )
+    assert applied.data.to_dict() == {"open": "7"}, applied
 
 
 def secrets(core, **_):
@@ -389,6 +443,7 @@ CASES = [
     namespaces,
     config_maps,
     patches,
+    server_side_apply,
     secrets,
     service_accounts,
     quotas,

@@ -1,5 +1,8 @@
 //! kube, the Rust client for Kubernetes: discovery, typed and dynamic objects, optimistic changes,
-//! pages and watches.
+//! pages and watches, and server-side apply. What controllers are written with is in `clients/rust`.
+
+#[path = "kube_rs/apply.rs"]
+mod apply;
 
 use std::pin::pin;
 
@@ -30,6 +33,7 @@ pub async fn suite(client: Client, artifact: &str) {
     changes(&maps).await;
     pages(&maps).await;
     watches(&maps).await;
+    apply::cases(&maps).await;
     discovered(client, artifact).await;
     namespaces
         .delete(SPACE, &DeleteParams::default())
