@@ -284,6 +284,7 @@ impl Kind {
             "authentication.k8s.io" => "io.k8s.api.authentication",
             "authorization.k8s.io" => "io.k8s.api.authorization",
             "autoscaling" => "io.k8s.api.autoscaling",
+            "certificates.k8s.io" => "io.k8s.api.certificates",
             _ => "dev.hive",
         };
         format!("{package}.{}.{}", self.version, self.name)
