@@ -25,7 +25,6 @@ use routes::Routes;
 use crate::gateway::BoxError;
 use crate::linger::Lingering;
 use crate::patience::{self, Punctual};
-use crate::state::State;
 use crate::store::Replica;
 
 /// A client that does not finish its request headers in this time is a slow-loris. A connection
@@ -50,33 +49,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Keeps a table of routes that follows the state.
 pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Receiver<Arc<Routes>> {
-    let state = replica.state();
-    let (sender, receiver) = watch::channel(Arc::new(Routes::of(&state)));
+    let mut touched = replica.touched(routes::matters);
+    let (sender, receiver) = watch::channel(Arc::new(Routes::of(&replica.state())));
     let replica = replica.clone();
-    let mut seen = state.revision();
-    let mut revisions = replica.revisions();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                changed = revisions.changed() => if changed.is_err() { return },
+                changed = touched.changed() => if changed.is_err() { return },
             }
-            revisions.borrow_and_update();
-            let state = replica.state();
-            if concerns(&state, seen) {
-                sender.send_replace(Arc::new(Routes::of(&state)));
-            }
-            seen = state.revision();
+            sender.send_replace(Arc::new(Routes::of(&replica.state())));
         }
     });
     receiver
-}
-
-/// False when no route or endpoint can have changed after revision `seen`.
-fn concerns(state: &State, seen: u64) -> bool {
-    state.changes_since(seen).map_or(true, |mut changes| {
-        changes.any(|change| routes::matters(change))
-    })
 }
 
 /// Serves until cancelled, then lets requests under way finish.

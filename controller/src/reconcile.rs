@@ -25,6 +25,7 @@ use hive_manifests::Resource;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::artifacts::Artifacts;
 use crate::controllers;
 use crate::gateway::Presence;
@@ -183,10 +184,11 @@ impl Reconcilers {
 
 /// What scheduling and functions' statuses are made of. The settings hold the swarm's domain.
 fn of_functions(change: &Change) -> bool {
-    matches!(
-        change.key.resource,
-        Resource::Function | Resource::Assignment | Resource::Node | Resource::ConfigMap
-    )
+    match change.key.resource {
+        Resource::Function | Resource::Assignment | Resource::Node => true,
+        Resource::ConfigMap => change.key.namespace == SYSTEM_NAMESPACE,
+        _ => false,
+    }
 }
 
 fn of_components(change: &Change) -> bool {

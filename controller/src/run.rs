@@ -198,14 +198,14 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
 
 /// Resolves when this controller was removed from the swarm: by itself, or by somebody else.
 async fn removed(replica: &Replica) {
-    let mut revisions = replica.revisions();
+    // Of the members, not of objects.
+    let mut touched = replica.touched(|_| false);
     loop {
-        revisions.borrow_and_update();
-        if replica.state().is_former_controller(replica.id()) {
+        if replica.has_removed(replica.id()) {
             // Until then it votes: of two voters, both must agree that one goes.
             return replica.out_of_raft().await;
         }
-        if revisions.changed().await.is_err() {
+        if touched.changed().await.is_err() {
             // The replica has ended, which is told otherwise.
             return std::future::pending().await;
         }

@@ -6,6 +6,7 @@
 mod codec;
 mod compaction;
 mod disk;
+mod interests;
 mod leadership;
 mod log;
 mod machine;
@@ -57,7 +58,7 @@ use self::seal::keys::Keys;
 use self::snapshot::Snapshots;
 use self::types::{LogId, TypeConfig};
 use crate::peers::Peers;
-use crate::state::State;
+use crate::state::{Change, State};
 
 type RaftNode = Raft<TypeConfig, Machine>;
 
@@ -266,6 +267,18 @@ impl Replica {
         self.shared.published.revisions.clone()
     }
 
+    /// Changes when something happened that is `relevant`, or to controllers or artifacts. Carries
+    /// no data; the state that is read after this call lacks nothing that is not told.
+    pub fn touched(&self, relevant: fn(&Change) -> bool) -> watch::Receiver<u64> {
+        self.shared.published.interests.join(relevant)
+    }
+
+    /// True for a controller that was admitted once and removed since.
+    pub fn has_removed(&self, controller: u64) -> bool {
+        let applied = self.shared.published.applied.borrow();
+        applied.state.is_former_controller(controller)
+    }
+
     /// How often a leader says that it is there.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.shared.timing.heartbeat_ms)
@@ -320,17 +333,19 @@ impl Replica {
     /// Resolves, with what happened, when Raft ended by itself: its storage failed. Nothing is
     /// written after that; the process should say so and exit.
     pub async fn fatal(&self) -> String {
-        let mut metrics = self.shared.raft.metrics();
-        loop {
-            let ended = metrics.borrow_and_update().running_state.clone();
-            match ended {
-                Err(Fatal::Stopped) => break,
-                Err(fatal) => return fatal.to_string(),
-                Ok(()) => {}
-            }
-            if metrics.changed().await.is_err() {
-                break;
-            }
+        // They change seldom, and end with Raft.
+        let mut rare = self.shared.raft.server_metrics();
+        while rare.changed().await.is_ok() {}
+        let ended = self
+            .shared
+            .raft
+            .metrics()
+            .borrow_watched()
+            .running_state
+            .clone();
+        match ended {
+            Ok(()) | Err(Fatal::Stopped) => {}
+            Err(fatal) => return fatal.to_string(),
         }
         if self.shared.stop.is_cancelled() {
             std::future::pending().await
@@ -465,7 +480,8 @@ fn check_joined(dir: &std::path::Path, log: &Log, published: &Published) -> Resu
 
 /// Tells the peers' links where the members are, so that a follower can reach whoever leads.
 async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
-    let mut metrics = raft.metrics();
+    // Not those that change with each entry.
+    let mut metrics = raft.server_metrics();
     let mut known = None;
     loop {
         let membership = metrics.borrow_and_update().membership_config.clone();

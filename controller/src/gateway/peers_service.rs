@@ -39,10 +39,8 @@ fn controller<T>(replica: &Replica, request: &Request<T>) -> Result<u64, Status>
     let Some(Subject::Controller { raft_id }) = peer.map(|peer| &peer.subject) else {
         return Err(Status::permission_denied("only controllers may ask this"));
     };
-    if replica.state().is_former_controller(*raft_id) {
-        return Err(Status::permission_denied(format!(
-            "controller {raft_id} was removed from the swarm"
-        )));
+    if replica.has_removed(*raft_id) {
+        return Err(status::removed_controller(*raft_id));
     }
     Ok(*raft_id)
 }

@@ -46,6 +46,11 @@ pub fn from_remove(error: RemoveError) -> Status {
     }
 }
 
+/// A controller that is no longer one asked.
+pub fn removed_controller(raft_id: u64) -> Status {
+    Status::permission_denied(format!("controller {raft_id} was removed from the swarm"))
+}
+
 pub fn from_handle(error: HandleError) -> Status {
     error.into()
 }

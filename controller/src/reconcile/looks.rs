@@ -6,10 +6,15 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::{Change, State};
 use crate::store::Replica;
+
+/// From the begin of one look to that of the next: what hundreds of clients write is looked at
+/// together, and nobody notices a delay that short.
+const PACE: Duration = Duration::from_millis(5);
 
 /// How a pass left things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +57,11 @@ impl Looks {
     where
         F: AsyncFnMut(&Replica, &State) -> Outlook,
     {
-        let mut revisions = self.replica.revisions();
+        let mut touched = self.replica.touched(self.relevant);
         loop {
             // Before the state is read: a change in between wakes the next look.
-            revisions.borrow_and_update();
+            touched.borrow_and_update();
+            let began = Instant::now();
             let state = self.replica.state();
             let outlook = tokio::select! {
                 () = self.cancel.cancelled() => return,
@@ -67,20 +73,14 @@ impl Looks {
                     Outlook::Again => tokio::time::sleep(self.interval).await,
                 }
             };
-            let mut due = std::pin::pin!(due);
-            let mut seen = state.revision();
-            loop {
-                tokio::select! {
-                    () = self.cancel.cancelled() => return,
-                    () = &mut due => break,
-                    changed = revisions.changed() => if changed.is_err() { return },
-                }
-                revisions.borrow_and_update();
-                let now = self.replica.state();
-                if now.touched_since(seen, self.relevant) {
-                    break;
-                }
-                seen = now.revision();
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                () = due => {}
+                changed = touched.changed() => if changed.is_err() { return },
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                () = tokio::time::sleep_until(began + PACE) => {}
             }
         }
     }

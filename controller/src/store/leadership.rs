@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
 use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,15 +28,16 @@ pub struct Leadership {
 fn of(
     id: u64,
     lease: Duration,
-    metrics: &openraft::RaftMetrics<TypeConfig>,
+    server: &RaftServerMetrics<TypeConfig>,
+    data: &RaftDataMetrics<TypeConfig>,
     applied: &Applied,
 ) -> Leadership {
-    let term = metrics.current_term;
-    let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(id);
+    let term = server.vote.leader_id.term;
+    let leads = leads(id, server);
     // A majority of one is never asked, so nothing records its answer.
-    let alone = metrics.membership_config.voter_ids().eq([id]);
+    let alone = server.membership_config.voter_ids().eq([id]);
     let heard = alone
-        || metrics
+        || data
             .last_quorum_acked
             .as_ref()
             .is_some_and(|at| at.elapsed() < lease);
@@ -43,10 +45,14 @@ fn of(
         .last
         .is_some_and(|last| last.leader_id.term == term && last.leader_id.node_id == id);
     Leadership {
-        leader: metrics.current_leader,
+        leader: server.current_leader,
         term,
         is_leader: leads && heard && caught_up,
     }
+}
+
+fn leads(id: u64, server: &RaftServerMetrics<TypeConfig>) -> bool {
+    server.state == ServerState::Leader && server.current_leader == Some(id)
 }
 
 /// Follows Raft until cancelled or Raft ends; then nobody leads as far as this replica knows.
@@ -58,14 +64,16 @@ pub(super) async fn follow(
     stop: CancellationToken,
 ) {
     let id = *raft.node_id();
-    let mut metrics = raft.metrics();
+    let mut server = raft.server_metrics();
+    // Changes with each entry and each answer of a follower; Raft sends it before the other.
+    let mut data = raft.data_metrics();
     loop {
-        let now = of(
-            id,
-            lease,
-            &metrics.borrow_and_update(),
-            &applied.borrow_and_update(),
-        );
+        let (now, awaits_more) = {
+            let server = server.borrow_and_update();
+            let (data, applied) = (data.borrow_and_update(), applied.borrow_and_update());
+            let now = of(id, lease, &server, &data, &applied);
+            (now, leads(id, &server) && !now.is_leader)
+        };
         publish.send_if_modified(|known| {
             let changed = *known != now;
             if changed {
@@ -90,8 +98,10 @@ pub(super) async fn follow(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            changed = metrics.changed() => if changed.is_err() { break },
-            changed = applied.changed(), if !now.is_leader => if changed.is_err() { break },
+            changed = server.changed() => if changed.is_err() { break },
+            // The answer of a majority, and its own first entry.
+            changed = data.changed(), if awaits_more => if changed.is_err() { break },
+            changed = applied.changed(), if awaits_more => if changed.is_err() { break },
             () = expiry => {}
         }
     }

@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
 use tokio::sync::watch;
 
+use super::interests::Interests;
 use super::progress::Progress;
 use super::runtime;
 use super::snapshot::{SnapshotError, SnapshotFile, Snapshots};
@@ -50,6 +51,7 @@ pub struct Published {
     pub progress: Arc<Progress>,
     /// The state's revision; changes only when the state does.
     pub revisions: watch::Receiver<u64>,
+    pub interests: Arc<Interests>,
 }
 
 pub struct Machine {
@@ -58,6 +60,7 @@ pub struct Machine {
     publish: watch::Sender<Applied>,
     progress: Arc<Progress>,
     revisions: watch::Sender<u64>,
+    interests: Arc<Interests>,
 }
 
 impl Drop for Machine {
@@ -80,6 +83,7 @@ impl Machine {
             applied: applied_now,
             progress: progress.clone(),
             revisions: revision,
+            interests: Arc::default(),
         };
         let machine = Self {
             applied,
@@ -87,6 +91,7 @@ impl Machine {
             publish,
             progress,
             revisions,
+            interests: published.interests.clone(),
         };
         Ok((machine, published))
     }
@@ -94,12 +99,18 @@ impl Machine {
     fn publish(&self) {
         self.publish.send_replace(self.applied.clone());
         self.progress.advance(self.applied.index());
+    }
+
+    /// Wakes whoever follows the state; who waits for an answer should have it before.
+    fn announce(&self) {
         let revision = self.applied.state.revision();
+        let seen = *self.revisions.borrow();
         self.revisions.send_if_modified(|known| {
             let changed = *known != revision;
             *known = revision;
             changed
         });
+        self.interests.announce(seen, &self.applied.state);
     }
 }
 
@@ -210,6 +221,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             for (responder, reply) in replies {
                 responder.send(reply);
             }
+            self.announce();
             result?;
         }
         Ok(())
@@ -240,6 +252,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         .await?;
         self.applied = applied_of(&snapshot, state);
         self.publish();
+        self.announce();
         Ok(())
     }
 
