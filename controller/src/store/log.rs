@@ -267,15 +267,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let known = lock(&self.index).committed();
-        if let Some(id) = committed
-            && known != committed
-        {
-            self.jobs
-                .send(Job::Committed(id))
-                .await
-                .map_err(|_| stopped())?;
-        }
+        // Written with what is appended next: it only spares time at the next start.
         lock(&self.index).set_committed(committed);
         Ok(())
     }

@@ -46,8 +46,6 @@ pub(super) enum Job {
     RenewSeal {
         done: Done,
     },
-    /// Needs no sync: it only spares time at the next start.
-    Committed(LogId),
     Stop {
         done: Done,
     },
@@ -75,6 +73,7 @@ async fn run(
     mut queue: mpsc::Receiver<Job>,
     syncs: Arc<Histogram>,
 ) {
+    let mut noted = super::lock(&index).committed();
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.take(first);
@@ -84,6 +83,7 @@ async fn run(
         {
             batch.take(job);
         }
+        batch.note_committed(&index, &mut noted);
         let result = batch.write(&mut segments, &index, &syncs);
         if let Err(error) = &result {
             tracing::error!(%error, "the Raft log cannot be written");
@@ -141,8 +141,19 @@ impl Batch {
                 self.renew_seal = true;
                 self.waiting.push(Waiting::Done(done));
             }
-            Job::Committed(id) => self.records.push(Record::Committed(id)),
             Job::Stop { done } => self.stop = Some(done),
+        }
+    }
+
+    /// What is known as committed goes along. By itself it is not worth a write: it only spares
+    /// time at the next start.
+    fn note_committed(&mut self, index: &Mutex<Index>, noted: &mut Option<LogId>) {
+        let committed = super::lock(index).committed();
+        if let Some(id) = committed
+            && committed != *noted
+        {
+            self.records.push(Record::Committed(id));
+            *noted = committed;
         }
     }
 
