@@ -74,7 +74,7 @@ pub trait System {
 
 /// Runs the parts that `chosen` names, or all of them.
 pub async fn run(chosen: &[String]) -> anyhow::Result<()> {
-    const PARTS: [&str; 5] = ["writes", "reads", "list", "objects", "watches"];
+    const PARTS: [&str; 6] = ["writer", "writers", "reads", "list", "objects", "watches"];
     if let Some(unknown) = chosen.iter().find(|part| !PARTS.contains(&part.as_str())) {
         bail!("{unknown} is no part: there are {}", PARTS.join(", "));
     }
@@ -91,8 +91,10 @@ pub async fn run(chosen: &[String]) -> anyhow::Result<()> {
         "{:<44} {:>10} {:>8} {:>8}   {:>10} {:>8} {:>8}   {:>6}",
         "", "hive /s", "p50 ms", "p99 ms", "etcd /s", "p50 ms", "p99 ms", "ratio"
     );
-    if wanted("writes") {
-        writes(&mut hive, etcd.as_mut()).await?;
+    for (part, clients) in [("writer", 1), ("writers", MANY)] {
+        if wanted(part) {
+            writes(&mut hive, etcd.as_mut(), clients).await?;
+        }
     }
     if wanted("reads") {
         reads(&hive, etcd.as_ref()).await?;
@@ -118,7 +120,7 @@ pub async fn run(chosen: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn writes(hive: &mut Hive, mut etcd: Option<&mut Etcd>) -> anyhow::Result<()> {
+async fn writes(hive: &mut Hive, mut etcd: Option<&mut Etcd>, wanted: usize) -> anyhow::Result<()> {
     let leads = hive.leader().await?;
     let etcd_leads = match &mut etcd {
         Some(etcd) => etcd.leader().await?,
@@ -158,16 +160,11 @@ async fn writes(hive: &mut Hive, mut etcd: Option<&mut Etcd>) -> anyhow::Result<
             Version::Http1,
         ),
     ] {
-        compare(
-            name,
-            hive,
-            etcd,
-            clients,
-            places,
-            version,
-            &Arc::new(Work::Write),
-        )
-        .await?;
+        if clients != wanted {
+            continue;
+        }
+        let work = Arc::new(Work::Write);
+        compare(name, hive, etcd, clients, places, version, &work).await?;
     }
     Ok(())
 }
