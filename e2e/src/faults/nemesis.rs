@@ -14,7 +14,6 @@ use super::levers::faketime;
 use super::network::Drop;
 use super::seed::Seed;
 use super::tool::must;
-use crate::swarm::CONFIG_MAPS;
 use crate::wait::PATIENCE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +63,9 @@ const LEAST_HOLD_MS: u64 = 2_600;
 const MOST_HOLD_MS: u64 = 4_500;
 
 const CONTROLLERS: &str = "/apis/hive.dev/v1/controllers";
+
+/// An object that every controller has.
+const NAMESPACE: &str = "/api/v1/namespaces/default";
 
 /// Between two looks for a proof.
 const LOOK: Duration = Duration::from_millis(100);
@@ -297,17 +299,22 @@ impl Active {
                 }
             }
             ClockJumps | ClockRuns => {
-                // What it would write into an object. (The header `Date` is kept for a second by that
-                // same clock: set back, it stands still.)
-                let object = json!({
-                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "clock" },
-                });
-                let path = format!("{CONFIG_MAPS}?dryRun=All");
-                let heard = door.ask(Method::POST, &path, Some(&object), CALM).await;
+                // What it would write into an object that it has: one whose clock is far behind
+                // takes the others' certificates for ones of the future, and reaches nobody. (The header
+                // `Date` is kept for a second by that same clock: set back, it stands still.)
+                let mut object = door.get(&format!("{NAMESPACE}?resourceVersion=0")).await?;
+                object["metadata"]["labels"]["clock"] = json!("asked");
+                let path = format!("{NAMESPACE}?dryRun=All&fieldManager=clock");
+                let heard = door.ask(Method::PUT, &path, Some(&object), CALM).await;
                 let Heard::Answer { body, .. } = &heard else {
                     return Err(format!("{heard:?}"));
                 };
-                let stamp = body["metadata"]["creationTimestamp"].as_str();
+                let mut managers = body["metadata"]["managedFields"]
+                    .as_array()
+                    .into_iter()
+                    .flatten();
+                let own = managers.find(|entry| entry["manager"] == "clock");
+                let stamp = own.and_then(|entry| entry["time"].as_str());
                 let stamp = stamp.ok_or_else(|| format!("{heard:?}"))?;
                 let told = must("date", &["-u", "-d", stamp, "+%s"]);
                 let told: i64 = told.trim().parse().map_err(|_| told)?;
