@@ -46,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     (
         "hive-e2e",
         &[
+            "hive-agent",
             "hive-functions",
             "hive-history",
             "hive-identity",

@@ -16,7 +16,8 @@ use crate::ledger::{Ledger, LedgerError};
 /// A clone is the same cell.
 #[derive(Clone)]
 pub struct Declared {
-    disk: Arc<Mutex<Disk>>,
+    /// `None` of a simulated node, which remembers nothing.
+    disk: Arc<Mutex<Option<Disk>>>,
     desired: watch::Sender<Arc<DesiredSet>>,
     /// host:port of each.
     controllers: watch::Sender<Arc<Vec<String>>>,
@@ -46,14 +47,26 @@ impl Declared {
     ) -> Result<Self, StoreError> {
         let known = controllers.load()?;
         let all = usable(known.iter().chain(also).map(String::as_str));
-        Ok(Self {
-            disk: Arc::new(Mutex::new(Disk {
-                ledger,
-                controllers,
-            })),
+        let disk = Disk {
+            ledger,
+            controllers,
+        };
+        Ok(Self::on(Some(disk), desired, all))
+    }
+
+    /// Of a simulated node: nothing outlives it.
+    #[cfg(feature = "sim")]
+    pub fn forgetful(controllers: &[String]) -> Self {
+        let all = usable(controllers.iter().map(String::as_str));
+        Self::on(None, DesiredSet::none(), all)
+    }
+
+    fn on(disk: Option<Disk>, desired: DesiredSet, controllers: Vec<String>) -> Self {
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
             desired: watch::Sender::new(Arc::new(desired)),
-            controllers: watch::Sender::new(Arc::new(all)),
-        })
+            controllers: watch::Sender::new(Arc::new(controllers)),
+        }
     }
 
     pub fn desired(&self) -> watch::Receiver<Arc<DesiredSet>> {
@@ -72,7 +85,9 @@ impl Declared {
         let Some(next) = held.succeed(offered)? else {
             return Ok(());
         };
-        disk.ledger.save_desired(&next)?;
+        if let Some(disk) = &*disk {
+            disk.ledger.save_desired(&next)?;
+        }
         tracing::info!(
             generation = next.generation,
             assignments = next.assignments.len(),
@@ -92,7 +107,9 @@ impl Declared {
             return Ok(());
         }
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        disk.controllers.save(&named)?;
+        if let Some(disk) = &*disk {
+            disk.controllers.save(&named)?;
+        }
         self.controllers.send_if_modified(|held| {
             let changed = **held != named;
             if changed {

@@ -112,8 +112,8 @@ pub struct Enrolled {
 
 /// Whom to ask, and as whom.
 pub struct Enrolment<'a> {
-    /// Where keys and certificates are kept.
-    pub dir: &'a Path,
+    /// Where keys and certificates are kept; `None` of a simulated node, which keeps nothing.
+    pub dir: Option<&'a Path>,
     pub name: &'a str,
     pub info: v1::NodeInfo,
     pub controllers: Vec<String>,
@@ -124,15 +124,9 @@ impl Enrolment<'_> {
     /// Joins with a token; tries for as long as trying can help.
     pub async fn join(&self, token: Option<&JoinToken>) -> Result<Enrolled, EnrolError> {
         let token = token.ok_or(EnrolError::NoToken)?;
-        let key = match DeviceKey::load(self.dir) {
-            Ok(key) => key,
-            Err(missing) if missing.is_missing() => {
-                let key = DeviceKey::generate();
-                // Before it is used: the swarm must not know a key that a power cut took.
-                key.save(self.dir)?;
-                key
-            }
-            Err(error) => return Err(error.into()),
+        let key = match self.dir {
+            Some(dir) => own_key(dir)?,
+            None => DeviceKey::generate(),
         };
         let mut rounds = 0;
         loop {
@@ -168,7 +162,9 @@ impl Enrolment<'_> {
         for endpoint in &self.controllers {
             match self.ask(endpoint, key, ca, secret).await {
                 Ok(enrolled) => {
-                    enrolled.credentials.save(self.dir)?;
+                    if let Some(dir) = self.dir {
+                        enrolled.credentials.save(dir)?;
+                    }
                     return Ok(enrolled);
                 }
                 Err(error) => {
@@ -261,6 +257,19 @@ impl Enrolment<'_> {
             credentials,
             controllers,
         })
+    }
+}
+
+/// The device's key, which is made once.
+fn own_key(dir: &Path) -> Result<DeviceKey, StoreError> {
+    match DeviceKey::load(dir) {
+        Err(missing) if missing.is_missing() => {
+            let key = DeviceKey::generate();
+            // Before it is used: the swarm must not know a key that a power cut took.
+            key.save(dir)?;
+            Ok(key)
+        }
+        loaded => loaded,
     }
 }
 

@@ -25,6 +25,8 @@ mod resources;
 mod run;
 mod serve;
 mod session;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod start;
 mod usage;
 

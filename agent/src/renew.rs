@@ -29,7 +29,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Holds what renewal needs; [`Renewal::run`] is the one task that has it.
 pub struct Renewal {
     pub live: LiveCredentials,
-    pub dir: PathBuf,
+    /// `None` of a simulated node, which keeps nothing.
+    pub dir: Option<PathBuf>,
     pub info: NodeInfo,
     pub declared: Declared,
     pub links: Links,
@@ -147,7 +148,7 @@ impl Renewal {
         };
         let controllers = self.declared.controllers().borrow().to_vec();
         let enrolment = Enrolment {
-            dir: &self.dir,
+            dir: self.dir.as_deref(),
             name,
             info: self.info.clone(),
             controllers,
@@ -164,7 +165,9 @@ impl Renewal {
         if fresh.own().subject != held.own().subject {
             return Err(RenewError::OtherSubject);
         }
-        fresh.save(&self.dir).map_err(RenewError::Store)?;
+        if let Some(dir) = &self.dir {
+            fresh.save(dir).map_err(RenewError::Store)?;
+        }
         let valid_for = fresh.not_after().duration_since(SystemTime::now());
         self.live.replace(fresh).map_err(RenewError::OtherCa)?;
         tracing::info!(valid_for = ?valid_for.unwrap_or_default(), "certificate renewed");

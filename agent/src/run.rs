@@ -78,7 +78,7 @@ impl Agent {
             Ok(credentials) => credentials,
             Err(missing) if missing.is_missing() => {
                 let enrolment = Enrolment {
-                    dir: &config.data_dir,
+                    dir: Some(&config.data_dir),
                     name: &config.name,
                     info: info.clone(),
                     controllers: declared.controllers().borrow().to_vec(),
@@ -126,7 +126,7 @@ impl Agent {
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
         let answers = TaskTracker::new();
         let server = Server::new(table.subscribe(), events.clone());
-        let meter = Meter::new(resources, table.subscribe(), retired.clone());
+        let mut meter = Meter::new(resources, table.subscribe(), retired.clone());
 
         let mut parts = JoinSet::new();
         let surroundings = Surroundings {
@@ -163,7 +163,7 @@ impl Agent {
         linked.spawn(keep.keep(declared.controllers(), linking, stop_links.clone()));
         let renewal = Renewal {
             live,
-            dir: config.data_dir,
+            dir: Some(config.data_dir),
             info: info.clone(),
             declared: declared.clone(),
             links: links.clone(),
@@ -176,7 +176,9 @@ impl Agent {
             links,
             told: told.subscribe(),
             events,
-            meter,
+            usage: Box::new(move || meter.usage()),
+            held_with: watch::Sender::default(),
+            moved: false,
         };
         parts.spawn(named("session", session.run(stop.clone())));
         Ok(Self {

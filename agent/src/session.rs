@@ -28,7 +28,6 @@ use crate::events::Events;
 use crate::ledger::LedgerError;
 use crate::links::Links;
 use crate::reconcile::execute::Told;
-use crate::usage::Meter;
 use choice::{choose, wait_after};
 
 /// Some 150 bytes each: under a megabyte a day, and `top` is never older than this.
@@ -50,7 +49,12 @@ pub struct Session {
     pub links: Links,
     pub told: watch::Receiver<Arc<Told>>,
     pub events: Events,
-    pub meter: Meter,
+    /// What the machine and its functions use now.
+    pub usage: Box<dyn FnMut() -> v1::Usage + Send>,
+    /// The endpoint of the controller with which a session is held, for whoever looks on.
+    pub held_with: watch::Sender<Option<String>>,
+    /// There was a session before.
+    pub moved: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,8 @@ enum SessionEnd {
     Status(Box<Status>),
     #[error("the controller takes no messages")]
     Stalled,
+    #[error("nothing is heard from the controller")]
+    Silent,
     #[error("desired state was refused")]
     Refused(#[source] Refused),
     #[error("the ledger cannot be written")]
@@ -142,9 +148,12 @@ impl Session {
         match talk.begin(link.clone(), sent).await {
             Ok(inbound) => {
                 tracing::info!(endpoint, link = link.id(), "session begins");
-                talk.exchange(endpoint, link, inbound)
-                    .await
-                    .unwrap_or_else(|end| end)
+                let held_with = talk.session.held_with.clone();
+                held_with.send_replace(Some(endpoint.to_owned()));
+                talk.session.moved = true;
+                let end = talk.exchange(endpoint, link, inbound).await;
+                held_with.send_replace(None);
+                end.unwrap_or_else(|end| end)
             }
             Err(end) => end,
         }
@@ -173,6 +182,7 @@ impl Talk<'_> {
             generation: desired.generation,
             hash: desired.hash.0.to_vec(),
             held: desired.held().keys().map(|hash| hash.0.to_vec()).collect(),
+            moved: self.session.moved,
         };
         self.send(agent_message::Kind::Hello(hello)).await?;
         self.report().await?;
@@ -197,6 +207,10 @@ impl Talk<'_> {
         let mut usage = tokio::time::interval(USAGE_EVERY);
         // After a sleep of the machine once is enough.
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was heard when usage was sent last, until something more is.
+        let mut unanswered = None;
+        let silence = tokio::time::sleep(ANSWER_TIMEOUT);
+        tokio::pin!(silence);
         loop {
             tokio::select! {
                 message = inbound.message() => match message {
@@ -214,8 +228,18 @@ impl Talk<'_> {
                 }
                 _ = usage.tick() => {
                     self.session.events.flush();
-                    let usage = self.session.meter.usage();
+                    let usage = (self.session.usage)();
                     self.send(agent_message::Kind::Usage(usage)).await?;
+                    unanswered = link.heard();
+                    silence.as_mut().reset(tokio::time::Instant::now() + ANSWER_TIMEOUT);
+                }
+                // Sooner than the link itself would find out: another controller serves meanwhile, and
+                // costs nothing.
+                () = &mut silence, if unanswered.is_some() => {
+                    if link.heard() == unanswered {
+                        return Ok(SessionEnd::Silent);
+                    }
+                    unanswered = None;
                 }
                 changed = links.changed() => {
                     changed.map_err(|_| SessionEnd::Closed)?;

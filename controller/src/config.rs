@@ -199,7 +199,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "40s", value_name = "DURATION")]
     pub node_grace: GoDuration,
     /// A quiet link says something this often
-    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    #[arg(long, default_value = "15s", value_name = "DURATION")]
     pub link_keep_alive: GoDuration,
     /// A link from which nothing was heard for this long is dead
     #[arg(long, default_value = "30s", value_name = "DURATION")]

@@ -16,6 +16,7 @@ pub mod memory;
 mod prefer;
 mod quic;
 mod settings;
+mod shared;
 mod stream;
 mod tcp;
 mod tether;
@@ -38,6 +39,7 @@ use listener::ListenError;
 pub use listener::{BindError, Listener};
 pub use maintain::{Maintained, Trouble};
 pub use settings::{LinkSettings, ResetSecret, Transports};
+pub use shared::{SharedSocket, Traffic};
 pub use stream::Stream;
 
 use stream::Io;
@@ -192,6 +194,15 @@ impl Link {
     /// Waits for the link's end, however it comes.
     pub async fn closed(&self) -> LinkError {
         self.0.connection.closed().await
+    }
+
+    /// Rises with all that is heard from the peer, acknowledgements included: what was sent and is
+    /// followed by nothing did not arrive. `None` where the transport keeps them to itself.
+    pub fn heard(&self) -> Option<u64> {
+        match &self.0.connection {
+            Connection::Quic(connection) => Some(connection.heard()),
+            Connection::Tcp(_) | Connection::Memory(_) => None,
+        }
     }
 
     /// How the link ended, if it did.

@@ -115,6 +115,9 @@ pub struct Hello {
     /// Of the swarm, as that set has it; 0 from agents that know no epochs.
     #[prost(uint64, tag = "5")]
     pub epoch: u64,
+    /// The process has held a session before: nothing of what it said then was forgotten.
+    #[prost(bool, tag = "6")]
+    pub moved: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeInfo {
@@ -1201,6 +1204,14 @@ pub struct PresenceReport {
     /// Absent from controllers of the first release.
     #[prost(message, optional, tag = "2")]
     pub facts: ::core::option::Option<ControllerFacts>,
+    /// Of this report; 0 from controllers that number none.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    /// The report that the receiver holds: then `nodes` came since, and `gone` went. 0: `nodes` is all.
+    #[prost(uint64, tag = "4")]
+    pub since: u64,
+    #[prost(string, repeated, tag = "5")]
+    pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a controller says of itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1257,7 +1268,11 @@ pub struct RemoveControllerRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveControllerReply {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PresenceReply {}
+pub struct PresenceReply {
+    /// The report that the receiver holds now; 0 when it holds none that can be built upon.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeUsageRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]

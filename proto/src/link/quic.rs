@@ -34,13 +34,17 @@ const DROPPED: VarInt = VarInt::from_u32(0);
 /// may, and QUIC clients ask again.
 const MAX_INCOMING: usize = 64;
 
+/// Streams that who dialled may have open at a listener: a session, a few downloads, Raft's lanes. Quinn
+/// keeps a place for each from the begin, 70 bytes, on every link that a controller has.
+const MAX_STREAMS_TO_LISTENER: u32 = 32;
+
 /// What early packets of those may occupy, in all.
 const MAX_INCOMING_BYTES: u64 = 1024 * 1024;
 
 #[derive(Clone)]
 pub(super) struct Connection {
     connection: quinn::Connection,
-    /// The socket of a dialled link is its own.
+    /// The socket of a dialled link, if that is its own.
     own_endpoint: Option<Endpoint>,
 }
 
@@ -72,6 +76,11 @@ impl Connection {
         self.connection.remote_address()
     }
 
+    /// Datagrams received.
+    pub(super) fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     /// The goodbye was sent. For an accepted link the listener waits, whose socket it is.
     pub(super) async fn gone(&self) {
         if let Some(endpoint) = &self.own_endpoint {
@@ -87,19 +96,29 @@ pub(super) async fn dial(
     settings: LinkSettings,
 ) -> Result<Link, DialError> {
     let unreachable = |error| DialError::unreachable(address, error);
-    let socket = udp::Socket::toward(address).map_err(unreachable)?;
-    let endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
-        None,
-        socket.clone(),
-        Arc::new(TokioRuntime),
-    )
-    .map_err(unreachable)?;
+    let (endpoint, own_socket) = match &settings.socket {
+        Some(shared) => (shared.endpoint.clone(), None),
+        None => {
+            let socket = udp::Socket::toward(address).map_err(unreachable)?;
+            let endpoint = Endpoint::new_with_abstract_socket(
+                EndpointConfig::default(),
+                None,
+                socket.clone(),
+                Arc::new(TokioRuntime),
+            )
+            .map_err(unreachable)?;
+            (endpoint, Some(socket))
+        }
+    };
 
     let crypto = QuicClientConfig::try_from(tls).map_err(DialError::tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     // One stream from the server's side: its welcome.
-    config.transport_config(Arc::new(transport_config(&settings, 1)));
+    config.transport_config(Arc::new(transport_config(
+        &settings,
+        settings.max_streams,
+        1,
+    )));
     let connecting = endpoint
         .connect_with(config, address, CONTROLLER_SERVER_NAME)
         .map_err(|error| DialError::unreachable(address, io::Error::other(error)))?;
@@ -110,14 +129,20 @@ pub(super) async fn dial(
         connection.accept_uni().await?;
         Ok::<_, ConnectionError>(connection)
     };
+    let fault = async {
+        match &own_socket {
+            Some(socket) => socket.fault().await,
+            None => std::future::pending().await,
+        }
+    };
     let connection = tokio::select! {
         connection = handshake => connection.map_err(|error| dial_error(address, error))?,
-        error = socket.fault() => return Err(unreachable(error)),
+        error = fault => return Err(unreachable(error)),
     };
     let peer = peer_of(&connection).map_err(DialError::tls)?;
     let connection = Connection {
         connection,
-        own_endpoint: Some(endpoint),
+        own_endpoint: own_socket.map(|_| endpoint),
     };
     Ok(Link::new(
         super::Connection::Quic(connection),
@@ -155,11 +180,12 @@ pub(super) fn server_config(
     settings: &LinkSettings,
 ) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(tls)?;
+    let streams = settings.max_streams.min(MAX_STREAMS_TO_LISTENER);
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(MAX_INCOMING_BYTES)
-        .transport_config(Arc::new(transport_config(settings, 0)));
+        .transport_config(Arc::new(transport_config(settings, streams, 0)));
     Ok(config)
 }
 
@@ -174,6 +200,7 @@ pub(super) fn listen(
         None => EndpointConfig::default(),
     };
     let socket = std::net::UdpSocket::bind(at)?;
+    udp::make_room(&socket);
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
 }
 
@@ -210,13 +237,18 @@ impl ConnectionIdGenerator for PlainIds {
     }
 }
 
-fn transport_config(settings: &LinkSettings, max_uni_streams: u32) -> TransportConfig {
+/// With the streams that the other side may open.
+fn transport_config(
+    settings: &LinkSettings,
+    max_streams: u32,
+    max_uni_streams: u32,
+) -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = VarInt::try_from(settings.idle_timeout.as_millis()).unwrap_or(VarInt::MAX);
     config
         .keep_alive_interval(Some(settings.keep_alive))
         .max_idle_timeout(Some(idle.into()))
-        .max_concurrent_bidi_streams(settings.max_streams.into())
+        .max_concurrent_bidi_streams(max_streams.into())
         .max_concurrent_uni_streams(max_uni_streams.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(LINK_WINDOW.into())

@@ -1,11 +1,14 @@
 //! The UDP socket of one dialled QUIC link. It differs from quinn's own in one thing: it tells when
 //! sending fails. Quinn drops the datagram and waits for a timeout, which is right for a link that
 //! lives, but a device whose UDP is broken (some Android kernels answer EIO) should go to TCP at once.
+//! It also counts what it carries.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
@@ -14,12 +17,16 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
+use super::shared::Traffic;
+
 #[derive(Debug)]
 pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     /// The first error of sending.
     fault: watch::Sender<Option<io::ErrorKind>>,
+    datagrams: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Socket {
@@ -36,7 +43,27 @@ impl Socket {
             io: UdpSocket::from_std(socket)?,
             state,
             fault: watch::Sender::new(None),
+            datagrams: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }))
+    }
+
+    pub(super) fn make_room(&self) {
+        make_room(&self.io);
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic {
+            datagrams: self.datagrams.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// `length` bytes in datagrams of `size`, but for the last.
+    fn count(&self, length: usize, size: usize) {
+        let datagrams = length.div_ceil(size.max(1)) as u64;
+        self.datagrams.fetch_add(datagrams, Ordering::Relaxed);
+        self.bytes.fetch_add(length as u64, Ordering::Relaxed);
     }
 
     /// Waits until sending fails.
@@ -62,7 +89,11 @@ impl AsyncUdpSocket for Socket {
             self.state.try_send((&self.io).into(), transmit)
         });
         match sent {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let length = transmit.contents.len();
+                self.count(length, transmit.segment_size.unwrap_or(length));
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             // A probe for the path's MTU that was too big: expected.
             Err(error)
@@ -96,6 +127,9 @@ impl AsyncUdpSocket for Socket {
             });
             // Any other error is of one datagram (an ICMP answer): the next may do.
             if let Ok(received) = received {
+                for meta in &meta[..received] {
+                    self.count(meta.len, meta.stride);
+                }
                 return Poll::Ready(Ok(received));
             }
         }
@@ -115,6 +149,18 @@ impl AsyncUdpSocket for Socket {
 
     fn may_fragment(&self) -> bool {
         self.state.may_fragment()
+    }
+}
+
+/// Datagrams that wait to be read while the process is busy; the system gives what it allows, on most
+/// Linux machines 208 KiB unless the administrator said otherwise. What does not fit is lost, and
+/// sent again when the sender's timer says so: a second later, at the begin of a link.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Asks for room in a socket that hears of many links at once.
+pub(super) fn make_room(socket: impl AsFd) {
+    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER) {
+        tracing::debug!(%error, "cannot enlarge a socket's buffer");
     }
 }
 

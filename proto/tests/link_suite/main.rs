@@ -9,4 +9,5 @@ mod fallback;
 mod parties;
 mod refusals;
 mod relay;
+mod shared;
 mod vanished;

@@ -3,9 +3,9 @@
 //!
 //! Hive is asked through its JSON API with a bearer token; etcd through gRPC. Values have 1 KB.
 
-mod connection;
+pub mod connection;
 mod etcd;
-mod hive;
+pub mod hive;
 mod rounds;
 mod watches;
 

@@ -1,11 +1,13 @@
 //! Measures a swarm on this machine and prints a table; `hive-bench control-plane` measures the
-//! controllers' store and API against etcd instead. Of a swarm: throughput and latency on an agent's local
+//! controllers' store and API against etcd instead, `hive-bench agents` three controllers with ten thousand
+//! simulated agents. Of a swarm: throughput and latency on an agent's local
 //! address and through the ingress, against `wasmtime serve` where it is installed; cold start;
 //! apply to first response; what idle processes cost.
 //!
 //! Rounds of the contestants are interleaved and medians compared, so that a machine that slows
 //! down slows all of them. Figures of one run compare; figures of different days do not.
 
+mod agents;
 mod control_plane;
 mod load;
 mod process;
@@ -49,7 +51,10 @@ async fn run() -> anyhow::Result<()> {
     match arguments.split_first() {
         None => {}
         Some((word, parts)) if word == "control-plane" => return control_plane::run(parts).await,
-        Some((other, _)) => anyhow::bail!("{other:?} is not known: there is `control-plane`"),
+        Some((word, count)) if word == "agents" => return agents::run(count).await,
+        Some((other, _)) => {
+            anyhow::bail!("{other:?} is not known: there are `control-plane` and `agents`")
+        }
     }
     let hive = beside("hive")?;
     println!("hive: {}", hive.display());

@@ -139,16 +139,9 @@ impl Swarm {
         ([127, 0, 0, 1], self.base_port + 40 + number - 1).into()
     }
 
-    /// A manifest of a function whose component nobody has seen: the example with a custom
-    /// section that makes its digest another.
+    /// A manifest of a function whose component nobody has seen.
     pub fn fresh_function(&self, name: &str, number: usize) -> anyhow::Result<PathBuf> {
-        let text = format!("{name} {number} {:?}", Instant::now());
-        let mut section = vec![1, b'n'];
-        section.extend(text.as_bytes());
-        let mut component = COMPONENT.to_vec();
-        component.push(0);
-        component.push(u8::try_from(section.len())?);
-        component.extend(section);
+        let component = fresh_component(&format!("{name} {number} {:?}", Instant::now()))?;
         let file = format!("{name}.wasm");
         self.write(&file, &component)?;
         let manifest = format!(
@@ -164,6 +157,17 @@ impl Drop for Swarm {
             eprintln!("warning: {error:#}");
         }
     }
+}
+
+/// The example with a custom section that makes its digest another; `text` is short.
+pub fn fresh_component(text: &str) -> anyhow::Result<Vec<u8>> {
+    let mut section = vec![1, b'n'];
+    section.extend(text.as_bytes());
+    let mut component = COMPONENT.to_vec();
+    component.push(0);
+    component.push(u8::try_from(section.len())?);
+    component.extend(section);
+    Ok(component)
 }
 
 /// Waits for the first success.
