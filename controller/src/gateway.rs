@@ -9,11 +9,13 @@ pub mod desired;
 mod enrol;
 mod invoke;
 mod nodes;
+mod notices;
 mod peers_service;
 mod presence;
 pub mod report;
 mod session;
 mod status;
+mod wakes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,9 @@ pub use nodes::{NodeUnreachable, Nodes};
 pub use presence::{Presence, report};
 
 use agents_service::AgentsService;
+use notices::Notices;
 use peers_service::PeersService;
+use wakes::Wakes;
 
 /// A newcomer enrols at once; what stays longer without a certificate has other plans.
 const NEWCOMER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,7 +93,12 @@ impl Gateway {
     pub async fn run(self, listener: Listener, cancel: CancellationToken) {
         let (streams, incoming) = mpsc::channel(STREAM_QUEUE);
         let tasks = TaskTracker::new();
-        let served = grpc::serve(self.routes(&cancel), incoming, cancel.clone());
+        let wakes = Wakes::default();
+        tasks.spawn(wakes.clone().run(self.replica.clone(), cancel.clone()));
+        let (notices, written) = Notices::new(self.replica.clone(), cancel.clone());
+        tasks.spawn(written);
+        let routes = self.routes(wakes, notices, &cancel);
+        let served = grpc::serve(routes, incoming, cancel.clone());
         tasks.spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the gRPC server failed");
@@ -129,7 +138,12 @@ impl Gateway {
         tasks.wait().await;
     }
 
-    fn routes(&self, cancel: &CancellationToken) -> tonic::service::Routes {
+    fn routes(
+        &self,
+        wakes: Wakes,
+        notices: Notices,
+        cancel: &CancellationToken,
+    ) -> tonic::service::Routes {
         let enrolment = EnrolmentService::new(
             self.replica.clone(),
             self.authority.clone(),
@@ -140,6 +154,8 @@ impl Gateway {
             artifacts: self.artifacts.clone(),
             nodes: self.nodes.clone(),
             enrolment: enrolment.clone(),
+            wakes,
+            notices,
             cancel: cancel.clone(),
         };
         let peers = PeersService {

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use forward::Forwarder;
-use routes::Routes;
+use routes::{Routes, Serving};
 
 use crate::gateway::BoxError;
 use crate::linger::Lingering;
@@ -49,8 +49,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Keeps a table of routes that follows the state.
 pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Receiver<Arc<Routes>> {
-    let mut touched = replica.touched(routes::matters);
-    let (sender, receiver) = watch::channel(Arc::new(Routes::of(&replica.state())));
+    let mut touched = replica.touched(routes::may_matter);
+    let state = replica.state();
+    let mut serving = Serving::of(&state);
+    let mut seen = state.revision();
+    let (sender, receiver) = watch::channel(Arc::new(Routes::with(&state, &serving)));
     let replica = replica.clone();
     tokio::spawn(async move {
         loop {
@@ -58,7 +61,12 @@ pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Rec
                 () = cancel.cancelled() => return,
                 changed = touched.changed() => if changed.is_err() { return },
             }
-            sender.send_replace(Arc::new(Routes::of(&replica.state())));
+            touched.borrow_and_update();
+            let state = replica.state();
+            if serving.follow(&state, seen) {
+                sender.send_replace(Arc::new(Routes::with(&state, &serving)));
+            }
+            seen = state.revision();
         }
     });
     receiver

@@ -24,6 +24,7 @@ pub mod ingress;
 pub mod kubeconfig;
 pub mod leave;
 mod linger;
+mod node_record;
 pub mod objects;
 mod own_certificate;
 mod patience;

@@ -103,7 +103,7 @@ pub async fn edit(
         let current = state
             .get(key)
             .ok_or_else(|| EditError::NotFound(key.clone()))?;
-        let mut body = current.body().clone();
+        let mut body = current.to_value().into_owned();
         if !change(&mut body) {
             return Ok(current.clone());
         }

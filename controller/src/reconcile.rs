@@ -105,11 +105,13 @@ impl Reconcilers {
         tasks.spawn(
             looks()
                 .only_for(of_functions)
+                .with_rests()
                 .run(async |replica, state| schedule::pass(replica, state).await),
         );
         tasks.spawn(
             looks()
                 .only_for(of_functions)
+                .with_rests()
                 .run(async |replica, state| status::pass(replica, state).await),
         );
         tasks.spawn(
@@ -152,8 +154,9 @@ impl Reconcilers {
         let looks_at_nodes = Looks::new(replica, HEALTH_INTERVAL, cancel)
             .only_for(|change| change.key.resource == Resource::Node);
         let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);
+        let mut roll = health::Roll::default();
         tasks.spawn(looks_at_nodes.run(async move |replica, state| {
-            health::pass(replica, state, &presence, since, grace).await;
+            health::pass(replica, state, &mut roll, &presence, since, grace).await;
             presence.forget_others(|node| state.get(&objects::node_key(node)).is_some());
             // Nodes fall silent by time alone.
             Outlook::Again

@@ -11,6 +11,7 @@ mod image;
 pub mod level;
 mod object;
 mod objects;
+mod placement;
 mod quota;
 mod view;
 
@@ -27,10 +28,12 @@ pub use epoch::REVISION_LEAP;
 pub use history::{Change, Compacted, History};
 pub use image::{ImageError, StateImage};
 pub use object::{Key, Object};
+pub use placement::Placed;
 pub use quota::limits as quota_limits;
 pub use view::View;
 
 use objects::Objects;
+use placement::Placement;
 
 /// Where a controller listens; `host:port` each, as the others reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,8 @@ pub struct State {
     access_revision: u64,
     /// What namespaces use of their quotas; follows from `objects`.
     ledger: quota::Ledger,
+    /// Which assignments each node has; follows from `objects`.
+    placement: Placement,
     /// Times that the swarm began anew; see [`State::begin_anew`].
     epoch: u64,
     /// What all members understand; 0 stands for [`level::FIRST`]. Never lowered.
@@ -96,6 +101,21 @@ impl State {
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
         view::range(&self.objects, resource, namespace, None)
+    }
+
+    /// The assignments of a node, in key order.
+    pub fn assignments_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.placement
+            .on(node)
+            .filter_map(|key| self.objects.get(key))
+    }
+
+    /// Nodes that have an assignment in a namespace, in order.
+    pub fn nodes_with_assignments_in<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        self.placement.nodes_of(namespace)
     }
 
     /// The objects as they are now, and stay in the view.
@@ -301,6 +321,7 @@ impl State {
         let object = Arc::new(Object::new(key.clone(), body, self.revision));
         self.objects.insert(object.clone());
         self.ledger.note(&key, before.as_deref(), Some(&object));
+        self.placement.note(&key, before.as_deref(), Some(&object));
         self.history.push(Change {
             revision: self.revision,
             key,
@@ -332,6 +353,7 @@ impl State {
         self.note_access(key);
         self.objects.remove(key);
         self.ledger.note(key, Some(&current), None);
+        self.placement.note(key, Some(&current), None);
         // The last event of an object carries the revision of its deletion.
         let last = Arc::new(current.at(self.revision));
         self.history.push(Change {

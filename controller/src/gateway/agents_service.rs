@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use futures::Stream;
 use hive_identity::{KeyFingerprint, Subject};
-use hive_manifests::Resource;
 use hive_proto::grpc::LinkInfo;
 use hive_proto::v1::gateway_server::Gateway as GatewayRpc;
 use hive_proto::v1::{
@@ -17,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::peers_service::{Chunks, artifact_chunks};
 use super::session::{OUTBOX, Session};
-use super::{EnrolmentService, Nodes, enrol};
+use super::{EnrolmentService, Nodes, Notices, Wakes, enrol};
 use crate::artifacts::{Artifacts, Digest};
 use crate::store::Replica;
 
@@ -26,6 +25,8 @@ pub struct AgentsService {
     pub artifacts: Artifacts,
     pub nodes: Nodes,
     pub enrolment: EnrolmentService,
+    pub wakes: Wakes,
+    pub notices: Notices,
     pub cancel: CancellationToken,
 }
 
@@ -54,11 +55,8 @@ impl AgentsService {
         let hex = digest.hex();
         self.replica
             .state()
-            .list(Resource::Assignment, None)
-            .any(|object| {
-                let spec = &object.body()["spec"];
-                spec["nodeName"] == node && spec["artifact"]["sha256"] == hex
-            })
+            .assignments_on(node)
+            .any(|object| object.to_value()["spec"]["artifact"]["sha256"] == hex)
     }
 }
 
@@ -92,6 +90,8 @@ impl GatewayRpc for AgentsService {
         let session = Session {
             replica: self.replica.clone(),
             nodes: self.nodes.clone(),
+            wakes: self.wakes.clone(),
+            notices: self.notices.clone(),
             node,
             outbox,
             cancel: self.cancel.clone(),

@@ -9,7 +9,7 @@ use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
 use crate::ingress::routes;
-use crate::state::{Change, Key, Object, State};
+use crate::state::{Key, Object, State};
 
 /// The desired set of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,10 +32,7 @@ pub struct Problem {
 pub fn desired(state: &State, node: &str) -> NodeSet {
     let mut set = NodeSet::default();
     let domain = routes::domain(state);
-    for object in state.list(Resource::Assignment, None) {
-        if object.body()["spec"]["nodeName"] != node {
-            continue;
-        }
+    for object in state.assignments_on(node) {
         match assignment(state, object, domain) {
             Ok(assignment) => set.assignments.push(EncodedAssignment::new(assignment)),
             Err((reason, message)) => set.problems.push(Problem {
@@ -47,34 +44,6 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
         }
     }
     set
-}
-
-/// False when nothing that happened after revision `seen` can matter to `node`.
-pub fn concerns(state: &State, seen: u64, node: &str) -> bool {
-    // Controllers, too: the agent is told where they are.
-    state.touched_since(seen, |change| matters(change, node))
-}
-
-fn matters(change: &Change, node: &str) -> bool {
-    match change.key.resource {
-        Resource::Secret | Resource::ConfigMap => true,
-        Resource::Node => change.key.name == node,
-        Resource::Assignment => [&change.before, &change.after]
-            .into_iter()
-            .flatten()
-            .any(|object| object.body()["spec"]["nodeName"] == node),
-        Resource::Namespace
-        | Resource::ServiceAccount
-        | Resource::ResourceQuota
-        | Resource::LimitRange
-        | Resource::ClusterRole
-        | Resource::ClusterRoleBinding
-        | Resource::Role
-        | Resource::RoleBinding
-        | Resource::CertificateSigningRequest
-        | Resource::Event
-        | Resource::Function => false,
-    }
 }
 
 fn assignment(
@@ -292,25 +261,5 @@ mod tests {
             set.problems[0].message,
             "spec.env[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional"
         );
-    }
-
-    #[test]
-    fn only_what_concerns_a_node_wakes_its_session() {
-        let mut state = State::default();
-        assign(&mut state, "hello.0", "pi", json!([]));
-        let seen = state.revision();
-        assert!(!concerns(&state, seen, "pi"));
-        put(&mut state, Resource::Event, "e", json!({}));
-        put(&mut state, Resource::Node, "phone", json!({}));
-        assign(&mut state, "hello.1", "phone", json!([]));
-        assert!(!concerns(&state, seen, "pi"));
-        assert!(concerns(&state, seen, "phone"));
-        state
-            .apply(Command::RegisterArtifact {
-                sha256: "00".into(),
-                size: 1,
-            })
-            .unwrap();
-        assert!(concerns(&state, seen, "pi"), "members may have changed");
     }
 }

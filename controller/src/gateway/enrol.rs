@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use super::endpoints;
 use super::status::{self, from_propose};
 use crate::access::tokens::{self, Token, TokenError, TokenKind, Use};
+use crate::node_record::NodeRecord;
 use crate::objects::{self, EditError};
 use crate::state::{Command, Key, Member, Outcome, Rejection, level};
 use crate::store::{ProposeError, Replica};
@@ -111,8 +112,7 @@ impl EnrolmentService {
 
     fn known_key(&self, key: &Key) -> Option<String> {
         let state = self.replica.state();
-        let node = state.get(key)?;
-        node.body()["spec"]["key"].as_str().map(str::to_owned)
+        Some(NodeRecord::of(state.get(key)?).key().to_owned())
     }
 
     async fn create_node(&self, key: Key, fingerprint: &KeyFingerprint) -> Result<(), Status> {
@@ -329,7 +329,7 @@ fn is_dns_label(name: &str) -> bool {
 pub fn is_enrolled(state: &crate::state::State, node: &str, key: &KeyFingerprint) -> bool {
     state
         .get(&Key::new(Resource::Node, "", node))
-        .is_some_and(|object| object.body()["spec"]["key"] == key.to_string())
+        .is_some_and(|object| NodeRecord::of(object).key() == key.to_string())
 }
 
 #[cfg(test)]

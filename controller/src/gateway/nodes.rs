@@ -2,7 +2,7 @@
 //!
 //! Soft state: nothing here is ever written to disk or to Raft.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use futures::Stream;
 use hive_proto::frame;
 use hive_proto::link::{Link, LinkError, Purpose, Stream as LinkStream};
 use hive_proto::v1::{LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
+use imbl::OrdSet;
 use tokio::sync::watch;
 
 use super::bounds::Allowance;
@@ -45,7 +46,7 @@ pub struct Nodes {
     /// Of nodes that were linked since the start; links come and go, this stays.
     allowances: Arc<Mutex<BTreeMap<String, Allowances>>>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
-    present: Arc<watch::Sender<BTreeSet<String>>>,
+    present: Arc<watch::Sender<OrdSet<String>>>,
     replica: Replica,
     peers: Peers,
 }
@@ -98,13 +99,13 @@ impl Nodes {
     }
 
     /// Nodes that hold a live link to this controller.
-    pub fn present(&self) -> watch::Receiver<BTreeSet<String>> {
+    pub fn present(&self) -> watch::Receiver<OrdSet<String>> {
         self.present.subscribe()
     }
 
     /// Waits until one of `nodes` is linked here, for `patience` at most.
     pub async fn linked(&self, nodes: &[String], patience: Duration) {
-        let any = |present: &BTreeSet<String>| nodes.iter().any(|node| present.contains(node));
+        let any = |present: &OrdSet<String>| nodes.iter().any(|node| present.contains(node));
         if nodes.is_empty() || any(&self.present.borrow()) {
             return;
         }
@@ -113,16 +114,11 @@ impl Nodes {
         let _ = tokio::time::timeout(patience, present.wait_for(any)).await;
     }
 
-    fn publish(&self, entries: &BTreeMap<String, Entry>) {
-        let present: BTreeSet<String> = entries
-            .iter()
-            .filter(|(_, entry)| !entry.links.is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.present.send_if_modified(|known| {
-            let changed = *known != present;
-            *known = present;
-            changed
+    /// To be called with the entries held, so that the set follows them.
+    fn publish(&self, node: &str, is_linked: bool) {
+        self.present.send_if_modified(|known| match is_linked {
+            true => known.insert(node.to_owned()).is_none(),
+            false => known.remove(node).is_some(),
         });
     }
 
@@ -133,7 +129,7 @@ impl Nodes {
         if entry.links.len() > MAX_LINKS {
             entry.links.remove(0).close("a newer link took over");
         }
-        self.publish(&entries);
+        self.publish(node, true);
     }
 
     pub(super) fn remove_link(&self, node: &str, id: u64) {
@@ -142,9 +138,9 @@ impl Nodes {
             entry.links.retain(|link| link.id() != id);
             if entry.links.is_empty() {
                 entries.remove(node);
+                self.publish(node, false);
             }
         }
-        self.publish(&entries);
     }
 
     pub(super) fn may_begin_session(&self, node: &str) -> bool {

@@ -150,11 +150,11 @@ impl PeersRpc for PeersService {
         request: Request<PresenceReport>,
     ) -> Result<Response<PresenceReply>, Status> {
         let id = controller(&self.replica, &request)?;
-        let report = request.into_inner();
-        self.presence
-            .introduced(id, report.facts.unwrap_or_default());
-        self.presence.heard(id, report.nodes);
-        Ok(Response::new(PresenceReply {}))
+        let mut report = request.into_inner();
+        let facts = report.facts.take().unwrap_or_default();
+        self.presence.introduced(id, facts);
+        let sequence = self.presence.heard(id, report);
+        Ok(Response::new(PresenceReply { sequence }))
     }
 
     async fn describe_controllers(

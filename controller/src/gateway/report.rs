@@ -146,10 +146,11 @@ fn push_if_new(
     let Some(object) = state.get(&key) else {
         return;
     };
-    if object.uid() != uid || object.body()["spec"]["nodeName"] != node {
+    let body = object.to_value();
+    if object.uid() != uid || body["spec"]["nodeName"] != node {
         return;
     }
-    let mut stored = object.body()["status"].clone();
+    let mut stored = body["status"].clone();
     if set_assignment_status(&mut stored, &status, SystemTime::UNIX_EPOCH) {
         writes.push(StatusWrite {
             key,

@@ -1,7 +1,9 @@
 //! One agent's session: its reports go up into statuses, its desired set comes down.
 //!
-//! Every wake-up rereads the state. The node's status names the session that counts: one that
-//! finds another there ends itself, so that a stale report never overwrites a fresh one.
+//! Every wake-up rereads the state. The node's status names the session that wrote last: one that has
+//! something to write puts itself there first, and one that finds there what it did not see when
+//! it began ends itself. So a session that only moved to another controller writes nothing, and of
+//! two that are held at once the one that was overtaken is silenced by the other's first write.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,10 +21,11 @@ use tonic::{Status, Streaming};
 use super::bounds::{self, Allowance};
 use super::desired::{self, NodeSet};
 use super::report::{self, StatusWrite};
-use super::{Nodes, endpoints, status};
+use super::{Nodes, Notices, Wakes, endpoints, status};
+use crate::node_record::NodeRecord;
 use crate::objects::{self, EditError};
-use crate::reconcile::events::{self, Notice};
-use crate::state::{Key, State};
+use crate::reconcile::events::Notice;
+use crate::state::{Key, Placed, State};
 use crate::store::Replica;
 
 /// A peer that opened a session says who it is at once, or is dropped.
@@ -44,6 +47,8 @@ const REPORTS: (u32, Duration) = (32, Duration::from_millis(250));
 pub struct Session {
     pub replica: Replica,
     pub nodes: Nodes,
+    pub wakes: Wakes,
+    pub notices: Notices,
     pub node: String,
     pub outbox: mpsc::Sender<Result<ControllerMessage, Status>>,
     pub cancel: CancellationToken,
@@ -51,8 +56,10 @@ pub struct Session {
 
 /// What was said on the session so far.
 struct Progress {
-    /// Random; in the node's status while this session counts.
+    /// Random; in the node's status once this session has written.
     id: String,
+    /// What the node's status names while this session counts: the one before it, then its own.
+    named: String,
     report: Option<Report>,
     /// Of the swarm, as the set that the agent holds has it.
     epoch: u64,
@@ -91,28 +98,36 @@ impl Session {
         else {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
+        let mut wakes = self.wakes.of(&self.node);
         let mut progress = self.begin(hello).await?;
-        let mut revisions = self.replica.revisions();
+        let mut is_due = true;
         loop {
-            revisions.borrow_and_update();
-            self.look(&mut progress).await?;
+            if is_due {
+                wakes.borrow_and_update();
+                self.look(&mut progress).await?;
+            }
             tokio::select! {
                 () = self.cancel.cancelled() => {
                     return Err(Status::unavailable("this controller is stopping"));
                 }
-                changed = revisions.changed() => {
-                    changed.map_err(|_| Status::unavailable("the store has stopped"))?;
+                changed = wakes.changed() => {
+                    changed.map_err(|_| Status::unavailable("the gateway has stopped"))?;
+                    is_due = true;
                 }
-                () = tokio::time::sleep(RETRY), if progress.unwritten => {}
+                () = tokio::time::sleep(RETRY), if progress.unwritten => is_due = true,
                 message = inbound.message() => match message? {
                     None => return Ok(()),
-                    Some(message) => self.hear(&mut progress, message).await?,
+                    Some(message) => {
+                        self.hear(&mut progress, message).await?;
+                        // A report asks for another look.
+                        is_due = progress.seen == 0;
+                    }
                 },
             }
         }
     }
 
-    /// Makes this the session that counts and takes down what the machine is.
+    /// Takes down what the machine is, where that is news.
     async fn begin(&self, hello: Hello) -> Result<Progress, Status> {
         let epoch = self.replica.state().epoch();
         if hello.epoch > epoch {
@@ -127,15 +142,29 @@ impl Session {
                 hello.epoch
             )));
         }
+        // A replica that lags could name a session that was overtaken long ago.
+        self.replica
+            .read_barrier()
+            .await
+            .map_err(status::from_propose)?;
         let id = objects::fresh_uid();
+        let mut named = id.clone();
         let info = bounds::info(hello.info.unwrap_or_default());
         let labels = info.labels.clone();
         let fresh = report::node_status(&info);
         objects::edit(&self.replica, &objects::node_key(&self.node), |body| {
+            let before = body.clone();
             report::merge_status(&mut body["status"], &fresh);
-            body["status"]["session"] = json!(id);
             report::merge_labels(body, &labels);
-            true
+            let only_moved = hello.moved && *body == before;
+            named = match body["status"]["session"].as_str() {
+                Some(known) if only_moved => known.to_owned(),
+                _ => {
+                    body["status"]["session"] = json!(id);
+                    id.clone()
+                }
+            };
+            named == id
         })
         .await
         .map_err(status::from_edit)?;
@@ -146,6 +175,7 @@ impl Session {
         );
         Ok(Progress {
             id,
+            named,
             report: None,
             epoch: hello.epoch,
             reports: Allowance::new(REPORTS.0, REPORTS.1, Instant::now()),
@@ -169,7 +199,7 @@ impl Session {
                 progress.report = Some(report);
                 progress.seen = 0;
                 for event in events {
-                    self.record(event).await;
+                    self.record(event);
                 }
                 Ok(())
             }
@@ -185,7 +215,7 @@ impl Session {
         }
     }
 
-    async fn record(&self, event: hive_proto::v1::AgentEvent) {
+    fn record(&self, event: hive_proto::v1::AgentEvent) {
         // A node speaks only of what runs on it.
         let key = Key::new(
             Resource::Assignment,
@@ -196,9 +226,9 @@ impl Session {
         let Some(assignment) = state.get(&key) else {
             return;
         };
-        if assignment.body()["spec"]["nodeName"] != json!(self.node) {
+        let Some(placed) = Placed::of(assignment).filter(|placed| placed.node == self.node) else {
             return;
-        }
+        };
         if !self.nodes.may_tell_event(&self.node) {
             tracing::debug!(
                 node = self.node,
@@ -207,18 +237,20 @@ impl Session {
             );
             return;
         }
-        let function = assignment.body()["spec"]["functionName"]
-            .as_str()
-            .unwrap_or_default();
-        let about = Key::new(Resource::Function, event.namespace, function);
+        let about = Key::new(Resource::Function, event.namespace, placed.function);
+        let warning = event.r#type == "Warning";
         let notice = Notice {
-            warning: event.r#type == "Warning",
+            warning,
             reason: event.reason,
             message: event.message,
-            source: format!("agent/{}", self.node),
+            // That all is well is of no node in particular: it is one event, however many say so.
+            source: match warning {
+                true => format!("agent/{}", self.node),
+                false => "agent".to_owned(),
+            },
             count: event.count.max(1),
         };
-        events::record(&self.replica, &about, notice).await;
+        self.notices.tell(about, notice);
     }
 
     /// Rereads the state and does what it asks for.
@@ -228,14 +260,10 @@ impl Session {
             return Ok(());
         }
         self.still_counts(&state, progress)?;
-        if !progress.unwritten && !desired::concerns(&state, progress.seen, &self.node) {
-            progress.seen = state.revision();
-            return Ok(());
-        }
         progress.seen = state.revision();
         self.send_controllers(&state, progress).await?;
         let set = desired::desired(&state, &self.node);
-        progress.unwritten = !self.write_statuses(&state, progress, &set).await;
+        progress.unwritten = !self.write_statuses(&state, progress, &set).await?;
         self.send_desired(&state, progress, set).await
     }
 
@@ -245,10 +273,44 @@ impl Session {
                 "this node was removed from the swarm",
             ));
         };
-        if node.body()["status"]["session"] != json!(progress.id) {
-            return Err(Status::aborted("a newer session of this node took over"));
+        match NodeRecord::of(node).session() == progress.named {
+            true => Ok(()),
+            false => Err(overtaken()),
         }
-        Ok(())
+    }
+
+    /// Names this session in the node's status, before it writes for the first time. False when that
+    /// could not be written.
+    async fn claim(&self, progress: &mut Progress) -> Result<bool, Status> {
+        if progress.named == progress.id {
+            return Ok(true);
+        }
+        let mut is_overtaken = false;
+        let key = objects::node_key(&self.node);
+        let claimed = objects::edit(&self.replica, &key, |body| {
+            let named = &mut body["status"]["session"];
+            is_overtaken = *named != json!(progress.named);
+            if !is_overtaken {
+                *named = json!(progress.id);
+            }
+            !is_overtaken
+        })
+        .await;
+        match claimed {
+            Ok(_) if is_overtaken => Err(overtaken()),
+            Ok(_) => {
+                progress.named = progress.id.clone();
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    node = self.node,
+                    error = &error as &dyn std::error::Error,
+                    "cannot write the node's session"
+                );
+                Ok(false)
+            }
+        }
     }
 
     async fn send_controllers(&self, state: &State, progress: &mut Progress) -> Result<(), Status> {
@@ -334,11 +396,19 @@ impl Session {
 
     /// Writes what the agent reported, where the state says otherwise. False when something of it
     /// could not be written.
-    async fn write_statuses(&self, state: &State, progress: &Progress, set: &NodeSet) -> bool {
+    async fn write_statuses(
+        &self,
+        state: &State,
+        progress: &mut Progress,
+        set: &NodeSet,
+    ) -> Result<bool, Status> {
         let now = SystemTime::now();
         let mut all = true;
         let writes =
             report::status_writes(state, &self.node, progress.report.as_ref(), &set.problems);
+        if !writes.is_empty() && !self.claim(progress).await? {
+            return Ok(false);
+        }
         for StatusWrite { key, uid, status } in writes {
             let written = objects::edit(&self.replica, &key, |body| {
                 // After a conflict the state is a newer one, in which another session may count.
@@ -357,6 +427,10 @@ impl Session {
                 }
             }
         }
-        all
+        Ok(all)
     }
+}
+
+fn overtaken() -> Status {
+    Status::aborted("a newer session of this node took over")
 }

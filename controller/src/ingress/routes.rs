@@ -9,8 +9,7 @@ use hive_manifests::{Function, Resource};
 use http::HeaderValue;
 
 use crate::access::tokens::SYSTEM_NAMESPACE;
-use crate::objects;
-use crate::state::{Change, Key, Object, State};
+use crate::state::{Change, Key, Object, Placed, State};
 
 /// Where the swarm's settings are: a ConfigMap in the system's namespace.
 pub const SETTINGS: &str = "swarm";
@@ -47,6 +46,74 @@ pub struct Backend {
     pub timeout: Duration,
 }
 
+/// Which assignments serve, read once for each change of one: a swarm has many, and they change at
+/// every step of a deployment.
+#[derive(Debug, Default)]
+pub struct Serving(BTreeMap<Key, Placed>);
+
+impl Serving {
+    pub fn of(state: &State) -> Self {
+        let assignments = state.list(Resource::Assignment, None);
+        Self(
+            assignments
+                .filter_map(|object| Some((object.key().clone(), serving(object)?)))
+                .collect(),
+        )
+    }
+
+    /// Takes a change over; true if it was one.
+    fn note(&mut self, change: &Change) -> bool {
+        if change.key.resource != Resource::Assignment {
+            return false;
+        }
+        let now = change.after.as_deref().and_then(serving);
+        if self.0.get(&change.key) == now.as_ref() {
+            return false;
+        }
+        match now {
+            Some(placed) => self.0.insert(change.key.clone(), placed),
+            None => self.0.remove(&change.key),
+        };
+        true
+    }
+
+    /// Brings it from revision `seen` to a state's; true if any route can have changed since.
+    pub fn follow(&mut self, state: &State, seen: u64) -> bool {
+        let Ok(changes) = state.changes_since(seen) else {
+            *self = Self::of(state);
+            return true;
+        };
+        let mut any = false;
+        for change in changes {
+            // Each has to be noted.
+            any |= self.note(change) | matters(change);
+        }
+        any
+    }
+
+    /// Nodes that serve, by function.
+    fn nodes(&self) -> HashMap<Key, Vec<String>> {
+        let mut nodes: HashMap<Key, Vec<String>> = HashMap::new();
+        for (key, placed) in &self.0 {
+            let function = Key::new(
+                Resource::Function,
+                key.namespace.clone(),
+                placed.function.clone(),
+            );
+            nodes.entry(function).or_default().push(placed.node.clone());
+        }
+        for nodes in nodes.values_mut() {
+            nodes.sort();
+            nodes.dedup();
+        }
+        nodes
+    }
+}
+
+fn serving(assignment: &Object) -> Option<Placed> {
+    Placed::of(assignment).filter(|placed| placed.ready)
+}
+
 /// All routes of the swarm at one revision.
 #[derive(Debug, Default)]
 pub struct Routes {
@@ -57,9 +124,14 @@ pub struct Routes {
 
 impl Routes {
     pub fn of(state: &State) -> Self {
+        Self::with(state, &Serving::of(state))
+    }
+
+    /// Of a state whose serving assignments are known already.
+    pub fn with(state: &State, serving: &Serving) -> Self {
         let mut routes = Self::default();
         let domain = domain(state);
-        let mut ready = ready_nodes(state);
+        let mut ready = serving.nodes();
         // Sorted by age: of two functions with the same route the older keeps it.
         let mut functions: Vec<(String, Key, Function)> = state
             .list(Resource::Function, None)
@@ -118,60 +190,34 @@ impl Routes {
     }
 }
 
-/// False when a change leaves every route as it is: what a function reports of itself changes far
-/// more often than where it answers.
-pub fn matters(change: &Change) -> bool {
-    let differs =
-        |part: fn(&Object) -> [&serde_json::Value; 2]| match (&change.before, &change.after) {
-            (Some(before), Some(after)) => part(before) != part(after),
-            _ => true,
-        };
+/// Whether a change can touch a route; [`Serving`] knows it of assignments.
+pub fn may_matter(change: &Change) -> bool {
+    change.key.resource == Resource::Assignment || matters(change)
+}
+
+/// False when a change of something else than an assignment leaves every route as it is: what a
+/// function reports of itself changes far more often than where it answers.
+fn matters(change: &Change) -> bool {
     match change.key.resource {
-        Resource::Function => differs(|function| {
-            let body = function.body();
-            [&body["spec"], &body["metadata"]["creationTimestamp"]]
-        }),
-        Resource::Assignment => {
-            let ready = |object: &Option<std::sync::Arc<Object>>| {
-                let body = object.as_ref()?.body();
-                Some(objects::condition(body, "Ready") == Some("True"))
-            };
-            ready(&change.before) != ready(&change.after)
-                || differs(|assignment| {
-                    let spec = &assignment.body()["spec"];
-                    [&spec["functionName"], &spec["nodeName"]]
-                })
-        }
+        Resource::Function => match (&change.before, &change.after) {
+            (Some(before), Some(after)) => {
+                // Not what the history holds is to be kept parsed.
+                let part = |function: &Object| {
+                    let mut body = function.to_value().into_owned();
+                    [
+                        body["spec"].take(),
+                        body["metadata"]["creationTimestamp"].take(),
+                    ]
+                };
+                part(before) != part(after)
+            }
+            _ => true,
+        },
         Resource::ConfigMap => {
             change.key.namespace == SYSTEM_NAMESPACE && change.key.name == SETTINGS
         }
         _ => false,
     }
-}
-
-/// Nodes with a ready assignment, by function.
-fn ready_nodes(state: &State) -> HashMap<Key, Vec<String>> {
-    let mut ready: BTreeMap<Key, Vec<String>> = BTreeMap::new();
-    for object in state.list(Resource::Assignment, None) {
-        let spec = &object.body()["spec"];
-        let (Some(function), Some(node)) =
-            (spec["functionName"].as_str(), spec["nodeName"].as_str())
-        else {
-            continue;
-        };
-        if objects::condition(object.body(), "Ready") == Some("True") {
-            let key = Key::new(Resource::Function, object.key().namespace.clone(), function);
-            ready.entry(key).or_default().push(node.to_owned());
-        }
-    }
-    ready
-        .into_iter()
-        .map(|(key, mut nodes)| {
-            nodes.sort();
-            nodes.dedup();
-            (key, nodes)
-        })
-        .collect()
 }
 
 fn without_port(host: &str) -> &str {
@@ -192,6 +238,7 @@ fn covers(prefix: &str, path: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::objects;
     use crate::state::Command;
     use serde_json::{Value, json};
 
@@ -289,6 +336,7 @@ mod tests {
         let mut state = State::default();
         function(&mut state, "hello", json!({}));
         assignment(&mut state, "hello.0", "hello", "pi", "False");
+        let mut serving = Serving::of(&state);
         let mut change = |resource, name: &str, path: &str, value: Value| {
             let key = Key::new(resource, "default", name);
             let seen = state.revision();
@@ -300,7 +348,10 @@ mod tests {
                 expect: None,
             };
             state.apply(command).unwrap();
-            state.changes_since(seen).unwrap().any(|c| matters(c))
+            let any = serving.follow(&state, seen);
+            let (followed, anew) = (serving.nodes(), Serving::of(&state).nodes());
+            assert_eq!(followed, anew);
+            any
         };
         let conditions = |ready: &str, message: &str| json!([{ "type": "Ready", "status": ready, "message": message }]);
         let (f, a) = (Resource::Function, Resource::Assignment);

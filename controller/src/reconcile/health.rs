@@ -1,10 +1,13 @@
 //! Whether nodes are Ready: from what the controllers hear, only changes are written.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures::StreamExt;
 use hive_manifests::Resource;
 
 use crate::gateway::Presence;
+use crate::node_record::NodeRecord;
 use crate::objects;
 use crate::reconcile::events::{self, Notice};
 use crate::state::State;
@@ -53,12 +56,58 @@ pub fn plan(nodes: &[Observed], leading_for: Duration, grace: Duration) -> Vec<T
         .collect()
 }
 
+/// Changes written at once. They go to the disk together; more would only wait there.
+const WRITES_AT_ONCE: usize = 64;
+
+/// What was read of each node at a revision, so that a look every second reads only what changed.
+#[derive(Default)]
+pub struct Roll(HashMap<String, Entry>);
+
+struct Entry {
+    revision: u64,
+    ready: Option<String>,
+    joined: Option<SystemTime>,
+}
+
+impl Roll {
+    fn observe(&mut self, state: &State, last_seen: &HashMap<String, Instant>) -> Vec<Observed> {
+        let mut count = 0;
+        let mut nodes = Vec::new();
+        for object in state.list(Resource::Node, None) {
+            let name = &object.key().name;
+            if self
+                .0
+                .get(name)
+                .is_none_or(|e| e.revision != object.revision())
+            {
+                let record = NodeRecord::of(object);
+                let joined = record.created().parse::<jiff::Timestamp>().ok();
+                let entry = Entry {
+                    revision: object.revision(),
+                    ready: record.ready().map(str::to_owned),
+                    joined: joined.map(SystemTime::from),
+                };
+                self.0.insert(name.clone(), entry);
+            }
+            let entry = &self.0[name];
+            nodes.push(Observed {
+                name: name.clone(),
+                ready: entry.ready.clone(),
+                seen: last_seen.get(name).map(Instant::elapsed),
+                age: age(entry.joined),
+            });
+            count += 1;
+        }
+        if self.0.len() > count {
+            self.0
+                .retain(|name, _| state.get(&objects::node_key(name)).is_some());
+        }
+        nodes
+    }
+}
+
 /// How long a node has been part of the swarm; for ever where that cannot be read.
-fn age(node: &serde_json::Value) -> Duration {
-    let joined = node["metadata"]["creationTimestamp"]
-        .as_str()
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-        .map(SystemTime::from);
+fn age(joined: Option<SystemTime>) -> Duration {
     match joined {
         // A clock that is behind that of who admitted the node: it has only just joined.
         Some(joined) => joined.elapsed().unwrap_or_default(),
@@ -70,23 +119,17 @@ fn age(node: &serde_json::Value) -> Duration {
 pub async fn pass(
     replica: &Replica,
     state: &State,
+    roll: &mut Roll,
     presence: &Presence,
     since: Instant,
     grace: Duration,
 ) {
-    let last_seen = presence.last_seen();
-    let nodes: Vec<Observed> = state
-        .list(Resource::Node, None)
-        .map(|object| Observed {
-            name: object.key().name.clone(),
-            ready: objects::condition(object.body(), "Ready").map(str::to_owned),
-            seen: last_seen.get(&object.key().name).map(Instant::elapsed),
-            age: age(object.body()),
+    let nodes = roll.observe(state, &presence.last_seen());
+    futures::stream::iter(plan(&nodes, since.elapsed(), grace))
+        .for_each_concurrent(WRITES_AT_ONCE, |transition| {
+            perform(replica, transition, grace)
         })
-        .collect();
-    for transition in plan(&nodes, since.elapsed(), grace) {
-        perform(replica, transition, grace).await;
-    }
+        .await;
 }
 
 async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
@@ -153,6 +196,44 @@ mod tests {
             seen: seen.map(Duration::from_secs),
             age: Duration::MAX,
         }
+    }
+
+    #[test]
+    fn what_is_remembered_follows_the_nodes() {
+        use crate::state::Command;
+        use serde_json::json;
+
+        let (mut state, mut roll) = (State::default(), Roll::default());
+        let key = objects::node_key("pi");
+        let body = |ready: &str| {
+            let condition = json!({ "type": "Ready", "status": ready });
+            let extra = json!({ "status": { "conditions": [condition] } });
+            objects::fresh(&key, json!({}), extra).into()
+        };
+        let create = Command::Create {
+            key: key.clone(),
+            body: body("True"),
+        };
+        let replace = Command::Replace {
+            key: key.clone(),
+            body: body("Unknown"),
+            expect: None,
+        };
+        let delete = Command::Delete {
+            key: key.clone(),
+            expect: None,
+            uid: None,
+        };
+        let mut after = |command| {
+            assert!(state.apply(command).is_ok());
+            let nodes = roll.observe(&state, &HashMap::new());
+            let ready: Vec<_> = nodes.into_iter().map(|node| node.ready).collect();
+            (ready, roll.0.len())
+        };
+        let one = |ready: &str| (vec![Some(ready.to_owned())], 1);
+        assert_eq!(after(create), one("True"));
+        assert_eq!(after(replace), one("Unknown"));
+        assert_eq!(after(delete), (vec![], 0));
     }
 
     #[test]

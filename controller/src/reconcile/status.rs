@@ -98,13 +98,13 @@ fn explain(
 ) -> (bool, &'static str, String) {
     let failing = own.iter().find_map(|a| {
         // Also of a copy that serves an older generation because the newest one fails.
-        let status = &state.get(&a.key)?.body()["status"];
-        let message = status["message"].as_str()?;
-        (!a.current && a.phase != Phase::Unknown).then(|| format!("{}: {message}", a.key.name))
+        let fails = !a.current && a.phase != Phase::Unknown && !a.message.is_empty();
+        fails.then(|| format!("{}: {}", a.key.name, a.message))
     });
+    let newest = template(&function.spec);
     let updated = own
         .iter()
-        .filter(|a| a.current && a.spec.function == template(&function.spec))
+        .filter(|a| a.current && a.spec.function == newest)
         .count();
     let is_scaled_to_zero = wanted == 0 && !function.spec.every_node;
     let available = ready > 0 || is_scaled_to_zero;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Recent;
 use super::object::MalformedObject;
+use super::placement::Placement;
 use super::quota::Ledger;
 use super::{ArtifactRecord, History, Member, Object, Objects, State};
 
@@ -83,9 +84,10 @@ impl State {
     }
 
     pub fn from_image(image: StateImage) -> Self {
-        let mut ledger = Ledger::default();
+        let (mut ledger, mut placement) = (Ledger::default(), Placement::default());
         for object in &image.objects {
             ledger.note(object.key(), None, Some(object));
+            placement.note(object.key(), None, Some(object));
         }
         let revision = image.revision;
         let objects: Objects = image.objects.into_iter().collect();
@@ -105,6 +107,7 @@ impl State {
             artifacts: image.artifacts.into_iter().collect(),
             objects,
             ledger,
+            placement,
             history,
         }
     }

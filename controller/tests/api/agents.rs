@@ -262,14 +262,20 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
         .await
         .expect("the report is written in time");
     assert_eq!(swarm.stored("other")["status"], Value::Null);
-    let events: Vec<Value> = swarm
-        .server
-        .get("/api/v1/namespaces/default/events")
+    let path = "/api/v1/namespaces/default/events";
+    let told = async {
+        loop {
+            let list = swarm.server.get(path).await.ok();
+            let events = list["items"].as_array().unwrap();
+            if !events.is_empty() {
+                return events.clone();
+            }
+            revisions.changed().await.unwrap();
+        }
+    };
+    let events: Vec<Value> = tokio::time::timeout(DEADLINE, told)
         .await
-        .ok()["items"]
-        .as_array()
-        .unwrap()
-        .clone();
+        .expect("the event is written in time");
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["involvedObject"]["name"], "own");
 }

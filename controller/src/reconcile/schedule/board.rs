@@ -128,15 +128,17 @@ impl<'a> Board<'a> {
     ) -> Result<(String, CompiledArtifact), Unfit> {
         let mut unfit = Unfit::default();
         let mut best: Option<(Score, &Seat<'a>, &CompiledArtifact)> = None;
-        for seat in self.nodes.values() {
-            if pinned.is_some_and(|name| name != seat.view.name) {
-                continue;
-            }
+        let among: Box<dyn Iterator<Item = &Seat<'a>>> = match pinned {
+            None => Box::new(self.nodes.values()),
+            Some(name) => Box::new(self.nodes.get(name).into_iter()),
+        };
+        for seat in among {
             unfit.nodes += 1;
             match self.fits(function, seat) {
                 Err(reason) => *unfit.reasons.entry(reason).or_default() += 1,
                 Ok(artifact) => {
                     let score = seat.score(function);
+                    // Of equals the first in order of name.
                     if best.as_ref().is_none_or(|(known, ..)| score < *known) {
                         best = Some((score, seat, artifact));
                     }
@@ -188,8 +190,8 @@ impl<'a> Board<'a> {
     }
 }
 
-/// Lower is better: spread copies, then load, then a stable order.
-type Score = (usize, usize, u64, String);
+/// Lower is better: spread copies, then load.
+type Score = (usize, usize, u64);
 
 impl Seat<'_> {
     fn add(&mut self, uid: &str, spec: &FunctionSpec) {
@@ -210,7 +212,7 @@ impl Seat<'_> {
             })
             .count();
         let used = self.memory.saturating_mul(1000) / self.view.memory.max(1);
-        (copies, avoided, used, self.view.name.clone())
+        (copies, avoided, used)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A copy of a function is a slot; a slot has one assignment object, whose name follows from the
 //! slot. Moving it is one compare-and-swap, so there are never two decisions for one slot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hive_manifests::function::FunctionSpec;
 use hive_manifests::{AssignmentSpec, Phase, Resource};
@@ -94,19 +94,21 @@ fn plan_function(
         .map(|assignment| (&*assignment.spec.slot, *assignment))
         .collect();
     let slots = wanted_slots(function, board, &by_slot);
+    let wanted: HashSet<&str> = slots.iter().map(String::as_str).collect();
     for assignment in existing {
-        if !slots.contains(&assignment.spec.slot) {
+        if !wanted.contains(&*assignment.spec.slot) {
             board.release(assignment);
             plan.steps.push(delete(assignment));
         }
     }
+    let template = template(&function.spec);
     let mut outdated = Vec::new();
     for slot in &slots {
         let found = by_slot.get(&**slot).copied();
         let pinned = function.spec.every_node.then_some(&**slot);
         match found {
             Some(assignment) if board.may_stay(function, assignment) => {
-                if is_outdated(function, assignment, board) {
+                if is_outdated(function, &template, assignment, board) {
                     outdated.push(assignment);
                 }
             }
@@ -225,10 +227,13 @@ fn roll(
     board: &Board,
     plan: &mut Plan,
 ) {
-    let is_old = |a: &&AssignmentView| outdated.iter().any(|old| old.key == a.key);
+    if outdated.is_empty() {
+        return;
+    }
+    let old: HashSet<&Key> = outdated.iter().map(|assignment| &assignment.key).collect();
     let settling = existing
         .iter()
-        .filter(|a| !is_old(a) && !a.current && a.phase != Phase::Unknown)
+        .filter(|a| !old.contains(&a.key) && !a.current && a.phase != Phase::Unknown)
         .count();
     let mut may_update = usize::from(settling == 0);
     for assignment in outdated {
@@ -255,9 +260,14 @@ fn roll(
     }
 }
 
-fn is_outdated(function: &FunctionView, assignment: &AssignmentView, board: &Board) -> bool {
+fn is_outdated(
+    function: &FunctionView,
+    template: &FunctionSpec,
+    assignment: &AssignmentView,
+    board: &Board,
+) -> bool {
     let spec = &assignment.spec;
-    spec.function != template(&function.spec)
+    spec.function != *template
         || board
             .artifact_for(function, &spec.node_name)
             .is_some_and(|artifact| artifact.sha256 != spec.artifact.sha256)

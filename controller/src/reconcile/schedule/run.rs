@@ -1,7 +1,8 @@
-//! Performs the scheduler's plan: one command a step, each by compare-and-swap.
+//! Performs the scheduler's plan: one command a step, each by compare-and-swap, many at once.
 
 use std::time::SystemTime;
 
+use futures::TryStreamExt;
 use hive_manifests::AssignmentSpec;
 use serde_json::{Value, json};
 
@@ -12,33 +13,50 @@ use crate::reconcile::Outlook;
 use crate::state::{Command, Key, Rejection, State};
 use crate::store::{ProposeError, Replica};
 
+/// Steps under way at once: they are of different assignments, and go to the disk together. A function
+/// for ten thousand nodes takes a second or two so, and minutes one by one.
+const WRITES_AT_ONCE: usize = 128;
+
 /// One look at the state. What another writer overtook is planned again after its change.
 pub async fn pass(replica: &Replica, state: &State) -> Outlook {
     let Plan { steps, .. } = plan(&View::of(state));
-    for step in steps {
-        let Some(command) = command(&step, state) else {
-            continue;
-        };
-        match replica.propose(command).await {
-            Ok(_) => log(&step),
-            Err(ProposeError::Rejected(
-                Rejection::Conflict { .. }
-                | Rejection::NotFound
-                | Rejection::NoNamespace
-                | Rejection::AlreadyExists,
-            )) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot write an assignment");
-                return Outlook::Again;
-            }
+    let written = futures::stream::iter(steps.into_iter().map(Ok))
+        .try_for_each_concurrent(WRITES_AT_ONCE, |step| async move {
+            perform(replica, state, &step).await
+        })
+        .await;
+    match written {
+        Ok(()) => Outlook::Settled,
+        // Without a leader the others would fail as well; what they did is seen at the next look.
+        Err(error) => {
+            tracing::warn!(%error, "cannot write an assignment");
+            Outlook::Again
         }
     }
-    Outlook::Settled
+}
+
+async fn perform(replica: &Replica, state: &State, step: &Step) -> Result<(), ProposeError> {
+    let Some(command) = command(step, state) else {
+        return Ok(());
+    };
+    match replica.propose(command).await {
+        Ok(_) => {
+            log(step);
+            Ok(())
+        }
+        Err(ProposeError::Rejected(
+            Rejection::Conflict { .. }
+            | Rejection::NotFound
+            | Rejection::NoNamespace
+            | Rejection::AlreadyExists,
+        )) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn command(step: &Step, state: &State) -> Option<Command> {
     let replace = |key: &Key, expect: u64, change: &dyn Fn(&mut Value)| {
-        let mut body = state.get(key)?.body().clone();
+        let mut body = state.get(key)?.to_value().into_owned();
         change(&mut body);
         Some(Command::Replace {
             key: key.clone(),

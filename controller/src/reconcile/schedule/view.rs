@@ -7,7 +7,7 @@ use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::deletion::{FOREGROUND, finalizers};
-use crate::objects;
+use crate::node_record::NodeRecord;
 use crate::state::{Key, Object, State};
 
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,8 @@ pub struct AssignmentView {
     pub phase: Phase,
     /// The node answers requests for it, at the generation of its spec.
     pub current: bool,
+    /// What its status says to people; empty where all is well.
+    pub message: String,
 }
 
 impl View {
@@ -91,7 +93,7 @@ impl View {
             let info = status.node_info.unwrap_or_default();
             Some(NodeView {
                 name: object.key().name.clone(),
-                ready: objects::condition(object.body(), "Ready") == Some("True"),
+                ready: NodeRecord::of(object).ready() == Some("True"),
                 unschedulable: node.spec.unschedulable,
                 taints: node.spec.taints,
                 labels: node.metadata.labels.unwrap_or_default(),
@@ -122,6 +124,7 @@ impl View {
                 current: status.phase == Phase::Ready
                     && status.observed_generation == Some(assignment.spec.function_generation),
                 spec: assignment.spec,
+                message: status.message,
             })
         });
         Self {
@@ -164,6 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::plan;
     use super::*;
+    use crate::objects;
     use crate::state::Command;
     use serde_json::{Value, json};
 

@@ -52,6 +52,7 @@ fn perform(view: &mut View, steps: Vec<Step>) {
                 spec: *spec,
                 phase: Phase::Ready,
                 current: true,
+                message: String::new(),
             }),
             Step::Move { key, spec, .. } | Step::Update { key, spec, .. } => {
                 let found = view.assignments.iter_mut().find(|a| a.key == key).unwrap();
