@@ -397,3 +397,79 @@ fn marks_are_read_or_passed_over() {
     .at_most(2 * 1024)
     .hold();
 }
+
+/// What lies sealed on the disk: nothing that was not sealed so, in this place, with a key that is
+/// there, is ever read. The salts are fresh in each run.
+#[test]
+fn sealed_files_are_read_or_refused() {
+    let keys = Keys::of(1);
+    let good = Simulated::new(1);
+    let (mut segments, _) = Segments::open(Arc::new(good.clone()), 1 << 20, keys.clone()).unwrap();
+    let records: Vec<Record> = entries().into_iter().map(Record::Entry).collect();
+    segments.write(&records).unwrap();
+    segments.close().unwrap();
+    let segment = good.content("0000000000000001.log");
+    Target::new("sealed_segment", |input: &[u8]| {
+        let disk = disk_with("0000000000000001.log", input);
+        let opened = Segments::open(Arc::new(disk.clone()), 1 << 20, keys.clone());
+        let (segments, recovered) = opened.map_err(|error| error.in_full())?;
+        for (index, (id, place)) in recovered.entries.iter().enumerate() {
+            let read = super::log::segments::read_record(&disk, segments.seals(), *place);
+            assert_eq!(read.unwrap(), records[index], "entry {id}");
+        }
+        match recovered.cut.is_some() || recovered.entries.is_empty() {
+            true => Err("nothing, or a torn tail".to_owned()),
+            false => Ok(()),
+        }
+    })
+    .seeds([segment])
+    .repaired(|input| reseal(input))
+    .at_most(8 * 1024)
+    .hold();
+
+    let text = "-----BEGIN PRIVATE KEY-----";
+    let sealed = super::seal::text::seal(&keys, "key.pem", text);
+    Target::new("sealed_text", |input: &[u8]| {
+        let stored = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+        let opened = super::seal::text::open(&keys, "key.pem", stored);
+        let opened = opened.map_err(|error| error.to_string())?;
+        match super::seal::text::key_of(stored) {
+            Some(_) => assert_eq!(opened, text),
+            // Not sealed: a file from before there were keys.
+            None => assert_eq!(opened, stored),
+        }
+        Ok::<_, String>(())
+    })
+    .seeds([sealed.as_str(), text])
+    .words([
+        "\"seal\":",
+        "\"key\":",
+        "\"salt\":",
+        "\"content\":",
+        "null",
+        "\"\"",
+    ])
+    .at_most(2 * 1024)
+    .hold();
+}
+
+#[test]
+fn key_files_are_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    let line = super::seal::keys::generate_line();
+    Keys::load_or_create(&path).unwrap();
+    Target::new("key_file", |input: &[u8]| {
+        std::fs::write(&path, input).unwrap();
+        let keys = Keys::load(&path).map_err(|error| error.to_string())?;
+        assert!(keys.first().is_none_or(|first| keys.ids().contains(&first)));
+        Ok::<_, String>(())
+    })
+    .seeds([
+        format!("# keys\n{line}\nidentity\n"),
+        format!("identity\n{line} # old\n"),
+    ])
+    .words(["#", "\n", "identity", "=", " "])
+    .at_most(2 * 1024)
+    .hold();
+}
