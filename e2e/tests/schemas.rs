@@ -17,6 +17,22 @@ const EXAMPLES: &str = "3";
 /// Known to understand the documents; installed where nothing else is.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
+/// The program learns from answers which values there are. Where tokens are kept it would sooner or later
+/// delete its own, and hear nothing but 401 from then on. And the revisions of controllers are of no use
+/// elsewhere: a revision of the future is waited for and then answered 504, as Kubernetes does.
+const HOOKS: &str = "\
+import schemathesis
+
+@schemathesis.hook
+def filter_path_parameters(context, path_parameters):
+    return (path_parameters or {}).get('namespace') != 'hive-system'
+
+@schemathesis.hook
+def filter_query(context, query):
+    revision = str((query or {}).get('resourceVersion'))
+    return not (revision.isdigit() and len(revision) > 12)
+";
+
 /// Longer than any request of the API may take.
 const REQUEST_SECONDS: &str = "25";
 
@@ -65,6 +81,7 @@ async fn no_request_is_answered_by_a_server_error() {
     let authorization = format!("Authorization: Bearer {}", swarm.admin_token());
     let seed = variable("HIVE_SEED", "1");
     let examples = variable("HIVE_SCHEMA_EXAMPLES", EXAMPLES);
+    std::fs::write(swarm.path().join("hooks.py"), HOOKS).unwrap();
     let mut bad = Vec::new();
     for (group, entry) in index["paths"].as_object().unwrap() {
         let path = entry["serverRelativeURL"].as_str().unwrap();
@@ -75,6 +92,8 @@ async fn no_request_is_answered_by_a_server_error() {
         std::fs::write(&file, document.to_string()).unwrap();
         let output = tokio::process::Command::new(&program)
             .current_dir(swarm.path())
+            .env("SCHEMATHESIS_HOOKS", "hooks")
+            .env("PYTHONPATH", swarm.path())
             .arg("run")
             .arg(&file)
             .args(["--url", &url, "--header", &authorization])
