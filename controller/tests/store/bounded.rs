@@ -76,7 +76,7 @@ async fn write(replica: &Replica, dir: &Path, numbers: Range<u64>, bytes: u64) -
 
 /// Of objects of a mebibyte, 16 MiB of them state. Enough that the log is cut several times;
 /// `HIVE_LOG_WRITES=2000` writes 2 GiB.
-const WRITES: u64 = 400;
+const WRITES: u64 = 250;
 
 /// As it is shipped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

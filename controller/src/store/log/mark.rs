@@ -79,6 +79,7 @@ fn read_slot(file: &dyn DiskFile, offset: u64) -> Option<(u64, Synced)> {
         segment: rest.get_u64_le(),
         length: rest.get_u64_le(),
     };
-    // A slot never written is all zero, and so is its checksum field.
-    (sequence > 0 && rest.get_u32_le() == checksum).then_some((sequence, synced))
+    // A slot never written is all zero, and so is its checksum field; and none follows the last.
+    let is_number = sequence > 0 && sequence < u64::MAX;
+    (is_number && rest.get_u32_le() == checksum).then_some((sequence, synced))
 }
