@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::Member;
 
-/// Of the layout of this directory; raised when an older program could not read it.
-const VERSION: &str = "1";
+/// Of the layout of this directory; raised when an older program could not read it. In layout 2
+/// files may be sealed.
+const VERSION: &str = "2";
+
+/// Of directories that were never sealed. The program of that time can go on with them.
+const UNSEALED: &str = "1";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -89,8 +93,16 @@ impl DataDirectory {
         }
         std::fs::create_dir_all(root).map_err(|source| dir.io(source))?;
         dir.check_version()?;
-        save_private(&root.join("version"), VERSION.as_bytes())?;
+        dir.raise_version()?;
         Ok(dir)
+    }
+
+    /// From here on no program reads this directory that would take a sealed file for a damaged one.
+    pub fn raise_version(&self) -> Result<(), DataDirError> {
+        Ok(save_private(
+            &self.root.join("version"),
+            VERSION.as_bytes(),
+        )?)
     }
 
     /// Opens the directory of a controller that was made before.
@@ -149,7 +161,7 @@ impl DataDirectory {
 
     fn check_version(&self) -> Result<(), DataDirError> {
         match std::fs::read_to_string(self.root.join("version")) {
-            Ok(found) if found.trim() == VERSION => Ok(()),
+            Ok(found) if [VERSION, UNSEALED].contains(&found.trim()) => Ok(()),
             Ok(found) => Err(DataDirError::OtherVersion {
                 path: self.root.clone(),
                 found: found.trim().to_owned(),
@@ -257,6 +269,20 @@ mod tests {
         ] {
             assert!(matches!(error, DataDirError::Left { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn a_directory_from_before_is_opened_and_left_as_it_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDirectory::create(temp.path()).unwrap();
+        dir.save(&record()).unwrap();
+        let version = temp.path().join("version");
+        std::fs::write(&version, "1").unwrap();
+        let (dir, _) = DataDirectory::open(temp.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&version).unwrap(), "1");
+        dir.raise_version().unwrap();
+        assert_eq!(std::fs::read_to_string(&version).unwrap(), VERSION);
+        DataDirectory::open(temp.path()).unwrap();
     }
 
     #[test]

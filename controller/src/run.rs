@@ -39,6 +39,10 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let keys = args.encryption.keys(&args.data.data_dir, &record)?;
     let identity = IdentityFiles::new(dir.identity(), keys.clone());
     let authority = Arc::new(identity.load_authority()?);
+    if keys.first().is_some() {
+        // The keys are the right ones, and the first is used from here on.
+        dir.raise_version()?;
+    }
     let live = LiveCredentials::new(own_credentials(&identity, &record, &authority)?);
     let audit = args.audit.options(dir.audit_log())?;
     let audit_path = audit.path.clone();
