@@ -277,6 +277,7 @@ mod tests {
             request: None,
             received: SystemTime::UNIX_EPOCH,
             staged: SystemTime::UNIX_EPOCH,
+            notes: Vec::new(),
             skipped: 0,
         }
     }

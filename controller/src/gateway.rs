@@ -4,6 +4,7 @@
 //! Who shows no certificate may enrol and nothing else.
 
 mod agents_service;
+mod audited;
 pub mod bounds;
 pub mod desired;
 mod enrol;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::artifacts::Artifacts;
+use crate::audit::Audit;
 use crate::controllers::Controllers;
 use crate::objects;
 use crate::state::{Member, State};
@@ -67,6 +69,8 @@ pub struct Gateway {
     pub controllers: Controllers,
     pub invoker: Invoker,
     pub authority: Arc<CertificateAuthority>,
+    /// Is told who comes in, and who goes.
+    pub audit: Audit,
     /// How long certificates live that are issued here.
     pub certificate_lifetime: Duration,
 }
@@ -148,6 +152,7 @@ impl Gateway {
             self.replica.clone(),
             self.authority.clone(),
             self.certificate_lifetime,
+            self.audit.clone(),
         );
         let agents = AgentsService {
             replica: self.replica.clone(),
@@ -164,6 +169,7 @@ impl Gateway {
             nodes: self.nodes.clone(),
             presence: self.presence.clone(),
             controllers: self.controllers.clone(),
+            audit: self.audit.clone(),
         };
         tonic::service::Routes::new(EnrolmentServer::new(enrolment))
             .add_service(GatewayServer::new(agents))

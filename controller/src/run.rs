@@ -29,6 +29,9 @@ use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
 
+/// What was recorded is written at once, and synced within a second.
+const AUDIT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Missing artifacts are looked for when one is registered, and this often.
 const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -88,6 +91,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
             controllers: controllers.clone(),
             invoker,
             authority: authority.clone(),
+            audit: audit.clone(),
             certificate_lifetime: args.certificate_lifetime.0,
         }
         .run(sockets.link, stop.clone()),
@@ -187,13 +191,16 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     doors_stop.cancel();
     doors.close();
     doors.wait().await;
-    // Its last user is gone with the doors.
-    audit_written.await.context("the audit log's writer")?;
     // While links are served: where two vote, a successor needs this one's vote.
     replica.hand_over().await;
     stop.cancel();
     tasks.wait().await;
     replica.shutdown().await;
+    // Its last users are gone with the links; a call that hangs in one must not hold the stop up.
+    match tokio::time::timeout(AUDIT_PATIENCE, audit_written).await {
+        Ok(written) => written.context("the audit log's writer")?,
+        Err(_) => tracing::warn!("the audit log was still in use when this controller stopped"),
+    }
     match failed {
         None => Ok(()),
         Some(reason) => bail!("the store has failed, so this controller stops: {reason}"),

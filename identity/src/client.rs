@@ -11,6 +11,6 @@ mod request;
 
 pub use authority::{
     ClientAuthority, ClientCertificate, ClientCertificateError, IssuedClientCertificate,
-    Registration, client_certificate_end,
+    Registration, client_certificate_end, client_certificate_fingerprint,
 };
 pub use request::{ClientRequest, ClientRequestError};

@@ -29,7 +29,7 @@ pub use ca::{
 };
 pub use client::{
     ClientAuthority, ClientCertificate, ClientCertificateError, ClientRequest, ClientRequestError,
-    IssuedClientCertificate, Registration, client_certificate_end,
+    IssuedClientCertificate, Registration, client_certificate_end, client_certificate_fingerprint,
 };
 pub use credentials::{Credentials, CredentialsError, DifferentCa, LiveCredentials};
 pub use fingerprint::{CaFingerprint, FingerprintError, KeyFingerprint};

@@ -17,7 +17,6 @@ use crate::audit::{
     Asked, Audit, Decision, Event, Identity, Level, ObjectReference, Stage, Subject,
 };
 use crate::https::RemoteAddress;
-use crate::objects;
 
 /// Names the event of a request to its sender, who may ask the operators about it.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -38,25 +37,12 @@ impl Audited {
             .get(header::USER_AGENT)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        let received = SystemTime::now();
-        let event = Event {
-            level: Level::None,
-            stage: Stage::ResponseComplete,
-            audit_id: objects::fresh_uid(),
-            request_uri: request.uri().to_string(),
-            verb: request.method().as_str().to_ascii_lowercase(),
-            user: None,
-            impersonated_user: None,
-            source,
-            user_agent,
-            object: None,
-            code: 0,
-            decision: None,
-            request: None,
-            received,
-            staged: received,
-            skipped: 0,
-        };
+        let mut event = Event::begin(
+            request.uri().to_string(),
+            request.method().as_str().to_ascii_lowercase(),
+        );
+        event.source = source;
+        event.user_agent = user_agent;
         Self { event }
     }
 
@@ -148,11 +134,12 @@ impl Audited {
     }
 }
 
-fn identity(user: &UserInfo) -> Identity {
+pub(super) fn identity(user: &UserInfo) -> Identity {
     Identity {
         username: user.name.clone(),
         uid: user.uid.clone().unwrap_or_default(),
         groups: user.groups.clone(),
+        extra: user.extra.clone(),
     }
 }
 

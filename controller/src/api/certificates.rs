@@ -7,18 +7,21 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hive_identity::{ClientRequest, Registration};
+use hive_identity::{ClientRequest, Registration, client_certificate_fingerprint};
 use hive_manifests::CERTIFICATES_GROUP;
 use hive_manifests::certificates::{APPROVED, CLIENT_SIGNER, DENIED, FAILED, is};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Api;
+use super::audited::identity;
 use super::auth::{self, User};
 use super::errors::{ApiError, error_chain};
 use super::metadata::{Part, invalid};
 use crate::access::attributes::{Attributes, ResourceAttributes};
 use crate::access::certificates::{DEFAULT_LIFETIME, MAX_LIFETIME, check_names};
 use crate::access::user::UserInfo;
+use crate::audit::{Event, Level, ObjectReference};
 use crate::objects;
 use crate::state::{Key, Object, level};
 
@@ -177,6 +180,41 @@ async fn issue(context: &Api, user: &User, key: &Key, body: &mut Value) -> Resul
     );
     body["status"]["certificate"] = json!(BASE64.encode(issued.pem));
     Ok(())
+}
+
+/// Tells the audit log whom a certificate that was issued just now is for: the approval alone names
+/// only the request, which goes some day.
+pub(super) async fn record(context: &Api, approver: &User, before: &Object, after: &Object) {
+    let issued = after.body()["status"]["certificate"].as_str();
+    let (Some(issued), true) = (issued, before.body()["status"]["certificate"].is_null()) else {
+        return;
+    };
+    let Ok(request) = parse(after.key(), after.body()) else {
+        return;
+    };
+    let name = after.key().name.clone();
+    let uri = format!("/apis/{CERTIFICATES_GROUP}/v1/certificatesigningrequests/{name}/approval");
+    let mut event = Event::begin(uri, "sign".to_owned());
+    event.level = Level::Metadata;
+    event.user = Some(identity(&approver.info));
+    event.object = Some(ObjectReference {
+        resource: after.key().resource.plural().to_owned(),
+        name,
+        api_group: CERTIFICATES_GROUP.to_owned(),
+        ..ObjectReference::default()
+    });
+    event.code = StatusCode::OK.as_u16();
+    event.notes = vec![
+        ("hive.dev/certified-user", request.user().to_owned()),
+        ("hive.dev/certified-groups", request.groups().join(",")),
+    ];
+    let pem = BASE64.decode(issued).ok();
+    if let Some(fingerprint) = pem.and_then(|pem| client_certificate_fingerprint(&pem)) {
+        event
+            .notes
+            .push(("hive.dev/certificate-sha256", fingerprint));
+    }
+    context.audit.record(&event).await;
 }
 
 /// What an approver must be allowed beside the write itself, as in Kubernetes.

@@ -1,5 +1,6 @@
 //! One recorded request, in the shape of Kubernetes' `audit.k8s.io/v1` Event.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Level;
+use crate::objects;
 
 /// How far a request was when it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,12 +19,15 @@ pub enum Stage {
 }
 
 /// Who asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Identity {
     pub username: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     pub groups: Vec<String>,
+    /// Which of a user's credentials it was, among others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// What it is about.
@@ -68,6 +73,8 @@ pub struct Event {
     pub request: Option<Value>,
     pub received: SystemTime,
     pub staged: SystemTime,
+    /// Annotations: what the rest does not tell.
+    pub notes: Vec<(&'static str, String)>,
     /// Requests of nobody known before this one that were not recorded.
     pub skipped: u64,
 }
@@ -103,6 +110,30 @@ struct Line<'a> {
 }
 
 impl Event {
+    /// A request that has just come, of which nothing else is known yet.
+    pub fn begin(request_uri: String, verb: String) -> Self {
+        let received = SystemTime::now();
+        Self {
+            level: Level::None,
+            stage: Stage::ResponseComplete,
+            audit_id: objects::fresh_uid(),
+            request_uri,
+            verb,
+            user: None,
+            impersonated_user: None,
+            source: None,
+            user_agent: None,
+            object: None,
+            code: 0,
+            decision: None,
+            request: None,
+            received,
+            staged: received,
+            notes: Vec::new(),
+            skipped: 0,
+        }
+    }
+
     /// One line of JSON with its newline.
     pub fn line(&self) -> Vec<u8> {
         let line = Line {
@@ -141,6 +172,9 @@ impl Event {
             annotations.insert("authorization.k8s.io/decision".into(), word.into());
             let reason = decision.reason.as_str();
             annotations.insert("authorization.k8s.io/reason".into(), reason.into());
+        }
+        for (name, text) in &self.notes {
+            annotations.insert((*name).to_owned(), text.as_str().into());
         }
         if self.skipped > 0 {
             let skipped = self.skipped.to_string();
@@ -181,6 +215,7 @@ mod tests {
                 username: "ada".into(),
                 uid: String::new(),
                 groups: vec!["system:authenticated".into()],
+                extra: BTreeMap::new(),
             }),
             impersonated_user: None,
             source: Some([127, 0, 0, 1].into()),
@@ -198,6 +233,7 @@ mod tests {
             request: Some(json!({ "kind": "ConfigMap" })),
             received,
             staged: received + Duration::from_millis(2),
+            notes: vec![("hive.dev/certified-user", "eve".into())],
             skipped: 0,
         };
         let line = event.line();
@@ -224,6 +260,7 @@ mod tests {
                 "annotations": {
                     "authorization.k8s.io/decision": "forbid",
                     "authorization.k8s.io/reason": "no role",
+                    "hive.dev/certified-user": "eve",
                 },
             })
         );

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::audited::Record;
 use super::peers_service::{Chunks, artifact_chunks};
 use super::session::{OUTBOX, Session};
 use super::{EnrolmentService, Nodes, Notices, Wakes, enrol};
@@ -67,7 +68,11 @@ impl GatewayRpc for AgentsService {
         request: Request<RenewRequest>,
     ) -> Result<Response<RenewResponse>, Status> {
         let (node, key) = self.node(&request)?;
-        let issued = self.enrolment.renew(&request.get_ref().csr, &node, &key)?;
+        let mut record = Record::begin(&request, "/hive.v1.Gateway/Renew", "update");
+        record.about("nodes", &node, "certificate");
+        let renewed = self.enrolment.renew(&request.get_ref().csr, &node, &key);
+        record.ended(&self.enrolment.audit, &renewed).await;
+        let issued = renewed?;
         tracing::info!(node, "certificate renewed");
         Ok(Response::new(RenewResponse {
             certificate: issued.der.to_vec(),

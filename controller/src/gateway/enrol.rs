@@ -15,13 +15,18 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use super::audited::Record;
 use super::endpoints;
 use super::status::{self, from_propose};
 use crate::access::tokens::{self, Token, TokenError, TokenKind, Use};
+use crate::audit::Audit;
 use crate::node_record::NodeRecord;
 use crate::objects::{self, EditError};
 use crate::state::{Command, Key, Member, Outcome, Rejection, level};
 use crate::store::{ProposeError, Replica};
+
+/// Of an event in the audit log: the key that was certified, by its fingerprint.
+const DEVICE_KEY: &str = "hive.dev/device-key";
 
 /// Enrolments at once. Each asks the leader before it looks at a token, and whoever reaches the
 /// port may ask for one.
@@ -37,11 +42,18 @@ pub struct EnrolmentService {
     /// Of certificates for nodes; at most the default.
     lifetime: Duration,
     turns: Arc<Semaphore>,
+    pub(super) audit: Audit,
 }
 
 impl EnrolmentService {
-    pub fn new(replica: Replica, authority: Arc<CertificateAuthority>, lifetime: Duration) -> Self {
+    pub fn new(
+        replica: Replica,
+        authority: Arc<CertificateAuthority>,
+        lifetime: Duration,
+        audit: Audit,
+    ) -> Self {
         Self {
+            audit,
             replica,
             authority,
             lifetime: lifetime.min(DEFAULT_LIFETIME),
@@ -65,6 +77,7 @@ impl EnrolmentService {
         secret: &str,
         csr: &[u8],
         role: NodeRole,
+        record: &mut Record,
     ) -> Result<EnrolResponse, Status> {
         let name = role.name;
         if !is_dns_label(&name) {
@@ -73,13 +86,14 @@ impl EnrolmentService {
             )));
         }
         let issued = self.issue(csr, &Subject::Node { name: name.clone() }, &[])?;
+        record.note(DEVICE_KEY, issued.key.to_string());
         let key = objects::node_key(&name);
         // A follower that lags could take a removed node for a known one.
         self.replica.read_barrier().await.map_err(from_propose)?;
         let known = self.known_key(&key);
         if secret.is_empty() {
             match known {
-                Some(fingerprint) if fingerprint == issued.key.to_string() => {}
+                Some(fingerprint) if fingerprint == issued.key.to_string() => record.node(&name),
                 Some(_) => {
                     return Err(Status::permission_denied(format!(
                         "node {name:?} belongs to another device key"
@@ -93,6 +107,7 @@ impl EnrolmentService {
             }
         } else {
             let token = self.check_token(secret, TokenKind::Join, &issued.key)?;
+            record.token(&token.key.name);
             match known {
                 Some(fingerprint) if fingerprint == issued.key.to_string() => {}
                 Some(_) => {
@@ -145,6 +160,7 @@ impl EnrolmentService {
         secret: &str,
         csr: &[u8],
         role: ControllerRole,
+        record: &mut Record,
     ) -> Result<EnrolResponse, Status> {
         let endpoint = role
             .endpoint
@@ -160,7 +176,9 @@ impl EnrolmentService {
         let key = self
             .issue(csr, &Subject::Controller { raft_id: 0 }, &names)?
             .key;
+        record.note(DEVICE_KEY, key.to_string());
         let token = self.check_token(secret, TokenKind::ControllerJoin, &key)?;
+        record.token(&token.key.name);
         let state = self.replica.state();
         if role.level.max(level::FIRST) < state.level() {
             return Err(Status::invalid_argument(format!(
@@ -186,6 +204,7 @@ impl EnrolmentService {
         let Outcome::Controller(raft_id) = outcome else {
             unreachable!("an admission is answered by an id, not {outcome:?}");
         };
+        record.about("controllers", &raft_id.to_string(), "");
         tracing::info!(
             controller = raft_id,
             link = member.link,
@@ -286,18 +305,26 @@ impl Enrolment for EnrolmentService {
         let _turn = tokio::time::timeout(TURN, self.turns.acquire())
             .await
             .map_err(|_| Status::unavailable("too many join at once: try again soon"))?;
-        let request = request.into_inner();
-        let response = match request.role {
+        self.audit
+            .admit()
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut record = Record::begin(&request, "/hive.v1.Enrolment/Enrol", "create");
+        let EnrolRequest { secret, csr, role } = request.into_inner();
+        let enrolled = match role {
             Some(enrol_request::Role::Node(role)) => {
-                self.enrol_node(&request.secret, &request.csr, role).await?
+                record.about("nodes", &role.name, "");
+                self.enrol_node(&secret, &csr, role, &mut record).await
             }
             Some(enrol_request::Role::Controller(role)) => {
-                self.enrol_controller(&request.secret, &request.csr, role)
-                    .await?
+                // Its id is known when it is admitted.
+                record.about("controllers", "", "");
+                self.enrol_controller(&secret, &csr, role, &mut record)
+                    .await
             }
-            None => return Err(Status::invalid_argument("role is required")),
+            None => Err(Status::invalid_argument("role is required")),
         };
-        Ok(Response::new(response))
+        record.ended(&self.audit, &enrolled).await;
+        enrolled.map(Response::new)
     }
 }
 

@@ -15,8 +15,10 @@ use hive_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
+use super::audited::Record;
 use super::{Nodes, Presence, status};
 use crate::artifacts::{Artifacts, Digest};
+use crate::audit::Audit;
 use crate::controllers::Controllers;
 use crate::store::Replica;
 
@@ -26,6 +28,7 @@ pub struct PeersService {
     pub nodes: Nodes,
     pub presence: Presence,
     pub controllers: Controllers,
+    pub audit: Audit,
 }
 
 pub type Chunks = Pin<Box<dyn Stream<Item = Result<ArtifactChunk, Status>> + Send>>;
@@ -175,16 +178,23 @@ impl PeersRpc for PeersService {
         request: Request<RemoveControllerRequest>,
     ) -> Result<Response<RemoveControllerReply>, Status> {
         controller(&self.replica, &request)?;
+        let mut record = Record::begin(&request, "/hive.v1.Peers/RemoveController", "delete");
         let RemoveControllerRequest {
             raft_id,
             force,
             pass_on,
         } = request.into_inner();
+        record.about("controllers", &raft_id.to_string(), "");
         let removed = match pass_on {
             true => self.controllers.remove(raft_id, force).await,
             false => self.controllers.remove_here(raft_id, force).await,
         };
-        removed.map_err(status::from_remove)?;
+        let removed = removed.map_err(status::from_remove);
+        // What a controller passes on for a person was recorded where the person asked.
+        if pass_on {
+            record.ended(&self.audit, &removed).await;
+        }
+        removed?;
         Ok(Response::new(RemoveControllerReply {}))
     }
 

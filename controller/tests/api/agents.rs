@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_controller::access::tokens::{self, TokenKind};
 use hive_controller::artifacts::{ArtifactFiles, Artifacts};
 use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
@@ -13,17 +14,18 @@ use hive_controller::objects;
 use hive_controller::state::{Command, Key};
 use hive_identity::{
     CertificateAuthority, Credentials, DEFAULT_LIFETIME, DeviceKey, ExpectedController,
-    LiveCredentials, Subject, tls,
+    LiveCredentials, Subject, TokenSecret, tls,
 };
 use hive_manifests::Resource;
 use hive_proto::grpc;
 use hive_proto::link::{Link, LinkSettings, Listener, dial};
+use hive_proto::v1::enrolment_client::EnrolmentClient;
 use hive_proto::v1::gateway_client::GatewayClient;
 use hive_proto::v1::peers_client::PeersClient;
 use hive_proto::v1::{
-    AgentEvent, AgentMessage, Assignment, AssignmentStatus, Desired, FetchArtifactRequest, Hello,
-    NodeInfo, NodeUsageRequest, Phase, ReadIndexRequest, Report, agent_message, controller_message,
-    desired_entry,
+    AgentEvent, AgentMessage, Assignment, AssignmentStatus, Desired, EnrolRequest,
+    FetchArtifactRequest, Hello, NodeInfo, NodeRole, NodeUsageRequest, Phase, ReadIndexRequest,
+    RenewRequest, Report, agent_message, controller_message, desired_entry, enrol_request,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -75,6 +77,7 @@ impl Swarm {
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             presence: Presence::default(),
             authority: authority.clone(),
+            audit: server.audit.clone(),
             certificate_lifetime: DEFAULT_LIFETIME,
             replica,
             nodes,
@@ -127,6 +130,30 @@ impl Swarm {
         dial(&address, config, &LinkSettings::default())
             .await
             .unwrap()
+    }
+
+    /// Asks to be let in as `name`; `None` where it is refused.
+    async fn enrol(&self, name: &str, secret: &str, key: &DeviceKey) -> Option<Credentials> {
+        let pin = self.authority.certificate().fingerprint();
+        let config = tls::enrol_client_config(pin);
+        let address = self.address.to_string();
+        let link = dial(&address, config, &LinkSettings::default())
+            .await
+            .unwrap();
+        let request = EnrolRequest {
+            secret: secret.to_owned(),
+            csr: key.csr().unwrap(),
+            role: Some(enrol_request::Role::Node(NodeRole {
+                name: name.to_owned(),
+                info: None,
+            })),
+        };
+        let enrolled = EnrolmentClient::new(grpc::channel(link))
+            .enrol(request)
+            .await;
+        let certificate = enrolled.ok()?.into_inner().certificate.into();
+        let ca = self.authority.certificate().clone();
+        Some(Credentials::new(key.clone(), certificate, ca).unwrap())
     }
 
     fn stored(&self, name: &str) -> Value {
@@ -311,4 +338,60 @@ async fn another_key_or_none_is_not_that_node() {
     let mut client = GatewayClient::new(grpc::channel(link));
     let answer = client.fetch_artifact(fetch(0x11)).await.unwrap_err();
     assert_eq!(answer.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn who_comes_in_is_recorded_with_what_let_them_in() {
+    let swarm = Swarm::start().await;
+    let secret = TokenSecret::generate();
+    let (key, body) = tokens::token_object(&secret, TokenKind::Join, None, None, Some(1));
+    let token = key.name.clone();
+    objects::ensure(&swarm.server.replica, key, body)
+        .await
+        .unwrap();
+    let of_node = |verb: &'static str, code: u64| {
+        move |event: &Value| {
+            event["objectRef"]["resource"] == "nodes"
+                && event["verb"] == verb
+                && event["responseStatus"]["code"] == code
+        }
+    };
+
+    let device = DeviceKey::generate();
+    let wrong = TokenSecret::generate().to_string();
+    assert!(swarm.enrol("pi", &wrong, &device).await.is_none());
+    let refused = swarm.server.recorded(of_node("create", 401)).await;
+    let [event] = refused.as_slice() else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(event["user"]["username"], "system:anonymous");
+    assert_eq!(event["objectRef"]["name"], "pi");
+    assert_eq!(event["sourceIPs"], json!(["127.0.0.1"]));
+    let annotations = &event["annotations"];
+    assert_eq!(annotations["authorization.k8s.io/decision"], "forbid");
+    let fingerprint = device.fingerprint().to_string();
+    assert_eq!(annotations["hive.dev/device-key"], fingerprint.as_str());
+    assert!(!event.to_string().contains(&wrong));
+
+    let enrolled = swarm.enrol("pi", &secret.to_string(), &device).await;
+    let joined = swarm.server.recorded(of_node("create", 200)).await;
+    assert_eq!(joined[0]["user"]["username"], format!("hive:{token}"));
+    assert_eq!(joined[0]["requestURI"], "/hive.v1.Enrolment/Enrol");
+
+    // A certificate is renewed by whom it is for; another key gets none.
+    let link = swarm.link(enrolled.unwrap()).await;
+    let mut client = GatewayClient::new(grpc::channel(link));
+    let csr = |key: &DeviceKey| RenewRequest {
+        csr: key.csr().unwrap(),
+    };
+    client.renew(csr(&device)).await.unwrap();
+    client.renew(csr(&DeviceKey::generate())).await.unwrap_err();
+    for code in [200, 403] {
+        let renewals = swarm.server.recorded(of_node("update", code)).await;
+        let [event] = renewals.as_slice() else {
+            panic!("{renewals:?}");
+        };
+        assert_eq!(event["user"]["username"], "system:node:pi");
+        assert_eq!(event["objectRef"]["subresource"], "certificate");
+    }
 }

@@ -406,3 +406,32 @@ async fn nothing_is_asked_for_that_an_older_controller_could_not_read() {
         "once all controllers run a version",
     );
 }
+
+#[tokio::test]
+async fn the_audit_log_tells_whom_a_certificate_is_for() {
+    let server = Server::agreed().await;
+    let shown = server
+        .certificate("r", "ada", &["hive:edit", "makers"])
+        .await;
+    let events = server.recorded(|event| event["verb"] == "sign").await;
+    let [event] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    let annotations = &event["annotations"];
+    assert_eq!(annotations["hive.dev/certified-user"], "ada");
+    assert_eq!(annotations["hive.dev/certified-groups"], "hive:edit,makers");
+    assert_eq!(event["objectRef"]["name"], "r");
+    let approver = event["user"]["username"].as_str().unwrap();
+    assert!(approver.starts_with("hive:token-"), "{approver}");
+
+    // What is done with it names it.
+    let made = json!({ "metadata": { "name": "x" } });
+    let call = server.request("POST", CONFIG_MAPS).showing(&shown);
+    call.json(&made).send().await.ok();
+    let events = server
+        .recorded(|event| event["user"]["username"] == "ada")
+        .await;
+    let id = &events[0]["user"]["extra"]["authentication.kubernetes.io/credential-id"][0];
+    let fingerprint = annotations["hive.dev/certificate-sha256"].as_str().unwrap();
+    assert_eq!(*id, format!("X509SHA256={fingerprint}"));
+}

@@ -225,6 +225,12 @@ pub fn client_certificate_end(pem: &[u8]) -> Option<SystemTime> {
     system_time(x509.validity().not_after.timestamp()).ok()
 }
 
+/// SHA-256 in hex of a certificate in PEM, as [`ClientCertificate::fingerprint`]; `None` when it is none.
+pub fn client_certificate_fingerprint(pem: &[u8]) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+    Some(fingerprint(&certificate))
+}
+
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, certificate))
 }

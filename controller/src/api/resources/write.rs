@@ -374,7 +374,12 @@ pub(super) async fn modify(
             return Ok((Written::Imagined(key.clone(), body), warnings));
         }
         match replace(context, body, &current).await {
-            Ok(object) => return Ok((Written::Stored(object), warnings)),
+            Ok(object) => {
+                if part == Part::Approval {
+                    certificates::record(context, options.user, &current, &object).await;
+                }
+                return Ok((Written::Stored(object), warnings));
+            }
             Err(ProposeError::Rejected(Rejection::Conflict { .. })) => {
                 current = newest(context, key).await?;
                 is_newest = true;
