@@ -207,7 +207,12 @@ impl Streams {
                 let serving = log_stream::serve(stream, self.logs.clone(), stop);
                 self.tasks.spawn(serving);
             }
-            Purpose::Grpc => tracing::debug!("a controller asked an agent for gRPC"),
+            Purpose::Grpc | Purpose::Calls => {
+                tracing::debug!(
+                    ?purpose,
+                    "a controller asked an agent for what agents do not serve"
+                );
+            }
         }
     }
 }

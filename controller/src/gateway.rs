@@ -6,6 +6,7 @@
 mod agents_service;
 mod audited;
 pub mod bounds;
+mod calls;
 pub mod desired;
 mod enrol;
 mod invoke;
@@ -40,6 +41,7 @@ use crate::objects;
 use crate::state::{Member, State};
 use crate::store::Replica;
 
+pub use calls::serve as serve_calls;
 pub use enrol::{EnrolmentService, api_names};
 pub use invoke::{Body, BoxError, Failed, Invoker, SendError};
 pub use nodes::{NodeUnreachable, Nodes};
@@ -134,7 +136,8 @@ impl Gateway {
                     drop(slot);
                 });
             }
-            tasks.spawn(self.clone().serve(link, streams.clone(), cancel.clone()));
+            let served = self.clone();
+            tasks.spawn(served.serve(link, streams.clone(), tasks.clone(), cancel.clone()));
         }
         drop(streams);
         listener.close().await;
@@ -177,7 +180,13 @@ impl Gateway {
     }
 
     /// Takes the streams of one link until it closes.
-    async fn serve(self, link: Link, streams: mpsc::Sender<GrpcStream>, cancel: CancellationToken) {
+    async fn serve(
+        self,
+        link: Link,
+        streams: mpsc::Sender<GrpcStream>,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) {
         let node = match link.peer().map(|peer| (&peer.subject, &peer.key)) {
             Some((Subject::Node { name }, key)) => {
                 if !enrol::is_enrolled(&self.replica.state(), name, key)
@@ -217,6 +226,9 @@ impl Gateway {
                         break;
                     }
                 }
+                Ok((Purpose::Calls, stream)) => {
+                    tasks.spawn(calls::serve(self.replica.clone(), stream, cancel.clone()));
+                }
                 // Only controllers open the other kinds.
                 Ok((purpose, _)) => {
                     tracing::debug!(?purpose, link = link.id(), "refusing a stream");
@@ -242,22 +254,15 @@ impl Gateway {
 
     /// Closes the links of nodes as soon as they are removed.
     async fn close_removed(self, cancel: CancellationToken) {
-        let mut revisions = self.replica.revisions();
-        let mut seen = self.replica.state().revision();
+        let mut touched = self
+            .replica
+            .touched(|change| change.key.resource == Resource::Node);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                changed = revisions.changed() => if changed.is_err() { return },
+                changed = touched.changed() => if changed.is_err() { return },
             }
-            revisions.borrow_and_update();
             let state = self.replica.state();
-            let nodes_changed = state.changes_since(seen).map_or(true, |mut changes| {
-                changes.any(|change| change.key.resource == Resource::Node)
-            });
-            seen = state.revision();
-            if !nodes_changed {
-                continue;
-            }
             self.nodes
                 .forget_others(|name| state.get(&objects::node_key(name)).is_some());
             self.nodes.close_unless(|name, link| {

@@ -4,12 +4,14 @@
 //! own within the link, so that a snapshot never delays a heartbeat. A call to a peer goes out only
 //! if the certificate at the other end is that peer's.
 
+mod caller;
 mod routes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use hive_identity::{LiveCredentials, Subject};
+use hive_proto::calls::Calls;
 use hive_proto::grpc;
 use hive_proto::link::{Link, LinkSettings};
 use hive_proto::v1::peers_client::PeersClient;
@@ -17,6 +19,7 @@ use tonic::Status;
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
+pub use self::caller::{Ask, Caller, InOrder, index_bytes, index_of};
 pub use self::routes::{Connect, Route};
 use crate::state::Member;
 
@@ -72,6 +75,84 @@ struct Peer {
     route: Route,
     /// With the id of the link that each rides in.
     channels: BTreeMap<Lane, (u64, Channel)>,
+    calls: BTreeMap<Lane, (u64, Arc<Calls>)>,
+    /// The link at whose other end nobody takes calls but as gRPC: a controller of an older version.
+    plain: Option<u64>,
+}
+
+impl Peer {
+    fn new(member: Member, route: Route) -> Self {
+        Self {
+            member,
+            route,
+            channels: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            plain: None,
+        }
+    }
+
+    /// The link to the peer, if there is one and the peer is at its other end.
+    fn link(&self, id: u64) -> Result<Link, PeerUnreachable> {
+        let endpoint = || self.member.link.clone();
+        let Some(link) = self.route.current() else {
+            return Err(PeerUnreachable::NoLink {
+                id,
+                endpoint: endpoint(),
+                why: self.route.trouble(),
+            });
+        };
+        check_identity(&link, id).map_err(|found| PeerUnreachable::Impostor {
+            id,
+            endpoint: endpoint(),
+            found,
+        })?;
+        Ok(link)
+    }
+
+    fn client(&mut self, id: u64, lane: Lane) -> Result<PeersClient<Channel>, PeerUnreachable> {
+        if let Some(channel) = self.route.direct() {
+            return Ok(bounded(channel));
+        }
+        let link = self.link(id)?;
+        let channel = match self.channels.get(&lane) {
+            Some((link_id, channel)) if *link_id == link.id() => channel.clone(),
+            _ => {
+                let link_id = link.id();
+                let channel = Channel::new(grpc::channel(link).map_err(failed));
+                self.channels.insert(lane, (link_id, channel.clone()));
+                channel
+            }
+        };
+        Ok(bounded(channel))
+    }
+
+    fn caller(&mut self, id: u64, lane: Lane) -> Result<Caller, PeerUnreachable> {
+        if let Some(stream) = self.route.direct_stream() {
+            return Ok(Caller::InOrder(stream));
+        }
+        if self.route.direct().is_some() {
+            return Ok(Caller::Grpc(Box::new(self.client(id, lane)?)));
+        }
+        let link = self.link(id)?;
+        let link_id = link.id();
+        if let Some((of_link, calls)) = self.calls.get(&lane)
+            && *of_link == link_id
+        {
+            if !calls.has_ended() {
+                return Ok(Caller::InOrder(calls.clone()));
+            }
+            if calls.was_refused() {
+                self.plain = Some(link_id);
+            }
+        }
+        if self.plain == Some(link_id) {
+            self.calls.remove(&lane);
+            return Ok(Caller::Grpc(Box::new(self.client(id, lane)?)));
+        }
+        let calls = Arc::new(Calls::over(link));
+        self.calls.insert(lane, (link_id, calls.clone()));
+        Ok(Caller::InOrder(calls))
+    }
 }
 
 impl Peers {
@@ -119,12 +200,7 @@ impl Peers {
             return;
         }
         let route = (self.connect)(id, &member);
-        let peer = Peer {
-            member,
-            route,
-            channels: BTreeMap::new(),
-        };
-        peers.insert(id, peer);
+        peers.insert(id, Peer::new(member, route));
     }
 
     /// Ends the link to a peer.
@@ -154,32 +230,15 @@ impl Peers {
     pub fn client(&self, id: u64, lane: Lane) -> Result<PeersClient<Channel>, PeerUnreachable> {
         let mut peers = self.lock();
         let peer = peers.get_mut(&id).ok_or(PeerUnreachable::Unknown { id })?;
-        if let Some(channel) = peer.route.direct() {
-            return Ok(bounded(channel));
-        }
-        let endpoint = || peer.member.link.clone();
-        let Some(link) = peer.route.current() else {
-            return Err(PeerUnreachable::NoLink {
-                id,
-                endpoint: endpoint(),
-                why: peer.route.trouble(),
-            });
-        };
-        check_identity(&link, id).map_err(|found| PeerUnreachable::Impostor {
-            id,
-            endpoint: endpoint(),
-            found,
-        })?;
-        let channel = match peer.channels.get(&lane) {
-            Some((link_id, channel)) if *link_id == link.id() => channel.clone(),
-            _ => {
-                let link_id = link.id();
-                let channel = Channel::new(grpc::channel(link).map_err(failed));
-                peer.channels.insert(lane, (link_id, channel.clone()));
-                channel
-            }
-        };
-        Ok(bounded(channel))
+        peer.client(id, lane)
+    }
+
+    /// For Raft's small calls to a peer over the link as it is now. Not to be kept: links change.
+    /// Must be called inside a Tokio runtime.
+    pub fn caller(&self, id: u64, lane: Lane) -> Result<Caller, PeerUnreachable> {
+        let mut peers = self.lock();
+        let peer = peers.get_mut(&id).ok_or(PeerUnreachable::Unknown { id })?;
+        peer.caller(id, lane)
     }
 }
 

@@ -3,9 +3,10 @@
 //! [`v1`] is the protocol in protobuf. A [`Link`](link::Link) is one multiplexed, mutually
 //! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
-//! [`frame`] reads and writes the messages that travel without gRPC, [`desired`] says how desired
+//! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
 //! state is hashed, [`invoke`] what invocations carry besides the request.
 
+pub mod calls;
 pub mod desired;
 pub mod frame;
 #[cfg(test)]

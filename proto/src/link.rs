@@ -69,6 +69,8 @@ pub enum Purpose {
     Invoke = 2,
     /// A length-delimited `LogRequest` follows, answered by `LogLine`s.
     Logs = 3,
+    /// Calls between controllers follow; see [`calls`](crate::calls).
+    Calls = 4,
 }
 
 impl Purpose {
@@ -77,6 +79,7 @@ impl Purpose {
             1 => Some(Self::Grpc),
             2 => Some(Self::Invoke),
             3 => Some(Self::Logs),
+            4 => Some(Self::Calls),
             _ => None,
         }
     }
@@ -393,11 +396,16 @@ mod tests {
 
     #[test]
     fn purposes_keep_their_numbers() {
-        for (purpose, byte) in [(Purpose::Grpc, 1), (Purpose::Invoke, 2), (Purpose::Logs, 3)] {
+        for (purpose, byte) in [
+            (Purpose::Grpc, 1),
+            (Purpose::Invoke, 2),
+            (Purpose::Logs, 3),
+            (Purpose::Calls, 4),
+        ] {
             assert_eq!(purpose as u8, byte);
             assert_eq!(Purpose::from_byte(byte), Some(purpose));
         }
         assert_eq!(Purpose::from_byte(0), None);
-        assert_eq!(Purpose::from_byte(4), None);
+        assert_eq!(Purpose::from_byte(5), None);
     }
 }

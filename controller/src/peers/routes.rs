@@ -1,5 +1,6 @@
 //! How a link to a peer is kept: dialled again and again for controllers, handed over by tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hive_identity::{ExpectedController, LiveCredentials, tls};
@@ -7,7 +8,7 @@ use hive_proto::link::{Link, LinkSettings, Maintained};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Channel;
+use super::{Channel, InOrder};
 use crate::state::Member;
 
 /// Makes the route to the controller of this id.
@@ -43,8 +44,17 @@ pub struct Route {
     links: watch::Receiver<Option<Link>>,
     /// Closes the link when the route is dropped.
     kept: Option<Maintained>,
-    direct: Option<Channel>,
+    direct: Option<Direct>,
 }
+
+/// A network that is no link.
+struct Direct {
+    channel: Channel,
+    stream: Streams,
+}
+
+/// Opens a stream, where the network has any just now.
+pub type Streams = Box<dyn Fn() -> Option<Arc<dyn InOrder>> + Send + Sync>;
 
 impl Route {
     /// Follows links that somebody else makes.
@@ -58,16 +68,20 @@ impl Route {
 
     /// Calls go through this, which is no link: nobody checks who is at the other end. For a
     /// network that is simulated.
-    pub fn over(channel: Channel) -> Self {
+    pub fn over(channel: Channel, stream: Streams) -> Self {
         Self {
             links: watch::channel(None).1,
             kept: None,
-            direct: Some(channel),
+            direct: Some(Direct { channel, stream }),
         }
     }
 
     pub(super) fn direct(&self) -> Option<Channel> {
-        self.direct.clone()
+        self.direct.as_ref().map(|direct| direct.channel.clone())
+    }
+
+    pub(super) fn direct_stream(&self) -> Option<Arc<dyn InOrder>> {
+        (self.direct.as_ref()?.stream)()
     }
 
     /// The link now, if there is one that lives.

@@ -1,12 +1,16 @@
 //! Raft's messages to the other controllers.
 //!
 //! Heartbeats, appends and snapshots each go through a channel of their own, so that none waits
-//! behind another. What was sent and got no answer is an error here; Raft itself repeats it.
+//! behind another. Appends follow each other without waiting for answers. What was sent and got no
+//! answer is an error here; Raft itself repeats it.
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, Stream, StreamExt};
 use hive_proto::v1::peers_client::PeersClient;
 use hive_proto::v1::{RaftMessage, SnapshotChunk};
 use openraft::errors::{
@@ -14,8 +18,8 @@ use openraft::errors::{
 };
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias;
 use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
@@ -29,12 +33,13 @@ use super::codec;
 use super::compaction::Floor;
 use super::runtime;
 use super::snapshot::SnapshotFile;
-use super::types::{SnapshotMeta, TypeConfig, Vote};
-use crate::peers::{Channel, Lane, Peers};
+use super::types::{LogId, SnapshotMeta, TypeConfig, Vote};
+use crate::peers::{Ask, Caller, Channel, Lane, Peers};
 use crate::state::Member;
 
 pub type RaftSnapshot = alias::SnapshotOf<TypeConfig, SnapshotFile>;
 type RaftRpcError = RPCError<TypeConfig>;
+type Appended<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RaftRpcError>>;
 type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 
 /// An append may wait for a slow disk's sync and for the batch before it. Raft offers a heartbeat
@@ -48,6 +53,10 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the last chunk to the answer: the peer checks the file, copies it and reads it in, some
 /// GiB of an SD card at worst.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Appends on their way to one follower: entries, what was committed meanwhile, and the next of
+/// both. More would only fill a slow follower's memory: one may have 3 MiB.
+const APPENDS_UNDER_WAY: usize = 4;
 
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -153,6 +162,39 @@ impl RaftClient {
         codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
     }
 
+    fn caller(&self) -> Result<Caller, Unreachable<TypeConfig>> {
+        self.peers
+            .caller(self.target, self.lane)
+            .map_err(|error| Unreachable::new(&error))
+    }
+
+    /// Sends an append; it is on its way when this returns, before its answer is awaited.
+    fn append(
+        &self,
+        caller: Caller,
+        request: &AppendEntriesRequest<TypeConfig>,
+        ttl: Duration,
+    ) -> BoxFuture<'static, Result<AppendEntriesResponse<TypeConfig>, RaftRpcError>> {
+        let first = request.entries.first().map(|entry| entry.log_id.index);
+        if first.is_some_and(|first| first < self.floor.first()) {
+            let target = self.target;
+            let error = NetworkError::new(&TooFarBehind { target }).into();
+            return std::future::ready(Err(error)).boxed();
+        }
+        let timeout = match self.lane {
+            Lane::Heartbeat => ttl,
+            Lane::Append | Lane::Bulk | Lane::Requests => APPEND_TIMEOUT.max(ttl),
+        };
+        let answer = caller.call(Ask::Append, codec::put_append(request));
+        let late = self.timeout(RPCTypes::AppendEntries, timeout);
+        async move {
+            let answer = runtime::timeout(timeout, answer).await;
+            let answer = answer.map_err(|_| late)?.map_err(refused)?;
+            codec::get_message(&answer).map_err(|e| NetworkError::new(&e).into())
+        }
+        .boxed()
+    }
+
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
         Timeout {
             action,
@@ -183,7 +225,8 @@ impl RaftClient {
 /// Raft backs off from a peer that is unreachable, and repeats at once what failed otherwise.
 fn refused(status: Status) -> RaftRpcError {
     match status.code() {
-        Code::Unavailable => Unreachable::new(&status).into(),
+        // Of a controller that takes none in this way: it is asked otherwise.
+        Code::Unavailable | Code::Unimplemented => Unreachable::new(&status).into(),
         _ => NetworkError::new(&status).into(),
     }
 }
@@ -196,24 +239,45 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RaftRpcError> {
-        let first = request.entries.first().map(|entry| entry.log_id.index);
-        if first.is_some_and(|first| first < self.floor.first()) {
-            let target = self.target;
-            return Err(NetworkError::new(&TooFarBehind { target }).into());
-        }
-        let timeout = match self.lane {
-            Lane::Heartbeat => option.soft_ttl(),
-            Lane::Append | Lane::Bulk | Lane::Requests => APPEND_TIMEOUT.max(option.soft_ttl()),
+        self.append(self.caller()?, &request, option.soft_ttl())
+            .await
+    }
+
+    /// Ends with the first append that the follower did not take whole: those behind it are moot.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Appended<'s>, RaftRpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let this = &*self;
+        let session = async move {
+            let mut requests = requests;
+            // Raft waits in there before it tries again.
+            let Some(first) = requests.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            // One for all of them: Raft ends if a follower that took an append answers one sent
+            // later as if it had not.
+            let caller = this.caller()?;
+            let under_way = match caller.keeps_order() {
+                true => APPENDS_UNDER_WAY,
+                false => 1,
+            };
+            let answers = stream::iter([first])
+                .chain(requests)
+                .map(move |request| {
+                    let prev = request.prev_log_id;
+                    let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+                    let answer = this.append(caller.clone(), &request, option.soft_ttl());
+                    async move { (prev, last, answer.await) }
+                })
+                .buffered(under_way);
+            Ok(until_refused(answers).boxed())
         };
-        let body = codec::put_append(&request);
-        self.call(
-            RPCTypes::AppendEntries,
-            self.lane,
-            timeout,
-            body,
-            |mut client, request| async move { client.append(request).await },
-        )
-        .await
+        session.boxed()
     }
 
     async fn vote(
@@ -316,4 +380,27 @@ async fn read_chunks(
             Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+type Answer = Result<AppendEntriesResponse<TypeConfig>, RaftRpcError>;
+
+/// What came of each append, up to the first that the follower did not take whole.
+fn until_refused<'s>(
+    answers: impl Stream<Item = (Option<LogId>, Option<LogId>, Answer)> + Send + 's,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RaftRpcError>> + Send + 's {
+    stream::unfold(Some(Box::pin(answers)), |answers| async move {
+        let mut answers = answers?;
+        let (prev, last, answer) = answers.next().await?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Some((Err(error), None)),
+        };
+        let whole = match &answer {
+            AppendEntriesResponse::PartialSuccess(matching) => *matching == last,
+            _ => true,
+        };
+        let result = answer.into_stream_result(prev, last);
+        let more = (whole && result.is_ok()).then_some(answers);
+        Some((Ok(result), more))
+    })
 }

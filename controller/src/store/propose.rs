@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hive_proto::v1::{RaftMessage, ReadIndexRequest};
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use super::codec;
 use super::runtime::{Instant, sleep, timeout_at};
 use super::types::{Proposal, TypeConfig};
 use super::{Replica, types};
-use crate::peers::Lane;
+use crate::peers::{Ask, Lane, index_of};
 use crate::state::{Command, Outcome, Rejection, Reply};
 
 /// From the call to the answer, elections and forwarding included. An election takes a few seconds
@@ -214,10 +213,10 @@ impl Replica {
         proposal: Proposal,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let Ok(mut client) = self.shared.peers.client(leader, Lane::Requests) else {
+        let Ok(caller) = self.shared.peers.caller(leader, Lane::Requests) else {
             return Err(Failure::NotTaken);
         };
-        let body: Bytes = proposal.encoded().clone();
+        let answer = caller.call(Ask::Propose, proposal.encoded().clone());
         let unknown = Failure::Final(ProposeError::TimedOut);
         // A leader that died does not say so: who leads in its place does.
         let mut leadership = self.leadership();
@@ -229,17 +228,24 @@ impl Replica {
         };
         let answer = tokio::select! {
             biased;
-            answer = timeout_at(deadline, client.propose(RaftMessage { body })) => answer,
+            answer = timeout_at(deadline, answer) => answer,
             () = succeeded => return Err(unknown),
         };
         match answer {
             Err(_) => Err(unknown),
-            Ok(Ok(answer)) => codec::get_message(&answer.into_inner().body).map_err(|error| {
+            Ok(Ok(answer)) => codec::get_message(&answer).map_err(|error| {
                 tracing::warn!(leader, %error, "the leader's answer cannot be read");
                 unknown
             }),
-            // Said before the command was taken.
-            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Err(Failure::NotTaken),
+            // Said before the command was taken, or by a controller that takes none in this way.
+            Ok(Err(status))
+                if matches!(
+                    status.code(),
+                    Code::FailedPrecondition | Code::Unimplemented
+                ) =>
+            {
+                Err(Failure::NotTaken)
+            }
             Ok(Err(status)) => {
                 tracing::debug!(leader, %status, "a forwarded command got no answer");
                 Err(unknown)
@@ -268,14 +274,17 @@ impl Replica {
     }
 
     async fn ask_read_index(&self, leader: u64, deadline: Instant) -> Result<u64, Failure> {
-        let Ok(mut client) = self.shared.peers.client(leader, Lane::Requests) else {
+        let Ok(caller) = self.shared.peers.caller(leader, Lane::Requests) else {
             return Err(Failure::NotTaken);
         };
         // Asking again is always safe; a leader that went silent is given up for a new one.
         let until = deadline.min(Instant::now() + self.shared.lease);
-        match timeout_at(until, client.read_index(ReadIndexRequest {})).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner().index),
-            Ok(Err(_)) | Err(_) => Err(Failure::NotTaken),
-        }
+        let answer = timeout_at(until, caller.call(Ask::ReadIndex, Bytes::new())).await;
+        let index = answer
+            .ok()
+            .and_then(Result::ok)
+            .as_deref()
+            .and_then(index_of);
+        index.ok_or(Failure::NotTaken)
     }
 }

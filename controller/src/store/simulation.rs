@@ -11,6 +11,7 @@ mod network;
 mod planted;
 mod schedule;
 mod service;
+mod stream;
 mod tests;
 pub mod world;
 

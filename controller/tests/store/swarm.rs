@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::Stream;
+use hive_controller::gateway::serve_calls;
 use hive_controller::peers::{Peers, Route};
 use hive_controller::state::{Command, Key, Member, Outcome, StateImage};
 use hive_controller::store::seal::keys::Keys;
@@ -14,7 +15,7 @@ use hive_controller::store::{Bounds, Replica, ReplicaOptions, Timing};
 use hive_identity::{DeviceKey, Peer, Subject};
 use hive_manifests::Resource;
 use hive_proto::grpc::{self, GrpcStream};
-use hive_proto::link::{Link, memory};
+use hive_proto::link::{Link, Purpose, memory};
 use hive_proto::v1::peers_server::{Peers as PeersRpc, PeersServer};
 use hive_proto::v1::*;
 use serde_json::json;
@@ -71,9 +72,40 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 #[derive(Clone, Default)]
 struct Fabric(Arc<Mutex<Wires>>);
 
+/// Takes the streams of those who dial one replica.
+#[derive(Clone)]
+struct Door {
+    grpc: mpsc::Sender<GrpcStream>,
+    /// None of an older version, which knows no streams of calls.
+    calls: Option<Replica>,
+    cancel: CancellationToken,
+}
+
+impl Door {
+    async fn serve(self, accepted: Link) {
+        while let Ok((purpose, stream)) = accepted.accept().await {
+            match (purpose, &self.calls) {
+                (Purpose::Grpc, _) => {
+                    if self.grpc.send(GrpcStream::new(stream)).await.is_err() {
+                        return;
+                    }
+                }
+                (Purpose::Calls, Some(replica)) => {
+                    let served = serve_calls(replica.clone(), stream, self.cancel.clone());
+                    tokio::spawn(served);
+                }
+                _ => drop(stream),
+            }
+        }
+    }
+}
+
+/// A controller that knows no streams of calls, so that the others ask it by gRPC.
+const OLDER: u64 = 2;
+
 #[derive(Default)]
 struct Wires {
-    serving: BTreeMap<u64, mpsc::Sender<GrpcStream>>,
+    serving: BTreeMap<u64, Door>,
     isolated: BTreeSet<u64>,
     /// By who dials and who is dialled.
     wires: BTreeMap<(u64, u64), watch::Sender<Option<Link>>>,
@@ -91,9 +123,9 @@ impl Fabric {
         })
     }
 
-    fn serve(&self, id: u64, streams: mpsc::Sender<GrpcStream>) {
+    fn serve(&self, id: u64, door: Door) {
         let mut wires = self.0.lock().unwrap();
-        wires.serving.insert(id, streams);
+        wires.serving.insert(id, door);
         wires.mend();
     }
 
@@ -131,17 +163,11 @@ impl Wires {
             if whole || self.isolated.contains(from) || self.isolated.contains(to) {
                 continue;
             }
-            let Some(streams) = self.serving.get(to).cloned() else {
+            let Some(door) = self.serving.get(to).cloned() else {
                 continue;
             };
             let (dialled, accepted) = memory::pair(peer(*from), peer(*to));
-            tokio::spawn(async move {
-                while let Ok((_, stream)) = accepted.accept().await {
-                    if streams.send(GrpcStream::new(stream)).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            tokio::spawn(door.serve(accepted));
             wire.send_replace(Some(dialled));
         }
     }
@@ -231,7 +257,12 @@ impl Swarm {
         };
         let routes = Routes::new(PeersServer::new(service));
         tokio::spawn(grpc::serve(routes, incoming, cancel.clone()));
-        self.fabric.serve(id, streams);
+        let door = Door {
+            grpc: streams,
+            calls: (id != OLDER).then(|| replica.clone()),
+            cancel: cancel.clone(),
+        };
+        self.fabric.serve(id, door);
         self.replicas.insert(id, (replica, cancel));
     }
 

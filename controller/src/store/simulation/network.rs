@@ -20,6 +20,7 @@ use tower::Service;
 use super::faults::{Fault, Seen};
 use super::planted::Planted;
 use super::service::Answering;
+use super::stream::SimulatedStream;
 use super::world;
 use crate::peers::{Channel, Connect, Route};
 
@@ -28,6 +29,10 @@ const LATENCY_US: u64 = 4_000;
 
 /// For one message in a network that is not; beyond an election's time.
 const LATE_US: u64 = 1_500_000;
+
+/// Of calls and of sequences of appends, as many go through streams that keep their order; the
+/// others are single calls, as to a controller of an older version.
+const STREAMS_PERCENT: u64 = 60;
 
 /// Until a link over which nothing comes is given up (see `peers/routes.rs`).
 const SILENCE: Duration = Duration::from_secs(3);
@@ -45,6 +50,7 @@ pub struct Fabric {
 #[derive(Default)]
 struct Wires {
     serving: BTreeMap<u64, PeersServer<Answering>>,
+    answering: BTreeMap<u64, Answering>,
     /// From, to.
     cut: BTreeSet<(u64, u64)>,
     loss_percent: u64,
@@ -78,20 +84,43 @@ impl Fabric {
     pub fn connect(&self, from: u64) -> Connect {
         let fabric = self.clone();
         Box::new(move |to, _| {
-            Route::over(Channel::new(Wire {
+            let channel = Channel::new(Wire {
                 fabric: fabric.clone(),
                 from,
                 to,
-            }))
+            });
+            let fabric = fabric.clone();
+            let stream = move || {
+                let streams = fabric.has_streams() && world::chance(STREAMS_PERCENT);
+                streams.then(|| SimulatedStream::open(fabric.clone(), from, to))
+            };
+            Route::over(channel, Box::new(stream))
         })
     }
 
+    /// The liars answer single calls.
+    fn has_streams(&self) -> bool {
+        !matches!(
+            self.planted,
+            Some(Planted::AcknowledgeBeforeCommit | Planted::QuorumMinusOne)
+        )
+    }
+
+    /// Who answers over there, if the machine is up.
+    pub fn answering(&self, to: u64) -> Option<Answering> {
+        self.wires().answering.get(&to).cloned()
+    }
+
     pub fn serve(&self, id: u64, service: Answering) {
-        self.wires().serving.insert(id, PeersServer::new(service));
+        let mut wires = self.wires();
+        wires.answering.insert(id, service.clone());
+        wires.serving.insert(id, PeersServer::new(service));
     }
 
     pub fn stop_serving(&self, id: u64) {
-        self.wires().serving.remove(&id);
+        let mut wires = self.wires();
+        wires.serving.remove(&id);
+        wires.answering.remove(&id);
     }
 
     pub fn cut(&self, from: u64, to: u64) {
@@ -114,7 +143,7 @@ impl Fabric {
     }
 
     /// One message's way. If it is lost, that may be known only after a while.
-    async fn pass(&self, from: u64, to: u64) -> Result<(), Status> {
+    pub async fn pass(&self, from: u64, to: u64) -> Result<(), Status> {
         let (lost, late, cut) = {
             let wires = self.wires();
             (
