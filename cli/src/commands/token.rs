@@ -363,11 +363,12 @@ async fn remove(revoke: Revoke, session: &mut Session<'_>) -> Result<(), Failure
             }
             continue;
         }
-        // Somebody who pastes the whole token means that token; it must not end up in a URL.
-        let id = match (JoinToken::from_str(given), TokenSecret::parse(given)) {
-            (Ok(join), _) => join.secret.id().to_owned(),
-            (_, Ok(secret)) => secret.id().to_owned(),
-            _ => given.strip_prefix("token-").unwrap_or(given).to_owned(),
+        let id = match id_of(given) {
+            Ok(id) => id,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
         };
         let name = object_name(&id);
         let path = path::object(Resource::Secret, Some(NAMESPACE), &name);
@@ -379,6 +380,22 @@ async fn remove(revoke: Revoke, session: &mut Session<'_>) -> Result<(), Failure
         }
     }
     finish(failures)
+}
+
+/// Somebody who pastes a whole token means that token; its secret must not end up in a URL.
+fn id_of(given: &str) -> Result<String, Failure> {
+    let secret = JoinToken::from_str(given)
+        .map(|join| join.secret)
+        .or_else(|_| ApiToken::from_str(given).map(|api| api.secret))
+        .or_else(|_| TokenSecret::parse(given));
+    match secret {
+        Ok(secret) => Ok(secret.id().to_owned()),
+        // Ids have no dots, and tokens have: this is one that lost some of its characters.
+        Err(_) if given.contains('.') => Err(Failure::usage(
+            "this token is damaged: give its id, as `hivectl token list` shows it",
+        )),
+        Err(_) => Ok(given.strip_prefix("token-").unwrap_or(given).to_owned()),
+    }
 }
 
 /// A service account's token, as far as it tells of itself.

@@ -80,12 +80,28 @@ async fn tokens_are_listed_and_revoked() {
         run.out.split_whitespace().collect::<Vec<_>>(),
         [secret.id(), "join", "<none>", "2", "never"]
     );
-    // Pasting the whole token revokes it, and doesn't put it into a URL.
-    swarm.fake.requests();
-    let run = swarm.run(&["token", "revoke", &secret.to_string()]).await;
-    run.expect(0, &format!("token {} revoked\n", secret.id()), "");
-    assert!(swarm.fake.object(&path).is_none());
-    assert!(!swarm.fake.requests().concat().contains(&secret.to_string()));
+    // Pasting a whole token revokes it, and doesn't put it into a URL.
+    let stored = swarm.fake.object(&path).unwrap();
+    let api = ApiToken {
+        secret: secret.clone(),
+    };
+    let join = JoinToken {
+        ca: swarm.ca.certificate().fingerprint(),
+        secret: secret.clone(),
+    };
+    let whole = [secret.to_string(), api.to_string(), join.to_string()];
+    for given in &whole {
+        swarm.fake.put(&path, stored.clone());
+        let run = swarm.run(&["token", "revoke", given]).await;
+        run.expect(0, &format!("token {} revoked\n", secret.id()), "");
+        assert!(swarm.fake.object(&path).is_none());
+    }
+    let damaged = api.to_string().replace('-', "");
+    let run = swarm.run(&["token", "revoke", &damaged]).await;
+    assert!(run.err.contains("this token is damaged"), "{}", run.err);
+    let sent = swarm.fake.requests().concat();
+    assert!(!sent.contains(&secret.to_string()));
+    assert!(!sent.contains("hivetok"));
     let run = swarm.run(&["token", "revoke", secret.id()]).await;
     assert_eq!(run.code, 1);
     assert!(run.err.contains("not found"), "{}", run.err);
