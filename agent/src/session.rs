@@ -27,7 +27,7 @@ use crate::desired::Refused;
 use crate::events::Events;
 use crate::ledger::LedgerError;
 use crate::links::Links;
-use crate::reconcile::execute::Told;
+use crate::reconcile::report::Told;
 use choice::{choose, wait_after};
 
 /// Some 150 bytes each: under a megabyte a day, and `top` is never older than this.

@@ -25,7 +25,7 @@ use crate::enrol::{Enrolled, Enrolment};
 use crate::events::Events;
 use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
-use crate::reconcile::execute::Told;
+use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
 use crate::serve::Server;

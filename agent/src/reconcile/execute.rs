@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hive_proto::v1::AssignmentStatus;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::load::{LoadFailure, Loader};
 use super::observed::{ArtifactState, Failure, Loaded, Observed};
-use super::plan::{Step, needed_artifacts, plan};
-use super::report::statuses;
+use super::plan::Step;
+use super::report::{Told, statuses};
+use super::settle::{Executor, settle};
 use super::wanted::{Artifact, Host, Wanted, wanted};
 use crate::artifacts::fetch::{FetchError, Outcome, fetch};
 use crate::artifacts::{ArtifactStore, Found};
@@ -28,14 +28,6 @@ use crate::logs::Logs;
 use crate::serve::Instance;
 use crate::serve::table::Table;
 use crate::usage::Retired;
-
-/// What the controllers are to be told, and of which desired set it speaks.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
-    pub epoch: u64,
-    pub generation: u64,
-    pub statuses: Vec<AssignmentStatus>,
-}
 
 /// What the reconciler works with, and where it says what it did.
 pub struct Surroundings {
@@ -110,7 +102,8 @@ impl Reconciler {
             }
             links.mark_unchanged();
             self.observed.linked = !self.around.links.current().is_empty();
-            let wake = self.settle();
+            let wake = settle(&mut self);
+            self.tell_statuses();
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = desired.changed() => match changed {
@@ -145,75 +138,13 @@ impl Reconciler {
         self.publish_table();
     }
 
-    /// Plans and acts until there is nothing to do but wait; until when, is returned.
-    fn settle(&mut self) -> Option<Instant> {
-        let wake = loop {
-            let now = Instant::now();
-            let needed = needed_artifacts(&self.wanted, &self.observed);
-            self.observed.touch(needed, now);
-            let plan = plan(&self.wanted, &self.observed, now);
-            if plan.steps.is_empty() {
-                break plan.wake;
-            }
-            for step in plan.steps {
-                self.take(step, now);
-            }
-        };
+    fn tell_statuses(&self) {
         let told = Told {
             epoch: self.epoch,
             generation: self.generation,
             statuses: statuses(&self.wanted, &self.observed),
         };
-        self.around.told.send_if_modified(|before| {
-            let changed = **before != told;
-            if changed {
-                *before = Arc::new(told);
-            }
-            changed
-        });
-        wake
-    }
-
-    fn take(&mut self, step: Step, now: Instant) {
-        tracing::debug!(?step, "step");
-        match step {
-            Step::Fetch(artifact) => self.begin_fetch(artifact, now),
-            Step::CancelFetch(digest) => {
-                self.observed
-                    .set_artifact(digest, ArtifactState::Stopping, now);
-                if let Some(cancel) = self.fetches.get(&digest) {
-                    cancel.cancel();
-                }
-            }
-            Step::Load { slot, loaded } => self.begin_load(slot, loaded),
-            Step::Swap(slot) => {
-                self.observed.swap(&slot);
-                let instances = self.instances.entry(slot.clone()).or_default();
-                let next = instances.prepared.take();
-                let old = std::mem::replace(&mut instances.serving, next);
-                self.publish_table();
-                self.retire(old);
-                self.tell_of_swap(&slot);
-            }
-            Step::Discard(slot) => {
-                self.observed.discard(&slot);
-                self.instances.entry(slot).or_default().prepared = None;
-                self.drop_empty();
-            }
-            Step::Unload(slot) => {
-                self.observed.unload(&slot);
-                let old = self.instances.entry(slot).or_default().serving.take();
-                self.drop_empty();
-                self.publish_table();
-                self.retire(old);
-            }
-            Step::RemoveArtifact(digest) => {
-                self.observed.artifacts.remove(&digest);
-                if let Err(error) = self.around.store.remove(digest) {
-                    tracing::warn!(artifact = %digest, %error, "cannot remove an artifact");
-                }
-            }
-        }
+        told.publish(&self.around.told);
     }
 
     fn begin_fetch(&mut self, artifact: Artifact, now: Instant) {
@@ -370,6 +301,54 @@ impl Reconciler {
         self.around
             .retired
             .retain(|function| here.contains(&function));
+    }
+}
+
+impl Executor for Reconciler {
+    fn wanted_and_observed(&mut self) -> (&[Wanted], &mut Observed) {
+        (&self.wanted, &mut self.observed)
+    }
+
+    fn take(&mut self, step: Step, now: Instant) {
+        tracing::debug!(?step, "step");
+        match step {
+            Step::Fetch(artifact) => self.begin_fetch(artifact, now),
+            Step::CancelFetch(digest) => {
+                self.observed
+                    .set_artifact(digest, ArtifactState::Stopping, now);
+                if let Some(cancel) = self.fetches.get(&digest) {
+                    cancel.cancel();
+                }
+            }
+            Step::Load { slot, loaded } => self.begin_load(slot, loaded),
+            Step::Swap(slot) => {
+                self.observed.swap(&slot);
+                let instances = self.instances.entry(slot.clone()).or_default();
+                let next = instances.prepared.take();
+                let old = std::mem::replace(&mut instances.serving, next);
+                self.publish_table();
+                self.retire(old);
+                self.tell_of_swap(&slot);
+            }
+            Step::Discard(slot) => {
+                self.observed.discard(&slot);
+                self.instances.entry(slot).or_default().prepared = None;
+                self.drop_empty();
+            }
+            Step::Unload(slot) => {
+                self.observed.unload(&slot);
+                let old = self.instances.entry(slot).or_default().serving.take();
+                self.drop_empty();
+                self.publish_table();
+                self.retire(old);
+            }
+            Step::RemoveArtifact(digest) => {
+                self.observed.artifacts.remove(&digest);
+                if let Err(error) = self.around.store.remove(digest) {
+                    tracing::warn!(artifact = %digest, %error, "cannot remove an artifact");
+                }
+            }
+        }
     }
 }
 

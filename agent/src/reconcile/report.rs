@@ -1,16 +1,40 @@
-//! What the controllers are told about each assignment. Pure.
+//! What the controllers are told about each assignment: a pure function, and the channel that takes its result.
 //!
 //! While a change is on its way the old instance serves, so it is Ready, at the generation that it
 //! has; also when the change has failed: then the reason is told with it. No progress is told: a
 //! report is sent on each difference, and a metered link should carry artifacts.
 
+use std::sync::Arc;
+
 use hive_proto::v1::{AssignmentStatus, Phase};
+use tokio::sync::watch;
 
 use super::observed::{Failure, Observed};
 use super::wanted::Wanted;
 
 /// A message is for one line of a terminal; what a toolchain says can be pages.
 const MESSAGE_BYTES: usize = 1024;
+
+/// What the controllers are to be told, and of which desired set it speaks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    pub epoch: u64,
+    pub generation: u64,
+    pub statuses: Vec<AssignmentStatus>,
+}
+
+impl Told {
+    /// Wakes whoever tells them only if there is something new.
+    pub fn publish(self, to: &watch::Sender<Arc<Self>>) {
+        to.send_if_modified(|before| {
+            let changed = **before != self;
+            if changed {
+                *before = Arc::new(self);
+            }
+            changed
+        });
+    }
+}
 
 /// One status for each assignment, in their order.
 pub fn statuses(wanted: &[Wanted], observed: &Observed) -> Vec<AssignmentStatus> {

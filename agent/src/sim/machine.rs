@@ -14,10 +14,10 @@ use crate::desired::DesiredSet;
 use crate::events::{Events, Kind};
 use crate::ids::{Digest, SlotId};
 use crate::links::Links;
-use crate::reconcile::execute::Told;
 use crate::reconcile::observed::{ArtifactState, Failure, Observed};
-use crate::reconcile::plan::{Step, needed_artifacts, plan};
-use crate::reconcile::report::statuses;
+use crate::reconcile::plan::Step;
+use crate::reconcile::report::{Told, statuses};
+use crate::reconcile::settle::{Executor, settle};
 use crate::reconcile::wanted::{Artifact, Host, Wanted, wanted};
 
 /// What the download of a small component takes in a home network.
@@ -67,7 +67,8 @@ impl Machine {
                 running.wanted = wanted(&set, &running.machine.host);
             }
             running.observed.linked = !running.machine.links.current().is_empty();
-            let wake = running.settle();
+            let wake = settle(&mut running);
+            running.tell_statuses();
             let due = async {
                 match wake {
                     Some(wake) => tokio::time::sleep_until(wake.into()).await,
@@ -84,34 +85,9 @@ impl Machine {
     }
 }
 
-impl Running {
-    /// Plans and acts until there is nothing to do but wait; until when, is returned.
-    fn settle(&mut self) -> Option<Instant> {
-        let wake = loop {
-            let now = Instant::now();
-            let needed = needed_artifacts(&self.wanted, &self.observed);
-            self.observed.touch(needed, now);
-            let plan = plan(&self.wanted, &self.observed, now);
-            if plan.steps.is_empty() {
-                break plan.wake;
-            }
-            for step in plan.steps {
-                self.take(step, now);
-            }
-        };
-        let told = Told {
-            epoch: self.epoch,
-            generation: self.generation,
-            statuses: statuses(&self.wanted, &self.observed),
-        };
-        self.machine.told.send_if_modified(|before| {
-            let changed = **before != told;
-            if changed {
-                *before = Arc::new(told);
-            }
-            changed
-        });
-        wake
+impl Executor for Running {
+    fn wanted_and_observed(&mut self) -> (&[Wanted], &mut Observed) {
+        (&self.wanted, &mut self.observed)
     }
 
     fn take(&mut self, step: Step, now: Instant) {
@@ -140,6 +116,17 @@ impl Running {
                 }
             }
         }
+    }
+}
+
+impl Running {
+    fn tell_statuses(&self) {
+        let told = Told {
+            epoch: self.epoch,
+            generation: self.generation,
+            statuses: statuses(&self.wanted, &self.observed),
+        };
+        told.publish(&self.machine.told);
     }
 
     fn begin_fetch(&mut self, artifact: Artifact, now: Instant) {
