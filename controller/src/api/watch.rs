@@ -13,7 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{HeaderValue, header};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::auth::User;
@@ -75,16 +77,17 @@ pub(super) async fn serve(
         call.user,
         permit,
     );
-    let events = futures::stream::unfold(watch, |mut watch| async move {
-        let chunk = watch.next().await?;
-        Some((Ok::<_, Infallible>(chunk), watch))
-    });
-    let mut response = Response::new(Body::from_stream(events));
-    *response.status_mut() = StatusCode::OK;
+    Ok(answer(futures::stream::unfold(watch, |mut watch| async {
+        Some((watch.next().await?, watch))
+    })))
+}
+
+/// Events as they come; the answer ends with them.
+pub(super) fn answer(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
+    let form = HeaderValue::from_static(CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, form);
     response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Ok(response)
 }
 
 /// Whether what there is already is wanted first. Kubernetes' rules for the options of a watch.

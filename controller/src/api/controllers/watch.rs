@@ -1,14 +1,11 @@
 //! Watches of the controllers: what differs from one look at the leader to the next.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hive_manifests::Controller;
-use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::auth::User;
 use super::super::errors::ApiError;
 use super::super::limits::Place;
-use super::super::watch::{CONTENT_TYPE, timeout, wants_initial};
+use super::super::watch::{answer, timeout, wants_initial};
 use super::super::{Api, Call};
 use super::following::{Seen, lasting};
 use super::{Shown, selection};
@@ -68,16 +65,9 @@ pub(super) async fn serve(context: &Api, call: Call) -> Result<Response, ApiErro
         user: call.user,
         _permit: permit,
     };
-    let events = futures::stream::unfold(watch, |mut watch| async move {
-        let chunk = watch.next().await?;
-        Some((Ok::<_, Infallible>(chunk), watch))
-    });
-    let mut response = Response::new(Body::from_stream(events));
-    *response.status_mut() = StatusCode::OK;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    Ok(response)
+    Ok(answer(futures::stream::unfold(watch, |mut watch| async {
+        Some((watch.next().await?, watch))
+    })))
 }
 
 struct Watch {
