@@ -5,7 +5,11 @@
 
 use hive_manifests::{CERTIFICATES_GROUP, RBAC_GROUP, Resource};
 
+use serde_json::Value;
+
+use super::errors::ApiError;
 use super::foreign::Foreign;
+use super::metadata;
 use super::reviews::Review;
 use crate::state::Key;
 
@@ -180,6 +184,12 @@ impl ObjectPath {
     pub fn key(&self) -> Option<Key> {
         let namespace = self.namespace.as_deref().unwrap_or_default();
         Some(Key::new(self.resource, namespace, self.name.as_deref()?))
+    }
+
+    /// Fills in of a body what the path says of it, and refuses another object's.
+    pub fn conform(&self, body: Value) -> Result<Value, ApiError> {
+        let (namespace, name) = (self.namespace.as_deref(), self.name.as_deref());
+        metadata::conform(self.resource, namespace, name, body)
     }
 
     /// `segments` follow the group and version; the last is empty after a trailing slash.

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use hive_manifests::Resource;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::auth;
 use super::super::errors::{ApiError, Cause};
@@ -71,12 +71,7 @@ pub(super) async fn apply(
 ) -> Result<Response, ApiError> {
     let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
     let mut declared = declaration(call, body).await?;
-    declared.value = metadata::conform(
-        key.resource,
-        path.namespace.as_deref(),
-        Some(&key.name),
-        declared.value,
-    )?;
+    declared.value = path.conform(declared.value)?;
     refuse_in_declaration(&declared.value)?;
     if key.resource == Resource::Secret {
         metadata::merge_string_data(&mut declared.value);
@@ -207,17 +202,10 @@ async fn apply_new(
         name: Some(&key.name),
     });
     auth::authorize(context, options.user, &creating).await?;
-    let proposal = {
-        let blank = metadata::conform(
-            key.resource,
-            path.namespace.as_deref(),
-            Some(&key.name),
-            Value::Object(serde_json::Map::new()),
-        )?;
-        Proposal {
-            repeated: repeated.clone(),
-            ..declared_over(key, &blank, declared, options, Part::Main, false)?
-        }
+    let blank = path.conform(json!({}))?;
+    let proposal = Proposal {
+        repeated: repeated.clone(),
+        ..declared_over(key, &blank, declared, options, Part::Main, false)?
     };
     create_once(context, key.resource, proposal, options).await
 }

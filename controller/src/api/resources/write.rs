@@ -142,8 +142,7 @@ pub(super) async fn create(
     }
     let body = object_body(&call.headers, body).await?;
     let mut sent = parse_object(&call.headers, &body)?;
-    let namespace = path.namespace.as_deref();
-    sent.value = metadata::conform(path.resource, namespace, None, sent.value)?;
+    sent.value = path.conform(sent.value)?;
     let is_generated = sent.value["metadata"]["name"]
         .as_str()
         .is_none_or(str::is_empty);
@@ -251,12 +250,7 @@ pub(super) async fn update(
     let (shape, options) = (call.shape()?, Options::of(call, path.subresource.as_ref())?);
     let body = object_body(&call.headers, body).await?;
     let mut sent = parse_object(&call.headers, &body)?;
-    sent.value = metadata::conform(
-        key.resource,
-        path.namespace.as_deref(),
-        Some(&key.name),
-        sent.value,
-    )?;
+    sent.value = path.conform(sent.value)?;
     let (written, warnings) = modify(context, key, part(path), options, |_| {
         Ok(Proposal::sent(&sent))
     })
@@ -287,15 +281,9 @@ pub(super) async fn patch(
         patch
             .apply(&mut body)
             .map_err(|message| metadata::invalid(key, "", "FieldValueInvalid", message))?;
-        let body = metadata::conform(
-            key.resource,
-            path.namespace.as_deref(),
-            Some(&key.name),
-            body,
-        )?;
         Ok(Proposal {
             repeated: repeated.clone(),
-            ..Proposal::changed(body)
+            ..Proposal::changed(path.conform(body)?)
         })
     })
     .await;
