@@ -128,6 +128,13 @@ fn set_lines(path: &Path, lines: &[&str]) {
     std::fs::write(path, lines.join("\n")).unwrap();
 }
 
+async fn put_new_key_first(file: &Path) {
+    let mut generate = tokio::process::Command::new(hive_e2e::program::hive());
+    generate.args(["controller", "encryption", "generate-key", "--first-in"]);
+    generate.arg(file);
+    hive_e2e::ctl::run(generate, "").await.ok();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_on_a_disk_and_keys_are_changed_while_it_runs() {
     let mut swarm = Swarm::builder().agents(0).start().await;
@@ -140,16 +147,8 @@ async fn no_secret_is_on_a_disk_and_keys_are_changed_while_it_runs() {
     settled(&swarm, &name, &["seals what is written"]).await;
 
     // A new key comes first. Everything is written anew without a restart.
+    put_new_key_first(&file).await;
     let path = file.display().to_string();
-    let mut generate = tokio::process::Command::new(hive_e2e::program::hive());
-    generate.args([
-        "controller",
-        "encryption",
-        "generate-key",
-        "--first-in",
-        &path,
-    ]);
-    hive_e2e::ctl::run(generate, "").await.ok();
     let both = lines(&file);
     assert_eq!(both[1..], old);
     swarm.controllers[1].member.signal(Signal::HUP);
@@ -242,16 +241,8 @@ async fn a_swarm_from_before_is_encrypted_when_it_is_given_keys() {
 
     let file = swarm.path().join("apart/keys");
     std::fs::create_dir(swarm.path().join("apart")).unwrap();
+    put_new_key_first(&file).await;
     let path = file.display().to_string();
-    let mut generate = tokio::process::Command::new(hive_e2e::program::hive());
-    generate.args([
-        "controller",
-        "encryption",
-        "generate-key",
-        "--first-in",
-        &path,
-    ]);
-    hive_e2e::ctl::run(generate, "").await.ok();
     let member = &mut swarm.controllers[0].member;
     member.variable("HIVE_ENCRYPTION_KEY_FILE", &path);
     member.start();

@@ -54,24 +54,25 @@ async fn send(server: &Server, case: &Case, options: &str) -> Answer {
     }
 }
 
+/// The function `f`; what its spec is.
+async fn make_function(server: &Server) -> Value {
+    let digest = upload(server, COMPONENT).await;
+    let spec = json!({ "artifact": { "sha256": digest.hex() } });
+    let function = json!({ "metadata": { "name": "f" }, "spec": spec });
+    server.post(FUNCTIONS, function).await.ok();
+    spec
+}
+
 #[tokio::test]
 async fn every_write_can_be_tried() {
     let server = Server::start().await;
-    let digest = upload(&server, COMPONENT).await;
-    let spec = json!({ "artifact": { "sha256": digest.hex() } });
+    let spec = make_function(&server).await;
     for name in ["there", "other"] {
         let labels = json!({ "of": "test" });
         server.config_map(name, labels).await;
     }
     let held = json!({ "metadata": { "name": "held", "finalizers": ["example.com/a"] } });
     server.post(CONFIG_MAPS, held).await.ok();
-    server
-        .post(
-            FUNCTIONS,
-            json!({ "metadata": { "name": "f" }, "spec": spec }),
-        )
-        .await
-        .ok();
 
     let (map, function) = (format!("{CONFIG_MAPS}/there"), format!("{FUNCTIONS}/f"));
     let (status, scale) = (format!("{function}/status"), format!("{function}/scale"));
@@ -256,15 +257,7 @@ async fn a_dry_run_is_refused_like_the_real_one() {
 #[tokio::test]
 async fn who_writes_is_named_or_known_by_the_program() {
     let server = Server::start().await;
-    let digest = upload(&server, COMPONENT).await;
-    let spec = json!({ "artifact": { "sha256": digest.hex() } });
-    server
-        .post(
-            FUNCTIONS,
-            json!({ "metadata": { "name": "f" }, "spec": spec }),
-        )
-        .await
-        .ok();
+    make_function(&server).await;
     server.config_map("there", json!({})).await;
     let map = json!({ "metadata": { "name": "new" }, "data": { "a": "1" } });
     let change = json!({ "data": { "a": "1" } });
