@@ -11,6 +11,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::verify::only_tls13;
+
 #[derive(Debug)]
 pub(super) struct AnyClient(pub Arc<dyn ClientCertVerifier>);
 
@@ -35,12 +37,11 @@ impl ClientCertVerifier for AnyClient {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0
-            .verify_tls12_signature(message, certificate, signature)
+        Err(only_tls13())
     }
 
     fn verify_tls13_signature(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::{DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -117,12 +117,11 @@ impl ServerCertVerifier for ControllerVerifier {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        Err(only_tls13())
     }
 
     fn verify_tls13_signature(
@@ -140,6 +139,11 @@ impl ServerCertVerifier for ControllerVerifier {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+/// Both sides offer TLS 1.3 alone, so nobody gets as far as being asked this.
+pub(super) fn only_tls13() -> Error {
+    Error::General("TLS 1.3 is the only version spoken".into())
 }
 
 /// `Error::Other`, since rustls prints a reason inside `InvalidCertificate` in its Debug form only.
