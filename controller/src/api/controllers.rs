@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::errors::ApiError;
 use super::media::Form;
-use super::query::IncludeObject;
+use super::query::{IncludeObject, dry_run};
 use super::reads::Wanted;
 use super::selectors::{FieldSelector, LabelSelector};
 use super::{Api, Call, respond, table};
@@ -178,7 +178,7 @@ async fn get(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError>
 
 async fn remove(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError> {
     let number: u64 = id.parse().map_err(|_| absent(id))?;
-    if call.query.dry_run {
+    if dry_run("DeleteOptions", &call.query.dry_run)? {
         return Err(ApiError::BadRequest(
             "dryRun: the removal of a controller cannot be tried".into(),
         ));

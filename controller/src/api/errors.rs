@@ -181,6 +181,23 @@ impl ApiError {
         Self::Internal(error.into())
     }
 
+    /// An option of the query that cannot be; `kind` is that of the options.
+    pub(super) fn option(
+        kind: &'static str,
+        field: &str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::InvalidOptions {
+            kind,
+            causes: vec![Cause {
+                field: field.to_owned(),
+                reason,
+                message: message.into(),
+            }],
+        }
+    }
+
     /// What became of a command about `key`.
     pub(super) fn proposing(key: &Key, error: ProposeError) -> Self {
         match error {

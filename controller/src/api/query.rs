@@ -24,12 +24,14 @@ pub(super) struct Query {
     pub timeout: Option<Duration>,
     pub allow_bookmarks: bool,
     pub send_initial_events: Option<bool>,
-    pub dry_run: bool,
+    /// What writes are to leave out: [`dry_run`] reads it. Who only reads is not asked what it means.
+    pub dry_run: Vec<String>,
     /// Who writes, as owners of fields are named.
     pub field_manager: Option<String>,
     /// Of an apply: take fields from their owners. Of a removal that would be refused: do it all the same.
     pub force: Option<bool>,
-    pub field_validation: FieldValidation,
+    /// [`Query::field_validation`] reads it.
+    field_validation: Option<String>,
     pub include_object: IncludeObject,
     pub propagation_policy: Option<String>,
     pub orphan_dependents: Option<bool>,
@@ -104,22 +106,10 @@ impl Query {
             "timeoutSeconds" => self.timeout = number(name, value)?.map(Duration::from_secs),
             "allowWatchBookmarks" => self.allow_bookmarks = boolean(name, value)?,
             "sendInitialEvents" => self.send_initial_events = Some(boolean(name, value)?),
-            "dryRun" => {
-                self.dry_run = match value {
-                    "All" => true,
-                    _ => return Err(unsupported(name, value, "All")),
-                }
-            }
+            "dryRun" => self.dry_run.push(value.to_owned()),
             "fieldManager" => self.field_manager = text(),
             "force" => self.force = Some(boolean(name, value)?),
-            "fieldValidation" => {
-                self.field_validation = match value {
-                    "Strict" => FieldValidation::Strict,
-                    "" | "Warn" => FieldValidation::Warn,
-                    "Ignore" => FieldValidation::Ignore,
-                    _ => return Err(unsupported(name, value, "Strict, Warn, Ignore")),
-                }
-            }
+            "fieldValidation" => self.field_validation = text(),
             "includeObject" => {
                 self.include_object = match value {
                     "" | "Metadata" => IncludeObject::Metadata,
@@ -141,6 +131,21 @@ impl Query {
         Ok(())
     }
 
+    /// Of a write, whose options are of that kind.
+    pub fn field_validation(&self, kind: &'static str) -> Result<FieldValidation, ApiError> {
+        match self.field_validation.as_deref() {
+            Some("Strict") => Ok(FieldValidation::Strict),
+            None | Some("Warn") => Ok(FieldValidation::Warn),
+            Some("Ignore") => Ok(FieldValidation::Ignore),
+            Some(other) => Err(not_supported(
+                kind,
+                "fieldValidation",
+                &format!("{other:?}"),
+                &["", "Ignore", "Strict", "Warn"],
+            )),
+        }
+    }
+
     pub fn labels(&self) -> Result<LabelSelector, ApiError> {
         LabelSelector::parse(self.label_selector.as_deref().unwrap_or_default())
             .map_err(|error| ApiError::BadRequest(format!("labelSelector: {error}")))
@@ -150,6 +155,35 @@ impl Query {
         FieldSelector::parse(resource, self.field_selector.as_deref().unwrap_or_default())
             .map_err(|error| ApiError::BadRequest(format!("fieldSelector: {error}")))
     }
+}
+
+/// Whether a write is only to be tried; its options are of that kind, in the query or a body.
+pub(super) fn dry_run(kind: &'static str, stages: &[String]) -> Result<bool, ApiError> {
+    if stages.iter().any(|stage| stage != "All") {
+        let found = format!("[]string{{{}}}", quoted(stages));
+        return Err(not_supported(kind, "dryRun", &found, &["All"]));
+    }
+    Ok(!stages.is_empty())
+}
+
+/// In Kubernetes' words, which has these two checked after the query was read.
+fn not_supported(
+    kind: &'static str,
+    field: &str,
+    found: &str,
+    supported: &[impl AsRef<str>],
+) -> ApiError {
+    let supported = quoted(supported);
+    let message = format!("Unsupported value: {found}: supported values: {supported}");
+    ApiError::option(kind, field, "FieldValueNotSupported", message)
+}
+
+fn quoted(words: &[impl AsRef<str>]) -> String {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| format!("{:?}", word.as_ref()))
+        .collect();
+    words.join(", ")
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, ApiError> {
@@ -198,6 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn options_of_writes_are_refused_in_the_words_of_kubernetes() {
+        let kind = "CreateOptions";
+        let dry = |query| dry_run(kind, &Query::parse(Some(query)).unwrap().dry_run);
+        assert!(!dry("").unwrap());
+        assert!(dry("dryRun=All&dryRun=All").unwrap());
+        assert_eq!(
+            dry("dryRun=All&dryRun=Some").unwrap_err().to_string(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \
+             []string{\"All\", \"Some\"}: supported values: \"All\""
+        );
+        let validation = |query| Query::parse(Some(query)).unwrap().field_validation(kind);
+        assert_eq!(validation("").unwrap(), FieldValidation::Warn);
+        assert_eq!(
+            validation("fieldValidation=Some").unwrap_err().to_string(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \
+             \"Some\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error_that_names_it() {
         for (query, message) in [
             (
@@ -207,10 +261,6 @@ mod tests {
             (
                 "limit=-1",
                 "limit: \"-1\" is not a whole number of 0 or more",
-            ),
-            (
-                "dryRun=Some",
-                "dryRun: unsupported value \"Some\"; supported are: All",
             ),
             (
                 "resourceVersion=abc",

@@ -203,7 +203,8 @@ async fn every_write_can_be_tried() {
         assert_eq!(server.replica.state().revision(), revision, "{told}");
 
         let wrong = send(&server, case, "&dryRun=Some").await;
-        wrong.fails(400, "BadRequest", "dryRun: unsupported value \"Some\"");
+        let refused = "dryRun: Unsupported value: []string{\"Some\"}: supported values: \"All\"";
+        wrong.fails(422, "Invalid", refused);
     }
     // Each of them can be done in earnest.
     for case in cases.iter().filter(|case| case.body["dryRun"].is_null()) {

@@ -54,14 +54,8 @@ pub(in crate::api) fn manager<'a>(
             .unwrap_or("unknown");
         return Ok(&agent[..agent.len().min(MAX_MANAGER_CHARS)]);
     };
-    let refuse = |message: String| ApiError::InvalidOptions {
-        kind: options,
-        causes: vec![Cause {
-            field: "fieldManager".into(),
-            reason: "FieldValueInvalid",
-            message,
-        }],
-    };
+    let refuse =
+        |message: String| ApiError::option(options, "fieldManager", "FieldValueInvalid", message);
     if name.chars().count() > MAX_MANAGER_CHARS {
         return Err(refuse(format!(
             "Too long: may not be more than {MAX_MANAGER_CHARS} characters"

@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::auth;
-use super::super::errors::{ApiError, Cause};
+use super::super::errors::ApiError;
 use super::super::limits::object_body;
 use super::super::media::{Sent, parse_declaration};
 use super::super::metadata::ownership::{self, Ownership};
@@ -29,7 +29,8 @@ use crate::state::{Key, Object};
 pub(super) fn refuse_force(call: &Call) -> Result<(), ApiError> {
     match call.query.force {
         None => Ok(()),
-        Some(_) => Err(patch_option(
+        Some(_) => Err(ApiError::option(
+            "PatchOptions",
             "force",
             "FieldValueForbidden",
             "Forbidden: may not be specified for non-apply patch",
@@ -37,21 +38,11 @@ pub(super) fn refuse_force(call: &Call) -> Result<(), ApiError> {
     }
 }
 
-fn patch_option(field: &str, reason: &'static str, message: &str) -> ApiError {
-    ApiError::InvalidOptions {
-        kind: "PatchOptions",
-        causes: vec![Cause {
-            field: field.to_owned(),
-            reason,
-            message: message.to_owned(),
-        }],
-    }
-}
-
 /// The body of an apply. Who applies must say who they are.
 pub(super) async fn declaration(call: &Call, body: Body) -> Result<Sent, ApiError> {
     if call.query.field_manager.is_none() {
-        return Err(patch_option(
+        return Err(ApiError::option(
+            "PatchOptions",
             "fieldManager",
             "FieldValueRequired",
             "Required value: is required for apply patch",

@@ -16,6 +16,7 @@ use super::super::errors::ApiError;
 use super::super::limits::object_body;
 use super::super::media::parse_body;
 use super::super::path::ObjectPath;
+use super::super::query::dry_run;
 use super::super::respond::{self, ListMetadata};
 use super::super::{Api, Call};
 use super::collection::select;
@@ -211,6 +212,8 @@ impl Options {
                     call.query.orphan_dependents,
                 )?,
             };
+        let is_tried = dry_run("DeleteOptions", &call.query.dry_run)?
+            | dry_run("DeleteOptions", sent.dry_run.as_deref().unwrap_or_default())?;
         let preconditions = sent.preconditions.unwrap_or_default();
         let revision = preconditions
             .resource_version
@@ -225,7 +228,7 @@ impl Options {
             propagation,
             uid: preconditions.uid,
             revision,
-            dry_run: call.query.dry_run || sent.dry_run.is_some_and(|stages| !stages.is_empty()),
+            dry_run: is_tried,
         })
     }
 

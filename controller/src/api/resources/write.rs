@@ -21,7 +21,7 @@ use super::super::metadata::ownership::{self, Author, Ownership};
 use super::super::metadata::{self, Part, Stamp};
 use super::super::patch::Patch;
 use super::super::path::{ObjectPath, Subresource};
-use super::super::query::FieldValidation;
+use super::super::query::{FieldValidation, dry_run};
 use super::super::respond::{self, Shape};
 use super::super::{Api, Call};
 use super::apply;
@@ -86,8 +86,8 @@ impl<'a> Options<'a> {
             user: &call.user,
             manager: ownership::manager(named, &call.headers, kind)?,
             subresource: subresource.map_or("", Subresource::name),
-            dry_run: call.query.dry_run,
-            validation: call.query.field_validation,
+            dry_run: dry_run(kind, &call.query.dry_run)?,
+            validation: call.query.field_validation(kind)?,
         })
     }
 
