@@ -18,6 +18,7 @@ use futures::stream::FuturesUnordered;
 use prost::bytes::Bytes;
 use tokio::io::{AsyncWrite, WriteHalf};
 use tokio::sync::oneshot;
+use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -29,8 +30,12 @@ use crate::link::{Link, Purpose, Stream};
 /// this, and Raft has a handful under way.
 const MAX_WAITING: usize = 1_024;
 
+/// Bytes that may wait to be sent to a peer that takes none: some of the largest messages, beside
+/// which all small ones have room.
+const MAX_UNSENT: usize = 4 * MAX_MESSAGE_BYTES;
+
 /// Calls of one stream that are answered at once; further ones wait unread. As many as a controller
-/// answers of its own clients at once.
+/// answers of its own clients at once. As many are begun before other tasks get their turn.
 const MAX_ANSWERED: usize = 64;
 
 /// Answers that may wait to be written before no more calls are read.
@@ -140,6 +145,7 @@ impl Calls {
     ///
     /// # Errors
     /// [`Code::Unimplemented`] when it was certainly not begun, since the other end takes no calls.
+    /// [`Code::ResourceExhausted`] when it was not sent, since too much waits for its turn.
     /// [`Code::Unavailable`] when the stream broke, and what was done is unknown. Others are its answer.
     pub fn call(
         &self,
@@ -172,7 +178,9 @@ impl Calls {
         if let Some(why) = &calling.ended {
             return Err(calling.lost(why));
         }
-        if calling.waiting.len() >= MAX_WAITING {
+        if calling.waiting.len() >= MAX_WAITING
+            || calling.outgoing.bytes + content.len() > MAX_UNSENT
+        {
             return Err(Status::resource_exhausted(
                 "too many calls wait for an answer",
             ));
@@ -281,9 +289,14 @@ where
         if reads && cancelled.as_mut().poll(cx).is_ready() {
             reads = false;
         }
+        let mut begun = 0;
         loop {
             let mut moved = false;
-            while reads && under_way.len() < MAX_ANSWERED && outgoing.bytes < MAX_UNWRITTEN {
+            while reads
+                && begun < MAX_ANSWERED
+                && under_way.len() < MAX_ANSWERED
+                && outgoing.bytes < MAX_UNWRITTEN
+            {
                 if let Some(Frame {
                     number,
                     kind,
@@ -291,8 +304,11 @@ where
                 }) = incoming.next()?
                 {
                     let asked = answer(kind, content);
-                    // Begun in order: first polls follow the order in which they were pushed.
-                    under_way.push(async move { (number, asked.await) });
+                    // Begun in order: first polls follow the order in which they were pushed. What
+                    // tokio holds back because the task has had its turn it wakes in the reverse
+                    // order, so it must hold back none.
+                    under_way.push(unconstrained(async move { (number, asked.await) }));
+                    begun += 1;
                     moved = true;
                     continue;
                 }
@@ -313,6 +329,10 @@ where
             }
             let was_full = outgoing.bytes >= MAX_UNWRITTEN;
             let poured = outgoing.poll_pour(&mut writer, cx)?;
+            if begun >= MAX_ANSWERED {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if moved || (was_full && outgoing.bytes < MAX_UNWRITTEN) {
                 continue;
             }

@@ -61,6 +61,11 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// gRPC promises no order.
+    pub fn keeps_order(&self) -> bool {
+        matches!(self, Self::InOrder(_))
+    }
+
     /// Makes a call.
     pub fn call(self, ask: Ask, body: Bytes) -> BoxFuture<'static, Result<Bytes, Status>> {
         match self {

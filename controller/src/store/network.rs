@@ -54,9 +54,9 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// GiB of an SD card at worst.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// Appends on their way to one follower. One: Raft ends if a follower answers a later append as if it
-/// had not taken an earlier one, and its calls were seen to overtake each other under load.
-const APPENDS_UNDER_WAY: usize = 1;
+/// Appends on their way to one follower: entries, what was committed meanwhile, and the next of
+/// both. More would only fill a slow follower's memory: one may have 3 MiB.
+const APPENDS_UNDER_WAY: usize = 4;
 
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -259,7 +259,13 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
             let Some(first) = requests.next().await else {
                 return Ok(stream::empty().boxed());
             };
+            // One for all of them: Raft ends if a follower that took an append answers one sent
+            // later as if it had not.
             let caller = this.caller()?;
+            let under_way = match caller.keeps_order() {
+                true => APPENDS_UNDER_WAY,
+                false => 1,
+            };
             let answers = stream::iter([first])
                 .chain(requests)
                 .map(move |request| {
@@ -268,7 +274,7 @@ impl RaftNetworkV2<TypeConfig> for RaftClient {
                     let answer = this.append(caller.clone(), &request, option.soft_ttl());
                     async move { (prev, last, answer.await) }
                 })
-                .buffered(APPENDS_UNDER_WAY);
+                .buffered(under_way);
             Ok(until_refused(answers).boxed())
         };
         session.boxed()

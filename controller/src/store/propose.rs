@@ -237,11 +237,12 @@ impl Replica {
                 tracing::warn!(leader, %error, "the leader's answer cannot be read");
                 unknown
             }),
-            // Said before the command was taken, or by a controller that takes none in this way.
+            // Said before the command was taken, or by a controller that takes none in this way, or
+            // here since too much waits for its turn.
             Ok(Err(status))
                 if matches!(
                     status.code(),
-                    Code::FailedPrecondition | Code::Unimplemented
+                    Code::FailedPrecondition | Code::Unimplemented | Code::ResourceExhausted
                 ) =>
             {
                 Err(Failure::NotTaken)

@@ -86,6 +86,33 @@ async fn calls_begin_in_order_and_refusals_keep_their_code() {
     assert_eq!(refused.message(), "no, not here");
 }
 
+/// What answers hands its calls on through a queue of tokio's, as Raft does: a task that has had its
+/// turn must not let them overtake each other on their way there.
+#[tokio::test]
+async fn calls_reach_a_queue_in_order() {
+    for capacity in [1, 7, 64, 2_048] {
+        let (client, stream, _link) = pair().await;
+        let (queue, mut queued) = tokio::sync::mpsc::channel(capacity);
+        let served = serve(stream, CancellationToken::new(), move |_, content| {
+            let queue = queue.clone();
+            async move {
+                queue.send(content.clone()).await.unwrap();
+                Ok(content)
+            }
+        });
+        tokio::spawn(served);
+        let calls = 0..MAX_WAITING as u32;
+        let numbered = |n: u32| Bytes::copy_from_slice(&n.to_le_bytes());
+        let answers: Vec<_> = calls.clone().map(|n| client.call(0, numbered(n))).collect();
+        let answered = tokio::spawn(futures::future::join_all(answers));
+        for n in calls {
+            let next = tokio::time::timeout(DEADLINE, queued.recv()).await.unwrap();
+            assert_eq!(next.unwrap(), numbered(n), "through a queue of {capacity}");
+        }
+        answered.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn whoever_does_not_know_such_streams_is_told_apart_from_one_that_stopped() {
     let (client, stream, _link) = pair().await;
@@ -105,6 +132,23 @@ async fn whoever_does_not_know_such_streams_is_told_apart_from_one_that_stopped(
     let error = client.call(0, Bytes::new()).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(client.has_ended() && !client.was_refused());
+}
+
+#[tokio::test]
+async fn what_waits_to_be_sent_is_bounded() {
+    let (client, _stream, _link) = pair().await;
+    let large = Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
+    let mut waiting = Vec::new();
+    let refused = loop {
+        assert!(waiting.len() <= 8, "nobody reads what was sent");
+        let mut call = Box::pin(client.call(0, large.clone()));
+        match futures::poll!(call.as_mut()) {
+            Poll::Ready(answer) => break answer.unwrap_err(),
+            Poll::Pending => waiting.push(call),
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(waiting.len() >= 3);
 }
 
 #[tokio::test]
