@@ -5,6 +5,7 @@
 //! It never prints a header or a body: with `-v` only method, path, status and time.
 
 mod call;
+mod credential;
 mod error;
 pub mod path;
 mod transport;
@@ -21,9 +22,11 @@ use kube::core::Status;
 use serde_json::Value;
 
 pub use call::Call;
+pub use credential::Credential;
 pub use error::RequestError;
 pub use transport::Sent;
 
+use credential::plugin_failure;
 use error::{Attempt, connect_failure};
 
 use crate::kubeconfig::KubeconfigError;
@@ -59,6 +62,8 @@ pub struct Cluster {
     preferred: AtomicUsize,
     timeout: Option<Duration>,
     verbose: bool,
+    /// What all requests show.
+    pub credential: Credential,
 }
 
 /// A field that the server does not know is a mistake, or the server is older: both are for the
@@ -88,7 +93,12 @@ impl Cluster {
                 })?;
                 Ok(Server {
                     url: url.trim_end_matches('/').to_owned(),
-                    client: transport::client(config).map_err(KubeconfigError::Credentials)?,
+                    client: transport::client(config).map_err(|error| {
+                        match plugin_failure(&error) {
+                            Some(said) => KubeconfigError::Plugin(said),
+                            None => KubeconfigError::Credentials(error),
+                        }
+                    })?,
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -97,6 +107,7 @@ impl Cluster {
             preferred: AtomicUsize::new(0),
             timeout,
             verbose,
+            credential: Credential::of(&config.auth_info),
         })
     }
 
@@ -116,6 +127,7 @@ impl Cluster {
             preferred: AtomicUsize::new(0),
             timeout: self.timeout,
             verbose: self.verbose,
+            credential: self.credential.clone(),
         }
     }
 
@@ -262,6 +274,11 @@ impl Cluster {
             let result = self
                 .within(server, call.bounded, async { Ok(sent.await) })
                 .await?;
+            if let Err(error) = &result
+                && let Some(said) = plugin_failure(error)
+            {
+                return Err(RequestError::Plugin(said));
+            }
             if self.verbose {
                 self.trace(call, server, &result, began.elapsed());
             }
@@ -351,7 +368,7 @@ impl Cluster {
                 Status::failure(&message, code.canonical_reason().unwrap_or_default())
             });
         status.code = code.as_u16();
-        RequestError::Status(status.boxed())
+        self.credential.refusal(status)
     }
 }
 

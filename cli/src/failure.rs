@@ -137,15 +137,15 @@ impl From<io::Error> for Failure {
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         let hint = error.hint();
-        let failure = match &error {
-            RequestError::Status(status) if status.reason.is_empty() => {
+        let failure = match error.status() {
+            Some(status) if status.reason.is_empty() => {
                 Self::labelled("Error from server", &status.message)
             }
-            RequestError::Status(status) => Self::labelled(
+            Some(status) => Self::labelled(
                 format!("Error from server ({})", status.reason),
                 &status.message,
             ),
-            other => Self::new(chain(other)),
+            None => Self::new(chain(&error)),
         };
         match hint {
             Some(hint) => failure.hint(hint),

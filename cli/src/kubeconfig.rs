@@ -43,6 +43,8 @@ pub enum KubeconfigError {
     Unusable(#[source] kube::config::KubeconfigError),
     #[error("the kubeconfig's certificates or credentials cannot be used")]
     Credentials(#[source] kube::Error),
+    #[error("the kubeconfig's plugin gave no credential: {0}")]
+    Plugin(String),
     #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,

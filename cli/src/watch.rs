@@ -14,7 +14,7 @@ use kube::client::Body;
 use kube::core::Status;
 use serde_json::Value;
 
-use crate::cluster::{Call, Cluster, RequestError, path};
+use crate::cluster::{Call, Cluster, Credential, RequestError, path};
 use crate::object;
 
 /// The longest event: an object of 1 MiB whose every byte is escaped, and room to spare.
@@ -69,6 +69,7 @@ pub enum Change {
 pub struct Events {
     body: Body,
     buffer: BytesMut,
+    credential: Credential,
 }
 
 impl Events {
@@ -101,6 +102,7 @@ impl Events {
         Ok(Self {
             body: response.into_body(),
             buffer: BytesMut::new(),
+            credential: cluster.credential.clone(),
         })
     }
 
@@ -113,7 +115,7 @@ impl Events {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return parse(&line).map(Some);
+                return parse(&line, &self.credential).map(Some);
             }
             if self.buffer.len() > MAX_EVENT_BYTES {
                 return Err(malformed("an event is longer than 8 MiB"));
@@ -130,7 +132,7 @@ impl Events {
     }
 }
 
-fn parse(line: &[u8]) -> Result<(Change, Value), RequestError> {
+fn parse(line: &[u8], credential: &Credential) -> Result<(Change, Value), RequestError> {
     let mut event: Value =
         serde_json::from_slice(line).map_err(|error| malformed(&error.to_string()))?;
     let object = event["object"].take();
@@ -142,7 +144,7 @@ fn parse(line: &[u8]) -> Result<(Change, Value), RequestError> {
         Some("ERROR") => {
             let status: Status =
                 serde_json::from_value(object).map_err(|error| malformed(&error.to_string()))?;
-            return Err(RequestError::Status(status.boxed()));
+            return Err(credential.refusal(status));
         }
         other => return Err(malformed(&format!("unknown event type {other:?}"))),
     };

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use super::credential::Credential;
+
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("cannot reach the swarm: {}", attempts(.0))]
@@ -23,6 +25,14 @@ pub enum RequestError {
     /// The server answered with a failure.
     #[error("{}", .0.message)]
     Status(Box<Status>),
+    /// The server does not know who asks (401).
+    #[error("{}", status.message)]
+    Unauthenticated {
+        status: Box<Status>,
+        shown: Credential,
+    },
+    #[error("the kubeconfig's plugin gave no credential: {0}")]
+    Plugin(String),
     #[error("the answer of {server} is not what was asked for: {message}")]
     Answer { server: String, message: String },
     #[error("the request cannot be made")]
@@ -55,7 +65,7 @@ fn attempts(attempts: &[Attempt]) -> String {
 impl RequestError {
     pub fn status(&self) -> Option<&Status> {
         match self {
-            Self::Status(status) => Some(status),
+            Self::Status(status) | Self::Unauthenticated { status, .. } => Some(status),
             _ => None,
         }
     }
@@ -107,10 +117,7 @@ impl RequestError {
                         .into(),
                 )
             }
-            Self::Status(status) if status.code == 401 => Some(
-                "the token of the kubeconfig is unknown, expired or revoked; an admin makes one with `hivectl token create --kind api`"
-                    .into(),
-            ),
+            Self::Unauthenticated { shown, .. } => Some(shown.remedy()),
             _ => None,
         }
     }

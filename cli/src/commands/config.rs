@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 use kube::config::{Context, Kubeconfig, NamedContext};
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::kubeconfig;
@@ -20,6 +23,9 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the kubeconfig, without its secrets
+    #[command(after_help = "Examples:
+  hivectl config view
+  hivectl config view --without-users > swarm.kubeconfig      for people who have a login, see `hivectl login`")]
     View(View),
     /// Print the name of the context in use
     CurrentContext,
@@ -40,6 +46,10 @@ struct View {
     /// json or yaml
     #[arg(short, long, value_name = "FORM", default_value = "yaml")]
     output: Format,
+
+    /// A whole kubeconfig for the cluster in use, with nobody's credentials in it: it can be handed around
+    #[arg(long)]
+    without_users: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,8 +83,10 @@ pub fn run(config: Config, session: &mut Session<'_>) -> Result<(), Failure> {
     let (paths, merged) = session.kubeconfig()?;
     match config.command {
         Command::View(view) => {
-            let shown = kubeconfig::redact(&merged)
-                .map_err(|error| Failure::new(format_args!("cannot show it: {error}")))?;
+            let shown = match view.without_users {
+                true => without_users(&merged, session)?,
+                false => kubeconfig::redact(&merged).map_err(unshowable)?,
+            };
             session.world.text(view.output.render(&shown, true)?)?;
             Ok(())
         }
@@ -113,6 +125,40 @@ pub fn run(config: Config, session: &mut Session<'_>) -> Result<(), Failure> {
         }
         Command::SetContext(set) => set_context(set, &paths, &merged, session),
     }
+}
+
+fn unshowable(error: serde_json::Error) -> Failure {
+    Failure::new(format_args!("cannot show it: {error}"))
+}
+
+/// The cluster of the context in use, and a context for whoever comes.
+fn without_users(merged: &Kubeconfig, session: &Session<'_>) -> Result<Value, Failure> {
+    let context = kubeconfig::context(merged, session.globals.context.as_deref())?;
+    let context = context.context.clone().unwrap_or_default();
+    let name = session
+        .globals
+        .cluster
+        .as_deref()
+        .unwrap_or(&context.cluster);
+    let mut cluster = kubeconfig::cluster(merged, name)?.clone();
+    // It is to be of use on another machine: what a file holds goes along.
+    if let Some(path) = cluster.certificate_authority.take() {
+        let pem = std::fs::read(&path)
+            .map_err(|error| Failure::new(format_args!("cannot read {path}: {error}")))?;
+        cluster.certificate_authority_data = Some(BASE64.encode(pem));
+    }
+    let namespace = session.globals.namespace.clone().or(context.namespace);
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{ "name": name, "cluster": serde_json::to_value(cluster).map_err(unshowable)? }],
+        "contexts": [{ "name": name, "context": match namespace {
+            Some(namespace) => json!({ "cluster": name, "user": "", "namespace": namespace }),
+            None => json!({ "cluster": name, "user": "" }),
+        } }],
+        "users": [],
+    }))
 }
 
 fn row(kubeconfig: &Kubeconfig, named: &NamedContext) -> Vec<String> {

@@ -10,7 +10,7 @@ use http::{Method, Uri};
 use http_body_util::BodyExt;
 use kube::core::Status;
 
-use crate::cluster::{Call, RequestError, path};
+use crate::cluster::{Call, path};
 use crate::commands::lookup;
 use crate::failure::Failure;
 use crate::selection;
@@ -127,7 +127,7 @@ pub async fn run(invoke: Invoke, session: &mut Session<'_>) -> Result<(), Failur
             .map_err(|error| Failure::new(crate::failure::chain(&error)))?
             .to_bytes();
         if let Some(refusal) = api_refusal(&bytes) {
-            let error = RequestError::Status(Box::new(refusal));
+            let error = cluster.credential.refusal(refusal);
             return Err(
                 lookup::not_found(&cluster, resource, Some(&namespace), &name, error).await,
             );

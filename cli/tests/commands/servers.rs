@@ -88,6 +88,78 @@ async fn an_unknown_token_gets_a_hint_and_is_not_shown() {
     assert!(!run.err.contains("s3cret"));
 }
 
+/// A kubeconfig whose user is this, and a fake swarm that knows nobody.
+async fn refused(user: serde_json::Value) -> crate::harness::Run {
+    let swarm = Swarm::start().await;
+    let text = std::fs::read(swarm.kubeconfig()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    config["users"][0]["user"] = user;
+    std::fs::write(swarm.kubeconfig(), config.to_string()).unwrap();
+    let path = "/apis/hive.dev/v1/nodes";
+    swarm
+        .fake
+        .refuse(Method::GET, path, 401, "Unauthorized", json!({}));
+    swarm.run(&["get", "nodes"]).await
+}
+
+#[tokio::test]
+async fn a_refusal_names_what_the_kubeconfig_has() {
+    let printing = "printf '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"t0psecret\"}}'";
+    let plugin = json!({ "exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", printing],
+        "interactiveMode": "Never",
+    } });
+    for (user, hint) in [
+        (json!({}), "the kubeconfig has no credential"),
+        (
+            json!({ "token": "t0psecret" }),
+            "the token of the kubeconfig is",
+        ),
+        (plugin, "the kubeconfig's plugin \"sh\""),
+    ] {
+        let run = refused(user).await;
+        let (error, rest) = run.err.split_once('\n').unwrap();
+        assert_eq!(
+            error,
+            "Error from server (Unauthorized): the server refuses"
+        );
+        assert!(
+            rest.contains(hint) && rest.lines().count() == 1,
+            "{}",
+            run.err
+        );
+        assert!(!run.err.contains("t0psecret"), "{}", run.err);
+    }
+}
+
+/// kube would show its arguments and all that it printed.
+#[tokio::test]
+async fn a_plugin_that_fails_is_quoted_and_nothing_else_is() {
+    let swarm = Swarm::start().await;
+    let text = std::fs::read(swarm.kubeconfig()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    for (script, expected) in [
+        (
+            "echo t0psecret; echo 'error: nobody is here' >&2; exit 3",
+            "nobody is here\n",
+        ),
+        ("echo t0psecret; exit 3", "it ended with exit status: 3\n"),
+        (
+            "echo '{t0psecret'",
+            "what it printed is no ExecCredential\n",
+        ),
+    ] {
+        config["users"][0]["user"] = json!({ "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh",
+            "args": ["-c", script, "--secret=t0psecret"], "interactiveMode": "Never",
+        } });
+        std::fs::write(swarm.kubeconfig(), config.to_string()).unwrap();
+        let run = swarm.run(&["get", "nodes"]).await;
+        let error = format!("error: the kubeconfig's plugin gave no credential: {expected}");
+        run.expect(1, "", &error);
+    }
+}
+
 #[tokio::test]
 async fn the_kubeconfig_is_shown_without_secrets_and_changed() {
     let swarm = Swarm::start().await;
@@ -98,6 +170,26 @@ async fn the_kubeconfig_is_shown_without_secrets_and_changed() {
         "{}",
         run.out
     );
+    let run = swarm
+        .run(&["config", "view", "--without-users", "-o", "json"])
+        .await;
+    let whole: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(whole["users"], json!([]));
+    assert_eq!(
+        whole["contexts"][0]["context"],
+        json!({"cluster": "test", "user": ""})
+    );
+    let cluster = &whole["clusters"][0]["cluster"];
+    assert_eq!(cluster["server"], swarm.fake.url());
+    assert!(
+        cluster["certificate-authority-data"]
+            .as_str()
+            .unwrap()
+            .len()
+            > 100
+    );
+    assert_eq!(cluster["extensions"][0]["name"], "hive.dev/servers");
+    assert!(!run.out.contains("s3cret"), "{}", run.out);
     swarm
         .run(&["config", "current-context"])
         .await
