@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use call::Call;
 pub use credential::Credential;
 pub use error::RequestError;
-pub use transport::Sent;
+pub use transport::{Https, Sent, https};
 
 use credential::plugin_failure;
 use error::{Attempt, connect_failure};

@@ -20,7 +20,9 @@ mod edit;
 mod events;
 mod explain;
 mod get;
+mod get_token;
 mod invoke;
+mod login;
 mod logs;
 mod lookup;
 mod rollout;
@@ -86,6 +88,10 @@ pub enum Command {
     Backup(backup::Backup),
     /// Approve, deny and revoke the certificates of people
     Certificate(certificate::Certificate),
+    /// Sign in at the OpenID issuer that the swarm trusts
+    Login(login::Login),
+    /// Print a token of the issuer: what kubectl and hivectl ask after `login`
+    GetToken(get_token::GetToken),
     /// Ask what you may do
     Auth(auth::Auth),
     /// List the resources that the server has
@@ -128,6 +134,8 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Controller(controller) => controller::run(controller, session).await,
         Command::Backup(backup) => backup::run(backup, session).await,
         Command::Certificate(certificate) => certificate::run(certificate, session).await,
+        Command::Login(login) => login::run(login, session).await,
+        Command::GetToken(get) => get_token::run(get, session).await,
         Command::Auth(auth) => auth::run(auth, session).await,
         Command::ApiResources(resources) => api_resources::resources(resources, session).await,
         Command::ApiVersions => api_resources::versions(session).await,

@@ -17,6 +17,7 @@ mod jsonpath;
 mod kubeconfig;
 mod manifest;
 mod object;
+mod oidc;
 mod output;
 mod progress;
 mod selection;

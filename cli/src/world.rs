@@ -99,6 +99,13 @@ impl Environment {
             .map(PathBuf::from)
     }
 
+    /// Where programs keep what they can get again: `$XDG_CACHE_HOME`, else `~/.cache`.
+    pub fn cache_home(&self) -> Option<PathBuf> {
+        self.get("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(self.home()?.join(".cache")))
+    }
+
     /// Where programs keep a person's data: `$XDG_DATA_HOME`, else `~/.local/share`.
     pub fn data_home(&self) -> Option<PathBuf> {
         self.get("XDG_DATA_HOME")

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
@@ -36,12 +37,25 @@ impl Sent {
     }
 }
 
-pub fn client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+/// A client of any HTTPS server, of those that a configuration's certificates vouch for.
+pub type Https = hyper_util::client::legacy::Client<Connector, Full<Bytes>>;
+
+type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+
+pub fn https(config: &kube::Config) -> Result<Https, kube::Error> {
+    Ok(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector(config)?))
+}
+
+fn connector(config: &kube::Config) -> Result<Connector, kube::Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let connector = config.rustls_https_connector_with_connector(http)?;
+    config.rustls_https_connector_with_connector(http)
+}
+
+pub fn client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    let connector = connector(&config)?;
     let transport =
         hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
