@@ -63,6 +63,7 @@ pub(super) fn message_of(api_version: &str, kind: &str) -> Option<&'static [Fiel
         ("v1", "LimitRange") => LIMIT_RANGE,
         ("rbac.authorization.k8s.io/v1", "Role" | "ClusterRole") => ROLE,
         ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => BINDING,
+        ("certificates.k8s.io/v1", "CertificateSigningRequest") => SIGNING_REQUEST,
         // Sent in the group of what is deleted.
         (_, "DeleteOptions") => DELETE_OPTIONS,
         ("authorization.k8s.io/v1", "SelfSubjectAccessReview") => ACCESS_REVIEW,
@@ -227,6 +228,40 @@ const DELETE_OPTIONS: &[Field] = &[
     one(3, "orphanDependents", Flag),
     one(4, "propagationPolicy", Text),
     many(5, "dryRun", Text),
+];
+
+// What the server says of the sender (username, uid, groups, extra) is not read.
+const SIGNING_REQUEST: &[Field] = &[
+    METADATA,
+    one(
+        2,
+        "spec",
+        Message(&[
+            one(1, "request", Bytes),
+            many(5, "usages", Text),
+            one(7, "signerName", Text),
+            one(8, "expirationSeconds", Number),
+        ]),
+    ),
+    one(
+        3,
+        "status",
+        Message(&[
+            many(
+                1,
+                "conditions",
+                Message(&[
+                    one(1, "type", Text),
+                    one(2, "reason", Text),
+                    one(3, "message", Text),
+                    one(4, "lastUpdateTime", Time),
+                    one(5, "lastTransitionTime", Time),
+                    one(6, "status", Text),
+                ]),
+            ),
+            one(2, "certificate", Bytes),
+        ]),
+    ),
 ];
 
 const ACCESS_REVIEW: &[Field] = &[

@@ -105,6 +105,51 @@ fn quantities_are_texts() {
 }
 
 #[test]
+fn an_approval_carries_its_conditions() {
+    let spec = [
+        field(1, b"pem"),
+        field(2, b"sender"),
+        field(5, b"client auth"),
+        field(7, b"a/b"),
+        vec![8 << 3, 60],
+    ]
+    .concat();
+    let condition = [
+        field(1, b"Approved"),
+        field(2, b"KubectlApprove"),
+        field(4, &[1 << 3, 60]),
+        field(5, b""),
+        field(6, b"True"),
+    ]
+    .concat();
+    let request = [
+        field(1, &field(1, b"ann")),
+        field(2, &spec),
+        field(3, &field(1, &condition)),
+    ]
+    .concat();
+    let group = "certificates.k8s.io/v1";
+    let decoded = decode(&envelope(group, "CertificateSigningRequest", &request)).unwrap();
+    assert_eq!(
+        (&decoded["spec"], &decoded["status"]),
+        (
+            &json!({
+                "request": "cGVt",
+                "usages": ["client auth"],
+                "signerName": "a/b",
+                "expirationSeconds": 60,
+            }),
+            &json!({ "conditions": [{
+                "type": "Approved",
+                "status": "True",
+                "reason": "KubectlApprove",
+                "lastUpdateTime": "1970-01-01T00:01:00Z",
+            }] }),
+        )
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_refused() {
     assert_eq!(decode(b"{}"), Err(ProtobufError::NoEnvelope));
     assert_eq!(
