@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 const INSTALL: &str = "apt-get install kubernetes-client";
 
 /// The topics, in the order in which a person learns them. Each has a namespace of its own.
-const TOPICS: [&str; 10] = [
+const TOPICS: [&str; 11] = [
     "discovery",
     "objects",
     "apply",
     "owners",
     "deleting",
     "access",
+    "certificates",
     "watching",
     "functions",
     "controllers",
