@@ -149,7 +149,9 @@ impl Swarm {
     }
 
     fn environment(&self) -> Environment {
-        Environment::default().with("KUBECONFIG", self.kubeconfig())
+        Environment::default()
+            .with("KUBECONFIG", self.kubeconfig())
+            .with("XDG_CACHE_HOME", self.dir.path().join("cache"))
     }
 
     pub fn begin(&self, arguments: &[&str], input: &str) -> Running {

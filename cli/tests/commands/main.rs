@@ -8,6 +8,7 @@ mod create;
 mod fake;
 mod get;
 mod harness;
+mod login;
 mod objects;
 mod servers;
 mod tokens;
