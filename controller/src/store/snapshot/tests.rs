@@ -241,3 +241,49 @@ fn snapshots_are_written_anew_when_another_key_comes_first() {
         assert_eq!(names(directory.path()).len(), 3);
     }
 }
+
+/// The file with one of its bytes changed.
+fn damage(path: &Path, place: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[place] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_older_snapshot_does_not_keep_a_key_in_use() {
+    // In the seal's header, and in what is sealed.
+    for place in [0, 300] {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = Keys::of(1);
+        let snapshots = Snapshots::open(directory.path(), keys.clone()).unwrap();
+        snapshots.write(&meta(1), &state(3)).unwrap();
+        snapshots.write(&meta(2), &state(4)).unwrap();
+        let files = names(directory.path());
+        damage(&directory.path().join(&files[0]), place);
+        keys.set(&[2, 1]);
+        snapshots.seals().unwrap();
+        snapshots.renew_seals().unwrap();
+        assert_eq!(names(directory.path()), files[1..]);
+        let expected = BTreeMap::from([(keys.first(), 1)]);
+        assert_eq!(snapshots.seals().unwrap(), expected);
+        let current = snapshots.current().unwrap();
+        assert_eq!(current.load().unwrap().image(), state(4).image());
+    }
+}
+
+#[test]
+fn a_damaged_newest_snapshot_stays_and_so_does_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = Keys::of(1);
+    let snapshots = Snapshots::open(directory.path(), keys.clone()).unwrap();
+    snapshots.write(&meta(1), &state(3)).unwrap();
+    snapshots.write(&meta(2), &state(4)).unwrap();
+    let files = names(directory.path());
+    for file in &files {
+        damage(&directory.path().join(file), 300);
+    }
+    keys.set(&[2, 1]);
+    let error = snapshots.renew_seals().unwrap_err().to_string();
+    assert!(error.contains(&files[1]), "{error}");
+    assert_eq!(names(directory.path()), files);
+}
