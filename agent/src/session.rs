@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hive_identity::StoreError;
+use hive_proto::USAGE_INTERVAL;
 use hive_proto::grpc;
 use hive_proto::link::{Link, LinkError};
 use hive_proto::v1;
@@ -29,9 +30,6 @@ use crate::ledger::LedgerError;
 use crate::links::Links;
 use crate::reconcile::report::Told;
 use choice::{choose, wait_after};
-
-/// Some 150 bytes each: under a megabyte a day, and `top` is never older than this.
-const USAGE_EVERY: Duration = Duration::from_secs(15);
 
 /// For the controller to take the session, or to take a message when the stream is full.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,7 +202,7 @@ impl Talk<'_> {
         let mut told = self.session.told.clone();
         let mut events = self.session.events.changes();
         let mut links = self.session.links.changes();
-        let mut usage = tokio::time::interval(USAGE_EVERY);
+        let mut usage = tokio::time::interval(USAGE_INTERVAL);
         // After a sleep of the machine once is enough.
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was heard when usage was sent last, until something more is.

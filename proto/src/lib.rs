@@ -15,6 +15,10 @@ pub mod grpc;
 pub mod invoke;
 pub mod link;
 
+/// How often an agent tells what its machine and functions use: some 150 bytes each, under a megabyte
+/// a day. What is told stands for as long.
+pub const USAGE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+
 pub use desired::{ARTIFACT_CONTEXT, EncodedAssignment, desired_hash};
 
 /// The messages and services of `proto/hive/v1/*.proto`; generated, see `tests/generated.rs`.

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use hive_manifests::Resource;
+use hive_manifests::duration::GoDuration;
+use hive_proto::USAGE_INTERVAL;
 use hive_proto::v1::{FunctionUsage, NodeUsage};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -16,9 +18,6 @@ use super::respond;
 use super::{Api, Call};
 use crate::objects::timestamp;
 use crate::state::{Key, State};
-
-/// Agents report this often, so this is what a figure stands for.
-const WINDOW: &str = "10s";
 
 /// What is older is forgotten long before; another controller may say anything.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
@@ -80,7 +79,7 @@ fn node_metrics(node: &NodeUsage, state: &State) -> Value {
             "labels": labels,
         },
         "timestamp": timestamp(heard),
-        "window": WINDOW,
+        "window": GoDuration(USAGE_INTERVAL),
         "usage": {
             "cpu": format!("{}m", usage.cpu_millis),
             "memory": format!("{}Ki", usage.memory_used_bytes / 1024),
