@@ -5,7 +5,6 @@ pub mod held;
 mod power_cuts;
 mod raft;
 mod sealed;
-mod speed;
 
 use std::sync::Arc;
 
