@@ -6,7 +6,7 @@ use futures::future::join_all;
 use hive_controller::state::Command;
 use hive_controller::store::{MembershipError, ProposeError, Replica, Timing};
 
-use crate::swarm::{PATIENCE, Swarm, create, holds, image, key, member, soon};
+use crate::swarm::{PATIENCE, Swarm, create, holds, image, key, member, soon, until};
 
 fn assert_equal(swarm: &Swarm) {
     let mut images = swarm.replicas().into_iter().map(|replica| image(&replica));
@@ -217,20 +217,16 @@ async fn the_leader_knows_how_its_followers_keep_up() {
     leader.propose(create("one")).await.unwrap();
     swarm.converge().await;
     let heard = |id: u64| leader.progress()[&id].silent;
-    let caught_up = async {
-        while leader.progress()[&follower].matched < leader.health().last_log {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the follower to confirm", caught_up).await;
+    until("the follower to confirm", || {
+        leader.progress()[&follower].matched >= leader.health().last_log
+    })
+    .await;
     assert!(heard(follower).is_some());
     swarm.stop(follower).await;
-    let silent = async {
-        while heard(follower).is_none_or(|silent| silent < Duration::from_secs(1)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon("its silence to be noticed", silent).await;
+    until("its silence to be noticed", || {
+        heard(follower).is_some_and(|silent| silent >= Duration::from_secs(1))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,19 @@ pub fn image(replica: &Replica) -> StateImage {
     replica.state().image()
 }
 
+/// Between two looks at what wakes nobody.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Looks until it is so.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    soon(what, async {
+        while !is_so() {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+}
+
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await

@@ -17,6 +17,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Controller, WatchStreamExt};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::SPACE;
 
@@ -173,12 +174,16 @@ async fn stored(maps: &Api<ConfigMap>) {
         .default_backoff()
         .reflect(writer)
         .touched_objects();
-    let following = tokio::spawn(objects.for_each(|_| std::future::ready(())));
+    let (seen, mut changes) = watch::channel(());
+    let following = tokio::spawn(objects.for_each(move |_| {
+        seen.send_replace(());
+        std::future::ready(())
+    }));
     soon("the store", reader.wait_until_ready()).await.unwrap();
     let stored = ObjectRef::<ConfigMap>::new("stored").within(SPACE);
     assert!(reader.get(&stored).is_some());
     set(maps, "stored", "1").await;
-    let holds = async |wanted: Option<&str>| {
+    let mut holds = async |wanted: Option<&str>| {
         soon("what the store holds", async {
             loop {
                 let found = reader.get(&stored);
@@ -186,7 +191,7 @@ async fn stored(maps: &Api<ConfigMap>) {
                 if n.as_deref() == wanted {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                changes.changed().await.unwrap();
             }
         })
         .await;
