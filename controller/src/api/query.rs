@@ -166,8 +166,8 @@ pub(super) fn dry_run(kind: &'static str, stages: &[String]) -> Result<bool, Api
     Ok(!stages.is_empty())
 }
 
-/// In Kubernetes' words, which has these two checked after the query was read.
-fn not_supported(
+/// In Kubernetes' words, which validates the options of a write after it has read the query.
+pub(super) fn not_supported(
     kind: &'static str,
     field: &str,
     found: &str,

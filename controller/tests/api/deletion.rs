@@ -76,7 +76,11 @@ async fn a_deletion_can_be_about_one_version_of_one_object() {
     server
         .delete(&format!("{path}?propagationPolicy=Sideways"))
         .await
-        .fails(400, "BadRequest", "propagationPolicy");
+        .fails(
+            422,
+            "Invalid",
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"Sideways\"",
+        );
     delete(json!({
         "uid": created["metadata"]["uid"],
         "resourceVersion": created["metadata"]["resourceVersion"],

@@ -118,7 +118,7 @@ async fn a_deletion_under_way_can_change_its_ways() {
         .json(&json!({ "propagationPolicy": "Orphan", "orphanDependents": true }))
         .send()
         .await
-        .fails(400, "BadRequest", "exclude each other");
+        .fails(422, "Invalid", "cannot be both set");
 }
 
 #[tokio::test]

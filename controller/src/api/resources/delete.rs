@@ -16,13 +16,16 @@ use super::super::errors::ApiError;
 use super::super::limits::object_body;
 use super::super::media::parse_body;
 use super::super::path::ObjectPath;
-use super::super::query::dry_run;
+use super::super::query::{dry_run, not_supported};
 use super::super::respond::{self, ListMetadata};
 use super::super::{Api, Call};
 use super::collection::select;
 use crate::deletion::{self, Propagation};
 use crate::state::{Key, Object, Outcome, Rejection};
 use crate::store::ProposeError;
+
+/// Of the options of a deletion.
+const KIND: &str = "DeleteOptions";
 
 /// Attempts of a deletion that changes keep overtaking.
 const ATTEMPTS: usize = 8;
@@ -172,8 +175,13 @@ fn propagation(
     orphan_dependents: Option<bool>,
 ) -> Result<Option<Propagation>, ApiError> {
     match (policy, orphan_dependents) {
-        (Some(_), Some(_)) => Err(ApiError::BadRequest(
-            "propagationPolicy: orphanDependents and propagationPolicy exclude each other".into(),
+        (Some(policy), Some(_)) => Err(ApiError::option(
+            KIND,
+            "propagationPolicy",
+            "FieldValueInvalid",
+            format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            ),
         )),
         (None, None) => Ok(None),
         (None, Some(true)) => Ok(Some(Propagation::Orphan)),
@@ -183,10 +191,8 @@ fn propagation(
             .find(|policy| policy.name() == name)
             .map(Some)
             .ok_or_else(|| {
-                ApiError::BadRequest(format!(
-                    "propagationPolicy: unsupported value {name:?}; supported are: {}",
-                    Propagation::ALL.map(Propagation::name).join(", ")
-                ))
+                let supported = Propagation::ALL.map(Propagation::name);
+                not_supported(KIND, "propagationPolicy", &format!("{name:?}"), &supported)
             }),
     }
 }
@@ -212,8 +218,8 @@ impl Options {
                     call.query.orphan_dependents,
                 )?,
             };
-        let is_tried = dry_run("DeleteOptions", &call.query.dry_run)?
-            | dry_run("DeleteOptions", sent.dry_run.as_deref().unwrap_or_default())?;
+        let is_tried = dry_run(KIND, &call.query.dry_run)?
+            | dry_run(KIND, sent.dry_run.as_deref().unwrap_or_default())?;
         let preconditions = sent.preconditions.unwrap_or_default();
         let revision = preconditions
             .resource_version
