@@ -22,17 +22,17 @@ pub mod seal;
 mod serve;
 mod settings;
 mod snapshot;
+mod start;
+mod stop;
 mod timing;
 mod types;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::storage::RaftLogStorage;
-use openraft::{Instant as _, Raft};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -45,16 +45,14 @@ pub use self::propose::ProposeError;
 pub use self::renewal::RenewalError;
 pub use self::serve::HandleError;
 pub use self::snapshot::SnapshotError;
+pub use self::start::{ReplicaOptions, StartError};
 pub use self::timing::{DiskSpeed, Timing, TimingError, Verdict};
 pub use self::types::{MAX_PROPOSAL_BYTES, TooLarge};
 
-use self::compaction::Floor;
-use self::disk::{Directory, DirectoryLock};
+use self::disk::DirectoryLock;
 use self::log::Log;
 use self::machine::{Machine, Published};
-use self::network::Network;
 use self::rounds::Rounds;
-use self::seal::keys::Keys;
 use self::snapshot::Snapshots;
 use self::types::{LogId, TypeConfig};
 use crate::peers::Peers;
@@ -64,42 +62,6 @@ type RaftNode = Raft<TypeConfig, Machine>;
 
 /// For writing one snapshot to a slow disk.
 const COMPACTION_DEADLINE: Duration = Duration::from_secs(120);
-
-pub struct ReplicaOptions {
-    /// For the log and the snapshots; nothing else may use it.
-    pub dir: PathBuf,
-    /// This controller's Raft id: given once, never used for another data directory.
-    pub id: u64,
-    /// Measured on the directory's disk, and kept there, when `None`.
-    pub timing: Option<Timing>,
-    /// With which the log and the snapshots are sealed.
-    pub keys: Keys,
-}
-
-/// Why a replica cannot start. Messages name the file and the repair.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    #[error(transparent)]
-    Log(#[from] OpenError),
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    #[error(transparent)]
-    Timing(#[from] TimingError),
-    #[error(
-        "the log in {} begins behind entry {purged}, but the newest snapshot ends at entry \
-         {snapshot}: remove this controller's data directory and join it again",
-        dir.display()
-    )]
-    Gap {
-        dir: PathBuf,
-        purged: u64,
-        snapshot: u64,
-    },
-    #[error("Raft cannot start from {}: {reason}", dir.display())]
-    Raft { dir: PathBuf, reason: String },
-}
 
 /// What a replica knows of itself, for logs and health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,112 +108,6 @@ impl Drop for Shared {
 }
 
 impl Replica {
-    /// Opens log and snapshots and takes up its part in Raft.
-    pub async fn start(options: ReplicaOptions, peers: Peers) -> Result<Self, StartError> {
-        Self::start_within(Bounds::default(), options, peers).await
-    }
-
-    /// The same, with a log that is kept within other bounds.
-    pub async fn start_within(
-        bounds: Bounds,
-        options: ReplicaOptions,
-        peers: Peers,
-    ) -> Result<Self, StartError> {
-        let ReplicaOptions {
-            dir,
-            id,
-            timing,
-            keys,
-        } = options;
-        let opened = runtime::blocking({
-            let dir = dir.clone();
-            move || open(&dir, timing, keys)
-        })
-        .await
-        .map_err(|error| StartError::Raft {
-            dir: dir.clone(),
-            reason: error.to_string(),
-        })??;
-        let log = opened.log.clone();
-        Self::assemble(id, dir, opened, log, peers, bounds).await
-    }
-
-    /// `storage` is the opened log, as Raft is to see it.
-    async fn assemble(
-        id: u64,
-        dir: PathBuf,
-        opened: Opened,
-        storage: impl RaftLogStorage<TypeConfig>,
-        peers: Peers,
-        bounds: Bounds,
-    ) -> Result<Self, StartError> {
-        let Opened {
-            lock,
-            log,
-            snapshots,
-            machine,
-            published,
-            timing,
-            disk,
-        } = opened;
-        let floor = Floor::default();
-        let network = Network::new(id, peers.clone(), floor.clone());
-        let failed = |reason: Fatal<TypeConfig>| StartError::Raft {
-            dir: dir.clone(),
-            reason: reason.to_string(),
-        };
-        let raft = Raft::new(id, settings::config(timing), network, storage, machine)
-            .await
-            .map_err(failed)?;
-        let alone = raft
-            .with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]))
-            .await
-            .map_err(failed)?;
-        if alone {
-            // Nobody else can lead: no reason to wait for an election to be due.
-            raft.trigger().elect(false).await.map_err(failed)?;
-        }
-        let lease = Duration::from_millis(timing.election_max_ms);
-        let stop = CancellationToken::new();
-        let (publish, leadership) = watch::channel(Leadership::default());
-        // All end with the replica. Without them it would serve, but follow nobody, and its log
-        // would grow.
-        runtime::spawn(leadership::follow(
-            raft.clone(),
-            lease,
-            published.applied.clone(),
-            publish,
-            stop.clone(),
-        ));
-        runtime::spawn(follow_members(raft.clone(), peers.clone(), stop.clone()));
-        runtime::spawn(compaction::follow(
-            raft.clone(),
-            bounds,
-            log.clone(),
-            snapshots.clone(),
-            published.applied.clone(),
-            floor,
-            stop.clone(),
-        ));
-        Ok(Self {
-            shared: Arc::new(Shared {
-                raft,
-                log,
-                snapshots,
-                peers,
-                published,
-                leadership,
-                timing,
-                disk,
-                lease,
-                rounds: Rounds::default(),
-                receiving: tokio::sync::Mutex::default(),
-                lock: Mutex::new(lock),
-                stop,
-            }),
-        })
-    }
-
     pub fn id(&self) -> u64 {
         *self.shared.raft.node_id()
     }
@@ -369,134 +225,6 @@ impl Replica {
             Err(Fatal::Panicked | Fatal::Stopped) => Some(ProposeError::Stopped),
             Ok(()) if self.shared.stop.is_cancelled() => Some(ProposeError::Stopped),
             Ok(()) => None,
-        }
-    }
-
-    /// Hands leadership over if this replica has it, and stops with everything on disk.
-    pub async fn shutdown(&self) {
-        self.hand_over().await;
-        self.shared.stop.cancel();
-        if let Err(error) = self.shared.raft.shutdown().await {
-            tracing::error!(%error, "Raft did not stop cleanly");
-        }
-        if let Err(error) = self.shared.log.close().await {
-            tracing::error!(%error, "the Raft log did not stop cleanly");
-        }
-        self.shared
-            .lock
-            .lock()
-            .expect("nothing panics while it holds the directory's lock")
-            .take();
-    }
-
-    /// Gives leadership to the follower that is furthest of those that answer, if this replica has
-    /// it and one does. Best effort: without it the others elect a leader once they miss this one.
-    pub async fn hand_over(&self) {
-        let id = self.id();
-        let mut metrics = self.shared.raft.metrics();
-        let successor = {
-            let metrics = metrics.borrow_watched();
-            let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-            let answers = |peer: &u64| {
-                let answered = metrics.heartbeat.as_ref().and_then(|all| all.get(peer));
-                let answered = answered.and_then(Option::as_ref);
-                answered.is_some_and(|at| at.elapsed() < self.shared.lease)
-            };
-            metrics
-                .replication
-                .iter()
-                .flatten()
-                .filter(|(peer, _)| **peer != id && voters.contains(peer) && answers(peer))
-                .max_by_key(|(_, matched)| **matched)
-                .map(|(peer, _)| *peer)
-        };
-        let Some(successor) = successor else { return };
-        if self
-            .shared
-            .raft
-            .trigger()
-            .transfer_leader(successor)
-            .await
-            .is_err()
-        {
-            return;
-        }
-        let handed = metrics.wait_until(|m| m.current_leader.is_some_and(|leader| leader != id));
-        match runtime::timeout(self.shared.lease, handed).await {
-            Ok(_) => tracing::info!(successor, "handed leadership over"),
-            Err(_) => tracing::warn!(successor, "leadership was not taken over in time"),
-        }
-    }
-}
-
-struct Opened {
-    lock: Option<DirectoryLock>,
-    log: Log,
-    snapshots: Snapshots,
-    machine: Machine,
-    published: Published,
-    timing: Timing,
-    disk: Option<DiskSpeed>,
-}
-
-fn open(dir: &std::path::Path, timing: Option<Timing>, keys: Keys) -> Result<Opened, StartError> {
-    let (directory, lock) = Directory::open(&dir.join("log"))?;
-    let (timing, disk) = match timing {
-        Some(timing) => (timing, None),
-        None => {
-            let (timing, disk) = Timing::of(dir)?;
-            (timing, Some(disk))
-        }
-    };
-    let snapshots = Snapshots::open(&dir.join("snapshots"), keys.clone())?;
-    let (machine, published) = Machine::open(snapshots.clone())?;
-    let log = Log::open(Arc::new(directory), keys)?;
-    check_joined(dir, &log, &published)?;
-    Ok(Opened {
-        lock: Some(lock),
-        log,
-        snapshots,
-        machine,
-        published,
-        timing,
-        disk,
-    })
-}
-
-/// The log must go on where the snapshot ends.
-fn check_joined(dir: &std::path::Path, log: &Log, published: &Published) -> Result<(), StartError> {
-    let snapshot = published.applied.borrow().last;
-    if let Some(purged) = log.purged()
-        && snapshot < Some(purged)
-    {
-        return Err(StartError::Gap {
-            dir: dir.to_owned(),
-            purged: purged.index,
-            snapshot: snapshot.map_or(0, |id| id.index),
-        });
-    }
-    Ok(())
-}
-
-/// Tells the peers' links where the members are, so that a follower can reach whoever leads.
-async fn follow_members(raft: RaftNode, peers: Peers, stop: CancellationToken) {
-    // Not those that change with each entry.
-    let mut metrics = raft.server_metrics();
-    let mut known = None;
-    loop {
-        let membership = metrics.borrow_and_update().membership_config.clone();
-        if known.as_ref() != Some(membership.log_id()) {
-            known = Some(*membership.log_id());
-            // One that was not admitted yet knows of no members, but may have been told of some.
-            if membership.nodes().next().is_some() {
-                let members = membership.nodes();
-                peers.set_members(members.map(|(id, member)| (*id, member.clone())));
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = metrics.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -20,6 +20,7 @@ use super::log::Log;
 use super::machine::Machine;
 use super::seal::keys::Keys;
 use super::snapshot::Snapshots;
+use super::start::check_joined;
 use super::types::{LeaderId, LogId, SnapshotMeta, StoredMembership};
 use super::{SnapshotError, StartError};
 use crate::state::{Member, State};
@@ -52,16 +53,8 @@ pub async fn read(dir: &Path, keys: &Keys) -> Result<Offline, StartError> {
     let (mut machine, published) =
         Machine::open(Snapshots::open(&dir.join("snapshots"), keys.clone())?)?;
     let mut log = Log::open(Arc::new(directory), keys.clone())?;
+    check_joined(dir, &log, &published)?;
     let snapshot = published.applied.borrow().last;
-    if let Some(purged) = log.purged()
-        && snapshot < Some(purged)
-    {
-        return Err(StartError::Gap {
-            dir: dir.to_owned(),
-            purged: purged.index,
-            snapshot: snapshot.map_or(0, |id| id.index),
-        });
-    }
     let committed = log.read_committed().await.map_err(failed)?;
     let first = snapshot.map_or(0, |id| id.index + 1);
     let entries = log.entries_stream(first..).await;

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::disk::simulated::Simulated;
+use super::seal::keys::Keys;
+use super::start::Opened;
 use super::*;
 use crate::peers::Route;
 use crate::state::{Command, Member};

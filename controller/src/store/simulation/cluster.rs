@@ -1,33 +1,31 @@
 //! The simulated machines: their disks, their starts and ends, and what they hold.
 
+mod members;
+mod sight;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use hive_manifests::Resource;
-use openraft::ServerState;
-use openraft::async_runtime::watch::WatchReceiver as _;
-use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::faults::{Fault, Seen};
-use super::invariants::acknowledged_is_durable::Durable;
-use super::invariants::{Breach, Invariants, Sight};
+use super::faults::Seen;
+use super::invariants::{Breach, Invariants};
 use super::network::Fabric;
 use super::planted::{self, Planted};
 use super::service::Answering;
 use super::world;
 use crate::peers::Peers;
-use crate::state::{Command, Key, Member, Outcome};
+use crate::state::Member;
 use crate::store::disk::simulated::Simulated;
 use crate::store::log::Log;
 use crate::store::log::tests::held::LogShape;
 use crate::store::machine::Machine;
 use crate::store::seal::keys::Keys;
 use crate::store::snapshot::Snapshots;
+use crate::store::start::{Opened, check_joined};
 use crate::store::types::{LeaderId, LogId};
-use crate::store::{Bounds, Opened, ProposeError, Replica, StartError, Timing, check_joined};
+use crate::store::{Bounds, Replica, StartError, Timing};
 
 const TIMING: Timing = Timing {
     heartbeat_ms: 100,
@@ -268,208 +266,11 @@ impl Cluster {
             .retired = true;
     }
 
-    /// The first machine, alone, and others that join it.
-    pub async fn found(&self, size: u64) {
-        self.start(1).await;
-        self.on(1, |replica| async move {
-            replica
-                .bootstrap(member(1))
-                .await
-                .expect("a swarm of one begins");
-        })
-        .await;
-        for id in 2..=size {
-            assert!(
-                self.join().await,
-                "machine {id} joins while nothing is wrong"
-            );
-        }
-    }
-
-    /// Admits a new machine and makes it vote. False if that failed, or may have.
-    pub async fn join(&self) -> bool {
-        let Some(leader) = self.leader() else {
-            return false;
-        };
-        let id = self
-            .inner()
-            .machines
-            .keys()
-            .max()
-            .expect("there is a first")
-            + 1;
-        let admitted = self
-            .on(leader, move |replica| async move {
-                replica
-                    .propose(Command::AdmitController { member: member(id) })
-                    .await
-            })
-            .await;
-        // Ids are given by the state: one that was lost is not used.
-        let Some(Ok(Outcome::Controller(id))) = admitted else {
-            return false;
-        };
-        if !self.start(id).await {
-            return false;
-        }
-        for _ in 0..3 {
-            let Some(leader) = self.leader() else {
-                world::Sleep::of(Duration::from_secs(1)).await;
-                continue;
-            };
-            let added = self
-                .on(leader, move |replica| async move {
-                    replica.add_member(id, &member(id)).await
-                })
-                .await;
-            if let Some(Ok(())) = added {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Looks at a machine after one of its tasks ran, and takes it down if its power went.
-    pub fn observe(&self, id: u64) {
-        let Some((replica, start, off)) = ({
-            let inner = self.inner();
-            inner.machines.get(&id).and_then(|machine| {
-                Some((
-                    machine.replica.clone()?,
-                    machine.starts,
-                    machine.disk.is_off(),
-                ))
-            })
-        }) else {
-            self.power_gone_while_starting(id);
-            return;
-        };
-        if off {
-            self.seen.happened(Fault::TornWrite);
-            self.crash(id, Crash::Power);
-            return;
-        }
-        let leads = {
-            let metrics = replica.shared.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let vote = &metrics.vote;
-            let own = vote.committed && vote.leader_id.node_id == id;
-            (own && metrics.state == ServerState::Leader).then_some(vote.leader_id)
-        };
-        let applied = replica.shared.published.applied.borrow().clone();
-        let shape = (start, leads, replica.shared.log.shape(), applied.last);
-        {
-            let mut inner = self.inner();
-            let machine = inner.machines.get_mut(&id).expect("it runs");
-            if machine.shape.replace(shape) == Some(shape) {
-                return;
-            }
-        }
-        let (purged, log) = replica.shared.log.held();
-        let sight = Sight {
-            id,
-            incarnation: start,
-            leads,
-            purged,
-            log,
-            applied,
-        };
-        let broken = self.inner().invariants.observe(&sight).err();
-        if let Some(breach) = broken {
-            std::panic::resume_unwind(Box::new(breach));
-        }
-    }
-
-    /// The tasks that opened it are to end like those of a machine that ran.
-    fn power_gone_while_starting(&self, id: u64) {
-        let off = self
-            .inner()
-            .machines
-            .get(&id)
-            .is_some_and(|m| !m.cut && m.disk.is_off());
-        if off {
-            self.seen.happened(Fault::TornWrite);
-            self.crash(id, Crash::Power);
-        }
-    }
-
-    /// A write is about to be acknowledged.
-    pub fn acknowledge(&self, revision: u64) {
-        let broken = {
-            let inner = self.inner();
-            let disks = inner
-                .machines
-                .iter()
-                .map(|(id, m)| (*id, Durable::of(&m.disk, &self.keys)))
-                .collect();
-            inner.invariants.acknowledge(revision, &disks).err()
-        };
-        if let Some(breach) = broken {
-            std::panic::resume_unwind(Box::new(breach));
-        }
-    }
-
     /// A member that does not run.
     pub fn is_down(&self, id: u64) -> bool {
         let inner = self.inner();
         let machine = &inner.machines[&id];
         !machine.retired && !machine.starting && machine.replica.is_none()
-    }
-
-    /// Undoes every fault; then the cluster must write again, and its voters agree.
-    pub async fn recover(&self, within: Duration) {
-        let deadline = world::true_time() + within;
-        loop {
-            self.fabric.heal();
-            for id in self.ids() {
-                let disk = self.disk(id);
-                disk.fill(false);
-                disk.fail_syncs(false);
-                if self.is_down(id) {
-                    self.start(id).await;
-                }
-            }
-            if self.agrees().await {
-                return;
-            }
-            if world::true_time() > deadline {
-                let health = |id: &u64| self.replica(*id).map(|replica| replica.health());
-                let ids = self.ids();
-                let all: Vec<_> = ids.iter().map(|id| (id, health(id))).collect();
-                std::panic::resume_unwind(Box::new(Breach {
-                    invariant: "liveness",
-                    what: format!("nothing is wrong, but they do not agree: {all:?}"),
-                }));
-            }
-            world::Sleep::of(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// One write, seen by every voter.
-    pub async fn agrees(&self) -> bool {
-        let Some(leader) = self.leader() else {
-            return false;
-        };
-        let written = self.on(leader, |replica| async move {
-            let key = Key::new(Resource::ConfigMap, "default", "agreed");
-            let create = Command::Create {
-                key,
-                body: json!({ "metadata": { "name": "agreed" } }).into(),
-            };
-            match replica.propose(create).await {
-                Ok(_) | Err(ProposeError::Rejected(_)) => Some(replica.health()),
-                Err(_) => None,
-            }
-        });
-        let Some(Some(health)) = written.await else {
-            return false;
-        };
-        world::Sleep::of(Duration::from_secs(2)).await;
-        let voter = |id: &u64| {
-            self.replica(*id)
-                .is_some_and(|r| r.health().applied >= health.applied)
-        };
-        health.voters.iter().all(voter)
     }
 
     /// Everything is let go of, so that a simulation leaves nothing behind.
@@ -478,16 +279,6 @@ impl Cluster {
         for id in ids {
             self.crash(id, Crash::Power);
         }
-    }
-
-    /// Checks, leaders, committed entries.
-    pub fn figures(&self) -> (u64, usize, usize) {
-        let inner = self.inner();
-        (
-            inner.invariants.checks,
-            inner.invariants.terms(),
-            inner.invariants.committed(),
-        )
     }
 }
 
