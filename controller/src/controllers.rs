@@ -4,27 +4,24 @@
 //! Removals go through the leader one at a time, so that two of them can't each leave the other's
 //! majority behind. Nothing here adds a controller: that is enrolment's.
 
+mod description;
 mod removal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_proto::v1::{
-    ControllerFacts, ControllerStatus, DescribeControllersRequest, RemoveControllerRequest,
-};
+use hive_proto::v1::{ControllerFacts, RemoveControllerRequest};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use crate::gateway::{Presence, endpoint};
+use crate::gateway::Presence;
 use crate::peers::Peers;
 use crate::state::{Command, Rejection, State, level};
 use crate::store::{ProposeError, Replica};
+pub use description::{Described, Standing};
 pub use removal::{RemovalRefused, Seen, check};
-
-/// For the leader to say what it sees; it asks nobody.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// From the request to a membership without the controller: a leader that is removed hands over
 /// first, and each of Raft's two steps waits for a majority's disks.
@@ -72,53 +69,6 @@ impl Controllers {
             presence,
             changing: Arc::default(),
         }
-    }
-
-    /// All controllers as the leader sees them; where there is none, as far as it is known here.
-    pub async fn describe(&self) -> Vec<ControllerStatus> {
-        let leader = self.replica.leadership().borrow().leader;
-        if let Some(leader) = leader.filter(|id| *id != self.replica.id())
-            && let Ok(mut client) = self.peers.requests(leader)
-            && let Ok(Ok(reply)) = timeout(
-                DESCRIBE_TIMEOUT,
-                client.describe_controllers(DescribeControllersRequest {}),
-            )
-            .await
-        {
-            return reply.into_inner().controllers;
-        }
-        self.seen_here()
-    }
-
-    /// What this controller sees itself: whole on the leader.
-    pub fn seen_here(&self) -> Vec<ControllerStatus> {
-        let state = self.replica.state();
-        let leader = self.replica.leadership().borrow().leader;
-        let members = self.replica.members();
-        let progress = self.replica.progress();
-        let facts = self.presence.facts();
-        let last = self.replica.health().last_log;
-        let known = |(id, member)| {
-            let seen = progress.get(&id);
-            let matched = seen.map_or(0, |seen| seen.matched);
-            ControllerStatus {
-                endpoint: Some(endpoint(id, member)),
-                leader: leader == Some(id),
-                voter: members.get(&id).is_some_and(|(_, votes)| *votes),
-                member: members.contains_key(&id),
-                matched,
-                lag: last.saturating_sub(matched),
-                silent_ms: seen
-                    .and_then(|seen| seen.silent)
-                    .map(|silent| silent.as_millis() as u64),
-                facts: if id == self.replica.id() {
-                    Some(own_facts(&self.replica))
-                } else {
-                    facts.get(&id).cloned()
-                },
-            }
-        };
-        state.controllers().map(known).collect()
     }
 
     /// Ends a controller's membership, at whoever leads. Its id is never used again.

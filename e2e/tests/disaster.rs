@@ -45,6 +45,27 @@ async fn all_vote(swarm: &Swarm, ids: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_is_not_listed_as_the_leader() {
+    let mut swarm = Swarm::builder().agents(0).start().await;
+    all_vote(&swarm, &["1", "2", "3"]).await;
+    let leader = swarm.leader().await;
+    swarm.controllers[leader].member.kill9().await;
+    let dead = (leader + 1).to_string();
+    until("another one leads", PATIENCE, async || {
+        let found = controllers(&swarm).await;
+        assert_eq!(found[&dead]["leader"], false, "{found:?}");
+        assert_eq!(found[&dead]["state"], "Unreachable", "{found:?}");
+        let leads = |status: &&Value| status["leader"] == true;
+        let term = found.values().find(leads).map(|one| &one["term"]);
+        holds(
+            term.is_some_and(|term| term.as_u64() > Some(1)),
+            format!("{found:?}"),
+        )
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn controllers_leave_and_are_removed_but_never_the_majority() {
     let mut swarm = Swarm::builder().agents(0).start().await;
     all_vote(&swarm, &["1", "2", "3"]).await;

@@ -36,16 +36,22 @@ pub struct ControllerSpec {
 pub struct ControllerStatus {
     /// leader, voter, learner while it catches up for the first time, or admitted before it came.
     pub role: String,
-    /// Ready, CatchingUp, Unreachable, or Unknown where nobody leads or it never was there.
+    /// Ready, CatchingUp, Unreachable, Unknown where it never was there, or Leaderless where it answers but
+    /// knows of nobody who leads.
     pub state: String,
     /// Whether it leads.
     pub leader: bool,
     /// Whether it counts where a majority is needed.
     pub voter: bool,
+    /// The term in which it leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
     /// Index of its last log entry, as far as the leader knows.
-    pub matched_index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matched_index: Option<u64>,
     /// Log entries that it lacks.
-    pub lag: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
     /// Seconds since it answered the leader last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent_seconds: Option<f64>,

@@ -123,6 +123,7 @@ async fn show(list: List, session: &mut Session<'_>) -> Result<(), Failure> {
         session.world.text(text)?;
         return Ok(());
     };
+    let path = path::with_query(&path, [("includeObject", "Object")]);
     let table = cluster.json(&Call::get(&path).accept(AS_TABLE)).await?;
     let style = TableStyle {
         wide,
@@ -133,6 +134,16 @@ async fn show(list: List, session: &mut Session<'_>) -> Result<(), Failure> {
         lines.insert(0, table::headers(&table, style));
     }
     session.world.text(Columns::default().lay_out(&lines))?;
+    let rows = table["rows"].as_array().into_iter().flatten();
+    let statuses: Vec<&Value> = rows.map(|row| &row["object"]["status"]).collect();
+    if !statuses.iter().any(|status| status["leader"] == true) {
+        let answer = |status: &&&Value| status["state"] == "Leaderless";
+        session.world.warn(format_args!(
+            "no leader is known: {} of {} controllers answer",
+            statuses.iter().filter(answer).count(),
+            statuses.len()
+        ))?;
+    }
     Ok(())
 }
 

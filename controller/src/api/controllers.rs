@@ -21,7 +21,7 @@ use super::query::{IncludeObject, dry_run};
 use super::reads::Wanted;
 use super::selectors::{FieldSelector, LabelSelector};
 use super::{Api, Call, respond, table};
-use crate::controllers::RemoveError;
+use crate::controllers::{Described, RemoveError, Standing};
 use crate::objects::timestamp;
 use crate::store::ProposeError;
 pub(super) use following::Following;
@@ -160,7 +160,8 @@ async fn list(context: &Api, call: &Call) -> Result<Response, ApiError> {
         }),
         _ => {
             let selected = selection.of(&seen).into_values();
-            respond::json(StatusCode::OK, &shown.list(selected, seen.revision))
+            let response = respond::json(StatusCode::OK, &shown.list(selected, seen.revision))?;
+            Ok(respond::warn(response, seen.warning().as_slice()))
         }
     }
 }
@@ -173,7 +174,8 @@ async fn get(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError>
         .iter()
         .find(|one| one.metadata.name.as_deref() == Some(id))
         .ok_or_else(|| absent(id))?;
-    respond::json(StatusCode::OK, &shown.one(found))
+    let response = respond::json(StatusCode::OK, &shown.one(found))?;
+    Ok(respond::warn(response, seen.warning().as_slice()))
 }
 
 async fn remove(context: &Api, id: &str, call: &Call) -> Result<Response, ApiError> {
@@ -215,6 +217,40 @@ fn uid(id: u64) -> String {
     format!("00000000-0000-4000-8000-{id:012x}")
 }
 
+/// A controller that answers, but knows of nobody who leads.
+const LEADERLESS: &str = "Leaderless";
+
+fn shown(described: &Described, now: SystemTime) -> Vec<Controller> {
+    match described {
+        Described::ByLeader { controllers, term } => controllers
+            .iter()
+            .map(|told| {
+                let mut shown = controller(told, now);
+                let status = shown.status.get_or_insert_default();
+                status.state = state(told).to_owned();
+                status.term = (told.leader && *term > 0).then_some(*term);
+                status.matched_index = Some(told.matched);
+                status.lag = Some(told.lag);
+                shown
+            })
+            .collect(),
+        Described::Leaderless { controllers } => controllers
+            .iter()
+            .map(|(told, standing)| {
+                let mut shown = controller(told, now);
+                shown.status.get_or_insert_default().state = match standing {
+                    Standing::Answers => LEADERLESS,
+                    Standing::Silent if told.member => "Unreachable",
+                    Standing::Silent => "Unknown",
+                }
+                .to_owned();
+                shown
+            })
+            .collect(),
+    }
+}
+
+/// But for its state, and how far it is.
 fn controller(told: &Told, now: SystemTime) -> Controller {
     let endpoint = told.endpoint.clone().unwrap_or_default();
     let id = endpoint.raft_id;
@@ -229,11 +265,8 @@ fn controller(told: &Told, now: SystemTime) -> Controller {
     controller.metadata.uid = Some(uid(id));
     controller.status = Some(ControllerStatus {
         role: role(told).to_owned(),
-        state: state(told).to_owned(),
         leader: told.leader,
         voter: told.voter,
-        matched_index: told.matched,
-        lag: told.lag,
         silent_seconds: silent.map(|silent| silent.as_secs_f64()),
         last_heard: silent.map(|silent| timestamp(now - silent)),
         version: facts
@@ -241,6 +274,7 @@ fn controller(told: &Told, now: SystemTime) -> Controller {
             .filter(|version| !version.is_empty()),
         level: facts.map(|facts| facts.level.max(1)),
         disk_sync_microseconds: facts.map(|facts| facts.sync_us).filter(|sync| *sync > 0),
+        ..ControllerStatus::default()
     });
     controller
 }
@@ -256,7 +290,9 @@ fn role(told: &Told) -> &'static str {
 
 fn state(told: &Told) -> &'static str {
     match told.silent_ms.map(Duration::from_millis) {
-        // Nobody leads, or it has never been there.
+        // It has not answered since this leader leads.
+        None if told.member => "Unreachable",
+        // It has never been there.
         None => "Unknown",
         Some(silent) if silent > SILENCE => "Unreachable",
         Some(_) if told.lag > FEW => "CatchingUp",
@@ -278,15 +314,53 @@ mod tests {
             ..Told::default()
         };
         for (silent, lag, expected) in [
-            (None, 0, "Unknown"),
+            (None, 0, "Unreachable"),
             (Some(100), 0, "Ready"),
             (Some(100), 5000, "CatchingUp"),
             (Some(60_000), 5000, "Unreachable"),
         ] {
             assert_eq!(state(&told(silent, lag)), expected);
         }
-        let object = json!(controller(&told(Some(1500), 3), SystemTime::now()));
-        assert_eq!(object["status"]["silentSeconds"], 1.5);
-        assert_eq!(object["status"]["role"], "voter");
+        assert_eq!(state(&Told::default()), "Unknown");
+        let described = Described::ByLeader {
+            controllers: vec![told(Some(1500), 3)],
+            term: 4,
+        };
+        let object = json!(shown(&described, SystemTime::now()));
+        assert_eq!(object[0]["status"]["silentSeconds"], 1.5);
+        assert_eq!(object[0]["status"]["role"], "voter");
+        assert_eq!(object[0]["status"]["lag"], 3);
+        // It is the leader's.
+        assert_eq!(object[0]["status"].get("term"), None);
+    }
+
+    #[test]
+    fn without_a_leader_nothing_is_told_but_who_answers() {
+        let voter = Told {
+            member: true,
+            voter: true,
+            ..Told::default()
+        };
+        let controllers = vec![
+            (voter.clone(), Standing::Silent),
+            (voter.clone(), Standing::Answers),
+            (voter, Standing::Answers),
+            (Told::default(), Standing::Silent),
+        ];
+        let described = Described::Leaderless { controllers };
+        let seen = Seen::of(shown(&described, SystemTime::now()));
+        let states: Vec<String> = (seen.controllers.iter())
+            .filter_map(|one| Some(one.status.as_ref()?.state.clone()))
+            .collect();
+        assert_eq!(
+            states,
+            ["Unreachable", "Leaderless", "Leaderless", "Unknown"]
+        );
+        let status = json!(seen.controllers[1].status);
+        for unknown in ["lag", "matchedIndex", "term", "silentSeconds"] {
+            assert_eq!(status.get(unknown), None, "{unknown}");
+        }
+        let warning = seen.warning().unwrap_or_default();
+        assert!(warning.contains("2 of 4 controllers answer"), "{warning}");
     }
 }

@@ -165,12 +165,10 @@ impl PeersRpc for PeersService {
         request: Request<DescribeControllersRequest>,
     ) -> Result<Response<DescribeControllersReply>, Status> {
         controller(&self.replica, &request)?;
-        if !self.replica.leadership().borrow().is_leader {
-            return Err(Status::failed_precondition("this controller does not lead"));
+        match self.controllers.seen_by_leader() {
+            Some(seen) => Ok(Response::new(seen)),
+            None => Err(Status::failed_precondition("this controller does not lead")),
         }
-        Ok(Response::new(DescribeControllersReply {
-            controllers: self.controllers.seen_here(),
-        }))
     }
 
     async fn remove_controller(

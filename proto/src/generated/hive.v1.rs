@@ -1231,6 +1231,9 @@ pub struct DescribeControllersRequest {}
 pub struct DescribeControllersReply {
     #[prost(message, repeated, tag = "1")]
     pub controllers: ::prost::alloc::vec::Vec<ControllerStatus>,
+    /// In which the answering controller leads; 0 where an older program answers.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControllerStatus {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::controller;
+use super::{LEADERLESS, shown};
 use crate::controllers::Controllers;
 
 /// Between two looks while somebody waits: heartbeats are not much closer together.
@@ -26,10 +26,22 @@ pub(super) struct Seen {
 
 impl Seen {
     pub async fn now(controllers: &Controllers) -> Self {
-        let told = controllers.describe().await;
-        let now = SystemTime::now();
-        let controllers = told.iter().map(|one| controller(one, now)).collect();
-        Self::of(controllers)
+        Self::of(shown(&controllers.describe().await, SystemTime::now()))
+    }
+
+    /// What who asks should know besides, if so.
+    pub fn warning(&self) -> Option<String> {
+        let of = |controller: &Controller| controller.status.clone().unwrap_or_default();
+        let all = self.controllers.iter().map(of);
+        if all.clone().any(|status| status.leader) {
+            return None;
+        }
+        let answering = all.filter(|status| status.state == LEADERLESS).count();
+        Some(format!(
+            "no leader is known: {answering} of {} controllers answer; nothing is written until a \
+             majority of those that vote elects one",
+            self.controllers.len()
+        ))
     }
 
     pub fn of(mut controllers: Vec<Controller>) -> Self {
@@ -57,8 +69,8 @@ pub(super) fn lasting(controller: &Controller) -> Controller {
     lasting.metadata.resource_version = None;
     if let Some(status) = &mut lasting.status {
         *status = ControllerStatus {
-            matched_index: 0,
-            lag: 0,
+            matched_index: None,
+            lag: None,
             silent_seconds: None,
             last_heard: None,
             disk_sync_microseconds: None,
@@ -119,7 +131,7 @@ mod tests {
     fn seen(lag: u64, state: &str) -> Seen {
         let mut controller = Controller::new("1", Default::default());
         controller.status = Some(ControllerStatus {
-            lag,
+            lag: Some(lag),
             state: state.to_owned(),
             ..ControllerStatus::default()
         });

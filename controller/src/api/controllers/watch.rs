@@ -168,7 +168,7 @@ mod tests {
             let mut controller = Controller::new(name, Default::default());
             controller.status = Some(ControllerStatus {
                 state: (*state).to_owned(),
-                lag: *lag,
+                lag: Some(*lag),
                 ..ControllerStatus::default()
             });
             ((*name).to_owned(), controller)

@@ -14,7 +14,7 @@ pub(in crate::api::table) const CONTROLLER: &[Column] =
         ),
         column(
             "Status",
-            "Ready, CatchingUp, Unreachable or Unknown",
+            "Ready, CatchingUp, Unreachable, Unknown or Leaderless",
             |body, _| text(&body["status"]["state"]),
         ),
         column(
@@ -28,12 +28,21 @@ pub(in crate::api::table) const CONTROLLER: &[Column] =
         column("Heard", "Since it answered the leader last", |body, _| {
             match body["status"]["silentSeconds"].as_f64() {
                 Some(seconds) => json!(format!("{seconds:.1}s")),
-                None => json!("<never>"),
+                None if body["status"]["state"] == "Unknown" => json!("<never>"),
+                None => json!("<unknown>"),
             }
         }),
         column("Version", "That it runs", |body, _| {
             text(&body["status"]["version"])
         }),
+        wide(
+            "Term",
+            "In which it leads",
+            |body, _| match body["status"]["term"].as_u64() {
+                Some(term) => json!(term.to_string()),
+                None => json!("<none>"),
+            },
+        ),
         wide("API", "Where people reach it", |body, _| {
             text(&body["spec"]["api"])
         }),
