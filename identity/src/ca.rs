@@ -158,15 +158,8 @@ impl CertificateAuthority {
     ) -> Result<IssuedCertificate, IssueError> {
         let public_key = proven_public_key(csr_der)?;
 
-        let now = to_whole_seconds(now);
         let ca = &self.certificate;
-        if now < ca.not_before() || now >= ca.not_after() {
-            return Err(IssueError::OutsideCaValidity);
-        }
-        let not_after = now
-            .checked_add(lifetime)
-            .map_or(ca.not_after(), |end| end.min(ca.not_after()));
-        let not_after = to_whole_seconds(not_after);
+        let (now, not_after) = validity(ca, now, lifetime)?;
 
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -291,8 +284,24 @@ pub(crate) fn random_serial() -> SerialNumber {
     SerialNumber::from_slice(&serial)
 }
 
+/// From when, and until when at the latest, the CA can certify something.
+pub(crate) fn validity(
+    ca: &CaCertificate,
+    now: SystemTime,
+    lifetime: Duration,
+) -> Result<(SystemTime, SystemTime), IssueError> {
+    let now = to_whole_seconds(now);
+    if now < ca.not_before() || now >= ca.not_after() {
+        return Err(IssueError::OutsideCaValidity);
+    }
+    let not_after = now
+        .checked_add(lifetime)
+        .map_or(ca.not_after(), |end| end.min(ca.not_after()));
+    Ok((now, to_whole_seconds(not_after)))
+}
+
 /// X.509 counts whole seconds.
-pub(crate) fn to_whole_seconds(time: SystemTime) -> SystemTime {
+fn to_whole_seconds(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(unix_seconds(time))
 }
 

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::der::{self, Contents};
 use super::request::{ClientRequest, texts};
-use crate::ca::{BACKDATE, random_serial, set_validity, to_whole_seconds};
+use crate::ca::{BACKDATE, random_serial, set_validity, validity};
 use crate::certificate_pem::certificate_pem;
 use crate::key::pair_from_seed;
 use crate::subject::{parse, system_time, uri_names};
@@ -127,15 +127,8 @@ impl ClientAuthority {
         now: SystemTime,
         lifetime: Duration,
     ) -> Result<IssuedClientCertificate, IssueError> {
-        let now = to_whole_seconds(now);
         let ca = &self.cluster;
-        if now < ca.not_before() || now >= ca.not_after() {
-            return Err(IssueError::OutsideCaValidity);
-        }
-        let not_after = now
-            .checked_add(lifetime)
-            .map_or(ca.not_after(), |end| end.min(ca.not_after()));
-        let not_after = to_whole_seconds(not_after);
+        let (now, not_after) = validity(ca, now, lifetime)?;
         let Registration { name, uid } = registration;
         let serial = random_serial();
         let contents = Contents {
