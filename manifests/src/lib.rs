@@ -4,6 +4,7 @@
 //! and completed by [`apply_defaults`]; the same Rust types give the CRDs and the JSON schemas.
 //! This crate never opens a socket, starts a task, or reads a file that it was not handed.
 
+pub mod age;
 pub mod assignment;
 pub mod certificates;
 pub mod controller;

@@ -2,7 +2,6 @@
 //!
 //! Pure: a body and the time go in, cells come out.
 
-mod age;
 mod columns;
 
 use std::borrow::Borrow;

@@ -4,10 +4,10 @@ mod controller;
 mod policy;
 
 use hive_manifests::Resource;
+use hive_manifests::age::human;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::age::human;
 pub(super) use controller::CONTROLLER;
 
 pub(super) struct Column {
@@ -317,7 +317,9 @@ fn age(time: &Value, now: Timestamp) -> Value {
         .as_str()
         .and_then(|time| time.parse::<Timestamp>().ok())
     {
-        Some(time) => json!(human(now.as_second() - time.as_second())),
+        Some(time) => json!(human(
+            now.duration_since(time).try_into().unwrap_or_default()
+        )),
         None => json!("<unknown>"),
     }
 }

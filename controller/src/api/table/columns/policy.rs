@@ -1,9 +1,11 @@
 //! The columns of the kinds that say who may do what, and how much.
 
+use std::time::Duration;
+
+use hive_manifests::age::human;
 use hive_manifests::certificates::{self, APPROVED, DENIED, FAILED};
 use serde_json::{Value, json};
 
-use super::super::age::human;
 use super::{AGE, Column, NAME, column, text, wide};
 
 const CREATED_AT: Column = column("Created At", "When it was created", |body, _| {
@@ -81,7 +83,7 @@ pub(super) const CERTIFICATE_SIGNING_REQUEST: &[Column] = &[
         "RequestedDuration",
         "How long it is to be good for",
         |body, _| match body["spec"]["expirationSeconds"].as_u64() {
-            Some(seconds) => json!(human(i64::try_from(seconds).unwrap_or(i64::MAX))),
+            Some(seconds) => json!(human(Duration::from_secs(seconds))),
             None => json!("<none>"),
         },
     ),
