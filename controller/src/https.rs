@@ -15,11 +15,11 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::accept::{Accepted, Doorway};
 use crate::linger::Lingering;
 use crate::patience::{self, Punctual};
 
@@ -36,9 +36,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Clients of HTTP/2 are asked whether they are still there: a watch that nothing happens on would
 /// outlive them.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// After an error of `accept` such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a request comes from; every request carries it as an extension.
 #[derive(Clone, Copy, Debug)]
@@ -86,26 +83,14 @@ pub async fn serve(
     cancel: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let doorway = Doorway::new(listener, MAX_CONNECTIONS, "API");
     let graceful = GracefulShutdown::new();
-    loop {
-        let accept = async {
-            let slot = slots.clone().acquire_owned().await;
-            let slot = slot.expect("the semaphore is never closed");
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = accept => accepted,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept at the API");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some(Accepted {
+        stream,
+        remote,
+        place,
+    }) = doorway.accept(&cancel).await
+    {
         let acceptor = acceptor.clone();
         let router = router.clone();
         let watcher = graceful.watcher();
@@ -113,10 +98,10 @@ pub async fn serve(
             if let Err(error) = converse(stream, remote, acceptor, router, watcher).await {
                 tracing::debug!(error, "API connection ended");
             }
-            drop(slot);
+            drop(place);
         });
     }
-    drop(listener);
+    drop(doorway);
     if tokio::time::timeout(DRAIN, graceful.shutdown())
         .await
         .is_err()

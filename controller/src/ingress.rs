@@ -16,12 +16,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use forward::Forwarder;
 use routes::{Routes, Serving};
 
+use crate::accept::{Accepted, Doorway};
 use crate::gateway::BoxError;
 use crate::linger::Lingering;
 use crate::patience::{self, Punctual};
@@ -43,9 +44,6 @@ const MAX_CONNECTIONS: usize = 10_000;
 
 /// Requests under way may finish for this long when the controller stops.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// After an error of `accept` such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Keeps a table of routes that follows the state.
 pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Receiver<Arc<Routes>> {
@@ -74,7 +72,7 @@ pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Rec
 
 /// Serves until cancelled, then lets requests under way finish.
 pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let doorway = Doorway::new(listener, MAX_CONNECTIONS, "ingress");
     let graceful = GracefulShutdown::new();
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -85,24 +83,13 @@ pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: Cancella
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL);
-    loop {
-        let accept = async {
-            let slot = slots.clone().acquire_owned().await;
-            let slot = slot.expect("the semaphore is never closed");
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = accept => accepted,
-        };
-        let (stream, client) = match accepted {
-            Ok((stream, client)) => (stream, client.ip()),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept at the ingress");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some(accepted) = doorway.accept(&cancel).await {
+        let Accepted {
+            stream,
+            remote,
+            place,
+        } = accepted;
+        let client = remote.ip();
         patience::prepare(&stream);
         patience::expect_reading(&stream, READ_TIMEOUT);
         let stream = Punctual::new(stream, HEADER_TIMEOUT);
@@ -123,10 +110,10 @@ pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: Cancella
             if let Err(error) = connection.await {
                 tracing::debug!(error, "ingress connection ended");
             }
-            drop(slot);
+            drop(place);
         });
     }
-    drop(listener);
+    drop(doorway);
     if tokio::time::timeout(DRAIN, graceful.shutdown())
         .await
         .is_err()

@@ -3,6 +3,7 @@
 //! `state` is pure and knows nothing of the rest; `store` makes it durable and agreed on; `api`,
 //! `gateway`, `reconcile` and `ingress` read it and propose commands. `run` wires them together.
 
+mod accept;
 pub mod access;
 pub mod api;
 pub mod artifacts;
