@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::errors::ApiError;
 use crate::access::user::UserInfo;
 use crowd::Crowd;
+use fairness::Standing;
 use seats::Seats;
 
 pub(super) use crowd::Place;
@@ -102,42 +103,35 @@ impl Permits {
                 "hive_flowcontrol_priority_level_info{{priority_level=\"{name}\",uid=\"{uid}\"}} 1"
             );
         }
-        let _ = writeln!(
-            out,
-            "# HELP apiserver_flowcontrol_current_executing_seats Requests being answered, by priority level.\n\
-             # TYPE apiserver_flowcontrol_current_executing_seats gauge"
+        let mut by_level = |name: &str, kind: &str, help: &str, of: fn(&Standing) -> u64| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for level in &levels {
+                let _ = writeln!(
+                    out,
+                    "{name}{{priority_level=\"{}\"}} {}",
+                    level.name,
+                    of(level)
+                );
+            }
+        };
+        by_level(
+            "apiserver_flowcontrol_current_executing_seats",
+            "gauge",
+            "Requests being answered, by priority level.",
+            |level| level.busy as u64,
         );
-        for level in &levels {
-            let _ = writeln!(
-                out,
-                "apiserver_flowcontrol_current_executing_seats{{priority_level=\"{}\"}} {}",
-                level.name, level.busy
-            );
-        }
-        let _ = writeln!(
-            out,
-            "# HELP apiserver_flowcontrol_current_inqueue_requests Requests waiting for their turn.\n\
-             # TYPE apiserver_flowcontrol_current_inqueue_requests gauge"
+        by_level(
+            "apiserver_flowcontrol_current_inqueue_requests",
+            "gauge",
+            "Requests waiting for their turn.",
+            |level| level.waiting as u64,
         );
-        for level in &levels {
-            let _ = writeln!(
-                out,
-                "apiserver_flowcontrol_current_inqueue_requests{{priority_level=\"{}\"}} {}",
-                level.name, level.waiting
-            );
-        }
-        let _ = writeln!(
-            out,
-            "# HELP apiserver_flowcontrol_rejected_requests_total Requests refused because too many waited.\n\
-             # TYPE apiserver_flowcontrol_rejected_requests_total counter"
+        by_level(
+            "apiserver_flowcontrol_rejected_requests_total",
+            "counter",
+            "Requests refused because too many waited.",
+            |level| level.refused,
         );
-        for level in &levels {
-            let _ = writeln!(
-                out,
-                "apiserver_flowcontrol_rejected_requests_total{{priority_level=\"{}\"}} {}",
-                level.name, level.refused
-            );
-        }
         let _ = writeln!(
             out,
             "# HELP apiserver_longrunning_requests Watches and streams under way.\n\
