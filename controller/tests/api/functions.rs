@@ -1,5 +1,6 @@
 //! Functions: what is admitted, defaults, scale, log and proxy.
 
+use hive_controller::access::tokens::Role;
 use hive_controller::artifacts::Digest;
 use hive_controller::state::{Command, Key};
 use hive_manifests::Resource;
@@ -233,6 +234,20 @@ async fn a_followed_log_waits_for_nodes_and_ends_with_the_function() {
          it is off, cut off, or just starting"
     );
     server.delete(&format!("{FUNCTIONS}/hello")).await.ok();
+    assert_eq!(log.line().await, None);
+}
+
+#[tokio::test]
+async fn a_followed_log_ends_with_its_reader_s_token() {
+    let server = Server::start().await;
+    hello(&server).await;
+    let token = server.token(Role::View, None).await;
+    let path = format!("{FUNCTIONS}/hello/log?follow=true");
+    let mut log = server.request("GET", &path).bearing(&token).watch().await;
+    let id = token.strip_prefix("hivetok.").unwrap();
+    let id = id.split('-').next().unwrap();
+    let secret = format!("/api/v1/namespaces/hive-system/secrets/token-{id}");
+    server.delete(&secret).await.ok();
     assert_eq!(log.line().await, None);
 }
 
