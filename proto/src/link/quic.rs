@@ -114,11 +114,9 @@ pub(super) async fn dial(
     let crypto = QuicClientConfig::try_from(tls).map_err(DialError::tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     // One stream from the server's side: its welcome.
-    config.transport_config(Arc::new(transport_config(
-        &settings,
-        settings.max_streams,
-        1,
-    )));
+    let mut transport = transport_config(&settings, settings.max_streams, 1);
+    transport.keep_alive_interval(Some(settings.keep_alive));
+    config.transport_config(Arc::new(transport));
     let connecting = endpoint
         .connect_with(config, address, CONTROLLER_SERVER_NAME)
         .map_err(|error| DialError::unreachable(address, io::Error::other(error)))?;
@@ -182,10 +180,12 @@ pub(super) fn server_config(
     let crypto = QuicServerConfig::try_from(tls)?;
     let streams = settings.max_streams.min(MAX_STREAMS_TO_LISTENER);
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut transport = transport_config(settings, streams, 0);
+    transport.keep_alive_interval(Some(settings.keep_alive * 4 / 3));
     config
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(MAX_INCOMING_BYTES)
-        .transport_config(Arc::new(transport_config(settings, streams, 0)));
+        .transport_config(Arc::new(transport));
     Ok(config)
 }
 
@@ -237,7 +237,9 @@ impl ConnectionIdGenerator for PlainIds {
     }
 }
 
-/// With the streams that the other side may open.
+/// With the streams that the other side may open. How often it is kept alive is left to the sides: who dialled
+/// does it, since what leaves a home network keeps its mapping, and whoever listens only where nothing came
+/// for a third longer. Did both at once, they would say everything twice.
 fn transport_config(
     settings: &LinkSettings,
     max_streams: u32,
@@ -246,7 +248,6 @@ fn transport_config(
     let mut config = TransportConfig::default();
     let idle = VarInt::try_from(settings.idle_timeout.as_millis()).unwrap_or(VarInt::MAX);
     config
-        .keep_alive_interval(Some(settings.keep_alive))
         .max_idle_timeout(Some(idle.into()))
         .max_concurrent_bidi_streams(max_streams.into())
         .max_concurrent_uni_streams(max_uni_streams.into())

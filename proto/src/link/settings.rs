@@ -9,7 +9,8 @@ use super::SharedSocket;
 pub struct LinkSettings {
     /// A quiet link says something this often. 15 s keeps the UDP mappings of home routers and
     /// carriers, which forget after 30 s at the soonest, and with it an idle node's links to
-    /// three controllers carry 160 bit/s, 260 with the headers of UDP and IP.
+    /// three controllers carry 150 bit/s, 240 with the headers of UDP and IP. Over QUIC it is the side that
+    /// dialled which says it.
     pub keep_alive: Duration,
     /// A link from which nothing is heard for this long is dead. A keep-alive that gets lost is sent
     /// again, within a second at first, by QUIC and by TCP: four or five times in the rest of it.
