@@ -19,6 +19,7 @@ mod session;
 mod status;
 mod wakes;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,6 +255,7 @@ impl Gateway {
 
     /// Closes the links of nodes as soon as they are removed.
     async fn close_removed(self, cancel: CancellationToken) {
+        let mut seen = self.replica.state().revision();
         let mut touched = self
             .replica
             .touched(|change| change.key.resource == Resource::Node);
@@ -263,12 +265,25 @@ impl Gateway {
                 changed = touched.changed() => if changed.is_err() { return },
             }
             let state = self.replica.state();
-            self.nodes
-                .forget_others(|name| state.get(&objects::node_key(name)).is_some());
-            self.nodes.close_unless(|name, link| {
-                link.peer()
-                    .is_some_and(|peer| enrol::is_enrolled(&state, name, &peer.key))
-            });
+            // Of all only where it is not known who changed: each node does when it joins.
+            let changed = changed_nodes(&state, seen).unwrap_or_else(|| self.nodes.remembered());
+            seen = state.revision();
+            for node in changed {
+                if state.get(&objects::node_key(&node)).is_none() {
+                    self.nodes.forget(&node);
+                }
+                self.nodes.close_unless(&node, |link| {
+                    link.peer()
+                        .is_some_and(|peer| enrol::is_enrolled(&state, &node, &peer.key))
+                });
+            }
         }
     }
+}
+
+/// Nodes that changed after revision `seen`, where that is still known.
+fn changed_nodes(state: &State, seen: u64) -> Option<BTreeSet<String>> {
+    let changes = state.changes_since(seen).ok()?;
+    let nodes = changes.filter(|change| change.key.resource == Resource::Node);
+    Some(nodes.map(|change| change.key.name.clone()).collect())
 }

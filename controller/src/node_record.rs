@@ -1,4 +1,4 @@
-//! What the gateway and the health of nodes ask of a Node time and again, read from its text: ten
+//! What the gateway and some reconcilers ask of a Node time and again, read from its text: ten
 //! thousand nodes kept parsed would take more memory than all else that a controller holds of them.
 
 use std::borrow::Cow;
@@ -40,6 +40,15 @@ struct Status<'a> {
     session: Cow<'a, str>,
     #[serde(borrow)]
     conditions: Vec<Condition<'a>>,
+    #[serde(borrow, rename = "nodeInfo")]
+    node_info: NodeInfo<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeInfo<'a> {
+    #[serde(borrow)]
+    target: Cow<'a, str>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +82,11 @@ impl<'a> NodeRecord<'a> {
         Some(&conditions.find(|one| one.kind == "Ready")?.status)
     }
 
+    /// The kind of machine that functions are compiled for; empty before its first session.
+    pub fn target(&self) -> &str {
+        &self.status.node_info.target
+    }
+
     pub fn created(&self) -> &str {
         &self.metadata.creation_timestamp
     }
@@ -92,7 +106,7 @@ mod tests {
             json!({}),
             json!({
                 "spec": { "key": "abc", "unschedulable": true },
-                "status": { "session": "s", "conditions": [
+                "status": { "session": "s", "nodeInfo": { "target": "arm", "os": "linux" }, "conditions": [
                     { "type": "Other", "status": "False" },
                     { "type": "Ready", "status": "True", "message": "a \"quoted\" one" },
                 ] },
@@ -104,6 +118,7 @@ mod tests {
             (record.key(), record.session(), record.ready()),
             ("abc", "s", Some("True"))
         );
+        assert_eq!(record.target(), "arm");
         assert!(record.created().ends_with('Z'));
         let bare = Object::new(key, json!({ "metadata": {} }), 1);
         let record = NodeRecord::of(&bare);

@@ -102,17 +102,19 @@ impl Reconcilers {
         self.presence.clear();
 
         let looks = || Looks::new(replica, RETRY, cancel);
+        let seen = schedule::Seen::default();
+        let known = seen.clone();
         tasks.spawn(
             looks()
                 .only_for(of_functions)
                 .with_rests()
-                .run(async |replica, state| schedule::pass(replica, state).await),
+                .run(async move |replica, state| schedule::pass(replica, &known, state).await),
         );
         tasks.spawn(
             looks()
                 .only_for(of_functions)
                 .with_rests()
-                .run(async |replica, state| status::pass(replica, state).await),
+                .run(async move |replica, state| status::pass(replica, &seen, state).await),
         );
         tasks.spawn(
             looks()
@@ -152,7 +154,8 @@ impl Reconcilers {
         );
 
         let looks_at_nodes = Looks::new(replica, HEALTH_INTERVAL, cancel)
-            .only_for(|change| change.key.resource == Resource::Node);
+            .only_for(|change| change.key.resource == Resource::Node)
+            .with_rests();
         let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);
         let mut roll = health::Roll::default();
         tasks.spawn(looks_at_nodes.run(async move |replica, state| {

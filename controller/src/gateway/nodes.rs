@@ -2,7 +2,7 @@
 //!
 //! Soft state: nothing here is ever written to disk or to Raft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -154,10 +154,7 @@ impl Nodes {
     fn take(&self, node: &str, which: fn(&mut Allowances) -> &mut Allowance) -> bool {
         let now = Instant::now();
         let of = |(burst, every)| Allowance::new(burst, every, now);
-        let mut all = self
-            .allowances
-            .lock()
-            .expect("no holder of the lock panics");
+        let mut all = self.allowances();
         let allowances = all.entry(node.to_owned()).or_insert_with(|| Allowances {
             sessions: of(SESSIONS),
             events: of(EVENTS),
@@ -165,27 +162,34 @@ impl Nodes {
         which(allowances).take(now).is_ok()
     }
 
-    /// Forgets what is kept of nodes that are part of the swarm no more.
-    pub(super) fn forget_others(&self, enrolled: impl Fn(&str) -> bool) {
-        let mut all = self
-            .allowances
-            .lock()
-            .expect("no holder of the lock panics");
-        all.retain(|name, _| enrolled(name));
+    /// Nodes that were linked since the start.
+    pub(super) fn remembered(&self) -> BTreeSet<String> {
+        let linked: BTreeSet<String> = self.entries().keys().cloned().collect();
+        linked
+            .into_iter()
+            .chain(self.allowances().keys().cloned())
+            .collect()
     }
 
-    /// Closes the links of nodes that `allowed` no longer lets in.
-    pub(super) fn close_unless(&self, allowed: impl Fn(&str, &Link) -> bool) {
-        for (name, entry) in self.entries().iter() {
-            for link in entry.links.iter().filter(|link| !allowed(name, link)) {
-                tracing::info!(
-                    node = name,
-                    link = link.id(),
-                    "closing the link of a removed node"
-                );
-                link.close("this node was removed from the swarm");
-            }
+    /// Forgets what is kept of a node that is part of the swarm no more.
+    pub(super) fn forget(&self, node: &str) {
+        self.allowances().remove(node);
+    }
+
+    /// Closes the links of a node that `allowed` no longer lets in.
+    pub(super) fn close_unless(&self, node: &str, allowed: impl Fn(&Link) -> bool) {
+        let entries = self.entries();
+        let links = entries.get(node).into_iter().flat_map(|entry| &entry.links);
+        for link in links.filter(|link| !allowed(link)) {
+            tracing::info!(node, link = link.id(), "closing the link of a removed node");
+            link.close("this node was removed from the swarm");
         }
+    }
+
+    fn allowances(&self) -> MutexGuard<'_, BTreeMap<String, Allowances>> {
+        self.allowances
+            .lock()
+            .expect("no holder of the lock panics")
     }
 
     pub(super) fn set_usage(&self, node: &str, mut usage: Usage) {

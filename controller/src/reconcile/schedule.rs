@@ -7,4 +7,4 @@ mod view;
 
 pub use plan::{Plan, Step, plan, template};
 pub use run::pass;
-pub use view::{AssignmentView, FunctionView, View, source_sha256};
+pub use view::{AssignmentView, FunctionView, Seen, View, source_sha256};

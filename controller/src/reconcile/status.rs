@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use hive_manifests::Phase;
 use serde_json::{Value, json};
 
-use super::schedule::{AssignmentView, FunctionView, Step, View, plan, template};
+use super::schedule::{AssignmentView, FunctionView, Seen, Step, View, plan, template};
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
@@ -28,10 +28,9 @@ pub struct Summary {
     pub url: String,
 }
 
-/// All functions' summaries. Pure.
-pub fn summaries(state: &State) -> BTreeMap<Key, Summary> {
-    let view = View::of(state);
-    let plan = plan(&view);
+/// All functions' summaries, by the view of a state. Pure.
+pub fn summaries(state: &State, view: &View) -> BTreeMap<Key, Summary> {
+    let plan = plan(view);
     let unplaced = plan.unplaced;
     let mut coming: HashMap<&str, usize> = HashMap::new();
     for step in &plan.steps {
@@ -189,9 +188,9 @@ impl<'a> Base<'a> {
 }
 
 /// One look: writes the statuses that say something else.
-pub async fn pass(replica: &Replica, state: &State) -> Outlook {
+pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
     let mut outlook = Outlook::Settled;
-    for (key, summary) in summaries(state) {
+    for (key, summary) in seen.at(state, |view| summaries(state, view)) {
         let stale = state
             .get(&key)
             .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key));
@@ -327,7 +326,10 @@ mod tests {
     }
 
     fn summary(state: &State) -> Summary {
-        summaries(state).into_values().next().unwrap()
+        summaries(state, &View::of(state))
+            .into_values()
+            .next()
+            .unwrap()
     }
 
     #[test]
@@ -373,7 +375,7 @@ mod tests {
     }
 
     fn ready(state: &State) -> (String, String) {
-        let (key, summary) = summaries(state).pop_first().unwrap();
+        let (key, summary) = summaries(state, &View::of(state)).pop_first().unwrap();
         let mut body = json!({});
         assert!(set(&mut body["status"], &summary, &key));
         let conditions = body["status"]["conditions"].as_array().unwrap();

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hive_manifests::function::CompiledArtifact;
-use hive_manifests::{Function, Node, Resource};
+use hive_manifests::{Function, Resource};
 
+use crate::node_record::NodeRecord;
 use crate::reconcile::schedule::source_sha256;
-use crate::state::{Key, State};
+use crate::state::{Key, Object, State};
 
 /// Names one compilation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,18 +25,55 @@ pub struct Plan {
     pub jobs: BTreeMap<Job, Vec<Key>>,
 }
 
+/// The kinds of machines that there are, as of a revision: followed change by change, since each node
+/// changes when it joins.
+#[derive(Debug, Default)]
+pub struct Targets {
+    seen: Option<u64>,
+    known: BTreeSet<String>,
+}
+
+impl Targets {
+    /// Of the nodes in a state, which is no older than the one before.
+    pub fn of(&mut self, state: &State) -> &BTreeSet<String> {
+        if !self.follow(state).unwrap_or(false) {
+            let nodes = state.list(Resource::Node, None);
+            self.known = nodes.filter_map(|object| target(object)).collect();
+        }
+        self.seen = Some(state.revision());
+        &self.known
+    }
+
+    /// False where a kind may have gone; `None` where the changes are not known.
+    fn follow(&mut self, state: &State) -> Option<bool> {
+        let changes = state.changes_since(self.seen?).ok()?;
+        for change in changes.filter(|change| change.key.resource == Resource::Node) {
+            let [was, is] =
+                [&change.before, &change.after].map(|object| target(object.as_deref()?));
+            if was.is_some() && was != is {
+                return Some(false);
+            }
+            self.known.extend(is);
+        }
+        Some(true)
+    }
+}
+
+fn target(node: &Object) -> Option<String> {
+    let record = NodeRecord::of(node);
+    (!record.target().is_empty()).then(|| record.target().to_owned())
+}
+
 /// `own_target` is compiled for although no such node is there yet: a component that does not
 /// compile is found at once.
-pub fn plan(state: &State, own_target: &str, wasmtime_version: &str) -> Plan {
-    let mut targets: BTreeSet<String> = state
-        .list(Resource::Node, None)
-        .filter_map(|object| {
-            let node: Node = object.parse().ok()?;
-            let target = node.status?.node_info?.target;
-            (!target.is_empty()).then_some(target)
-        })
-        .collect();
-    targets.insert(own_target.to_owned());
+pub fn plan(
+    state: &State,
+    targets: &BTreeSet<String>,
+    own_target: &str,
+    wasmtime_version: &str,
+) -> Plan {
+    let mut targets: BTreeSet<&str> = targets.iter().map(String::as_str).collect();
+    targets.insert(own_target);
     let functions: Vec<(Key, String, Vec<CompiledArtifact>)> = state
         .list(Resource::Function, None)
         .filter_map(|object| {
@@ -63,7 +101,7 @@ pub fn plan(state: &State, own_target: &str, wasmtime_version: &str) -> Plan {
         for target in &targets {
             let job = Job {
                 source: source.clone(),
-                target: target.clone(),
+                target: (*target).to_owned(),
             };
             match compiled.get(&job) {
                 Some(artifact) => records.push((*artifact).clone()),
@@ -146,7 +184,7 @@ mod tests {
         function(&mut state, "one", A, vec![]);
         function(&mut state, "two", A, vec![]);
         function(&mut state, "three", B, vec![compiled(B, "x86", "48")]);
-        let plan = plan(&state, "x86", "48");
+        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
         assert_eq!(
             jobs(&plan),
             ["a for arm x2", "a for x86 x2", "b for arm x1"]
@@ -159,10 +197,35 @@ mod tests {
         let mut state = State::default();
         function(&mut state, "old", A, vec![compiled(A, "x86", "48")]);
         function(&mut state, "new", A, vec![]);
-        let plan = plan(&state, "x86", "48");
+        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
         assert!(plan.jobs.is_empty());
         let key = Key::new(Resource::Function, "default", "new");
         assert_eq!(plan.records[&key][0].sha256, "x86-48");
+    }
+
+    #[test]
+    fn kinds_of_machines_are_followed() {
+        let (mut state, mut targets) = (State::default(), Targets::default());
+        let node = |target: &str| json!({ "spec": { "key": "" }, "status": { "nodeInfo": { "target": target } } });
+        let mut after = |state: &State| {
+            let known = targets.of(state).clone();
+            assert_eq!(known, *Targets::default().of(state));
+            Vec::from_iter(known)
+        };
+        assert_eq!(after(&state), [""; 0]);
+        put(&mut state, Resource::Node, "a", node(""));
+        assert_eq!(after(&state), [""; 0]);
+        put(&mut state, Resource::Node, "b", node("arm"));
+        put(&mut state, Resource::Node, "c", node("x86"));
+        assert_eq!(after(&state), ["arm", "x86"]);
+        let key = objects::node_key("c");
+        let body = objects::fresh(&key, json!({}), node("riscv")).into();
+        let (expect, uid) = (None, None);
+        state.apply(Command::Replace { key, body, expect }).unwrap();
+        assert_eq!(after(&state), ["arm", "riscv"]);
+        let key = objects::node_key("b");
+        state.apply(Command::Delete { key, expect, uid }).unwrap();
+        assert_eq!(after(&state), ["riscv"]);
     }
 
     #[test]
@@ -170,7 +233,7 @@ mod tests {
         let mut state = State::default();
         function(&mut state, "changed", B, vec![compiled(C, "x86", "48")]);
         function(&mut state, "upgraded", A, vec![compiled(A, "x86", "47")]);
-        let plan = plan(&state, "x86", "48");
+        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
         assert_eq!(jobs(&plan), ["a for x86 x1", "b for x86 x1"]);
     }
 }

@@ -14,7 +14,7 @@ use hive_proto::v1::ArtifactDescription;
 use prost::Message;
 use serde_json::json;
 
-use super::plan::{Job, plan};
+use super::plan::{Job, Targets, plan};
 use crate::artifacts::{Artifacts, Digest, ReceiveError, UploadError};
 use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
@@ -31,6 +31,7 @@ pub struct Compilation {
     pub artifacts: Artifacts,
     pub authority: Arc<CertificateAuthority>,
     pub own_target: &'static str,
+    targets: Targets,
     /// What failed, when, and whether it will always fail.
     failures: HashMap<Job, (Instant, bool)>,
 }
@@ -54,13 +55,15 @@ impl Compilation {
             artifacts,
             authority,
             own_target,
+            targets: Targets::default(),
             failures: HashMap::new(),
         }
     }
 
     /// One look: writes what is known, then performs one compilation if one is due.
     pub async fn pass(&mut self, state: &State) -> Outlook {
-        let plan = plan(state, self.own_target, &engine_version());
+        let targets = self.targets.of(state);
+        let plan = plan(state, targets, self.own_target, &engine_version());
         self.failures.retain(|job, _| plan.jobs.contains_key(job));
         let mut settled = true;
         for (key, records) in &plan.records {

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use hive_manifests::AssignmentSpec;
 use serde_json::{Value, json};
 
-use super::{Plan, Step, View, plan};
+use super::{Plan, Seen, Step, plan};
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects;
 use crate::reconcile::Outlook;
@@ -18,8 +18,8 @@ use crate::store::{ProposeError, Replica};
 const WRITES_AT_ONCE: usize = 128;
 
 /// One look at the state. What another writer overtook is planned again after its change.
-pub async fn pass(replica: &Replica, state: &State) -> Outlook {
-    let Plan { steps, .. } = plan(&View::of(state));
+pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
+    let Plan { steps, .. } = seen.at(state, plan);
     let written = futures::stream::iter(steps.into_iter().map(Ok))
         .try_for_each_concurrent(WRITES_AT_ONCE, |step| async move {
             perform(replica, state, &step).await
