@@ -41,6 +41,7 @@ use crate::controllers::Controllers;
 use crate::objects;
 use crate::state::{Member, State};
 use crate::store::Replica;
+use crate::together::Together;
 
 pub use calls::serve as serve_calls;
 pub use enrol::{EnrolmentService, api_names};
@@ -102,9 +103,11 @@ impl Gateway {
         let tasks = TaskTracker::new();
         let wakes = Wakes::default();
         tasks.spawn(wakes.clone().run(self.replica.clone(), cancel.clone()));
+        let (together, written) = Together::new(self.replica.clone(), cancel.clone());
+        tasks.spawn(written);
         let (notices, written) = Notices::new(self.replica.clone(), cancel.clone());
         tasks.spawn(written);
-        let routes = self.routes(wakes, notices, &cancel);
+        let routes = self.routes(together, wakes, notices, &cancel);
         let served = grpc::serve(routes, incoming, cancel.clone());
         tasks.spawn(async move {
             if let Err(error) = served.await {
@@ -148,17 +151,19 @@ impl Gateway {
 
     fn routes(
         &self,
+        together: Together,
         wakes: Wakes,
         notices: Notices,
         cancel: &CancellationToken,
     ) -> tonic::service::Routes {
         let enrolment = EnrolmentService::new(
-            self.replica.clone(),
+            together.clone(),
             self.authority.clone(),
             self.certificate_lifetime,
             self.audit.clone(),
         );
         let agents = AgentsService {
+            together,
             replica: self.replica.clone(),
             artifacts: self.artifacts.clone(),
             nodes: self.nodes.clone(),

@@ -38,3 +38,4 @@ mod served_certificate;
 pub mod setup;
 pub mod state;
 pub mod store;
+pub mod together;

@@ -1,13 +1,12 @@
 //! How the controller itself writes objects: fresh metadata, and edits by compare-and-swap.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use hive_manifests::Resource;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-use crate::state::{Command, Key, Object, Outcome, Rejection};
+use crate::state::{Command, Key, Rejection};
 use crate::store::{ProposeError, Replica};
 
 /// Attempts of an edit that others keep overtaking. Each means that somebody else succeeded, so
@@ -91,30 +90,47 @@ pub async fn ensure(replica: &Replica, key: Key, body: Value) -> Result<(), Edit
     }
 }
 
+/// Where a command goes: into an entry of its own, or into one with those of others.
+pub trait Writer {
+    fn replica(&self) -> &Replica;
+
+    /// See [`Replica::propose`].
+    fn write(&self, command: Command) -> impl Future<Output = Result<(), ProposeError>> + Send;
+}
+
+impl Writer for Replica {
+    fn replica(&self) -> &Replica {
+        self
+    }
+
+    async fn write(&self, command: Command) -> Result<(), ProposeError> {
+        self.propose(command).await.map(drop)
+    }
+}
+
 /// Rereads, changes and writes an object until nobody came in between. `change` says whether
 /// there is anything to write.
 pub async fn edit(
-    replica: &Replica,
+    writer: &impl Writer,
     key: &Key,
     mut change: impl FnMut(&mut Value) -> bool,
-) -> Result<Arc<Object>, EditError> {
+) -> Result<(), EditError> {
     for _ in 0..EDIT_ATTEMPTS {
-        let state = replica.state();
+        let state = writer.replica().state();
         let current = state
             .get(key)
             .ok_or_else(|| EditError::NotFound(key.clone()))?;
         let mut body = current.to_value().into_owned();
         if !change(&mut body) {
-            return Ok(current.clone());
+            return Ok(());
         }
         let command = Command::Replace {
             key: key.clone(),
             body: body.into(),
             expect: Some(current.revision()),
         };
-        match replica.propose(command).await {
-            Ok(Outcome::Replaced(object) | Outcome::Unchanged(object)) => return Ok(object),
-            Ok(other) => unreachable!("a replace is answered by a replacement, not {other:?}"),
+        match writer.write(command).await {
+            Ok(()) => return Ok(()),
             Err(ProposeError::Rejected(Rejection::Conflict { .. })) => {}
             Err(ProposeError::Rejected(Rejection::NotFound)) => {
                 return Err(EditError::NotFound(key.clone()));

@@ -32,6 +32,7 @@ use crate::gateway::Presence;
 use crate::objects;
 use crate::state::{Change, level};
 use crate::store::Replica;
+use crate::together::Together;
 use compile::Compilation;
 pub use looks::{Looks, Outlook};
 
@@ -101,14 +102,16 @@ impl Reconcilers {
         let replica = &self.replica;
         self.presence.clear();
 
+        let (together, written) = Together::new(replica.clone(), cancel.clone());
+        tasks.spawn(written);
         let looks = || Looks::new(replica, RETRY, cancel);
         let seen = schedule::Seen::default();
-        let known = seen.clone();
+        let (writer, known) = (together.clone(), seen.clone());
         tasks.spawn(
             looks()
                 .only_for(of_functions)
                 .with_rests()
-                .run(async move |replica, state| schedule::pass(replica, &known, state).await),
+                .run(async move |_, state| schedule::pass(&writer, &known, state).await),
         );
         tasks.spawn(
             looks()
@@ -157,9 +160,9 @@ impl Reconcilers {
             .only_for(|change| change.key.resource == Resource::Node)
             .with_rests();
         let (presence, since, grace) = (self.presence.clone(), Instant::now(), self.node_grace);
-        let mut roll = health::Roll::default();
-        tasks.spawn(looks_at_nodes.run(async move |replica, state| {
-            health::pass(replica, state, &mut roll, &presence, since, grace).await;
+        let (mut roll, checked) = (health::Roll::default(), together.clone());
+        tasks.spawn(looks_at_nodes.run(async move |_, state| {
+            health::pass(&checked, state, &mut roll, &presence, since, grace).await;
             presence.forget_others(|node| state.get(&objects::node_key(node)).is_some());
             // Nodes fall silent by time alone.
             Outlook::Again
@@ -179,8 +182,8 @@ impl Reconcilers {
 
         let mut unused = collect::Unused::default();
         let collects = Looks::new(replica, COLLECT_INTERVAL, cancel).only_for(|_| false);
-        tasks.spawn(collects.run(async move |replica, state| {
-            collect::pass(replica, state, &mut unused).await;
+        tasks.spawn(collects.run(async move |_, state| {
+            collect::pass(&together, state, &mut unused).await;
             // Things grow old by time alone.
             Outlook::Again
         }));

@@ -266,6 +266,12 @@ impl State {
                     Ok(Outcome::Done)
                 }
             },
+            Command::Batch { commands } => {
+                let replies = commands.into_iter().map(|command| self.apply(command));
+                Ok(Outcome::Batch(
+                    replies.map(|reply| reply.map(|_| ())).collect(),
+                ))
+            }
         }
     }
 

@@ -20,8 +20,10 @@ use super::session::{OUTBOX, Session};
 use super::{EnrolmentService, Nodes, Notices, Wakes, enrol};
 use crate::artifacts::{Artifacts, Digest};
 use crate::store::Replica;
+use crate::together::Together;
 
 pub struct AgentsService {
+    pub together: Together,
     pub replica: Replica,
     pub artifacts: Artifacts,
     pub nodes: Nodes,
@@ -93,6 +95,7 @@ impl GatewayRpc for AgentsService {
         }
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let session = Session {
+            together: self.together.clone(),
             replica: self.replica.clone(),
             nodes: self.nodes.clone(),
             wakes: self.wakes.clone(),

@@ -21,9 +21,10 @@ use super::status::{self, from_propose};
 use crate::access::tokens::{self, Token, TokenError, TokenKind, Use};
 use crate::audit::Audit;
 use crate::node_record::NodeRecord;
-use crate::objects::{self, EditError};
+use crate::objects::{self, EditError, Writer};
 use crate::state::{Command, Key, Member, Outcome, Rejection, level};
 use crate::store::{ProposeError, Replica};
+use crate::together::Together;
 
 /// Of an event in the audit log: the key that was certified, by its fingerprint.
 const DEVICE_KEY: &str = "hive.dev/device-key";
@@ -38,6 +39,7 @@ const TURN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct EnrolmentService {
     replica: Replica,
+    together: Together,
     authority: Arc<CertificateAuthority>,
     /// Of certificates for nodes; at most the default.
     lifetime: Duration,
@@ -47,14 +49,15 @@ pub struct EnrolmentService {
 
 impl EnrolmentService {
     pub fn new(
-        replica: Replica,
+        together: Together,
         authority: Arc<CertificateAuthority>,
         lifetime: Duration,
         audit: Audit,
     ) -> Self {
         Self {
             audit,
-            replica,
+            replica: together.replica().clone(),
+            together,
             authority,
             lifetime: lifetime.min(DEFAULT_LIFETIME),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
@@ -138,14 +141,14 @@ impl EnrolmentService {
         );
         let name = key.name.clone();
         match self
-            .replica
-            .propose(Command::Create {
+            .together
+            .write(Command::Create {
                 key,
                 body: body.into(),
             })
             .await
         {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(ProposeError::Rejected(Rejection::AlreadyExists)) => {
                 Err(Status::already_exists(format!(
                     "another device took the name {name:?} at this moment: choose another with --name"

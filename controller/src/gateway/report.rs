@@ -82,6 +82,8 @@ pub struct StatusWrite {
     pub key: Key,
     pub uid: String,
     pub status: Reported,
+    /// Of a copy that never served and is on its way: it has time.
+    pub passing: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -152,10 +154,12 @@ fn push_if_new(
     }
     let mut stored = body["status"].clone();
     if set_assignment_status(&mut stored, &status, SystemTime::UNIX_EPOCH) {
+        let passing = status.phase == "Fetching" && body["status"]["phase"] == "Pending";
         writes.push(StatusWrite {
             key,
             uid: uid.to_owned(),
             status,
+            passing,
         });
     }
 }
@@ -270,6 +274,26 @@ mod tests {
         };
         state.apply(command).unwrap();
         assert_eq!(status_writes(&state, "pi", Some(&report), &[]), []);
+    }
+
+    #[test]
+    fn only_what_comes_after_pending_has_time() {
+        for (before, reported, passing) in [
+            ("Pending", Phase::Fetching, true),
+            ("Pending", Phase::Ready, false),
+            ("Pending", Phase::Failed, false),
+            ("Ready", Phase::Fetching, false),
+            ("Unknown", Phase::Fetching, false),
+        ] {
+            let (mut state, uid) = state();
+            let key = Key::new(Resource::Assignment, "default", "hello.0");
+            let mut body = state.get(&key).unwrap().body().clone();
+            body["status"] = json!({ "phase": before });
+            let (body, expect) = (body.into(), None);
+            state.apply(Command::Replace { key, body, expect }).unwrap();
+            let writes = status_writes(&state, "pi", Some(&report(&uid, reported)), &[]);
+            assert_eq!(writes[0].passing, passing, "{before} to {reported:?}");
+        }
     }
 
     #[test]

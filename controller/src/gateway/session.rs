@@ -27,6 +27,7 @@ use crate::objects::{self, EditError};
 use crate::reconcile::events::Notice;
 use crate::state::{Key, Placed, State};
 use crate::store::Replica;
+use crate::together::Together;
 
 /// A peer that opened a session says who it is at once, or is dropped.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,11 +41,17 @@ const STALLED: Duration = Duration::from_secs(30);
 /// Before what could not be written is tried again; there may be no leader.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// A copy that is being fetched is told to be so after this long: most are there sooner, and what nobody
+/// could have read need not be written.
+const PASSING: Duration = Duration::from_millis(500);
+
 /// Reports heard at once, and then one in this time; the agent waits meanwhile. Each may change
 /// the status of every assignment.
 const REPORTS: (u32, Duration) = (32, Duration::from_millis(250));
 
 pub struct Session {
+    /// What sessions write, they write at once.
+    pub together: Together,
     pub replica: Replica,
     pub nodes: Nodes,
     pub wakes: Wakes,
@@ -64,8 +71,10 @@ struct Progress {
     /// Of the swarm, as the set that the agent holds has it.
     epoch: u64,
     reports: Allowance,
-    /// Some of it could not be written yet.
-    unwritten: bool,
+    /// Some of it is yet to be written, and until when that has time.
+    unwritten: Option<Instant>,
+    /// Since when nothing but what may pass soon is to be written.
+    passing_since: Option<Instant>,
     /// Generation and hash of the set that the agent holds.
     generation: u64,
     hash: Vec<u8>,
@@ -114,7 +123,7 @@ impl Session {
                     changed.map_err(|_| Status::unavailable("the gateway has stopped"))?;
                     is_due = true;
                 }
-                () = tokio::time::sleep(RETRY), if progress.unwritten => is_due = true,
+                () = due(progress.unwritten), if progress.unwritten.is_some() => is_due = true,
                 message = inbound.message() => match message? {
                     None => return Ok(()),
                     Some(message) => {
@@ -152,7 +161,7 @@ impl Session {
         let info = bounds::info(hello.info.unwrap_or_default());
         let labels = info.labels.clone();
         let fresh = report::node_status(&info);
-        objects::edit(&self.replica, &objects::node_key(&self.node), |body| {
+        objects::edit(&self.together, &objects::node_key(&self.node), |body| {
             let before = body.clone();
             report::merge_status(&mut body["status"], &fresh);
             report::merge_labels(body, &labels);
@@ -179,7 +188,8 @@ impl Session {
             report: None,
             epoch: hello.epoch,
             reports: Allowance::new(REPORTS.0, REPORTS.1, Instant::now()),
-            unwritten: false,
+            unwritten: None,
+            passing_since: None,
             generation: hello.generation,
             hash: hello.hash,
             held: hello.held,
@@ -256,14 +266,14 @@ impl Session {
     /// Rereads the state and does what it asks for.
     async fn look(&self, progress: &mut Progress) -> Result<(), Status> {
         let state = self.replica.state();
-        if state.revision() == progress.seen && !progress.unwritten {
+        if state.revision() == progress.seen && progress.unwritten.is_none() {
             return Ok(());
         }
         self.still_counts(&state, progress)?;
         progress.seen = state.revision();
         self.send_controllers(&state, progress).await?;
         let set = desired::desired(&state, &self.node);
-        progress.unwritten = !self.write_statuses(&state, progress, &set).await?;
+        progress.unwritten = self.write_statuses(&state, progress, &set).await?;
         self.send_desired(&state, progress, set).await
     }
 
@@ -287,7 +297,7 @@ impl Session {
         }
         let mut is_overtaken = false;
         let key = objects::node_key(&self.node);
-        let claimed = objects::edit(&self.replica, &key, |body| {
+        let claimed = objects::edit(&self.together, &key, |body| {
             let named = &mut body["status"]["session"];
             is_overtaken = *named != json!(progress.named);
             if !is_overtaken {
@@ -297,8 +307,8 @@ impl Session {
         })
         .await;
         match claimed {
-            Ok(_) if is_overtaken => Err(overtaken()),
-            Ok(_) => {
+            Ok(()) if is_overtaken => Err(overtaken()),
+            Ok(()) => {
                 progress.named = progress.id.clone();
                 Ok(true)
             }
@@ -394,23 +404,33 @@ impl Session {
             })
     }
 
-    /// Writes what the agent reported, where the state says otherwise. False when something of it
-    /// could not be written.
+    /// Writes what the agent reported, where the state says otherwise. Returns when to try again where
+    /// something of it is yet to be written.
     async fn write_statuses(
         &self,
         state: &State,
         progress: &mut Progress,
         set: &NodeSet,
-    ) -> Result<bool, Status> {
+    ) -> Result<Option<Instant>, Status> {
         let now = SystemTime::now();
-        let mut all = true;
-        let writes =
+        let retry = || Some(Instant::now() + RETRY);
+        let mut writes =
             report::status_writes(state, &self.node, progress.report.as_ref(), &set.problems);
+        let is_passing = writes.iter().any(|write| write.passing);
+        let since = progress.passing_since.filter(|_| is_passing);
+        let since = since.unwrap_or_else(Instant::now);
+        let has_time = is_passing && since.elapsed() < PASSING;
+        progress.passing_since = has_time.then_some(since);
+        writes.retain(|write| !(write.passing && has_time));
+        let mut unwritten = has_time.then_some(since + PASSING);
         if !writes.is_empty() && !self.claim(progress).await? {
-            return Ok(false);
+            return Ok(retry());
         }
-        for StatusWrite { key, uid, status } in writes {
-            let written = objects::edit(&self.replica, &key, |body| {
+        for StatusWrite {
+            key, uid, status, ..
+        } in writes
+        {
+            let written = objects::edit(&self.together, &key, |body| {
                 // After a conflict the state is a newer one, in which another session may count.
                 self.still_counts(&self.replica.state(), progress).is_ok()
                     && body["metadata"]["uid"] == json!(uid)
@@ -420,14 +440,20 @@ impl Session {
             .await;
             match written {
                 // Deleted meanwhile: nothing is left to say of it.
-                Ok(_) | Err(EditError::NotFound(_)) => {}
+                Ok(()) | Err(EditError::NotFound(_)) => {}
                 Err(error) => {
-                    all = false;
+                    unwritten = unwritten.or_else(retry);
                     tracing::warn!(assignment = %key, error = &error as &dyn std::error::Error, "cannot write status");
                 }
             }
         }
-        Ok(all)
+        Ok(unwritten)
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::TryStreamExt;
 use hive_identity::client_certificate_end;
 use hive_manifests::Resource;
 use hive_manifests::certificates::{self, DENIED, FAILED};
@@ -12,8 +13,10 @@ use hive_manifests::certificates::{self, DENIED, FAILED};
 use crate::access::tokens::Token;
 use crate::artifacts::{Artifacts, usage};
 use crate::deletion;
+use crate::objects::Writer;
 use crate::state::{Command, Key, Object, Rejection, State};
-use crate::store::{ProposeError, Replica};
+use crate::store::ProposeError;
+use crate::together::{self, Together};
 
 /// As long as Kubernetes keeps them.
 const EVENT_AGE: Duration = Duration::from_secs(3600);
@@ -36,7 +39,7 @@ pub fn plan(state: &State, now: SystemTime) -> Vec<Key> {
     let mut steps = Vec::new();
     let mut events: Vec<_> = state
         .list(Resource::Event, None)
-        .map(|event| (last_time(event.body()), event))
+        .map(|event| (last_time(&event.to_value()), event))
         .collect();
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     for (index, (at, event)) in events.into_iter().enumerate() {
@@ -115,7 +118,7 @@ impl Unused {
 }
 
 /// One look of the leader.
-pub async fn pass(replica: &Replica, state: &State, unused: &mut Unused) {
+pub async fn pass(together: &Together, state: &State, unused: &mut Unused) {
     let now = SystemTime::now();
     // What has finalizers is marked, and goes when they are done.
     let deletions = plan(state, now)
@@ -125,15 +128,19 @@ pub async fn pass(replica: &Replica, state: &State, unused: &mut Unused) {
         .due(state, Instant::now())
         .into_iter()
         .map(|(sha256, registered)| Command::ForgetArtifact { sha256, registered });
-    for command in deletions.chain(forgotten) {
-        match replica.propose(command).await {
-            Ok(_)
-            | Err(ProposeError::Rejected(Rejection::Conflict { .. } | Rejection::NotFound)) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot collect what is unused");
-                return;
+    let collected = futures::stream::iter(deletions.chain(forgotten).map(Ok))
+        .try_for_each_concurrent(together::MOST, async |command| {
+            match together.write(command).await {
+                Ok(())
+                | Err(ProposeError::Rejected(Rejection::Conflict { .. } | Rejection::NotFound)) => {
+                    Ok(())
+                }
+                Err(error) => Err(error),
             }
-        }
+        })
+        .await;
+    if let Err(error) = collected {
+        tracing::warn!(%error, "cannot collect what is unused");
     }
 }
 

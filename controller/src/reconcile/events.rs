@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::artifacts::Digest;
 use crate::gateway::bounds::cut;
-use crate::objects;
+use crate::objects::{self, Writer};
 use crate::state::{Command, Key};
-use crate::store::{ProposeError, Replica};
+use crate::store::ProposeError;
 
 /// Cluster-scoped objects' events live here, as in Kubernetes.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -30,9 +30,10 @@ pub struct Notice {
 }
 
 /// Records an event about an object; one that can't be written is logged and lost.
-pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
+pub async fn record(writer: &impl Writer, about: &Key, mut notice: Notice) {
     cut(&mut notice.message, MAX_MESSAGE_BYTES);
-    let uid = replica
+    let uid = writer
+        .replica()
         .state()
         .get(about)
         .map(|object| object.uid().to_owned())
@@ -52,7 +53,7 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
         format!("{}.{suffix}", about.name),
     );
     let now = objects::timestamp(SystemTime::now());
-    let again = objects::edit(replica, &key, |body| {
+    let again = objects::edit(writer, &key, |body| {
         body["count"] = json!(
             body["count"]
                 .as_u64()
@@ -64,7 +65,7 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
     })
     .await;
     let failed = match again {
-        Ok(_) => None,
+        Ok(()) => None,
         Err(objects::EditError::NotFound(_)) => {
             let body = objects::fresh(
                 &key,
@@ -86,14 +87,14 @@ pub async fn record(replica: &Replica, about: &Key, mut notice: Notice) {
                     "count": notice.count,
                 }),
             );
-            match replica
-                .propose(Command::Create {
+            match writer
+                .write(Command::Create {
                     key,
                     body: body.into(),
                 })
                 .await
             {
-                Ok(_) | Err(ProposeError::Rejected(_)) => None,
+                Ok(()) | Err(ProposeError::Rejected(_)) => None,
                 Err(error) => Some(error.to_string()),
             }
         }

@@ -11,7 +11,8 @@ use crate::node_record::NodeRecord;
 use crate::objects;
 use crate::reconcile::events::{self, Notice};
 use crate::state::State;
-use crate::store::Replica;
+use crate::together;
+use crate::together::Together;
 
 /// What is known of one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +28,14 @@ pub struct Observed {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
-    Ready { node: String },
-    Lost { node: String },
+    /// `first` of one that has just joined.
+    Ready {
+        node: String,
+        first: bool,
+    },
+    Lost {
+        node: String,
+    },
 }
 
 /// Which conditions change. A leader that has led for less than the grace has not had the time
@@ -44,6 +51,7 @@ pub fn plan(nodes: &[Observed], leading_for: Duration, grace: Duration) -> Vec<T
             match (heard, ready) {
                 (true, false) => Some(Transition::Ready {
                     node: node.name.clone(),
+                    first: node.ready.is_none(),
                 }),
                 (false, _) if !unknown && leading_for >= grace && node.age >= grace => {
                     Some(Transition::Lost {
@@ -56,8 +64,8 @@ pub fn plan(nodes: &[Observed], leading_for: Duration, grace: Duration) -> Vec<T
         .collect()
 }
 
-/// Changes written at once. They go to the disk together; more would only wait there.
-const WRITES_AT_ONCE: usize = 64;
+/// Changes written at once: they fill some batches.
+const WRITES_AT_ONCE: usize = 2 * together::MOST;
 
 /// What was read of each node at a revision, so that a look every second reads only what changed.
 #[derive(Default)]
@@ -117,7 +125,7 @@ fn age(joined: Option<SystemTime>) -> Duration {
 
 /// One look.
 pub async fn pass(
-    replica: &Replica,
+    together: &Together,
     state: &State,
     roll: &mut Roll,
     presence: &Presence,
@@ -127,14 +135,14 @@ pub async fn pass(
     let nodes = roll.observe(state, &presence.last_seen());
     futures::stream::iter(plan(&nodes, since.elapsed(), grace))
         .for_each_concurrent(WRITES_AT_ONCE, |transition| {
-            perform(replica, transition, grace)
+            perform(together, transition, grace)
         })
         .await;
 }
 
-async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
+async fn perform(together: &Together, transition: Transition, grace: Duration) {
     let (node, status, reason, message) = match &transition {
-        Transition::Ready { node } => (
+        Transition::Ready { node, .. } => (
             node,
             "True",
             "AgentLinked",
@@ -151,7 +159,7 @@ async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
         ),
     };
     let key = objects::node_key(node);
-    let written = objects::edit(replica, &key, |body| {
+    let written = objects::edit(together, &key, |body| {
         objects::set_condition(
             &mut body["status"],
             "Ready",
@@ -163,8 +171,12 @@ async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
     })
     .await;
     match written {
-        Ok(_) => {
+        Ok(()) => {
             tracing::info!(node, status, "node changed");
+            // That it joined, the node itself says; thousands that join would drive out all other events.
+            if matches!(transition, Transition::Ready { first: true, .. }) {
+                return;
+            }
             let notice = Notice {
                 warning: status != "True",
                 reason: if status == "True" {
@@ -177,7 +189,7 @@ async fn perform(replica: &Replica, transition: Transition, grace: Duration) {
                 source: "node-health".to_owned(),
                 count: 1,
             };
-            events::record(replica, &key, notice).await;
+            events::record(together, &key, notice).await;
         }
         Err(error) => tracing::warn!(node, %error, "cannot write the node's condition"),
     }
@@ -250,17 +262,20 @@ mod tests {
 
     #[test]
     fn only_changes_are_planned() {
-        let ready = || vec![Transition::Ready { node: "pi".into() }];
+        let ready = |first| {
+            let node = "pi".to_owned();
+            vec![Transition::Ready { node, first }]
+        };
         let lost = || vec![Transition::Lost { node: "pi".into() }];
         let cases = [
-            (None, Some(0), 0, ready()),
+            (None, Some(0), 0, ready(true)),
             (Some("True"), Some(1), 100, vec![]),
             (Some("True"), Some(39), 100, vec![]),
             (Some("True"), Some(40), 100, lost()),
             (Some("True"), None, 39, vec![]),
             (Some("True"), None, 40, lost()),
             (Some("Unknown"), None, 100, vec![]),
-            (Some("Unknown"), Some(1), 0, ready()),
+            (Some("Unknown"), Some(1), 0, ready(false)),
             (None, None, 0, vec![]),
             (None, None, 40, lost()),
         ];

@@ -52,7 +52,7 @@ pub async fn pass(replica: &Replica, state: &State) -> Outlook {
         })
         .await;
         match written {
-            Ok(_) | Err(EditError::NotFound(_)) => {}
+            Ok(()) | Err(EditError::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(quota = %key, error = &error as &dyn std::error::Error, "cannot write status");
                 outlook = Outlook::Again;

@@ -63,10 +63,19 @@ pub enum Command {
     RemoveController {
         id: u64,
     },
+    /// Several in one entry, each by itself: one that is refused keeps none of the others back. None of
+    /// them is a batch.
+    Batch {
+        #[serde(skip)]
+        commands: Vec<Command>,
+    },
 }
 
 /// First byte of an encoded command. Raised when an older program could misread the newer form.
 const FORMAT: u8 = 1;
+
+/// Bytes of names, a revision, and the body's layout.
+const USUAL_HEAD: usize = 256;
 
 /// Bytes that are no command of this version.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +90,8 @@ pub enum MalformedCommand {
     Body(#[from] MalformedBody),
     #[error("the body of its object is not JSON")]
     NotJson,
+    #[error("a batch within a batch")]
+    Nested,
 }
 
 impl Command {
@@ -94,17 +105,21 @@ impl Command {
             | Self::AdmitDevice { .. }
             | Self::RaiseLevel { .. }
             | Self::MoveController { .. }
-            | Self::RemoveController { .. } => None,
+            | Self::RemoveController { .. }
+            | Self::Batch { .. } => None,
         }
     }
 
-    /// The form in which the log and the network carry it: all but the body as JSON, so that
-    /// versions can differ a little, then the body's bytes as they are.
-    pub fn encode(&self) -> Bytes {
-        /// Names, a revision, and the body's layout.
-        const USUAL_HEAD: usize = 256;
+    /// Bytes of its encoded form, near enough to bound batches. Those of a batch itself are not counted.
+    pub fn size(&self) -> usize {
+        USUAL_HEAD + self.body().map_or(0, Body::len)
+    }
 
-        let mut out = Vec::with_capacity(USUAL_HEAD + self.body().map_or(0, Body::len));
+    /// The form in which the log and the network carry it: all but the body as JSON, so that
+    /// versions can differ a little, then the body's bytes as they are; of a batch its commands follow, each
+    /// with its length.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.size());
         out.put_u8(FORMAT);
         out.put_u32_le(0);
         let start = out.len();
@@ -115,12 +130,30 @@ impl Command {
         if let Some(body) = self.body() {
             body.put(&mut out);
         }
+        if let Self::Batch { commands } = self {
+            for command in commands {
+                let encoded = command.encode();
+                let length = u32::try_from(encoded.len()).expect("a command is far below 4 GiB");
+                out.put_u32_le(length);
+                out.extend_from_slice(&encoded);
+            }
+        }
         out.into()
     }
 
     /// # Errors
     /// When it is of another version of this program, or no command at all.
-    pub fn decode(mut input: Bytes) -> Result<Self, MalformedCommand> {
+    pub fn decode(input: Bytes) -> Result<Self, MalformedCommand> {
+        let (mut command, rest) = Self::decode_head(input)?;
+        match &mut command {
+            Self::Batch { commands } => *commands = decode_all(rest)?,
+            single => single.decode_body(rest)?,
+        }
+        Ok(command)
+    }
+
+    /// A command without what follows its head, and that.
+    fn decode_head(mut input: Bytes) -> Result<(Self, Bytes), MalformedCommand> {
         if input.is_empty() {
             return Err(MalformedCommand::Short);
         }
@@ -128,28 +161,54 @@ impl Command {
             FORMAT => {}
             other => return Err(MalformedCommand::Format(other)),
         }
-        if input.len() < 4 {
-            return Err(MalformedCommand::Short);
+        let head = get_framed(&mut input)?;
+        Ok((serde_json::from_slice(&head)?, input))
+    }
+
+    fn decode_body(&mut self, rest: Bytes) -> Result<(), MalformedCommand> {
+        if let Self::Create { body, .. } | Self::Replace { body, .. } = self {
+            *body = Body::get(rest)?;
         }
-        let length = input.get_u32_le() as usize;
-        if input.len() < length {
-            return Err(MalformedCommand::Short);
-        }
-        let head = input.split_to(length);
-        let mut command = serde_json::from_slice(&head)?;
-        if let Self::Create { body, .. } | Self::Replace { body, .. } = &mut command {
-            *body = Body::get(input)?;
-        }
-        Ok(command)
+        Ok(())
     }
 
     /// What [`Command::decode`] takes on trust: that a body is JSON. For what another process sent.
     pub fn check(&self) -> Result<(), MalformedCommand> {
         match self.body() {
             Some(body) if !body.is_json() => Err(MalformedCommand::NotJson),
-            _ => Ok(()),
+            _ => match self {
+                Self::Batch { commands } => commands.iter().try_for_each(Self::check),
+                _ => Ok(()),
+            },
         }
     }
+}
+
+/// The commands of a batch. What it holds is a stranger's: batches in it are refused before they are
+/// looked into.
+fn decode_all(mut input: Bytes) -> Result<Vec<Command>, MalformedCommand> {
+    let mut commands = Vec::new();
+    while !input.is_empty() {
+        let (mut command, rest) = Command::decode_head(get_framed(&mut input)?)?;
+        if matches!(command, Command::Batch { .. }) {
+            return Err(MalformedCommand::Nested);
+        }
+        command.decode_body(rest)?;
+        commands.push(command);
+    }
+    Ok(commands)
+}
+
+/// Bytes after their length.
+fn get_framed(input: &mut Bytes) -> Result<Bytes, MalformedCommand> {
+    if input.len() < 4 {
+        return Err(MalformedCommand::Short);
+    }
+    let length = input.get_u32_le() as usize;
+    if input.len() < length {
+        return Err(MalformedCommand::Short);
+    }
+    Ok(input.split_to(length))
 }
 
 /// What a command did.
@@ -163,6 +222,8 @@ pub enum Outcome {
     Deleted(Arc<Object>),
     Controller(u64),
     Done,
+    /// Of each command of a batch, in their order. What they made is in the state.
+    Batch(Vec<Result<(), Rejection>>),
 }
 
 /// Why a committed command changed nothing.

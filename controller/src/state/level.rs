@@ -15,10 +15,14 @@ pub const FIRST: u32 = 1;
 /// 2: admission by device key, raising the level.
 /// 3: nothing is created in a namespace that is not there; requests for certificates, a kind that
 /// those before cannot read.
-pub const OWN: u32 = 3;
+/// 4: several commands in one entry.
+pub const OWN: u32 = 4;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
+
+/// From here on commands may come in a batch.
+pub const BATCHES: u32 = 4;
 
 /// From which level on every member reads objects of that kind.
 pub fn of_kind(resource: Resource) -> u32 {
@@ -43,6 +47,10 @@ impl Command {
             Self::AdmitDevice { .. } => 2,
             // What it raises to is known to all by then: it may be the first of its level.
             Self::RaiseLevel { to } => *to,
+            Self::Batch { commands } => {
+                let levels = commands.iter().map(Self::level);
+                levels.max().unwrap_or_default().max(BATCHES)
+            }
         }
     }
 }

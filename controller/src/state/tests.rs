@@ -68,6 +68,11 @@ fn word(reply: Reply) -> String {
         Ok(Outcome::Deleted(o)) => format!("deleted {}", o.revision()),
         Ok(Outcome::Controller(id)) => format!("controller {id}"),
         Ok(Outcome::Done) => "done".to_owned(),
+        Ok(Outcome::Batch(replies)) => {
+            let word =
+                |reply| Result::err(reply).map_or("done".to_owned(), |e: Rejection| e.to_string());
+            replies.into_iter().map(word).collect::<Vec<_>>().join(", ")
+        }
         Err(rejection) => rejection.to_string(),
     }
 }
@@ -128,6 +133,31 @@ fn each_command_does_what_it_says_or_says_why_not() {
         assert_eq!(word(state.apply(command)), expected, "{what}");
         assert_eq!(state.revision(), revision, "{what}");
     }
+}
+
+#[test]
+fn each_command_of_a_batch_stands_by_itself() {
+    let commands = vec![
+        create("a", 1),
+        replace("a", 2, Some(1)),
+        replace("a", 3, Some(1)),
+        create("c", 1),
+    ];
+    let batch = Command::Batch { commands };
+    assert_eq!(batch.level(), level::BATCHES);
+    let sent = Command::decode(batch.encode()).unwrap();
+    assert_eq!(sent, batch);
+    let mut state = two_objects();
+    assert_eq!(
+        word(state.apply(sent)),
+        "already exists, done, changed in the meantime: it is at revision 3 now, done"
+    );
+    assert_eq!(state.revision(), 4);
+    let nested = Command::Batch {
+        commands: vec![batch],
+    };
+    let refused = Command::decode(nested.encode()).unwrap_err();
+    assert!(matches!(refused, MalformedCommand::Nested), "{refused}");
 }
 
 #[test]

@@ -75,6 +75,9 @@ fn commands() -> Vec<Command> {
             sha256: "ab".repeat(32),
             size: 7,
         },
+        Command::Batch {
+            commands: vec![create("two"), Command::RemoveController { id: 1 }],
+        },
     ]
 }
 
@@ -131,6 +134,7 @@ fn commands_are_read_or_refused() {
         "\"RemoveController\"",
         "\"MoveController\"",
         "\"ForgetArtifact\"",
+        "\"Batch\"",
         "{\"id\":1}",
         "\"expect\":null",
         "\"metadata\":",

@@ -23,4 +23,5 @@ mod rbac;
 mod roles;
 mod service_accounts;
 mod tables;
+mod together;
 mod watches;

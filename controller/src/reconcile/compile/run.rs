@@ -209,7 +209,7 @@ impl Compilation {
         })
         .await;
         match written {
-            Ok(_) | Err(EditError::NotFound(_)) => true,
+            Ok(()) | Err(EditError::NotFound(_)) => true,
             Err(error) => {
                 tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write compiled artifacts");
                 false

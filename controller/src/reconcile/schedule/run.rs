@@ -1,4 +1,4 @@
-//! Performs the scheduler's plan: one command a step, each by compare-and-swap, many at once.
+//! Performs the scheduler's plan: one command a step, each by compare-and-swap, many in one entry.
 
 use std::time::SystemTime;
 
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 
 use super::{Plan, Seen, Step, plan};
 use crate::gateway::report::{Reported, set_assignment_status};
-use crate::objects;
+use crate::objects::{self, Writer};
 use crate::reconcile::Outlook;
 use crate::state::{Command, Key, Rejection, State};
-use crate::store::{ProposeError, Replica};
+use crate::store::ProposeError;
+use crate::together::{self, Together};
 
-/// Steps under way at once: they are of different assignments, and go to the disk together. A function
-/// for ten thousand nodes takes a second or two so, and minutes one by one.
-const WRITES_AT_ONCE: usize = 128;
+/// Steps under way at once: they are of different assignments, and fill some batches.
+const WRITES_AT_ONCE: usize = 4 * together::MOST;
 
 /// One look at the state. What another writer overtook is planned again after its change.
-pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
+pub async fn pass(together: &Together, seen: &Seen, state: &State) -> Outlook {
     let Plan { steps, .. } = seen.at(state, plan);
     let written = futures::stream::iter(steps.into_iter().map(Ok))
         .try_for_each_concurrent(WRITES_AT_ONCE, |step| async move {
-            perform(replica, state, &step).await
+            perform(together, state, &step).await
         })
         .await;
     match written {
@@ -35,12 +35,12 @@ pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
     }
 }
 
-async fn perform(replica: &Replica, state: &State, step: &Step) -> Result<(), ProposeError> {
+async fn perform(together: &Together, state: &State, step: &Step) -> Result<(), ProposeError> {
     let Some(command) = command(step, state) else {
         return Ok(());
     };
-    match replica.propose(command).await {
-        Ok(_) => {
+    match together.write(command).await {
+        Ok(()) => {
             log(step);
             Ok(())
         }
