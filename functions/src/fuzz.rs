@@ -21,6 +21,8 @@ fn components_are_looked_at_or_refused() {
     let importing = r#"(component
         (import "wasi:clocks/wall-clock@0.2.0" (instance (export "now" (func))))
         (component (core module (memory 3 4))))"#;
+    // A module that says it has 626,672 exports, in a section of 13 bytes.
+    let claims = b"\x01\x17\0asm\x01\0\0\0\x07\x0d\xf0\x9f\xa6\0\x01f\0\0\x01g\0\0\0";
     let limits = InspectLimits {
         max_memory: 1 << 20,
     };
@@ -33,10 +35,12 @@ fn components_are_looked_at_or_refused() {
     .words([
         wat::parse_str(importing).unwrap(),
         wat::parse_str("(module (memory 65536))").unwrap(),
+        claims.to_vec(),
         b"wasi:http/handler@0.3.0".to_vec(),
         b"\0asm\x0d\0\x01\0".to_vec(),
     ])
     .at_most(8 * 1024)
+    .memory(8 << 20)
     .hold();
 }
 

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use wasmparser::{
-    BinaryReaderError, Encoding, MemoryType, Parser, Payload, Validator, WasmFeatures,
+    BinaryReaderError, Encoding, FromReader, MemoryType, Parser, Payload, SectionLimited,
+    Validator, WasmFeatures,
 };
 
 mod host;
@@ -103,6 +104,7 @@ pub fn inspect(bytes: &[u8], limits: InspectLimits) -> Result<ComponentInfo, Ins
             }
             depth += 1;
         }
+        counts_hold(&payload)?;
         validator.payload(&payload)?;
         match payload {
             Payload::ComponentImportSection(section) if depth == 1 => {
@@ -150,6 +152,43 @@ pub fn inspect(bytes: &[u8], limits: InspectLimits) -> Result<ComponentInfo, Ins
 }
 
 /// The newer world wins when a component exports both, as it does when it runs.
+/// Refuses sections that announce more entries than they have bytes: the validator makes room for as
+/// many as are announced, so that a few bytes would cost 100 MB.
+fn counts_hold(payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+    match payload {
+        Payload::TypeSection(section) => holds(section),
+        Payload::ImportSection(section) => holds(section),
+        Payload::FunctionSection(section) => holds(section),
+        Payload::TableSection(section) => holds(section),
+        Payload::MemorySection(section) => holds(section),
+        Payload::TagSection(section) => holds(section),
+        Payload::GlobalSection(section) => holds(section),
+        Payload::ExportSection(section) => holds(section),
+        Payload::ElementSection(section) => holds(section),
+        Payload::DataSection(section) => holds(section),
+        Payload::InstanceSection(section) => holds(section),
+        Payload::CoreTypeSection(section) => holds(section),
+        Payload::ComponentInstanceSection(section) => holds(section),
+        Payload::ComponentAliasSection(section) => holds(section),
+        Payload::ComponentTypeSection(section) => holds(section),
+        Payload::ComponentCanonicalSection(section) => holds(section),
+        Payload::ComponentImportSection(section) => holds(section),
+        Payload::ComponentExportSection(section) => holds(section),
+        _ => Ok(()),
+    }
+}
+
+/// Every entry has a byte at least, so reading too many of them ends with the reader's own error.
+fn holds<'a, T: FromReader<'a>>(section: &SectionLimited<'a, T>) -> Result<(), BinaryReaderError> {
+    if section.count() as usize > section.range().len() {
+        section
+            .clone()
+            .into_iter()
+            .try_for_each(|entry| entry.map(drop))?;
+    }
+    Ok(())
+}
+
 fn world(exports: &[String]) -> Option<World> {
     let exports_any = |interface, minor| {
         exports
