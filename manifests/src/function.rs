@@ -97,7 +97,7 @@ pub struct FunctionSpec {
     /// How many copies run, each on a node of its own where possible: 0 to 1000. Default 1.
     /// Not together with everyNode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1000))]
+    #[schemars(range(min = 0, max = MAX_REPLICAS))]
     pub replicas: Option<u32>,
     /// One copy on every node that nodeSelector and tolerations allow, also on nodes that join
     /// later. Default false. Not together with replicas.
@@ -121,7 +121,7 @@ pub struct FunctionSpec {
     /// How many requests one copy works on at once: 1 to 10000. Default 100. More wait, and are
     /// answered with 503 when too many wait.
     #[serde(default = "default_concurrency")]
-    #[schemars(range(min = 1, max = 10000))]
+    #[schemars(range(min = 1, max = MAX_CONCURRENCY))]
     pub concurrency: u32,
     /// Environment variables of the function. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
