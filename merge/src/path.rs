@@ -16,11 +16,6 @@ impl Scalar {
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         }
     }
-
-    /// As JSON.
-    pub fn as_json(&self) -> &str {
-        &self.0
-    }
 }
 
 /// One step. The order of the variants is that in which Kubernetes sorts them.
