@@ -10,6 +10,7 @@ mod fate;
 #[cfg(test)]
 mod fuzz;
 mod heartbeat;
+mod last_words;
 mod listener;
 mod maintain;
 pub mod memory;

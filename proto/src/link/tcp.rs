@@ -21,6 +21,7 @@ use yamux::Mode;
 use super::chunked::Chunked;
 use super::fate::Fate;
 use super::heartbeat::{Closing, Counted, Heard, Verdict, beat};
+use super::last_words::LastWords;
 use super::settings::STREAM_WINDOW;
 use super::stream::Io;
 use super::tether::Tethered;
@@ -111,7 +112,7 @@ pub(super) async fn dial(
     let socket = TcpStream::connect(address).await.map_err(unreachable)?;
     // Small frames of many streams: the last thing they need is to wait for each other.
     socket.set_nodelay(true).map_err(unreachable)?;
-    let (socket, heard) = Counted::new(socket);
+    let (socket, heard) = Counted::new(LastWords::new(socket));
     let name = ServerName::try_from(CONTROLLER_SERVER_NAME).expect("a DNS name");
     let tls = TlsConnector::from(tls)
         .connect(name, socket)
@@ -137,7 +138,7 @@ pub(super) async fn accept(
     settings: LinkSettings,
 ) -> Result<Link, ListenError> {
     socket.set_nodelay(true)?;
-    let (socket, heard) = Counted::new(socket);
+    let (socket, heard) = Counted::new(LastWords::new(socket));
     let tls = tls.accept(socket).await?;
     let peer = leaf_of(server_certificates(&tls))?;
     let max_streams = match peer {
