@@ -16,7 +16,10 @@ use super::connection::{Call, Member};
 use super::{Calls, System};
 
 /// With name, metadata and quotes it makes an object of 1 KB.
-const TEXT_BYTES: usize = 760;
+const TEXT_BYTES: usize = 800;
+
+/// Each in a namespace of its own, as etcd has a prefix for each.
+const GROUPS: [&str; 5] = ["write", "read", "list", "many", "watched"];
 
 pub struct Hive {
     pub swarm: Swarm,
@@ -33,6 +36,9 @@ impl Hive {
     /// With the times that controllers have where nobody chose others.
     pub async fn start() -> anyhow::Result<Self> {
         let swarm = Swarm::builder().agents(0).default_timing().start().await;
+        for group in GROUPS {
+            swarm.ctl.run(&["create", "namespace", group]).await.ok();
+        }
         let kubeconfig: Value = serde_json::from_slice(&std::fs::read(&swarm.ctl.kubeconfig)?)?;
         let ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
             .as_str()
@@ -83,8 +89,9 @@ impl HiveCalls {
     }
 }
 
-/// Groups are told apart by a label and by names, which share a beginning.
-pub const PATH: &str = "/api/v1/namespaces/default/configmaps";
+pub fn path(group: &str) -> String {
+    format!("/api/v1/namespaces/{group}/configmaps")
+}
 
 impl Calls for HiveCalls {
     fn is_grpc(&self) -> bool {
@@ -94,17 +101,17 @@ impl Calls for HiveCalls {
     fn write(&self, group: &str, number: u64) -> Call {
         let text = &self.text;
         let body = format!(
-            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{group}-{number}","labels":{{"group":"{group}"}}}},"data":{{"text":"{text}"}}}}"#
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{group}-{number}"}},"data":{{"text":"{text}"}}}}"#
         );
-        self.call("POST", PATH, body.into())
+        self.call("POST", &path(group), body.into())
     }
 
     fn read(&self, group: &str, number: u64) -> Call {
-        self.get(&format!("{PATH}/{group}-{number}"))
+        self.get(&format!("{}/{group}-{number}", path(group)))
     }
 
     fn list(&self, group: &str) -> Call {
-        self.get(&format!("{PATH}?labelSelector=group={group}"))
+        self.get(&path(group))
     }
 }
 

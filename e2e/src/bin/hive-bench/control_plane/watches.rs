@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Version};
-use super::hive::{Hive, PATH};
+use super::hive::{Hive, path};
 use super::{Calls, System};
 use crate::load::percentile;
 use crate::ms;
@@ -36,7 +36,8 @@ pub async fn run(hive: &mut Hive, count: usize) -> anyhow::Result<()> {
         for _ in first..count.min(first + TO_A_CONNECTION) {
             let mut connection = connection.clone();
             let call = hive.hive_calls().get(&format!(
-                "{PATH}?watch=true&labelSelector=group=watched&resourceVersion=0&sendInitialEvents=false&resourceVersionMatch=NotOlderThan"
+                "{}?watch=true&resourceVersion=0&sendInitialEvents=false&resourceVersionMatch=NotOlderThan",
+                path("watched")
             ));
             let (arrived, open) = (arrived.clone(), open.clone());
             tokio::spawn(async move {
