@@ -43,7 +43,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// A copy that is being fetched is told to be so after this long: most are there sooner, and what nobody
 /// could have read need not be written.
-const PASSING: Duration = Duration::from_millis(500);
+const PASSING: Duration = Duration::from_secs(1);
 
 /// Reports heard at once, and then one in this time; the agent waits meanwhile. Each may change
 /// the status of every assignment.
