@@ -207,8 +207,16 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     }
 }
 
-/// Resolves when this controller was removed from the swarm: by itself, or by somebody else.
+/// Resolves when this controller was removed from the swarm: by itself, or by somebody else, whether it was
+/// there to hear of it or not.
 async fn removed(replica: &Replica) {
+    tokio::select! {
+        () = knows_of_removal(replica) => {}
+        () = replica.cast_out() => {}
+    }
+}
+
+async fn knows_of_removal(replica: &Replica) {
     // Of the members, not of objects.
     let mut touched = replica.touched(|_| false);
     loop {

@@ -15,6 +15,7 @@ mod network;
 pub mod offline;
 mod progress;
 mod propose;
+mod refusals;
 mod renewal;
 mod rounds;
 mod runtime;
@@ -52,6 +53,7 @@ pub use self::types::{MAX_PROPOSAL_BYTES, TooLarge};
 use self::disk::DirectoryLock;
 use self::log::Log;
 use self::machine::{Machine, Published};
+use self::refusals::Refusals;
 use self::rounds::Rounds;
 use self::snapshot::Snapshots;
 use self::types::{LogId, TypeConfig};
@@ -94,6 +96,7 @@ struct Shared {
     /// A leader that heard from no majority for this long leads no more.
     lease: Duration,
     rounds: Rounds,
+    refusals: Refusals,
     /// Held while a snapshot is taken in.
     receiving: tokio::sync::Mutex<()>,
     /// Let go only after everything is on disk.

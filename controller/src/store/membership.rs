@@ -232,6 +232,18 @@ impl Replica {
         super::runtime::sleep(self.heartbeat() * ACKNOWLEDGED_HEARTBEATS).await;
     }
 
+    /// Resolves when a majority of the members that this replica knows of refuses its votes because it was
+    /// removed: it was cut off when that was agreed on, and nobody will tell it any more.
+    pub async fn cast_out(&self) {
+        let metrics = self.shared.raft.metrics();
+        let voters = || {
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            membership.get_joint_config().clone()
+        };
+        self.shared.refusals.of_majorities(voters).await;
+    }
+
     fn raft_member(&self, id: u64) -> Option<(Member, bool)> {
         self.members().remove(&id)
     }

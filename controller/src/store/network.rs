@@ -31,6 +31,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::codec;
 use super::compaction::Floor;
+use super::refusals::Refusals;
 use super::runtime;
 use super::snapshot::SnapshotFile;
 use super::types::{LogId, SnapshotMeta, TypeConfig, Vote};
@@ -83,11 +84,17 @@ pub struct Network {
     id: u64,
     peers: Peers,
     floor: Floor,
+    refusals: Refusals,
 }
 
 impl Network {
-    pub fn new(id: u64, peers: Peers, floor: Floor) -> Self {
-        Self { id, peers, floor }
+    pub fn new(id: u64, peers: Peers, floor: Floor, refusals: Refusals) -> Self {
+        Self {
+            id,
+            peers,
+            floor,
+            refusals,
+        }
     }
 
     fn client(&self, target: u64, member: &Member, lane: Lane) -> RaftClient {
@@ -98,6 +105,7 @@ impl Network {
             lane,
             peers: self.peers.clone(),
             floor: self.floor.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 }
@@ -125,6 +133,7 @@ pub struct RaftClient {
     lane: Lane,
     peers: Peers,
     floor: Floor,
+    refusals: Refusals,
 }
 
 /// Raft takes it for a failure of the network, and sends a snapshot next.
@@ -157,8 +166,15 @@ impl RaftClient {
         let request = Request::new(RaftMessage { body });
         let answer = runtime::timeout(timeout, send(client, request))
             .await
-            .map_err(|_| self.timeout(action, timeout))?
-            .map_err(refused)?;
+            .map_err(|_| self.timeout(action, timeout))?;
+        match &answer {
+            Ok(_) => self.refusals.heard(self.target),
+            Err(status) if status.code() == Code::PermissionDenied => {
+                self.refusals.refused(self.target);
+            }
+            Err(_) => {}
+        }
+        let answer = answer.map_err(refused)?;
         codec::get_message(&answer.into_inner().body).map_err(|e| NetworkError::new(&e).into())
     }
 

@@ -21,6 +21,7 @@ use super::log::Log;
 use super::log::replay::OpenError;
 use super::machine::{Machine, Published};
 use super::network::Network;
+use super::refusals::Refusals;
 use super::rounds::Rounds;
 use super::seal::keys::Keys;
 use super::snapshot::{SnapshotError, Snapshots};
@@ -115,7 +116,8 @@ impl Replica {
             disk,
         } = opened;
         let floor = Floor::default();
-        let network = Network::new(id, peers.clone(), floor.clone());
+        let refusals = Refusals::default();
+        let network = Network::new(id, peers.clone(), floor.clone(), refusals.clone());
         let failed = |reason: Fatal<TypeConfig>| StartError::Raft {
             dir: dir.clone(),
             reason: reason.to_string(),
@@ -165,6 +167,7 @@ impl Replica {
                 disk,
                 lease,
                 rounds: Rounds::default(),
+                refusals,
                 receiving: tokio::sync::Mutex::default(),
                 lock: Mutex::new(lock),
                 stop,

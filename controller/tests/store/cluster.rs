@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::join_all;
 use hive_controller::state::Command;
 use hive_controller::store::{MembershipError, ProposeError, Replica, Timing};
@@ -169,6 +170,28 @@ async fn a_replaced_controller_leaves_and_a_new_one_takes_its_place() {
     assert!(leader.state().is_former_controller(dead));
     swarm.converge().await;
     assert_equal(&swarm);
+}
+
+/// It never hears of its removal but by the refusal of its votes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_removed_while_cut_off_learns_it_from_a_majority() {
+    let swarm = Swarm::of_three().await;
+    let leader = swarm.leader().await;
+    let removed = swarm.follower().await;
+    swarm.isolate(removed.id());
+    let removal = Command::RemoveController { id: removed.id() };
+    leader.propose(removal).await.unwrap();
+    leader.remove_member(removed.id()).await.unwrap();
+    leader.propose(create("without")).await.unwrap();
+    swarm.heal(removed.id());
+    soon("learns of its removal", removed.cast_out()).await;
+    assert!(!removed.has_removed(removed.id()), "nobody told it");
+    for other in swarm.replicas() {
+        if other.id() != removed.id() {
+            assert!(other.cast_out().now_or_never().is_none());
+        }
+    }
+    leader.propose(create("after")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

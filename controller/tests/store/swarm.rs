@@ -14,7 +14,7 @@ use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Bounds, Replica, ReplicaOptions, Timing};
 use hive_identity::{DeviceKey, Peer, Subject};
 use hive_manifests::Resource;
-use hive_proto::grpc::{self, GrpcStream};
+use hive_proto::grpc::{self, GrpcStream, LinkInfo};
 use hive_proto::link::{Link, Purpose, memory};
 use hive_proto::v1::peers_server::{Peers as PeersRpc, PeersServer};
 use hive_proto::v1::*;
@@ -408,6 +408,13 @@ impl PeersRpc for Service {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Reply<RaftMessage> {
+        let link = request.extensions().get::<LinkInfo>();
+        let peer = link.and_then(|link| link.peer.as_ref());
+        if let Some(Subject::Controller { raft_id }) = peer.map(|peer| &peer.subject)
+            && self.replica.has_removed(*raft_id)
+        {
+            return Err(Status::permission_denied("removed"));
+        }
         Ok(reply(
             self.replica.handle_vote(request.into_inner().body).await?,
         ))
