@@ -6,6 +6,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use jiff::ToSpan;
+use jiff::civil::DateTime;
+
+/// The time in the name of a file that was put aside; and how it is read, as earlier releases
+/// wrote more digits.
+const ASIDE: &str = "%Y-%m-%dT%H-%M-%S%.3f";
+const ASIDE_READ: &str = "%Y-%m-%dT%H-%M-%S%.f";
+
 /// When a file is put aside, and how many such files are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -82,7 +90,7 @@ impl RotatingFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
-        let aside = self.free_name();
+        let aside = self.next_aside()?;
         std::fs::rename(&self.path, &aside)?;
         self.file = append_to(&self.path)?;
         (self.bytes, self.unsynced) = (0, None);
@@ -93,23 +101,25 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// `audit-2026-11-21T10-20-34.123.log`: sorted by name is sorted by age.
-    fn free_name(&self) -> PathBuf {
+    /// `audit-2026-11-21T10-20-34.123.log`: sorted by name is sorted by age, also when several are
+    /// put aside within a millisecond or the clock went back.
+    fn next_aside(&self) -> io::Result<PathBuf> {
         let now =
             jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let mut time = jiff::tz::TimeZone::UTC.to_datetime(now);
         let (stem, extension) = self.name_parts();
-        let mut name = format!(
-            "{stem}{}.{extension}",
-            now.strftime("%Y-%m-%dT%H-%M-%S%.3f")
-        );
-        // Several in one millisecond, or a clock that went back.
-        while self.path.with_file_name(&name).exists() {
-            name = format!(
-                "{}0.{extension}",
-                name.trim_end_matches(&format!(".{extension}"))
-            );
+        let newest = self.put_aside()?.pop().and_then(|path| {
+            let name = path.file_name()?.to_str()?;
+            let text = name
+                .strip_prefix(&stem)?
+                .strip_suffix(&format!(".{extension}"))?;
+            DateTime::strptime(ASIDE_READ, text).ok()
+        });
+        if let Some(newest) = newest {
+            time = time.max(newest.saturating_add(1.millisecond()));
         }
-        self.path.with_file_name(name)
+        let name = format!("{stem}{}.{extension}", time.strftime(ASIDE));
+        Ok(self.path.with_file_name(name))
     }
 
     /// The part of a name before the time, and after it.
@@ -191,5 +201,43 @@ mod tests {
         file.append(b"after a restart\n").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "after a restart\n");
         assert_eq!(file.put_aside().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_was_put_aside_last_is_the_newest_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        for ahead in [
+            "audit-2999-12-31T23-59-59.999.log",
+            "audit-2999-12-31T23-59-59.9990.log",
+        ] {
+            std::fs::write(dir.path().join(ahead), "ahead\n").unwrap();
+        }
+        let rotation = Rotation {
+            max_bytes: 1,
+            keep: 2,
+        };
+        let mut file = RotatingFile::open(path, rotation).unwrap();
+        // Far more than fit into a millisecond: names neither repeat nor go back.
+        for n in 0..300 {
+            file.append(format!("{n}\n").as_bytes()).unwrap();
+            let kept: Vec<String> = file
+                .put_aside()
+                .unwrap()
+                .iter()
+                .map(|path| std::fs::read_to_string(path).unwrap())
+                .collect();
+            assert_eq!(kept.len(), 2);
+            for (kept, n) in kept.iter().zip([n - 2, n - 1]) {
+                assert_eq!(
+                    *kept,
+                    if n < 0 {
+                        "ahead\n".to_owned()
+                    } else {
+                        format!("{n}\n")
+                    }
+                );
+            }
+        }
     }
 }
