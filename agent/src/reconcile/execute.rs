@@ -4,12 +4,12 @@
 //! it plans again. It publishes what serves to the [`Server`](crate::serve::Server) and what is so
 //! to the session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::load::{LoadFailure, Loader};
@@ -45,11 +45,16 @@ pub struct Surroundings {
 pub struct Reconciler {
     around: Surroundings,
     loader: Loader,
+    /// In order of slots, as desired sets are.
     wanted: Vec<Wanted>,
     epoch: u64,
     generation: u64,
     observed: Observed,
     instances: BTreeMap<SlotId, Instances>,
+    /// Whether the table that was published last says something else than what serves.
+    is_stale: bool,
+    /// Instances that serve no longer, and are in that table still.
+    replaced: Vec<Arc<Instance>>,
     under_way: JoinSet<Done>,
     fetches: BTreeMap<Digest, CancellationToken>,
 }
@@ -84,6 +89,8 @@ impl Reconciler {
             generation: 0,
             observed,
             instances: BTreeMap::new(),
+            is_stale: false,
+            replaced: Vec::new(),
             under_way: JoinSet::new(),
             fetches: BTreeMap::new(),
         }
@@ -103,6 +110,8 @@ impl Reconciler {
             links.mark_unchanged();
             self.observed.linked = !self.around.links.current().is_empty();
             let wake = settle(&mut self);
+            // Before it is told: who hears that a function is ready may ask for it at once.
+            self.publish_what_changed();
             self.tell_statuses();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -111,10 +120,13 @@ impl Reconciler {
                     Err(_) => break,
                 },
                 changed = links.changed() => if changed.is_err() { break },
-                Some(done) = self.under_way.join_next() => match done {
-                    Ok(done) => self.note(done),
-                    Err(error) => tracing::error!(%error, "a fetch or load broke off"),
-                },
+                Some(done) = self.under_way.join_next() => {
+                    self.note_end(done);
+                    // At a start hundreds end within milliseconds: one look serves them all.
+                    while let Some(done) = self.under_way.try_join_next() {
+                        self.note_end(done);
+                    }
+                }
                 () = sleep_until(wake) => {}
             }
         }
@@ -125,17 +137,26 @@ impl Reconciler {
         self.epoch = desired.epoch;
         self.generation = desired.generation;
         self.wanted = wanted(desired, &self.around.host);
-        let wanted = &self.wanted;
         // What failed and isn't wanted any more is not worth remembering.
+        let instances: HashSet<Digest> = self.wanted.iter().map(|one| one.instance).collect();
+        let artifacts: HashSet<Digest> = self
+            .wanted
+            .iter()
+            .filter_map(|wanted| Some(wanted.artifact.as_ref().ok()?.digest))
+            .collect();
         self.observed
             .load_failures
-            .retain(|instance, _| wanted.iter().any(|wanted| wanted.instance == *instance));
-        self.observed.fetch_failures.retain(|digest, _| {
-            wanted
-                .iter()
-                .any(|wanted| wanted.artifact.as_ref().is_ok_and(|a| a.digest == *digest))
-        });
-        self.publish_table();
+            .retain(|instance, _| instances.contains(instance));
+        self.observed
+            .fetch_failures
+            .retain(|digest, _| artifacts.contains(digest));
+        // Routes are of what is wanted.
+        self.is_stale = true;
+    }
+
+    fn wanted_in(&self, slot: &SlotId) -> Option<&Wanted> {
+        let found = self.wanted.binary_search_by(|one| one.slot.cmp(slot));
+        Some(&self.wanted[found.ok()?])
     }
 
     fn tell_statuses(&self) {
@@ -165,10 +186,10 @@ impl Reconciler {
     }
 
     fn begin_load(&mut self, slot: SlotId, loaded: Loaded) {
-        let wanted = self.wanted.iter().find(|wanted| wanted.slot == slot);
-        let Some(assignment) = wanted.map(|wanted| wanted.assignment.clone()) else {
+        let Some(wanted) = self.wanted_in(&slot) else {
             return;
         };
+        let assignment = wanted.assignment.clone();
         let artifact = loaded.artifact;
         let load = self.loader.load(
             &slot,
@@ -179,6 +200,13 @@ impl Reconciler {
         self.observed.start_load(&slot, loaded);
         self.under_way
             .spawn(async move { Done::Loaded(slot, artifact, load.await) });
+    }
+
+    fn note_end(&mut self, ended: Result<Done, JoinError>) {
+        match ended {
+            Ok(done) => self.note(done),
+            Err(error) => tracing::error!(%error, "a fetch or load broke off"),
+        }
     }
 
     fn note(&mut self, done: Done) {
@@ -233,7 +261,7 @@ impl Reconciler {
     }
 
     fn tell(&self, slot: &SlotId, reason: &'static str, message: String) {
-        if let Some(wanted) = self.wanted.iter().find(|wanted| wanted.slot == *slot) {
+        if let Some(wanted) = self.wanted_in(slot) {
             self.around
                 .events
                 .push(Kind::Warning, slot, &wanted.function, reason, message);
@@ -262,20 +290,35 @@ impl Reconciler {
         );
     }
 
-    fn retire(&self, instance: Option<Arc<Instance>>) {
-        if let Some(instance) = instance {
+    fn stop_serving(&mut self, instance: Option<Arc<Instance>>) {
+        self.replaced.extend(instance);
+        self.is_stale = true;
+    }
+
+    fn drop_if_empty(&mut self, slot: &SlotId) {
+        let is_empty = |slot: &Instances| slot.serving.is_none() && slot.prepared.is_none();
+        if self.instances.get(slot).is_some_and(is_empty) {
+            self.instances.remove(slot);
+        }
+    }
+
+    /// Once for all the steps that were taken: a table names everything, so one for each step would
+    /// cost the square of what there is.
+    fn publish_what_changed(&mut self) {
+        if !std::mem::take(&mut self.is_stale) {
+            return;
+        }
+        self.publish_table();
+        // After the table: until then they may be given a request, and count it.
+        for instance in self.replaced.drain(..) {
             self.around
                 .retired
                 .add(&instance.id, instance.function.usage());
         }
+        self.forget_functions_that_left();
     }
 
-    fn drop_empty(&mut self) {
-        self.instances
-            .retain(|_, slot| slot.serving.is_some() || slot.prepared.is_some());
-    }
-
-    fn publish_table(&mut self) {
+    fn publish_table(&self) {
         let mut table = Table::default();
         for instance in self
             .instances
@@ -290,17 +333,19 @@ impl Reconciler {
             }
         }
         self.around.table.send_replace(Arc::new(table));
+    }
 
+    fn forget_functions_that_left(&self) {
         let slots = self.observed.slots.values();
-        let here: Vec<&FunctionId> = slots
+        let here: HashSet<&FunctionId> = slots
             .flat_map(|slot| slot.occupants())
             .map(|loaded| &loaded.function)
             .chain(self.wanted.iter().map(|wanted| &wanted.function))
             .collect();
-        self.around.logs.retain(|function| here.contains(&function));
+        self.around.logs.retain(|function| here.contains(function));
         self.around
             .retired
-            .retain(|function| here.contains(&function));
+            .retain(|function| here.contains(function));
     }
 }
 
@@ -326,21 +371,24 @@ impl Executor for Reconciler {
                 let instances = self.instances.entry(slot.clone()).or_default();
                 let next = instances.prepared.take();
                 let old = std::mem::replace(&mut instances.serving, next);
-                self.publish_table();
-                self.retire(old);
+                self.stop_serving(old);
                 self.tell_of_swap(&slot);
             }
             Step::Discard(slot) => {
                 self.observed.discard(&slot);
-                self.instances.entry(slot).or_default().prepared = None;
-                self.drop_empty();
+                self.instances.entry(slot.clone()).or_default().prepared = None;
+                self.drop_if_empty(&slot);
             }
             Step::Unload(slot) => {
                 self.observed.unload(&slot);
-                let old = self.instances.entry(slot).or_default().serving.take();
-                self.drop_empty();
-                self.publish_table();
-                self.retire(old);
+                let old = self
+                    .instances
+                    .entry(slot.clone())
+                    .or_default()
+                    .serving
+                    .take();
+                self.drop_if_empty(&slot);
+                self.stop_serving(old);
             }
             Step::RemoveArtifact(digest) => {
                 self.observed.artifacts.remove(&digest);

@@ -4,7 +4,7 @@
 //! if it never is, the old one serves. A function that is wanted here and serves here is never
 //! without an instance that serves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use super::backoff::backoff;
@@ -125,15 +125,17 @@ impl Plan {
     }
 
     fn empty_unwanted_slots(&mut self, wanted: &[Wanted], observed: &Observed) {
+        let slots: HashSet<&SlotId> = wanted.iter().map(|wanted| &wanted.slot).collect();
+        let waiting = functions_that_wait(wanted, observed);
         for (id, slot) in &observed.slots {
-            if wanted.iter().any(|wanted| wanted.slot == *id) {
+            if slots.contains(id) {
                 continue;
             }
             if slot.prepared.is_some() {
                 self.steps.push(Step::Discard(id.clone()));
             }
             if let Some(serving) = &slot.serving
-                && !stands_in(&serving.function, wanted, observed)
+                && !waiting.contains(&serving.function)
             {
                 self.steps.push(Step::Unload(id.clone()));
             }
@@ -185,16 +187,18 @@ impl Plan {
     }
 }
 
-/// Whether an instance in an unwanted slot must go on, because its function is wanted in other slots
-/// of this node and serves in none of them yet.
-fn stands_in(function: &FunctionId, wanted: &[Wanted], observed: &Observed) -> bool {
-    let mut successors = wanted
-        .iter()
-        .filter(|wanted| wanted.function == *function)
-        .map(|wanted| observed.slots.get(&wanted.slot))
-        .peekable();
-    successors.peek().is_some()
-        && successors.all(|slot| slot.is_none_or(|slot| slot.serving.is_none()))
+/// Functions that are wanted in slots of this node and serve in none of them yet: an instance in an
+/// unwanted slot must go on for them.
+fn functions_that_wait<'a>(wanted: &'a [Wanted], observed: &Observed) -> HashSet<&'a FunctionId> {
+    let serves = |wanted: &&Wanted| {
+        let slot = observed.slots.get(&wanted.slot);
+        slot.is_some_and(|slot| slot.serving.is_some())
+    };
+    let mut waiting: HashSet<&FunctionId> = wanted.iter().map(|wanted| &wanted.function).collect();
+    for wanted in wanted.iter().filter(serves) {
+        waiting.remove(&wanted.function);
+    }
+    waiting
 }
 
 fn loaded(wanted: &Wanted, artifact: Digest) -> Loaded {

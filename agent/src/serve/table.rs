@@ -1,7 +1,9 @@
 //! Which function a request is for, and which of its instances answers. Built anew at every change
 //! and then only read.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +14,11 @@ use crate::ids::FunctionId;
 /// Generic so that routing can be tested without WebAssembly.
 pub struct Table<I> {
     functions: BTreeMap<FunctionId, Service<I>>,
-    /// Longest path first.
-    hosts: BTreeMap<String, Vec<(String, FunctionId)>>,
+    hosts: BTreeMap<String, Paths>,
 }
+
+/// Who answers below each path, the longest path first.
+type Paths = BTreeMap<(Reverse<usize>, String), FunctionId>;
 
 struct Service<I> {
     instances: Vec<Arc<I>>,
@@ -51,12 +55,13 @@ impl<I> Table<I> {
             .hosts
             .entry(route.host.to_ascii_lowercase())
             .or_default();
-        match paths.iter_mut().find(|(other, _)| *other == path) {
-            Some((_, owner)) if *function < *owner => *owner = function.clone(),
-            Some(_) => {}
-            None => {
-                paths.push((path, function.clone()));
-                paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        match paths.entry((Reverse(path.len()), path)) {
+            Entry::Occupied(mut owner) if *function < *owner.get() => {
+                owner.insert(function.clone());
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(free) => {
+                free.insert(function.clone());
             }
         }
     }
@@ -69,7 +74,7 @@ impl<I> Table<I> {
         self.hosts
             .get(host)?
             .iter()
-            .find(|(prefix, _)| below(prefix))
+            .find(|((_, prefix), _)| below(prefix))
             .map(|(_, function)| function)
     }
 

@@ -227,3 +227,56 @@ async fn a_follower_of_the_log_gets_what_happens() {
     while next_line(&mut stream).await.unwrap().request_id != id {}
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_functions_that_move_at_once_are_served_throughout() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(&swarm).await;
+    put(&controller, &HELLO);
+    let names: Vec<String> = (10..50).map(|n| format!("f{n}")).collect();
+    let first: Vec<_> = names
+        .iter()
+        .map(|name| assignment(&swarm, name, 1, &HELLO))
+        .collect();
+    // Each in another slot than before, which is filled beside the old one.
+    let moved: Vec<_> = first
+        .iter()
+        .map(|before| v1::Assignment {
+            name: format!("{}.1", before.function),
+            ..before.clone()
+        })
+        .collect();
+    controller.desire(1, &first);
+    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
+        .await
+        .unwrap();
+    for name in &names {
+        controller.ready(&format!("{name}.0")).await;
+    }
+
+    let ask = async {
+        let mut asked = 0;
+        for name in names.iter().cycle() {
+            let answer = get(&agent, &format!("{name}.test"), "/").await;
+            assert_eq!(answer.status(), 200, "{name}: {}", answer.body());
+            asked += 1;
+            // Some requests must have met the new table.
+            let has_moved = controller.state().reports.iter().any(|report| {
+                let mut statuses = report.assignments.iter();
+                report.generation == 2 && statuses.all(|status| status.phase() == Phase::Ready)
+            });
+            if has_moved && asked > names.len() {
+                break;
+            }
+        }
+    };
+    controller.desire(2, &moved);
+    within(ask).await;
+    for name in &names {
+        assert_eq!(
+            get(&agent, &format!("{name}.test"), "/").await.status(),
+            200
+        );
+    }
+    agent.stop().await;
+}
