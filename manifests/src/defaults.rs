@@ -35,6 +35,7 @@ pub fn apply_defaults(resource: Resource, value: &mut Value) {
         | Resource::CertificateSigningRequest
         | Resource::Event
         | Resource::Node
+        | Resource::ControllerRevision
         | Resource::Assignment => {}
     }
 }

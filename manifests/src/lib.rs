@@ -30,6 +30,6 @@ pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};
 pub use field_path::{FieldPath, Segment};
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
-pub use resource::{CERTIFICATES_GROUP, GROUP, RBAC_GROUP, Resource};
+pub use resource::{APPS_GROUP, CERTIFICATES_GROUP, GROUP, RBAC_GROUP, Resource};
 pub use schema::{controller_schema, crd, openapi_schema};
 pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

@@ -62,10 +62,14 @@ impl Measure {
     }
 }
 
-/// Objects that people make. Assignments and Events are the swarm's own: it could not do its work
-/// if they were limited, and it bounds them itself.
+/// Objects that people make. Assignments, revisions and Events are the swarm's own: it could not do its
+/// work if they were limited, and it bounds them itself.
 pub fn is_counted(resource: Resource) -> bool {
-    resource.namespaced() && !matches!(resource, Resource::Assignment | Resource::Event)
+    resource.namespaced()
+        && !matches!(
+            resource,
+            Resource::Assignment | Resource::ControllerRevision | Resource::Event
+        )
 }
 
 /// The names, for messages.

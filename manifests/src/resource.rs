@@ -17,6 +17,9 @@ pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 /// API group of requests for certificates.
 pub const CERTIFICATES_GROUP: &str = "certificates.k8s.io";
 
+/// API group of what Kubernetes keeps of its workloads.
+pub const APPS_GROUP: &str = "apps";
+
 /// A resource of the API. The order is that in which objects must be created: what others refer to
 /// comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +38,7 @@ pub enum Resource {
     Event,
     Node,
     Function,
+    ControllerRevision,
     Assignment,
 }
 
@@ -159,10 +163,20 @@ static FUNCTION: ResourceInfo = ResourceInfo {
     has_scale: true,
     ..hive("Function", "functions", "function", &["fn"])
 };
+static CONTROLLER_REVISION: ResourceInfo = ResourceInfo {
+    group: APPS_GROUP,
+    api_version: "apps/v1",
+    ..core(
+        "ControllerRevision",
+        "controllerrevisions",
+        "controllerrevision",
+        &[],
+    )
+};
 static ASSIGNMENT: ResourceInfo = hive("Assignment", "assignments", "assignment", &["asg"]);
 
 impl Resource {
-    pub const ALL: [Resource; 15] = [
+    pub const ALL: [Resource; 16] = [
         Resource::Namespace,
         Resource::ServiceAccount,
         Resource::Secret,
@@ -177,6 +191,7 @@ impl Resource {
         Resource::Event,
         Resource::Node,
         Resource::Function,
+        Resource::ControllerRevision,
         Resource::Assignment,
     ];
 
@@ -196,6 +211,7 @@ impl Resource {
             Resource::Event => &EVENT,
             Resource::Node => &NODE,
             Resource::Function => &FUNCTION,
+            Resource::ControllerRevision => &CONTROLLER_REVISION,
             Resource::Assignment => &ASSIGNMENT,
         }
     }

@@ -7,6 +7,7 @@ mod topology;
 
 use std::sync::LazyLock;
 
+use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::rbac::v1 as rbac;
@@ -61,7 +62,8 @@ pub fn crd(resource: Resource) -> Option<CustomResourceDefinition> {
         | Resource::Role
         | Resource::RoleBinding
         | Resource::CertificateSigningRequest
-        | Resource::Event => None,
+        | Resource::Event
+        | Resource::ControllerRevision => None,
     }
 }
 
@@ -81,6 +83,7 @@ fn build(resource: Resource) -> Value {
             structural::<certificates::CertificateSigningRequest>()
         }
         Resource::Event => structural::<core::Event>(),
+        Resource::ControllerRevision => structural::<apps::ControllerRevision>(),
         Resource::Node | Resource::Function | Resource::Assignment => {
             hive_object(crd(resource).expect("these kinds have one"))
         }

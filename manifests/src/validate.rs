@@ -113,8 +113,11 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
             rbac::check_binding(value, resource.namespaced(), &mut findings);
         }
         Resource::CertificateSigningRequest => certificates::check(value, &mut findings),
-        Resource::Namespace | Resource::ServiceAccount | Resource::Event | Resource::Assignment => {
-        }
+        Resource::Namespace
+        | Resource::ServiceAccount
+        | Resource::Event
+        | Resource::ControllerRevision
+        | Resource::Assignment => {}
     }
     findings.into_errors()
 }

@@ -184,14 +184,17 @@ fn to_view() -> Vec<PolicyRule> {
 }
 
 /// Changes what runs in namespaces, with secrets and service accounts; not its own limits, nor who
-/// may do what, nor what the scheduler decides.
+/// may do what, nor what the scheduler decides, nor what functions were.
 fn to_edit() -> Vec<PolicyRule> {
     let mut rules = of_stored_kinds(
         WRITE,
         |kind| {
             let is_given = matches!(
                 kind,
-                Resource::ResourceQuota | Resource::LimitRange | Resource::Assignment
+                Resource::ResourceQuota
+                    | Resource::LimitRange
+                    | Resource::ControllerRevision
+                    | Resource::Assignment
             );
             kind.namespaced() && !is_given && kind.group() != RBAC_GROUP
         },

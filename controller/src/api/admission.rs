@@ -15,7 +15,7 @@ use super::metadata::merge_string_data;
 use super::query::FieldValidation;
 use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
-use crate::state::{Key, Object, State};
+use crate::state::{Key, Object, State, level};
 
 /// Fills what was left out and says what is wrong. `repeated` are fields that the client named more
 /// than once. Returns warnings.
@@ -66,6 +66,17 @@ pub(super) fn complete(
     limit_ranges::fill(state, key, body);
     hive_manifests::apply_defaults(key.resource, body);
     Ok(warnings)
+}
+
+/// Refuses a kind that some controller cannot read yet.
+pub(super) fn check_level(state: &State, resource: Resource) -> Result<(), ApiError> {
+    if state.level() >= level::of_kind(resource) {
+        return Ok(());
+    }
+    Err(ApiError::Unavailable(format!(
+        "{resource} are stored once all controllers run a version that knows of them: \
+         `hivectl get controllers` shows what they run"
+    )))
 }
 
 fn cause(error: &FieldError) -> Cause {

@@ -23,7 +23,7 @@ use crate::access::certificates::{DEFAULT_LIFETIME, MAX_LIFETIME, check_names};
 use crate::access::user::UserInfo;
 use crate::audit::{Event, Level, ObjectReference};
 use crate::objects;
-use crate::state::{Key, Object, level};
+use crate::state::{Key, Object};
 
 /// What the sender of a request says; the rest of its spec the API does.
 const ASKED: [&str; 4] = ["request", "signerName", "expirationSeconds", "usages"];
@@ -33,19 +33,7 @@ const SENDER: [&str; 4] = ["username", "uid", "groups", "extra"];
 const DECISIONS: [&str; 3] = [APPROVED, DENIED, FAILED];
 
 /// Says in a new request who sent it, and refuses one that could never be approved.
-pub(super) fn complete(
-    context: &Api,
-    user: &User,
-    key: &Key,
-    body: &mut Value,
-) -> Result<(), ApiError> {
-    if context.replica.state().level() < level::of_kind(key.resource) {
-        return Err(ApiError::Unavailable(
-            "certificates are issued once all controllers run a version that knows of them: \
-             `hivectl get controllers` shows what they run"
-                .into(),
-        ));
-    }
+pub(super) fn complete(user: &User, key: &Key, body: &mut Value) -> Result<(), ApiError> {
     parse(key, body)?;
     let spec = body["spec"]
         .as_object_mut()

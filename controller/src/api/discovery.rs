@@ -41,6 +41,7 @@ const OBJECT_VERBS: &[&str] = &[
 /// Groups with one version each, the core group apart.
 pub(super) const GROUPS: &[(&str, &str)] = &[
     ("hive.dev", "v1"),
+    ("apps", "v1"),
     ("rbac.authorization.k8s.io", "v1"),
     ("certificates.k8s.io", "v1"),
     ("authentication.k8s.io", "v1"),

@@ -300,6 +300,15 @@ fn refuse_immutable_changes(current: &Object, proposed: &Value) -> Result<(), Ap
                     .into(),
             ));
         }
+        // What was cannot become something else.
+        Resource::ControllerRevision if proposed.get("data") != before.get("data") => {
+            return Err(invalid(
+                current.key(),
+                "data",
+                "FieldValueInvalid",
+                "field is immutable".into(),
+            ));
+        }
         _ => return Ok(()),
     };
     if current.key().resource == Resource::Secret && proposed.get("type") != before.get("type") {

@@ -29,9 +29,10 @@ use super::respond;
 use super::reviews::Review;
 
 /// Group versions that have a document, by the path under `/openapi/v3/`.
-const GROUP_VERSIONS: [(&str, &str); 6] = [
+const GROUP_VERSIONS: [(&str, &str); 7] = [
     ("api/v1", "v1"),
     ("apis/hive.dev/v1", "hive.dev/v1"),
+    ("apis/apps/v1", "apps/v1"),
     (
         "apis/rbac.authorization.k8s.io/v1",
         "rbac.authorization.k8s.io/v1",
@@ -280,6 +281,7 @@ impl Kind {
     fn schema_name(&self) -> String {
         let package = match self.group {
             "" => "io.k8s.api.core",
+            "apps" => "io.k8s.api.apps",
             RBAC_GROUP => "io.k8s.api.rbac",
             "authentication.k8s.io" => "io.k8s.api.authentication",
             "authorization.k8s.io" => "io.k8s.api.authorization",

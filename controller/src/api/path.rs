@@ -3,7 +3,7 @@
 //! Parsed once, before anything else: routing and authorisation both match on [`Target`], so a path
 //! cannot be served without a rule that says who may.
 
-use hive_manifests::{CERTIFICATES_GROUP, RBAC_GROUP, Resource};
+use hive_manifests::{APPS_GROUP, CERTIFICATES_GROUP, RBAC_GROUP, Resource};
 
 use serde_json::Value;
 
@@ -153,9 +153,12 @@ impl Target {
             ["apis", "hive.dev", "v1", ..] => {
                 Self::Objects(ObjectPath::parse("hive.dev", &segments[3..])?)
             }
-            ["apis", group @ (RBAC_GROUP | CERTIFICATES_GROUP), "v1", ..] => {
-                Self::Objects(ObjectPath::parse(group, &segments[3..])?)
-            }
+            [
+                "apis",
+                group @ (APPS_GROUP | RBAC_GROUP | CERTIFICATES_GROUP),
+                "v1",
+                ..,
+            ] => Self::Objects(ObjectPath::parse(group, &segments[3..])?),
             _ => return None,
         };
         Some(target)

@@ -171,7 +171,8 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::ClusterRoleBinding
         | Resource::Role
         | Resource::RoleBinding
-        | Resource::Function => &[],
+        | Resource::Function
+        | Resource::ControllerRevision => &[],
         Resource::CertificateSigningRequest => &["spec.signerName"],
         Resource::Node => &["spec.unschedulable"],
         Resource::Assignment => &["spec.nodeName", "spec.functionName", "status.phase"],

@@ -11,35 +11,45 @@ use serde_json::Value;
 use super::Digest;
 use crate::state::{Object, State};
 
-/// All that functions and assignments name, in lower hex.
+/// All that functions, what they were, and assignments name, in lower hex.
 pub fn used(state: &State) -> BTreeSet<String> {
     objects(state)
-        .flat_map(|object| named(object).map(|digest| digest.hex()))
+        .flat_map(named)
+        .map(|digest| digest.hex())
         .collect()
 }
 
 pub fn is_used(state: &State, digest: &Digest) -> bool {
-    objects(state).any(|object| named(object).any(|named| named == *digest))
+    objects(state).any(|object| named(object).contains(digest))
 }
 
 fn objects(state: &State) -> impl Iterator<Item = &Object> {
     state
         .list(Resource::Function, None)
+        .chain(state.list(Resource::ControllerRevision, None))
         .chain(state.list(Resource::Assignment, None))
         .map(|object| &**object)
 }
 
-fn named(object: &Object) -> impl Iterator<Item = Digest> {
-    let body = object.body();
-    let compiled = body["status"]["artifacts"].as_array();
+fn named(object: &Object) -> Vec<Digest> {
+    match object.key().resource {
+        // There are many, and nothing else reads them often: they are not kept as they are read.
+        Resource::ControllerRevision => digests(&object.to_value()["data"]),
+        _ => digests(object.body()),
+    }
+}
+
+fn digests(body: &Value) -> Vec<Digest> {
+    let lists = [&body["status"]["artifacts"], &body["artifacts"]];
     [
-        // A function's component, an assignment's, and what the assignment runs.
+        // A function's component, now or once; an assignment's, and what the assignment runs.
         &body["spec"]["artifact"],
         &body["spec"]["function"]["artifact"],
     ]
     .into_iter()
-    .chain(compiled.into_iter().flatten())
-    .filter_map(|artifact: &Value| artifact["sha256"].as_str()?.parse().ok())
+    .chain(lists.into_iter().filter_map(Value::as_array).flatten())
+    .filter_map(|artifact| artifact["sha256"].as_str()?.parse().ok())
+    .collect()
 }
 
 #[cfg(test)]
@@ -78,10 +88,17 @@ mod tests {
                 "function": { "artifact": { "sha256": digest("d").hex() } },
             }}),
         );
-        for name in ["a", "b", "c", "d"] {
+        put(
+            Resource::ControllerRevision,
+            json!({ "revision": 1, "data": {
+                "spec": { "artifact": { "sha256": digest("f").to_string() } },
+                "artifacts": [{ "sha256": digest("g").hex() }],
+            }}),
+        );
+        for name in ["a", "b", "c", "d", "f", "g"] {
             assert!(is_used(&state, &digest(name)), "{name}");
         }
         assert!(!is_used(&state, &digest("e")));
-        assert_eq!(used(&state).len(), 4);
+        assert_eq!(used(&state).len(), 6);
     }
 }

@@ -131,7 +131,8 @@ fn concerned(state: &State, seen: u64) -> Concerned {
             | Resource::RoleBinding
             | Resource::CertificateSigningRequest
             | Resource::Event
-            | Resource::Function => {}
+            | Resource::Function
+            | Resource::ControllerRevision => {}
         }
     }
     for namespace in referable {

@@ -16,7 +16,8 @@ pub const FIRST: u32 = 1;
 /// 3: nothing is created in a namespace that is not there; requests for certificates, a kind that
 /// those before cannot read.
 /// 4: several commands in one entry.
-pub const OWN: u32 = 4;
+/// 5: revisions of functions, a kind that those before cannot read.
+pub const OWN: u32 = 5;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
@@ -24,10 +25,14 @@ pub const NAMESPACES: u32 = 3;
 /// From here on commands may come in a batch.
 pub const BATCHES: u32 = 4;
 
+/// From here on what a function was is kept in revisions.
+pub const REVISIONS: u32 = 5;
+
 /// From which level on every member reads objects of that kind.
 pub fn of_kind(resource: Resource) -> u32 {
     match resource {
         Resource::CertificateSigningRequest => 3,
+        Resource::ControllerRevision => REVISIONS,
         _ => FIRST,
     }
 }

@@ -44,7 +44,10 @@ async fn every_kind_is_discovered() {
         let list = server.get(&format!("/apis/{version}")).await.ok();
         assert_eq!(list["groupVersion"], version);
     }
-    server.get("/apis/apps/v1").await.fails(404, "NotFound", "");
+    server
+        .get("/apis/batch/v1")
+        .await
+        .fails(404, "NotFound", "");
 }
 
 #[tokio::test]

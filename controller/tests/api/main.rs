@@ -20,6 +20,7 @@ mod objects;
 mod patches;
 mod quotas;
 mod rbac;
+mod revisions;
 mod roles;
 mod service_accounts;
 mod tables;

@@ -128,6 +128,7 @@ fn check_name(
         | Resource::LimitRange
         | Resource::CertificateSigningRequest
         | Resource::Event
+        | Resource::ControllerRevision
         | Resource::Assignment => names::dns_subdomain,
         // `system:node` is one: colons are how Kubernetes groups them.
         Resource::ClusterRole

@@ -168,6 +168,7 @@ pub(super) async fn create_once(
 ) -> Result<(Written, Vec<String>), ApiError> {
     let stamp = stamp();
     let (key, mut body) = metadata::prepare_create(resource, proposal.body, &stamp)?;
+    admission::check_level(&context.replica.state(), resource)?;
     let warnings = admission::complete(
         &context.replica.state(),
         &key,
@@ -176,7 +177,7 @@ pub(super) async fn create_once(
         options.validation,
     )?;
     if resource == Resource::CertificateSigningRequest {
-        certificates::complete(context, options.user, &key, &mut body)?;
+        certificates::complete(options.user, &key, &mut body)?;
     }
     admission::check_namespace(context, &key).await?;
     admission::check_function(context, &key, &body, None).await?;

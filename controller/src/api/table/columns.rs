@@ -82,6 +82,7 @@ pub(super) fn columns(resource: Resource) -> &'static [Column] {
         Resource::Event => EVENT,
         Resource::Node => NODE,
         Resource::Function => FUNCTION,
+        Resource::ControllerRevision => CONTROLLER_REVISION,
         Resource::Assignment => ASSIGNMENT,
     }
 }
@@ -299,6 +300,31 @@ const ASSIGNMENT: &[Column] = &[
     wide("Message", "What the node says", |body, _| {
         text(&body["status"]["message"])
     }),
+];
+
+/// As Kubernetes shows them.
+const CONTROLLER_REVISION: &[Column] = &[
+    NAME,
+    column("Controller", "What was so once", |body, _| {
+        let owners = body["metadata"]["ownerReferences"].as_array();
+        let owner = owners.and_then(|all| all.iter().find(|one| one["controller"] == true));
+        let Some(owner) = owner else {
+            return json!("<none>");
+        };
+        let field = |name: &str| owner[name].as_str().unwrap_or_default();
+        let kind = field("kind").to_lowercase();
+        json!(match field("apiVersion").split_once('/') {
+            Some((group, _)) => format!("{kind}.{group}/{}", field("name")),
+            None => format!("{kind}/{}", field("name")),
+        })
+    }),
+    Column {
+        kind: "integer",
+        ..column("Revision", "Which of its owner's it is", |body, _| {
+            body["revision"].clone()
+        })
+    },
+    AGE,
 ];
 
 fn text(value: &Value) -> Value {

@@ -67,6 +67,19 @@ fn each_kind_shows_what_people_look_for() {
             "Name=hello-0 Function=hello Node=pi Status=DiskFull Age=60m",
         ),
         (
+            Resource::ControllerRevision,
+            json!({
+                "metadata": {
+                    "name": "hello-0123456789abcdef", "creationTimestamp": "2025-01-01T00:00:00Z",
+                    "ownerReferences": [{
+                        "apiVersion": "hive.dev/v1", "kind": "Function", "name": "hello", "controller": true,
+                    }],
+                },
+                "revision": 3,
+            }),
+            "Name=hello-0123456789abcdef Controller=function.hive.dev/hello Revision=3 Age=60m",
+        ),
+        (
             Resource::Event,
             json!({
                 "metadata": metadata("hello.1"),
