@@ -129,7 +129,11 @@ pub fn load(component: &[u8], limits: Limits) -> Loaded {
 }
 
 pub fn load_with(component: &[u8], options: impl FnOnce(&Logs) -> FunctionOptions) -> Loaded {
-    let (directory, artifact) = verified(&compiled(component));
+    load_compiled(&compiled(component), options)
+}
+
+pub fn load_compiled(code: &[u8], options: impl FnOnce(&Logs) -> FunctionOptions) -> Loaded {
+    let (directory, artifact) = verified(code);
     let logs = Logs::default();
     let function = RUNTIME.load(&artifact, options(&logs)).unwrap();
     Loaded {
@@ -140,7 +144,11 @@ pub fn load_with(component: &[u8], options: impl FnOnce(&Logs) -> FunctionOption
 }
 
 pub fn get() -> http::Request<BoxBody> {
-    http::Request::get("http://test.local/path?query")
+    get_of("/path?query")
+}
+
+pub fn get_of(target: &str) -> http::Request<BoxBody> {
+    http::Request::get(format!("http://test.local{target}"))
         .header("x-request-id", "request-1")
         .body(BoxBody::new(
             Empty::<Bytes>::new().map_err(|never| match never {}),

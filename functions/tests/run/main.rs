@@ -6,4 +6,5 @@ mod guests;
 mod inspecting;
 mod limits;
 mod loading;
+mod sandbox;
 mod serving;

@@ -5,9 +5,12 @@ cd "$(dirname "$0")"
 name=probe
 target=wasm32-wasip2
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
+# Panics name their source: not where it lay on the machine that built it.
+remap="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/=
+ --remap-path-prefix=/usr/lib/rustlib/src/rust/=/rustc/"
 
 if [ -d "$(rustc --print target-libdir --target $target)" ]; then
-    cargo build --locked --release --target $target
+    RUSTFLAGS=$(echo $remap) cargo build --locked --release --target $target
 elif [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] && [ -x /usr/bin/wasm-ld ]; then
     # Without a standard library for the target: Debian's compiler builds one from its sources.
     # It brings no wasm-component-ld; rustup's toolchain does, or `cargo install --locked wasm-component-ld`.
@@ -19,7 +22,7 @@ elif [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] && [ -x /
     fi
     CARGO_TARGET_WASM32_WASIP2_LINKER=$linker \
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-    RUSTFLAGS="-Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=--wasm-ld-path=/usr/bin/wasm-ld" \
+    RUSTFLAGS="-Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=--wasm-ld-path=/usr/bin/wasm-ld $(echo $remap)" \
         /usr/bin/cargo build --locked --release --target $target -Zbuild-std=std,panic_abort
 else
     echo "No $target standard library. Install it with: rustup target add $target" >&2

@@ -1,6 +1,14 @@
 //! What a request asks for: its path names a behaviour, its query says how much of it.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
+
+use crate::{
+    egress,
+    files::{self, How},
+    handles::Kind,
+    network,
+    query::{BadParameter, Query},
+};
 
 pub enum Behaviour {
     Hello,
@@ -9,28 +17,38 @@ pub enum Behaviour {
     Count,
     Status { code: u16 },
     Silent,
-    Spin,
-    Memory { mib: usize },
+    Error { text: String },
+    Exit { code: u8 },
     Trap,
     Cut,
     Log { lines: u64, text: String },
-    Egress { url: String },
     Stream { chunks: u64, pause: Duration },
     Slow { pause: Duration },
-    Random,
-    File { path: String },
-    Large { kib: u64 },
+    Large { kib: u64, declared: Option<u64> },
+    Batch { fail: usize },
+    Stdin,
+
+    Spin,
+    Busy { time: Duration },
+    After { time: Option<Duration> },
+    Compute { turns: u64 },
+    Poll { time: Option<Duration> },
+    Recurse,
+
+    Memory { mib: usize },
+    Grow,
+    Handles { kind: Kind, count: u64 },
+    Headers { kib: usize },
+    Argument { kib: usize },
+    Random { bytes: u64 },
+
+    Egress(egress::Asked),
+    Follow(egress::Asked),
+    Many { asked: egress::Asked, count: u64 },
+    Files(files::Deed),
+    Network(network::Deed),
+
     Unknown { path: String },
-}
-
-/// A parameter that is missing or no number.
-#[derive(Debug)]
-pub struct BadParameter(String);
-
-impl fmt::Display for BadParameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl Behaviour {
@@ -38,6 +56,10 @@ impl Behaviour {
     pub fn of(target: &str) -> Result<Self, BadParameter> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let query = Query::parse(query);
+        let milliseconds = |default| {
+            let given = query.milliseconds("ms")?;
+            Ok(given.unwrap_or(Duration::from_millis(default)))
+        };
         Ok(match path {
             "" | "/" => Self::Hello,
             "/echo" => Self::Echo,
@@ -47,36 +69,103 @@ impl Behaviour {
                 code: query.number("code", 200)?,
             },
             "/silent" => Self::Silent,
-            "/spin" => Self::Spin,
-            "/memory" => Self::Memory {
-                mib: query.number("mib", 1)?,
+            "/error" => Self::Error {
+                text: query.text("text").unwrap_or("asked to fail".to_owned()),
+            },
+            "/exit" => Self::Exit {
+                code: query.number("code", 0)?,
             },
             "/trap" => Self::Trap,
             "/cut" => Self::Cut,
             "/log" => Self::Log {
                 lines: query.number("lines", 1)?,
-                text: query.text("text").unwrap_or("line").to_owned(),
-            },
-            "/egress" => Self::Egress {
-                url: query
-                    .text("url")
-                    .ok_or_else(|| BadParameter("the parameter url is missing".to_owned()))?
-                    .to_owned(),
+                text: query.text("text").unwrap_or("line".to_owned()),
             },
             "/stream" => Self::Stream {
                 chunks: query.number("chunks", 3)?,
-                pause: Duration::from_millis(query.number("ms", 0)?),
+                pause: milliseconds(0)?,
             },
             "/slow" => Self::Slow {
-                pause: Duration::from_millis(query.number("ms", 100)?),
-            },
-            "/random" => Self::Random,
-            "/fs" => Self::File {
-                path: query.text("path").unwrap_or("/etc/passwd").to_owned(),
+                pause: milliseconds(100)?,
             },
             "/large" => Self::Large {
                 kib: query.number("kib", 1024)?,
+                declared: query.parsed("declared")?,
             },
+            "/batch" => Self::Batch {
+                fail: query.number("fail", 0)?,
+            },
+            "/stdin" => Self::Stdin,
+
+            "/spin" => Self::Spin,
+            "/busy" => Self::Busy {
+                time: milliseconds(100)?,
+            },
+            "/after" => Self::After {
+                time: query.milliseconds("ms")?,
+            },
+            "/compute" => Self::Compute {
+                turns: query.number("turns", 1_000_000)?,
+            },
+            "/poll0" => Self::Poll {
+                time: query.milliseconds("ms")?,
+            },
+            "/recurse" => Self::Recurse,
+
+            "/memory" => Self::Memory {
+                mib: query.number("mib", 1)?,
+            },
+            "/grow" => Self::Grow,
+            "/handles" => Self::Handles {
+                kind: query.parsed("kind")?.unwrap_or(Kind::Fields),
+                count: query.number("count", 1)?,
+            },
+            "/headers" => Self::Headers {
+                kib: query.number("kib", 1)?,
+            },
+            "/argument" => Self::Argument {
+                kib: query.number("kib", 1)?,
+            },
+            "/random" => Self::Random {
+                bytes: query.number("bytes", 16)?,
+            },
+
+            "/egress" => Self::Egress(asked(&query)?),
+            "/follow" => Self::Follow(asked(&query)?),
+            "/many" => Self::Many {
+                asked: asked(&query)?,
+                count: query.number("count", 2)?,
+            },
+
+            "/fs" => Self::Files(files::Deed::Read {
+                path: query.text("path").unwrap_or("/etc/passwd".to_owned()),
+            }),
+            "/write" => Self::Files(files::Deed::Write {
+                path: query.required("path")?,
+                text: query.text("text").unwrap_or("text".to_owned()),
+            }),
+            "/dir" => Self::Files(files::Deed::List {
+                path: query.required("path")?,
+            }),
+            "/directories" => Self::Files(files::Deed::Directories),
+            "/at" => Self::Files(files::Deed::At {
+                path: query.required("path")?,
+                how: how(&query)?,
+            }),
+
+            "/tcp" => Self::Network(network::Deed::Connect {
+                to: query.address("to")?,
+            }),
+            "/udp" => Self::Network(network::Deed::Send {
+                to: query.address("to")?,
+            }),
+            "/listen" => Self::Network(network::Deed::Listen {
+                at: query.address("at")?,
+            }),
+            "/resolve" => Self::Network(network::Deed::Resolve {
+                name: query.required("name")?,
+            }),
+
             path => Self::Unknown {
                 path: path.to_owned(),
             },
@@ -84,51 +173,37 @@ impl Behaviour {
     }
 }
 
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        let parameters = text.split('&').filter_map(|p| p.split_once('='));
-        Self(
-            parameters
-                .map(|(name, value)| (decode(name), decode(value)))
-                .collect(),
-        )
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
-    }
-
-    fn number<N: FromStr>(&self, name: &str, default: N) -> Result<N, BadParameter> {
-        self.text(name).map_or(Ok(default), |value| {
-            let bad = |_| BadParameter(format!("{name}={value} is not a number that fits"));
-            value.parse().map_err(bad)
-        })
-    }
+fn asked(query: &Query) -> Result<egress::Asked, BadParameter> {
+    Ok(egress::Asked {
+        url: query.required("url")?,
+        method: query.text("method"),
+        scheme: query.text("scheme"),
+        authority: query.text("authority"),
+        path: query.text("path"),
+        host: query.text("host"),
+        headers: query.texts("header").collect(),
+        body: query.text("body"),
+        connect: query.milliseconds("connect")?,
+        first_byte: query.milliseconds("first")?,
+        between_bytes: query.milliseconds("between")?,
+    })
 }
 
-/// Percent-decoded. What is no valid escape stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        if let Some((high, low)) = escaped {
-            bytes.push(high * 16 + low);
-            rest = &rest[3..];
-        } else {
-            bytes.push(if *first == b'+' { b' ' } else { *first });
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+fn how(query: &Query) -> Result<How, BadParameter> {
+    let kib = query.number("kib", 1)?;
+    let to = || query.required("to");
+    Ok(match query.required("how")?.as_str() {
+        "open" => How::Open {
+            count: query.number("count", 1)?,
+        },
+        "write" => How::Write { kib },
+        "stream" => How::Stream { kib },
+        "append" => How::Append { kib },
+        "size" => How::Size { kib },
+        "symlink" => How::Symlink { to: to()? },
+        "link" => How::Link { to: to()? },
+        "directory" => How::Directory,
+        "remove" => How::Remove,
+        other => return Err(BadParameter(format!("how={other} is nothing to do"))),
+    })
 }

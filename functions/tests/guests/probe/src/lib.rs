@@ -3,14 +3,21 @@
 //! Requests of the tests come in, each to one of the paths in `behaviour`; README.md lists them. It
 //! must misbehave only where its path says so, or a test would blame the runtime for it.
 
+mod batch;
 mod behaviour;
+mod busy;
 mod egress;
+mod files;
+mod handles;
+mod network;
+mod query;
 mod reply;
 
 use std::{
     env,
     hint::black_box,
     io::{self, Read, Write},
+    process,
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -56,34 +63,69 @@ fn show(behaviour: Behaviour, request: &IncomingRequest, reply: Reply) -> io::Re
         Behaviour::Count => reply.text(200, &format!("{}\n", count())),
         Behaviour::Status { code } => reply.text(code, &format!("status {code}\n")),
         Behaviour::Silent => Ok(()),
-        Behaviour::Spin => spin(),
-        Behaviour::Memory { mib } => {
-            touch(mib);
-            reply.text(200, &format!("touched {mib} MiB\n"))
+        Behaviour::Error { text } => {
+            reply.error(text);
+            Ok(())
         }
-        Behaviour::Trap => panic!("asked to trap"),
+        Behaviour::Exit { code } => process::exit(code.into()),
+        Behaviour::Trap => trap(),
         Behaviour::Cut => cut(reply),
         Behaviour::Log { lines, text } => {
             log(lines, &text);
             reply.text(200, &format!("logged {lines} lines\n"))
         }
-        Behaviour::Egress { url } => match egress::get(&url) {
-            Ok((status, body)) => reply.text(200, &format!("status {status}\n{body}")),
-            Err(error) => reply.text(200, &format!("error {error}\n")),
-        },
         Behaviour::Stream { chunks, pause } => stream(reply, chunks, pause),
         Behaviour::Slow { pause } => {
             thread::sleep(pause);
             reply.text(200, &format!("slept {} ms\n", pause.as_millis()))
         }
-        Behaviour::Random => reply.text(200, &random()),
-        Behaviour::File { path } => match std::fs::read(path) {
-            Ok(bytes) => reply.text(200, &format!("opened {} bytes\n", bytes.len())),
-            Err(error) => reply.text(200, &format!("refused {error}\n")),
-        },
-        Behaviour::Large { kib } => large(reply, kib),
+        Behaviour::Large { kib, declared } => large(reply, kib, declared),
+        Behaviour::Batch { fail } => {
+            let batch = read(request)?;
+            reply.json(&batch::taken(&batch, fail))
+        }
+        Behaviour::Stdin => reply.outcome(stdin()),
+
+        Behaviour::Spin => busy::spin(),
+        Behaviour::Busy { time } => {
+            busy::for_time(time);
+            reply.text(200, &format!("computed for {} ms\n", time.as_millis()))
+        }
+        Behaviour::After { time } => {
+            reply.text(200, "answered\n")?;
+            match time {
+                Some(time) => busy::for_time(time),
+                None => busy::spin(),
+            }
+            Ok(())
+        }
+        Behaviour::Compute { turns } => reply.text(200, &format!("{:x}\n", busy::compute(turns))),
+        Behaviour::Poll { time } => {
+            reply.text(200, &format!("polled {} times\n", busy::poll(time)))
+        }
+        Behaviour::Recurse => reply.text(200, &format!("{}\n", busy::recurse(0))),
+
+        Behaviour::Memory { mib } => {
+            touch(mib);
+            reply.text(200, &format!("touched {mib} MiB\n"))
+        }
+        Behaviour::Grow => reply.text(200, &format!("grew by {} pages\n", grow())),
+        Behaviour::Handles { kind, count } => reply.outcome(handles::hold(kind, count)),
+        Behaviour::Headers { kib } => reply.outcome(handles::headers(kib)),
+        Behaviour::Argument { kib } => reply.outcome(handles::argument(kib)),
+        Behaviour::Random { bytes } => reply.text(200, &(handles::random(bytes) + "\n")),
+
+        Behaviour::Egress(asked) => reply.text(200, &sent(egress::get(&asked))),
+        Behaviour::Follow(asked) => reply.text(200, &sent(egress::follow(asked))),
+        Behaviour::Many { asked, count } => reply.text(200, &egress::many(&asked, count)),
+        Behaviour::Files(deed) => reply.outcome(deed.done()),
+        Behaviour::Network(deed) => reply.outcome(deed.done()),
         Behaviour::Unknown { path } => reply.text(404, &format!("no behaviour at {path}\n")),
     }
+}
+
+fn sent(outcome: Result<String, String>) -> String {
+    outcome.unwrap_or_else(|error| format!("error {error}\n"))
 }
 
 /// The request's body as it came, its headers with `echo-` before their names.
@@ -142,11 +184,10 @@ fn count() -> u64 {
     COUNTED.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-fn spin() -> ! {
-    let mut turns = 0u64;
-    loop {
-        turns = black_box(turns.wrapping_add(1));
-    }
+/// By its name, which a backtrace shows.
+#[inline(never)]
+fn trap() -> ! {
+    panic!("asked to trap")
 }
 
 /// Allocates and writes to each page, so that the memory is used and not only reserved.
@@ -189,18 +230,37 @@ fn stream(reply: Reply, chunks: u64, pause: Duration) -> io::Result<()> {
     body.finish()
 }
 
-/// 16 random bytes as hexadecimal digits.
-fn random() -> String {
-    let bytes = wasip2::random::random::get_random_bytes(16);
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits + "\n"
+/// The body of a request, whole.
+fn read(request: &IncomingRequest) -> io::Result<String> {
+    let body = request.consume().expect("the body was not taken before");
+    let mut from = body.stream().expect("nor was its stream");
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A body of lines of the alphabet, of exactly `kib` KiB.
-fn large(reply: Reply, kib: u64) -> io::Result<()> {
+fn stdin() -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    Ok(format!("read {} bytes", bytes.len()))
+}
+
+/// Grows its memory page by page until it gets no more.
+fn grow() -> usize {
+    let mut pages = 0;
+    while core::arch::wasm32::memory_grow(0, 1) != usize::MAX {
+        pages += 1;
+    }
+    pages
+}
+
+/// A body of lines of the alphabet, of exactly `kib` KiB, whatever its head declares.
+fn large(reply: Reply, kib: u64, declared: Option<u64>) -> io::Result<()> {
     const LINE: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz01234\n";
     let block = LINE.repeat(1024 / LINE.len());
-    let mut body = reply.start(200, &[]);
+    let length = declared.map(|bytes| ("content-length".to_owned(), bytes.to_string().into()));
+    let mut body = reply.start(200, &Vec::from_iter(length));
     for _ in 0..kib {
         body.write_all(&block)?;
     }

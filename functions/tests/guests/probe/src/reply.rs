@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use wasip2::{
-    http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam},
+    http::types::{ErrorCode, Fields, OutgoingBody, OutgoingResponse, ResponseOutparam},
     io::streams::OutputStream,
 };
 
@@ -23,8 +23,29 @@ impl Reply {
     }
 
     pub fn text(self, status: u16, text: &str) -> io::Result<()> {
-        let kind = b"text/plain; charset=utf-8".to_vec();
-        let mut body = self.start(status, &[("content-type".to_owned(), kind)]);
+        self.whole(status, "text/plain; charset=utf-8", text)
+    }
+
+    pub fn json(self, text: &str) -> io::Result<()> {
+        self.whole(200, "application/json", text)
+    }
+
+    /// What came of something that the host may refuse.
+    pub fn outcome(self, outcome: Result<String, String>) -> io::Result<()> {
+        match outcome {
+            Ok(done) => self.text(200, &(done + "\n")),
+            Err(error) => self.text(200, &format!("refused {error}\n")),
+        }
+    }
+
+    /// An error in the answer's place.
+    pub fn error(self, text: String) {
+        ResponseOutparam::set(self.0, Err(ErrorCode::InternalError(Some(text))));
+    }
+
+    fn whole(self, status: u16, kind: &str, text: &str) -> io::Result<()> {
+        let kind = ("content-type".to_owned(), kind.as_bytes().to_vec());
+        let mut body = self.start(status, &[kind]);
         body.write_all(text.as_bytes())?;
         body.finish()
     }

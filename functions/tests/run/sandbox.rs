@@ -1,0 +1,47 @@
+//! What the sandbox keeps from a guest: a test a claim, on guests that try it.
+
+mod files;
+mod network;
+mod probe;
+
+use std::sync::LazyLock;
+
+use hive_functions::FunctionOptions;
+use http_body_util::BodyExt;
+
+use crate::guests::{Loaded, compiled, get_of, limits, load_compiled, options};
+
+/// Compiled once for all tests: it is the largest guest here.
+static PROBE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| compiled(include_bytes!("../guests/probe/probe.wasm")));
+
+/// The probe, which does what the path of a request says: `tests/guests/probe/README.md`.
+fn probe() -> Loaded {
+    probe_with(|_| ())
+}
+
+fn probe_with(change: impl FnOnce(&mut FunctionOptions)) -> Loaded {
+    load_compiled(&PROBE, |logs| {
+        let mut options = options(limits(), logs);
+        change(&mut options);
+        options
+    })
+}
+
+/// What it answers, which must be an answer: who is refused lives on.
+async fn answer(probe: &Loaded, target: &str) -> String {
+    let response = probe.function.handle(get_of(target)).await.unwrap();
+    assert_eq!(response.status(), 200, "{target}");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// Each of these is refused, and what is refused leaves no trace on the function.
+async fn all_refused(targets: &[&str]) {
+    let probe = probe();
+    for target in targets {
+        let answer = answer(&probe, target).await;
+        assert!(answer.starts_with("refused "), "{target}: {answer}");
+    }
+    assert_eq!(probe.function.usage().errors, 0);
+}
