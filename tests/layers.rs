@@ -8,10 +8,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("hive-manifests", &[]),
     ("hive-merge", &[]),
     ("hive-identity", &[]),
+    ("hive-registry", &[]),
     ("hive-functions", &[]),
     // For tests alone.
     ("hive-history", &[]),

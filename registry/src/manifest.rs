@@ -1,0 +1,487 @@
+//! What a registry says is in an image, and which of it is the component.
+//!
+//! A manifest's bytes flow in; out flows where to go on: another manifest, the component's layer, or
+//! the Spin application that says which layer. Nothing of an image grants anything: environment,
+//! routes and hosts that it names are not read.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::media;
+
+/// The most that registries must take of a manifest, says the distribution specification. Bytes.
+pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
+
+/// A Spin application is some KB. Bytes.
+pub const MAX_CONFIG_BYTES: usize = 1 << 20;
+
+/// Told of what was found instead; a list of all would be no sentence.
+const MOST_FOUND: usize = 4;
+
+/// A blob of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    pub media_type: String,
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    #[error("the registry's answer is no manifest of an image")]
+    NotAnImage,
+    #[error("the image holds no component{}", but(.found))]
+    NoComponent { found: Vec<String> },
+    #[error("the image holds {0} components and does not say which of them answers requests")]
+    Several(usize),
+    #[error("{0:?} in the image's manifest is no SHA-256 digest")]
+    Digest(String),
+    #[error("the manifest that was answered is not the one with digest {0}")]
+    OtherManifest(Digest),
+    #[error("the image is a list of lists of images")]
+    Nested,
+    #[error("the Spin application has no trigger of type http")]
+    NoHttpTrigger,
+    #[error("the Spin application has {0} components that answer requests; a function is one: {1}")]
+    SeveralTriggers(usize, String),
+    #[error("the Spin application names component {0:?}, which is not among the image's layers")]
+    NoSuchComponent(String),
+    #[error("the Spin application in the image cannot be read")]
+    NotAnApplication,
+}
+
+fn but(what: &[String]) -> String {
+    match what.is_empty() {
+        true => String::new(),
+        false => format!(", but {}", what.join(", ")),
+    }
+}
+
+/// Where to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The manifest of the platform that is WebAssembly.
+    Manifest(Digest),
+    Component(Descriptor),
+    /// `application` says which of `layers` it is.
+    Application {
+        application: Descriptor,
+        layers: Vec<Descriptor>,
+    },
+}
+
+/// A manifest, of one image or of several platforms.
+#[derive(Clone, Debug)]
+pub struct Manifest(Parsed);
+
+#[derive(Clone, Debug)]
+enum Parsed {
+    Image {
+        config: Option<Raw>,
+        layers: Vec<Raw>,
+    },
+    Index(Vec<Raw>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(default)]
+    media_type: String,
+    config: Option<Raw>,
+    layers: Option<Vec<Raw>>,
+    manifests: Option<Vec<Raw>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    #[serde(default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    platform: Option<Platform>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+impl Manifest {
+    /// Reads it by what it holds: `Content-Type` and `mediaType` are often absent or wrong. What is
+    /// both an image and a list of images is neither: two programs would take it for different things.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let document: Document =
+            serde_json::from_slice(bytes).map_err(|_| ManifestError::NotAnImage)?;
+        let says = |known: &[&str]| {
+            document.media_type.is_empty() || known.contains(&&*document.media_type)
+        };
+        match (document.layers, document.manifests) {
+            (Some(layers), None) if says(&media::MANIFESTS) => Ok(Self(Parsed::Image {
+                config: document.config,
+                layers,
+            })),
+            (None, Some(manifests)) if says(&media::INDEXES) => Ok(Self(Parsed::Index(manifests))),
+            _ => Err(ManifestError::NotAnImage),
+        }
+    }
+
+    /// Where the component is.
+    pub fn choose(&self) -> Result<Choice, ManifestError> {
+        match &self.0 {
+            Parsed::Index(manifests) => Ok(Choice::Manifest(platform(manifests)?)),
+            Parsed::Image { config, layers } => component(config.as_ref(), layers),
+        }
+    }
+
+    pub fn is_index(&self) -> bool {
+        matches!(self.0, Parsed::Index(_))
+    }
+}
+
+impl Raw {
+    fn digest(&self) -> Result<Digest, ManifestError> {
+        let digest = self.digest.parse();
+        digest.map_err(|_| ManifestError::Digest(self.digest.chars().take(80).collect()))
+    }
+
+    fn descriptor(&self) -> Result<Descriptor, ManifestError> {
+        Ok(Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest()?,
+            size: self.size,
+        })
+    }
+}
+
+/// The newest WASI that there is an image for; or the only one, which may name no platform.
+fn platform(manifests: &[Raw]) -> Result<Digest, ManifestError> {
+    let of = |raw: &Raw| raw.platform.clone().unwrap_or_default();
+    let is_wasm = |raw: &&Raw| of(raw).architecture.starts_with("wasm");
+    let best = manifests
+        .iter()
+        .filter(is_wasm)
+        .min_by_key(|raw| match &*of(raw).os {
+            "wasip3" => 0,
+            "wasip2" => 1,
+            "wasip1" => 3,
+            _ => 2,
+        });
+    if let Some(raw) = best {
+        return raw.digest();
+    }
+    match manifests {
+        [only] if only.platform.is_none() => only.digest(),
+        _ => {
+            let platforms = manifests.iter().map(|raw| {
+                let platform = of(raw);
+                format!("an image for {}/{}", platform.os, platform.architecture)
+            });
+            Err(ManifestError::NoComponent {
+                found: some(platforms),
+            })
+        }
+    }
+}
+
+fn component(config: Option<&Raw>, layers: &[Raw]) -> Result<Choice, ManifestError> {
+    let is_component = |raw: &&Raw| media::COMPONENTS.contains(&&*raw.media_type);
+    let components: Vec<&Raw> = layers.iter().filter(is_component).collect();
+    match &components[..] {
+        [] => Err(ManifestError::NoComponent {
+            found: some(
+                layers
+                    .iter()
+                    .map(|raw| match media::known_as(&raw.media_type) {
+                        Some(words) => words.to_owned(),
+                        None => {
+                            format!("{:?}", raw.media_type.chars().take(80).collect::<String>())
+                        }
+                    }),
+            ),
+        }),
+        [only] => Ok(Choice::Component(only.descriptor()?)),
+        several => {
+            let mut all = layers.iter().chain(config);
+            let Some(application) = all.find(|raw| raw.media_type == media::SPIN_APPLICATION)
+            else {
+                return Err(ManifestError::Several(several.len()));
+            };
+            Ok(Choice::Application {
+                application: application.descriptor()?,
+                layers: several
+                    .iter()
+                    .map(|raw| raw.descriptor())
+                    .collect::<Result<_, _>>()?,
+            })
+        }
+    }
+}
+
+/// Each once, and not all of many.
+fn some(found: impl Iterator<Item = String>) -> Vec<String> {
+    let all: BTreeSet<String> = found.collect();
+    all.into_iter().take(MOST_FOUND).collect()
+}
+
+/// A locked application, as far as it says what answers requests.
+#[derive(Deserialize)]
+struct Application {
+    #[serde(default)]
+    triggers: Vec<Trigger>,
+    #[serde(default)]
+    components: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+struct Trigger {
+    trigger_type: String,
+    #[serde(default)]
+    trigger_config: Value,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    id: String,
+    #[serde(default)]
+    source: Value,
+}
+
+/// The layer of the one component that answers requests of a Spin application.
+pub fn component_of_spin(
+    application: &[u8],
+    layers: &[Descriptor],
+) -> Result<Descriptor, ManifestError> {
+    let application: Application =
+        serde_json::from_slice(application).map_err(|_| ManifestError::NotAnApplication)?;
+    let named: BTreeSet<&str> = application
+        .triggers
+        .iter()
+        .filter(|trigger| trigger.trigger_type == "http")
+        .filter_map(|trigger| trigger.trigger_config["component"].as_str())
+        .collect();
+    let name = match Vec::from_iter(named)[..] {
+        [] => return Err(ManifestError::NoHttpTrigger),
+        [name] => name,
+        ref several => {
+            let names = some(several.iter().map(|name| format!("{name:?}")));
+            return Err(ManifestError::SeveralTriggers(
+                several.len(),
+                names.join(", "),
+            ));
+        }
+    };
+    application
+        .components
+        .iter()
+        .find(|component| component.id == name)
+        .and_then(|component| component.source["digest"].as_str()?.parse::<Digest>().ok())
+        .and_then(|digest| layers.iter().find(|layer| layer.digest == digest))
+        .cloned()
+        .ok_or_else(|| ManifestError::NoSuchComponent(name.chars().take(80).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn digest(text: &str) -> String {
+        Digest::of(text.as_bytes()).to_string()
+    }
+
+    fn blob(media_type: &str, text: &str) -> Value {
+        json!({ "mediaType": media_type, "digest": digest(text), "size": text.len() })
+    }
+
+    fn choose(manifest: Value) -> Result<Choice, String> {
+        let parsed = Manifest::parse(manifest.to_string().as_bytes());
+        parsed.and_then(|m| m.choose()).map_err(|e| e.to_string())
+    }
+
+    fn image(config: &str, layers: &[Value]) -> Value {
+        json!({ "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": blob(config, "{}"), "layers": layers })
+    }
+
+    #[test]
+    fn the_component_is_found_in_each_layout() {
+        for (config, layer) in [
+            (media::WASM_CONFIG, media::WASM),
+            (
+                "application/vnd.oci.image.config.v1+json",
+                media::COMPONENTS[1],
+            ),
+            ("application/vnd.wasm.config.v1+json", media::COMPONENTS[1]),
+            (
+                "application/vnd.wasmcloud.actor.archive.config",
+                media::COMPONENTS[2],
+            ),
+            // Spin keeps files of the component beside it.
+            (media::SPIN_APPLICATION, media::COMPONENTS[1]),
+        ] {
+            let asset = blob("application/vnd.wasm.content.layer.v1+data", "asset");
+            let chosen = choose(image(config, &[asset, blob(layer, "component")])).unwrap();
+            let Choice::Component(found) = chosen else {
+                panic!("{layer}: {chosen:?}");
+            };
+            assert_eq!(
+                (found.digest, found.size),
+                (Digest::of(b"component"), 9),
+                "{layer}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_holds_no_component_says_what_it_is() {
+        for (layer, words) in [
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                "a container image",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "a container image",
+            ),
+            (
+                "application/vnd.wasmcloud.provider.archive.layer.v1+par",
+                "a provider archive of wasmCloud",
+            ),
+            ("text/plain", "\"text/plain\""),
+        ] {
+            let refused = choose(image("", &[blob(layer, "a"), blob(layer, "b")])).unwrap_err();
+            assert_eq!(
+                refused,
+                format!("the image holds no component, but {words}")
+            );
+        }
+        assert_eq!(
+            choose(image("", &[])).unwrap_err(),
+            "the image holds no component"
+        );
+        for bad in [
+            json!({}),
+            json!([]),
+            json!("x"),
+            json!({ "layers": [], "manifests": [] }),
+            json!({ "layers": [{}] }),
+        ] {
+            assert_eq!(
+                choose(bad).unwrap_err(),
+                ManifestError::NotAnImage.to_string()
+            );
+        }
+        let mut lying = image("", &[]);
+        lying["mediaType"] = json!(media::OCI_INDEX);
+        assert_eq!(
+            choose(lying).unwrap_err(),
+            ManifestError::NotAnImage.to_string()
+        );
+        let mut other = blob(media::WASM, "a");
+        other["digest"] = json!("sha512:00");
+        assert!(
+            choose(image("", &[other]))
+                .unwrap_err()
+                .contains("no SHA-256")
+        );
+    }
+
+    fn index(platforms: &[(&str, &str)]) -> Value {
+        let manifests: Vec<Value> = platforms
+            .iter()
+            .map(|(os, architecture)| {
+                let mut manifest = blob(media::OCI_MANIFEST, &format!("{os}/{architecture}"));
+                if !os.is_empty() {
+                    manifest["platform"] = json!({ "os": os, "architecture": architecture });
+                }
+                manifest
+            })
+            .collect();
+        json!({ "schemaVersion": 2, "manifests": manifests })
+    }
+
+    #[test]
+    fn of_several_platforms_the_newest_wasi_is_taken() {
+        let linux = ("linux", "amd64");
+        for (platforms, taken) in [
+            (
+                &[linux, ("wasip1", "wasm"), ("wasip2", "wasm")][..],
+                "wasip2/wasm",
+            ),
+            (&[("wasip1", "wasm"), ("wasi", "wasm32")], "wasi/wasm32"),
+            (&[linux, ("wasip1", "wasm")], "wasip1/wasm"),
+            (&[("", "")], "/"),
+        ] {
+            let chosen = choose(index(platforms)).unwrap();
+            assert_eq!(
+                chosen,
+                Choice::Manifest(Digest::of(taken.as_bytes())),
+                "{platforms:?}"
+            );
+        }
+        let refused = choose(index(&[linux, ("linux", "arm64")])).unwrap_err();
+        assert!(
+            refused.ends_with("but an image for linux/amd64, an image for linux/arm64"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_spin_application_says_which_component_answers() {
+        let layer = |text: &str| blob(media::COMPONENTS[1], text);
+        let several = [
+            layer("web"),
+            layer("jobs"),
+            blob(media::SPIN_APPLICATION, "app"),
+        ];
+        let Choice::Application {
+            application,
+            layers,
+        } = choose(image("", &several)).unwrap()
+        else {
+            panic!("no application");
+        };
+        assert_eq!(application.digest, Digest::of(b"app"));
+        let refused = choose(image("", &several[..2])).unwrap_err();
+        assert!(refused.contains("2 components"), "{refused}");
+
+        let trigger = |kind: &str, component: &str| json!({ "id": "t", "trigger_type": kind, "trigger_config": { "component": component, "route": "/..." } });
+        let component = |id: &str| json!({ "id": id, "source": { "content_type": "application/wasm", "digest": digest(id) } });
+        let locked = |triggers: &[Value], components: &[Value]| {
+            let text = json!({ "triggers": triggers, "components": components }).to_string();
+            component_of_spin(text.as_bytes(), &layers).map(|layer| layer.digest)
+        };
+        let components = [component("jobs"), component("web")];
+        let triggers = [
+            trigger("http", "web"),
+            trigger("http", "web"),
+            trigger("redis", "jobs"),
+        ];
+        assert_eq!(locked(&triggers, &components), Ok(Digest::of(b"web")));
+        assert_eq!(
+            locked(&triggers[2..], &components),
+            Err(ManifestError::NoHttpTrigger)
+        );
+        assert_eq!(
+            locked(&triggers, &components[..1]),
+            Err(ManifestError::NoSuchComponent("web".to_owned()))
+        );
+        let both = [trigger("http", "web"), trigger("http", "jobs")];
+        assert!(matches!(
+            locked(&both, &components),
+            Err(ManifestError::SeveralTriggers(2, _))
+        ));
+        assert_eq!(
+            component_of_spin(b"{", &layers),
+            Err(ManifestError::NotAnApplication)
+        );
+    }
+}
