@@ -1,135 +1,119 @@
 //! The last lines of each function, for whoever asks through a controller.
 //!
-//! Lines come from where guests run, so nothing here waits: the oldest line goes when there is no
-//! room, and a follower that is too slow is told how many lines it missed. Nothing reaches the disk.
+//! Lines come from where guests run, so nothing here waits. Nothing reaches the disk: a restart of
+//! the agent begins every log anew. Of a function that left this node the last words are kept for a
+//! while, because that is when somebody asks why it left.
 
-use std::collections::{BTreeMap, VecDeque};
+mod departed;
+mod ring;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hive_functions::{LogRecord, LogSink};
 use hive_proto::v1::{LogLine, LogRequest};
-use tokio::sync::broadcast;
 
 use crate::ids::{FunctionId, SlotId};
-
-/// Kept of one function, whichever is reached first: several screens of what happened last, and
-/// with ten busy functions no more than 2.5 MiB.
-const KEPT_LINES: usize = 1000;
-const KEPT_BYTES: usize = 256 * 1024;
-
-/// What a follower may be behind by. It is only allocated while somebody follows.
-const FOLLOWER_LINES: usize = 256;
-
-/// A line as it goes into a frame: its text must leave room for the other fields.
-const LINE_BYTES: usize = 8 * 1024;
+use departed::Departed;
+use ring::Ring;
+pub use ring::{Reading, Version, is_of};
 
 /// The logs of all functions of this node. A clone is the same.
 #[derive(Clone, Default)]
-pub struct Logs(Arc<Mutex<BTreeMap<FunctionId, FunctionLog>>>);
+pub struct Logs(Arc<Mutex<Shelves>>);
+
+#[derive(Default)]
+struct Shelves {
+    here: BTreeMap<FunctionId, FunctionLog>,
+    departed: Departed,
+}
 
 /// The log of one function. A clone is the same.
 #[derive(Clone, Default)]
 pub struct FunctionLog(Arc<Mutex<Ring>>);
 
-#[derive(Default)]
-struct Ring {
-    lines: VecDeque<Arc<LogLine>>,
-    bytes: usize,
-    followers: Option<broadcast::Sender<Arc<LogLine>>>,
-}
-
-/// The answer to a request: lines there are, and those to come.
-pub struct Reading {
-    pub kept: Vec<Arc<LogLine>>,
-    pub following: Option<broadcast::Receiver<Arc<LogLine>>>,
-}
-
 impl Logs {
-    /// The log of a function; made if there is none.
-    pub fn of(&self, function: &FunctionId) -> FunctionLog {
-        lock(&self.0).entry(function.clone()).or_default().clone()
-    }
-
-    pub fn find(&self, function: &FunctionId) -> Option<FunctionLog> {
-        lock(&self.0).get(function).cloned()
-    }
-
-    /// Forgets the functions that are not among `kept`. Their followers' streams end.
-    pub fn retain(&self, kept: impl Fn(&FunctionId) -> bool) {
-        lock(&self.0).retain(|function, _| kept(function));
-    }
-}
-
-impl FunctionLog {
-    /// Where an instance's lines go.
-    pub fn sink(&self, slot: &SlotId) -> LogSink {
-        let (log, assignment) = (self.clone(), slot.name.clone());
+    /// Where the lines of an instance go, which is of that version of its function.
+    pub fn sink(&self, function: &FunctionId, slot: &SlotId, version: Version) -> LogSink {
+        let (log, assignment) = (self.of(function, version), slot.name.clone());
         Arc::new(move |record: LogRecord| {
-            log.push(LogLine {
+            let line = LogLine {
                 time_unix_ms: unix_ms(record.time),
                 assignment: assignment.clone(),
                 stream: record.stream.as_str().to_owned(),
                 text: record.text,
                 request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
-            });
+                ..Default::default()
+            };
+            log.ring().push(version, line);
         })
     }
 
-    pub fn push(&self, mut line: LogLine) {
-        line.text
-            .truncate(line.text.floor_char_boundary(LINE_BYTES));
-        let line = Arc::new(line);
-        let mut ring = lock(&self.0);
-        ring.bytes += size(&line);
-        ring.lines.push_back(line.clone());
-        while ring.lines.len() > KEPT_LINES || ring.bytes > KEPT_BYTES {
-            let Some(oldest) = ring.lines.pop_front() else {
-                break;
-            };
-            ring.bytes -= size(&oldest);
-        }
-        if let Some(followers) = &ring.followers
-            && followers.send(line).is_err()
-        {
-            // The last one left.
-            ring.followers = None;
-        }
+    /// Says in a function's log what its instances cannot know.
+    pub fn note(&self, function: &FunctionId, slot: &SlotId, version: Version, text: &str) {
+        let line = LogLine {
+            time_unix_ms: unix_ms(SystemTime::now()),
+            assignment: slot.name.clone(),
+            stream: "hive".to_owned(),
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        self.of(function, version).ring().push(version, line);
     }
 
-    /// No line is lost or doubled between those that are kept and those that follow.
-    pub fn read(&self, request: &LogRequest) -> Reading {
-        let mut ring = lock(&self.0);
-        let recent: Vec<_> = ring
-            .lines
-            .iter()
-            .filter(|line| line.time_unix_ms >= request.since_unix_ms)
-            .cloned()
-            .collect();
-        let skipped = match request.tail {
-            0 => 0,
-            tail => recent.len().saturating_sub(tail as usize),
-        };
-        let following = request.follow.then(|| {
-            ring.followers
-                .get_or_insert_with(|| broadcast::Sender::new(FOLLOWER_LINES))
-                .subscribe()
-        });
-        Reading {
-            kept: recent[skipped..].to_vec(),
-            following,
+    /// The log of a function, one of whose versions is to run here; made if there is none.
+    fn of(&self, function: &FunctionId, version: Version) -> FunctionLog {
+        let mut shelves = lock(&self.0);
+        if let Some(log) = shelves.here.get(function) {
+            return log.clone();
         }
+        let log = match shelves.departed.take(function, Instant::now()) {
+            // The same one came back, or one that was made anew under its name.
+            Some(log) => {
+                log.ring().begin(version);
+                log
+            }
+            None => FunctionLog::default(),
+        };
+        shelves.here.insert(function.clone(), log.clone());
+        log
+    }
+
+    /// `None` of a function of which nothing is known here. Of one that left nothing follows.
+    pub fn read(&self, function: &FunctionId, request: &LogRequest) -> Option<Reading> {
+        let mut shelves = lock(&self.0);
+        if let Some(log) = shelves.here.get(function) {
+            return Some(log.ring().read(request));
+        }
+        let log = shelves.departed.find(function, Instant::now())?;
+        let kept = LogRequest {
+            follow: false,
+            ..request.clone()
+        };
+        Some(log.ring().read(&kept))
+    }
+
+    /// The functions that are not among `kept` have left this node. Their followers' streams end.
+    pub fn retain(&self, kept: impl Fn(&FunctionId) -> bool) {
+        let now = Instant::now();
+        let mut shelves = lock(&self.0);
+        let Shelves { here, departed } = &mut *shelves;
+        for (function, log) in here.extract_if(.., |function, _| !kept(function)) {
+            departed.add(function, log, now);
+        }
+    }
+}
+
+impl FunctionLog {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        lock(&self.0)
     }
 }
 
 pub fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What a line takes in memory, roughly: its texts and its own fields.
-fn size(line: &LogLine) -> usize {
-    line.text.len() + line.request_id.len() + line.assignment.len() + size_of::<LogLine>()
 }
 
 /// What is behind these locks is whole between any two statements: a panic leaves nothing torn.
@@ -141,80 +125,88 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use hive_functions::LogStream;
+    use hive_proto::v1::Assignment;
+
     use super::*;
 
-    fn line(time: u64, text: &str) -> LogLine {
-        LogLine {
-            time_unix_ms: time,
-            text: text.into(),
+    fn version(generation: u64, host: &str) -> Version {
+        Version::of(&Assignment {
+            function_generation: generation,
+            allowed_hosts: vec![host.to_owned()],
             ..Default::default()
+        })
+    }
+
+    fn said(text: &str) -> LogRecord {
+        LogRecord {
+            time: SystemTime::now(),
+            function: "default/hello".into(),
+            request_id: None,
+            stream: LogStream::Stdout,
+            text: text.to_owned(),
         }
     }
 
-    fn texts(reading: &Reading) -> Vec<&str> {
-        reading.kept.iter().map(|line| &*line.text).collect()
-    }
-
-    #[test]
-    fn tail_and_since_choose_from_what_is_kept() {
-        let log = FunctionLog::default();
-        for (time, text) in [(1, "a"), (2, "b"), (3, "c")] {
-            log.push(line(time, text));
-        }
-        let read = |tail, since_unix_ms| {
-            log.read(&LogRequest {
-                tail,
-                since_unix_ms,
+    fn texts(logs: &Logs, function: &FunctionId, previous: bool) -> Option<Vec<String>> {
+        let reading = logs.read(
+            function,
+            &LogRequest {
+                previous,
                 ..Default::default()
-            })
-        };
-        assert_eq!(texts(&read(0, 0)), ["a", "b", "c"]);
-        assert_eq!(texts(&read(2, 0)), ["b", "c"]);
-        assert_eq!(texts(&read(9, 3)), ["c"]);
+            },
+        )?;
+        Some(reading.kept.iter().map(|line| line.text.clone()).collect())
     }
 
     #[test]
-    fn a_follower_gets_every_line_once() {
-        let log = FunctionLog::default();
-        log.push(line(1, "before"));
-        let request = LogRequest {
+    fn what_a_function_said_before_it_left_can_be_asked_for() {
+        let logs = Logs::default();
+        let hello = FunctionId::new("default", "hello");
+        let slot = SlotId::new("default", "hello.0");
+        let sink = logs.sink(&hello, &slot, version(1, "a"));
+        sink(said("one"));
+        let follow = LogRequest {
             follow: true,
             ..Default::default()
         };
-        let mut reading = log.read(&request);
-        log.push(line(2, "after"));
-        assert_eq!(texts(&reading), ["before"]);
-        let mut following = reading.following.take().unwrap();
-        assert_eq!(following.try_recv().unwrap().text, "after");
-        assert!(following.try_recv().is_err());
-        drop(following);
-        log.push(line(3, "unheard"));
-        assert!(lock(&log.0).followers.is_none());
+        let mut follower = logs.read(&hello, &follow).unwrap().following.unwrap();
+
+        logs.retain(|_| false);
+        assert!(matches!(
+            follower.try_recv(),
+            Err(tokio::sync::broadcast::error::TryRecvError::Closed)
+        ));
+        // The last request ends after its instance stopped serving.
+        sink(said("two"));
+        assert_eq!(texts(&logs, &hello, false).unwrap(), ["one", "two"]);
+        assert!(logs.read(&hello, &follow).unwrap().following.is_none());
+
+        // It comes back as it was: its log goes on.
+        logs.sink(&hello, &slot, version(1, "a"))(said("three"));
+        assert_eq!(
+            texts(&logs, &hello, false).unwrap(),
+            ["one", "two", "three"]
+        );
+        // It was deleted and made anew: generations begin at 1 again, and all else is of another.
+        logs.retain(|_| false);
+        logs.sink(&hello, &slot, version(1, "b"))(said("new"));
+        assert_eq!(texts(&logs, &hello, false).unwrap(), ["new"]);
+        assert_eq!(texts(&logs, &hello, true).unwrap(), ["one", "two", "three"]);
+        let other = FunctionId::new("default", "other");
+        assert!(logs.read(&other, &follow).is_none());
     }
 
     #[test]
-    fn neither_lines_nor_bytes_grow_without_bound() {
-        let log = FunctionLog::default();
-        for n in 0..2 * KEPT_LINES {
-            log.push(line(n as u64, "x"));
-        }
-        assert_eq!(log.read(&LogRequest::default()).kept.len(), KEPT_LINES);
-        for _ in 0..200 {
-            log.push(line(0, &"é".repeat(LINE_BYTES)));
-        }
-        let ring = lock(&log.0);
-        assert!(ring.bytes <= KEPT_BYTES);
-        let counted: usize = ring.lines.iter().map(|line| size(line)).sum();
-        assert_eq!(counted, ring.bytes);
-    }
-
-    #[test]
-    fn logs_of_functions_that_are_gone_are_forgotten() {
+    fn a_note_is_a_line_of_its_version() {
         let logs = Logs::default();
         let hello = FunctionId::new("default", "hello");
-        logs.of(&hello).push(line(1, "a"));
-        assert!(logs.find(&hello).is_some());
-        logs.retain(|_| false);
-        assert!(logs.find(&hello).is_none());
+        let slot = SlotId::new("default", "hello.0");
+        logs.note(&hello, &slot, version(3, "a"), "the agent started");
+        logs.sink(&hello, &slot, version(3, "a"))(said("one"));
+        assert_eq!(
+            texts(&logs, &hello, false).unwrap(),
+            ["the agent started", "one"]
+        );
     }
 }

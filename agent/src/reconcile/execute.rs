@@ -24,7 +24,7 @@ use crate::desired::DesiredSet;
 use crate::events::{Events, Kind};
 use crate::ids::{Digest, FunctionId, SlotId};
 use crate::links::Links;
-use crate::logs::Logs;
+use crate::logs::{Logs, Version};
 use crate::serve::Instance;
 use crate::serve::table::Table;
 use crate::usage::Retired;
@@ -102,6 +102,7 @@ impl Reconciler {
         let mut links = self.around.links.changes();
         let mut desired = self.around.desired.clone();
         let mut is_new = true;
+        self.note_the_start(&desired.borrow());
         loop {
             if std::mem::take(&mut is_new) {
                 let desired = desired.borrow_and_update().clone();
@@ -131,6 +132,19 @@ impl Reconciler {
             }
         }
         self.around.table.send_replace(Arc::default());
+    }
+
+    /// Logs are not kept over restarts: whoever reads one must not take its begin for the function's.
+    fn note_the_start(&self, held: &DesiredSet) {
+        for encoded in &held.assignments {
+            let assignment = encoded.assignment();
+            self.around.logs.note(
+                &FunctionId::of(assignment),
+                &SlotId::of(assignment),
+                Version::of(assignment),
+                "the agent started; what was logged before is gone",
+            );
+        }
     }
 
     fn reread(&mut self, desired: &DesiredSet) {

@@ -14,7 +14,7 @@ use hive_functions::{
 use hive_proto::v1;
 
 use crate::ids::{Digest, FunctionId, SlotId};
-use crate::logs::Logs;
+use crate::logs::{Logs, Version};
 use crate::serve::Instance;
 
 pub struct Loader {
@@ -84,7 +84,7 @@ impl Loader {
     ) -> impl Future<Output = Result<Arc<Instance>, LoadFailure>> + Send + 'static {
         let runtime = self.runtime.clone();
         let (slot, id) = (slot.clone(), FunctionId::of(&assignment));
-        let logs = self.logs.of(&id).sink(&slot);
+        let logs = self.logs.sink(&id, &slot, Version::of(&assignment));
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::FunctionId;
-use crate::logs::{Logs, unix_ms};
+use crate::logs::{Logs, is_of, unix_ms};
 
 /// For the request to come. It is sent with the stream's first bytes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,12 +35,9 @@ async fn tell(stream: &mut Stream, logs: &Logs) -> Result<(), FrameError> {
         return Ok(());
     };
     let function = FunctionId::new(&request.namespace, &request.function);
-    let Some(log) = logs.find(&function) else {
+    let Some(reading) = logs.read(&function, &request) else {
         return Ok(());
     };
-    let reading = log.read(&request);
-    // Else a follower would keep its own log from being forgotten.
-    drop(log);
     for line in reading.kept {
         frame::write(stream, line.as_ref()).await?;
     }
@@ -59,7 +56,10 @@ async fn tell(stream: &mut Stream, logs: &Logs) -> Result<(), FrameError> {
             }
         };
         match next {
-            Ok(line) => frame::write(stream, line.as_ref()).await?,
+            Ok(line) if is_of(&line, &request.request_id) => {
+                frame::write(stream, line.as_ref()).await?;
+            }
+            Ok(_) => {}
             Err(RecvError::Lagged(missed)) => frame::write(stream, &missed_lines(missed)).await?,
             Err(RecvError::Closed) => return Ok(()),
         }

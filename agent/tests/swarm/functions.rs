@@ -31,6 +31,22 @@ async fn next_line(stream: &mut Stream) -> Option<v1::LogLine> {
         .unwrap()
 }
 
+/// What the node has of the log of `hello`.
+async fn log_of_hello(controller: &Controller, request: v1::LogRequest) -> Vec<v1::LogLine> {
+    let mut stream = controller.link().open(Purpose::Logs).await.unwrap();
+    let request = v1::LogRequest {
+        namespace: "default".into(),
+        function: "hello".into(),
+        ..request
+    };
+    frame::write(&mut stream, &request).await.unwrap();
+    let mut lines = Vec::new();
+    while let Some(line) = next_line(&mut stream).await {
+        lines.push(line);
+    }
+    lines
+}
+
 fn invocation(namespace: &str, function: &str) -> http::request::Builder {
     Request::get("/")
         .header("host", "anything")
@@ -126,17 +142,7 @@ async fn a_function_that_fails_is_a_502_an_event_and_a_log_line() {
         ("Warning", "hello.0")
     );
 
-    let mut stream = controller.link().open(Purpose::Logs).await.unwrap();
-    let request = v1::LogRequest {
-        namespace: "default".into(),
-        function: "hello".into(),
-        ..Default::default()
-    };
-    frame::write(&mut stream, &request).await.unwrap();
-    let mut lines: Vec<v1::LogLine> = Vec::new();
-    while let Some(line) = next_line(&mut stream).await {
-        lines.push(line);
-    }
+    let lines = log_of_hello(&controller, v1::LogRequest::default()).await;
     let id = failed.headers()["x-request-id"].to_str().unwrap();
     assert!(
         lines.iter().any(|line| line.stream == "hive"
@@ -278,5 +284,57 @@ async fn many_functions_that_move_at_once_are_served_throughout() {
             200
         );
     }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_kept_by_version_and_for_a_while_after_the_function_left() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let (controller, agent) = running(&swarm, dir.path(), &BROKEN).await;
+    let id_of = async |agent: &Agent| {
+        let answer = get(agent, "hello.test", "/").await;
+        answer.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    let read = async |previous: bool, request_id: &str| {
+        let request = v1::LogRequest {
+            previous,
+            request_id: request_id.to_owned(),
+            ..Default::default()
+        };
+        let lines = log_of_hello(&controller, request).await;
+        let mut ids: Vec<_> = lines.into_iter().map(|line| line.request_id).collect();
+        ids.dedup();
+        ids
+    };
+    let first = id_of(&agent).await;
+    let mut changed = assignment(&swarm, "hello", 2, &BROKEN);
+    changed.env.insert("A".into(), "b".into());
+    controller.desire(2, std::slice::from_ref(&changed));
+    controller
+        .reported("hello.0", "changed", |status| {
+            status.function_generation == 2
+        })
+        .await;
+    let second = id_of(&agent).await;
+    assert_eq!(read(true, "").await, [&*first]);
+    assert_eq!(read(false, "").await, [&*second]);
+    assert_eq!(read(false, &first).await, [&*first]);
+    agent.stop().await;
+
+    controller.state().reports.clear();
+    let agent = Agent::start(restarted(dir.path(), &swarm)).await.unwrap();
+    controller.ready("hello.0").await;
+    let third = id_of(&agent).await;
+    let lines = log_of_hello(&controller, v1::LogRequest::default()).await;
+    assert!(lines[0].text.contains("the agent started"), "{lines:?}");
+    assert_eq!(read(false, "").await, ["", &*third]);
+    assert_eq!(read(true, "").await, [""; 0]);
+
+    controller.desire(3, &[]);
+    while get(&agent, "hello.test", "/").await.status() != 404 {}
+    assert_eq!(read(false, "").await[..2], ["", &*third]);
     agent.stop().await;
 }

@@ -87,6 +87,7 @@ fn request(function: &Key, options: &LogOptions) -> LogRequest {
         tail: options.tail_lines.unwrap_or(0),
         follow: options.follow,
         since_unix_ms,
+        ..Default::default()
     }
 }
 
@@ -183,7 +184,7 @@ fn note(node: &str, problem: &str) -> LogLine {
         assignment: node.to_owned(),
         stream: NOTE.to_owned(),
         text: format!("[hive] the log of node {node} is incomplete: {problem}"),
-        request_id: String::new(),
+        ..Default::default()
     }
 }
 
@@ -240,7 +241,7 @@ mod tests {
             assignment: "hello-0".into(),
             stream: "stdout".into(),
             text: text.into(),
-            request_id: String::new(),
+            ..Default::default()
         }
     }
 

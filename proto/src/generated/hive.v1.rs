@@ -1154,7 +1154,7 @@ pub struct LogRequest {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub function: ::prost::alloc::string::String,
-    /// Newest lines first to consider; 0 = all that is kept.
+    /// Only so many lines, the newest; 0 = all that is kept.
     #[prost(uint32, tag = "3")]
     pub tail: u32,
     #[prost(bool, tag = "4")]
@@ -1162,6 +1162,18 @@ pub struct LogRequest {
     /// Unix milliseconds; 0 = from the start.
     #[prost(uint64, tag = "5")]
     pub since_unix_ms: u64,
+    /// Only lines of requests with this id, from the version that runs and the one before; empty = all.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
+    /// What the version before the one that runs said; never followed.
+    #[prost(bool, tag = "7")]
+    pub previous: bool,
+    /// To go on after a break: what came in the log log_id after this sequence, from whichever version,
+    /// whatever tail and since_unix_ms are. They hold where the node has another log by now.
+    #[prost(uint64, tag = "8")]
+    pub log_id: u64,
+    #[prost(uint64, tag = "9")]
+    pub after_sequence: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogLine {
@@ -1176,6 +1188,12 @@ pub struct LogLine {
     pub text: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
+    /// Counts the lines of one log, from 1; 0 from agents that do not count them.
+    #[prost(uint64, tag = "7")]
+    pub sequence: u64,
+    /// Which log: another one after the agent has begun anew.
+    #[prost(uint64, tag = "8")]
+    pub log_id: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RaftMessage {
