@@ -3,6 +3,8 @@
 mod board;
 mod plan;
 mod run;
+#[cfg(test)]
+mod scenarios;
 mod view;
 
 pub use plan::{Plan, Step, plan, template};

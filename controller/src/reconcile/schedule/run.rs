@@ -54,7 +54,7 @@ async fn perform(together: &Together, state: &State, step: &Step) -> Result<(), 
     }
 }
 
-fn command(step: &Step, state: &State) -> Option<Command> {
+pub(super) fn command(step: &Step, state: &State) -> Option<Command> {
     let replace = |key: &Key, expect: u64, change: &dyn Fn(&mut Value)| {
         let mut body = state.get(key)?.to_value().into_owned();
         change(&mut body);

@@ -1,0 +1,342 @@
+//! The world of a scenario: the state, and agents that do as they are told, when they are told.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use hive_manifests::{Resource, apply_defaults, validate_stored};
+use serde_json::{Value, json};
+
+use super::super::run::command;
+use super::super::{Plan, Step, View, plan};
+use crate::artifacts::Digest;
+use crate::gateway::report::{Reported, set_assignment_status};
+use crate::objects;
+use crate::state::{Command, Key, Member, State, level};
+
+/// More looks than any scenario needs: one that goes on never settles.
+const MOST_LOOKS: usize = 50;
+
+/// What nodes are, by the scripts' short names for it.
+const TARGETS: [&str; 2] = ["x86", "arm"];
+
+pub struct World {
+    state: State,
+    /// What the script calls a component, by its digest.
+    components: BTreeMap<String, String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut world = Self {
+            state: State::default(),
+            components: BTreeMap::new(),
+        };
+        world.apply(Command::AdmitController {
+            member: Member::default(),
+        });
+        world.put(Key::new(Resource::Namespace, "", "default"), json!({}));
+        world.apply(Command::RaiseLevel { to: level::OWN });
+        world
+    }
+
+    /// Does what a line says; what came of it, in lines.
+    pub fn run(&mut self, line: &str) -> String {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (verb, words.as_slice()) {
+            ("node", [name, facts @ ..]) => self.node(name, facts),
+            ("lose", [name]) => self.node_condition(name, "Unknown"),
+            ("find", [name]) => self.node_condition(name, "True"),
+            ("remove", [name]) => self.delete(&objects::node_key(name)),
+            ("function", [name, fields @ ..]) => self.function(name, fields),
+            ("compile", [name]) => self.compile(name),
+            ("delete", [name]) => self.delete(&function_key(name)),
+            ("answer", names) => self.answer(names),
+            ("fail", [name, ..]) => {
+                let why = rest.split_once(' ').map_or("", |(_, why)| why);
+                self.fail(name, why);
+            }
+            ("plan", []) => {
+                let (told, _) = self.look();
+                return told;
+            }
+            ("settle", []) => return self.settle(),
+            ("show", []) => return self.show(),
+            _ => panic!("the script says {line:?}"),
+        }
+        String::new()
+    }
+
+    /// `memory=1Gi cpu=4 target=arm label.zone=x taint=gpu:NoSchedule cordoned`; said again, it is another.
+    fn node(&mut self, name: &str, facts: &[&str]) {
+        let (mut labels, mut taints) = (json!({}), json!([]));
+        let mut amounts = json!({ "memory": "1Gi", "cpu": "4" });
+        let (mut target, mut cordoned) = ("x86", false);
+        for fact in facts {
+            match fact.split_once('=') {
+                None if *fact == "cordoned" => cordoned = true,
+                Some(("taint", taint)) => {
+                    let (key, effect) = taint.split_once(':').unwrap();
+                    let taint = json!({ "key": key, "effect": effect });
+                    taints.as_array_mut().unwrap().push(taint);
+                }
+                Some(("target", name)) => target = name,
+                Some((amount @ ("memory" | "cpu"), value)) => amounts[amount] = json!(value),
+                Some((label, value)) => {
+                    labels[label.strip_prefix("label.").unwrap()] = json!(value);
+                }
+                None => panic!("a node is not {fact:?}"),
+            }
+        }
+        let content = json!({
+            "spec": { "key": "", "taints": taints, "unschedulable": cordoned },
+            "status": {
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "", "message": "",
+                    "lastTransitionTime": "2020-01-01T00:00:00Z",
+                }],
+                "allocatable": amounts,
+                "nodeInfo": { "target": target, "wasmtimeVersion": "48" },
+            },
+        });
+        let key = objects::node_key(name);
+        if self.state.get(&key).is_none() {
+            self.put(key.clone(), content.clone());
+        }
+        self.edit(&key, |body| {
+            for part in ["spec", "status"] {
+                body[part] = content[part].clone();
+            }
+            body["metadata"]["labels"] = labels.clone();
+        });
+    }
+
+    fn node_condition(&mut self, name: &str, ready: &str) {
+        self.edit(&objects::node_key(name), |body| {
+            body["status"]["conditions"][0]["status"] = json!(ready);
+        });
+    }
+
+    /// Fields of the spec by their paths, as in `replicas=3 resources.memory=64Mi`; `component=v2` is compiled
+    /// at once unless it says `compiled=no`. Said again, only what it says changes.
+    fn function(&mut self, name: &str, fields: &[&str]) {
+        let key = function_key(name);
+        if self.state.get(&key).is_none() {
+            let component = self.component("v1");
+            let spec = json!({ "spec": { "artifact": { "sha256": component } } });
+            self.put(key.clone(), spec);
+        }
+        let before = self.body(&key)["spec"].clone();
+        let mut compiles = true;
+        let mut spec = before.clone();
+        for field in fields {
+            let (path, value) = field.split_once('=').unwrap();
+            match path {
+                "compiled" => compiles = value != "no",
+                "component" => spec["artifact"]["sha256"] = json!(self.component(value)),
+                _ => {
+                    let place = path.split('.').fold(&mut spec, |at, step| &mut at[step]);
+                    *place = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+                }
+            }
+        }
+        self.edit(&key, |body| {
+            body["spec"] = spec.clone();
+            apply_defaults(Resource::Function, body);
+            assert_eq!(validate_stored(Resource::Function, body), []);
+            // The first time, its defaults are no change.
+            if body["spec"] != before && before["timeout"].is_string() {
+                let generation = body["metadata"]["generation"].as_u64().unwrap();
+                body["metadata"]["generation"] = json!(generation + 1);
+            }
+        });
+        if compiles {
+            self.compile(name);
+        }
+    }
+
+    fn component(&mut self, name: &str) -> String {
+        let digest = Digest::of(name.as_bytes()).hex();
+        self.components.insert(digest.clone(), name.to_owned());
+        digest
+    }
+
+    fn compile(&mut self, function: &str) {
+        self.edit(&function_key(function), |body| {
+            let source = &body["spec"]["artifact"]["sha256"];
+            let compiled = TARGETS.map(|target| {
+                let name = format!("{source} for {target}");
+                json!({
+                    "target": target, "sourceSha256": source, "sha256": Digest::of(name.as_bytes()).hex(),
+                    "size": 1, "wasmtimeVersion": "48", "description": "", "signature": "",
+                })
+            });
+            body["status"]["artifacts"] = json!(compiled);
+        });
+    }
+
+    /// What is assigned to nodes that are there runs as it should; of those named, if some are.
+    fn answer(&mut self, names: &[&str]) {
+        for key in self.assignments() {
+            let body = self.body(&key);
+            let node = objects::node_key(body["spec"]["nodeName"].as_str().unwrap());
+            let is_there = self
+                .state
+                .get(&node)
+                .is_some_and(|node| objects::condition(node.body(), "Ready") == Some("True"));
+            if is_there && (names.is_empty() || names.contains(&&*key.name)) {
+                let generation = body["spec"]["functionGeneration"].as_u64();
+                self.report(&key, "Ready", generation, "");
+            }
+        }
+    }
+
+    /// The newest version fails; what served before serves on.
+    fn fail(&mut self, name: &str, why: &str) {
+        let key = Key::new(Resource::Assignment, "default", name);
+        let status = &self.body(&key)["status"];
+        let serves = status["phase"] == "Ready";
+        let generation = status["observedGeneration"].as_u64().filter(|_| serves);
+        let phase = if serves { "Ready" } else { "Failed" };
+        self.report(&key, phase, generation, why);
+    }
+
+    fn report(&mut self, key: &Key, phase: &'static str, generation: Option<u64>, why: &str) {
+        let reported = Reported {
+            phase,
+            generation,
+            reason: if why.is_empty() { "" } else { "LoadFailed" }.to_owned(),
+            message: why.to_owned(),
+        };
+        self.edit(key, |body| {
+            set_assignment_status(&mut body["status"], &reported, SystemTime::now());
+        });
+    }
+
+    /// One look of the scheduler: what it did, and whether it did anything.
+    fn look(&mut self) -> (String, bool) {
+        let Plan { steps, unplaced } = plan(&View::of(&self.state));
+        let mut told = String::new();
+        for step in &steps {
+            let _ = writeln!(told, "{}", self.tell(step));
+            self.apply(command(step, &self.state).unwrap());
+        }
+        for (function, reason) in unplaced {
+            let _ = writeln!(told, "unplaced {}: {reason}", function.name);
+        }
+        (told, !steps.is_empty())
+    }
+
+    /// Looks, and agents that answer, until nothing is left to do.
+    fn settle(&mut self) -> String {
+        let mut told = String::new();
+        for round in 1..MOST_LOOKS {
+            let (what, is_busy) = self.look();
+            if !is_busy {
+                return told + &what;
+            }
+            let _ = write!(told, "round {round}\n{}", indented(&what));
+            self.answer(&[]);
+        }
+        panic!("this never settles:\n{told}");
+    }
+
+    fn show(&self) -> String {
+        let mut shown = String::new();
+        for key in self.assignments() {
+            let body = self.body(&key);
+            let (spec, status) = (&body["spec"], &body["status"]);
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let version = self.version(spec);
+            let mut line = format!(
+                "{} on {}: {version} {}",
+                key.name,
+                text(&spec["nodeName"]),
+                text(&status["phase"]),
+            );
+            let observed = &status["observedGeneration"];
+            if observed.is_u64() && *observed != spec["functionGeneration"] {
+                let _ = write!(line, " at {observed}");
+            }
+            if status["message"].is_string() {
+                let _ = write!(line, " ({})", text(&status["message"]));
+            }
+            let _ = writeln!(shown, "{line}");
+        }
+        shown
+    }
+
+    fn tell(&self, step: &Step) -> String {
+        let version = |spec| self.version(&json!(spec));
+        match step {
+            Step::Create { key, spec } => {
+                format!(
+                    "create {} on {}: {}",
+                    key.name,
+                    spec.node_name,
+                    version(spec)
+                )
+            }
+            Step::Move { key, spec, .. } => {
+                format!("move {} to {}: {}", key.name, spec.node_name, version(spec))
+            }
+            Step::Update { key, spec, .. } => format!("update {}: {}", key.name, version(spec)),
+            Step::MarkUnknown { key, .. } => format!("mark {} unknown", key.name),
+            Step::Delete { key, .. } => format!("delete {}", key.name),
+        }
+    }
+
+    /// `v1/3`: the component at the function's generation.
+    fn version(&self, assignment: &Value) -> String {
+        let digest = assignment["function"]["artifact"]["sha256"].as_str();
+        let component = &self.components[digest.unwrap()];
+        format!("{component}/{}", assignment["functionGeneration"])
+    }
+
+    fn assignments(&self) -> Vec<Key> {
+        self.state
+            .list(Resource::Assignment, None)
+            .map(|object| object.key().clone())
+            .collect()
+    }
+
+    fn body(&self, key: &Key) -> Value {
+        self.state.get(key).unwrap().to_value().into_owned()
+    }
+
+    fn put(&mut self, key: Key, content: Value) {
+        let body = objects::fresh(&key, json!({}), content).into();
+        self.apply(Command::Create { key, body });
+    }
+
+    fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let mut body = self.body(key);
+        change(&mut body);
+        self.apply(Command::Replace {
+            key: key.clone(),
+            body: body.into(),
+            expect: None,
+        });
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.apply(Command::Delete {
+            key: key.clone(),
+            expect: None,
+            uid: None,
+        });
+    }
+
+    fn apply(&mut self, command: Command) {
+        self.state.apply(command).unwrap();
+    }
+}
+
+fn function_key(name: &str) -> Key {
+    Key::new(Resource::Function, "default", name)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
