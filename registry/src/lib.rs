@@ -5,16 +5,21 @@
 //! connection, reads a clock or waits: whoever has the machines in hand sends what they ask for, and
 //! decides which addresses may be asked.
 
+mod ask;
 mod challenge;
 mod credentials;
 mod digest;
 mod manifest;
 pub mod media;
+mod pull;
+mod push;
 mod reference;
+mod session;
 
 #[cfg(test)]
 mod fuzz;
 
+pub use ask::{Answer, Ask, AskError, Wants};
 pub use challenge::{Challenge, ChallengeError, challenges};
 pub use credentials::{
     Credentials, CredentialsError, Login, Lookup, MAX_CREDENTIALS_BYTES, Secret,
@@ -24,4 +29,6 @@ pub use manifest::{
     Choice, Descriptor, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestError,
     component_of_spin,
 };
+pub use pull::{Blob, Image, Pull, PullError};
+pub use push::{Push, PushError};
 pub use reference::{MAX_REFERENCE_BYTES, Reference, ReferenceError};
