@@ -13,9 +13,10 @@ pub mod log_stream;
 pub mod table;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hive_functions::{BoxBody, Function, InvokeError};
-use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE, REQUEST_ID, request_id};
+use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, request_id};
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -63,11 +64,15 @@ impl Server {
         let (mut head, body) = request.into_parts();
         let id = request_id(&mut head.headers);
         let found = self.find(&head.uri, &head.headers, origin);
+        let patience = match origin {
+            Origin::Controller => patience(&head.headers),
+            Origin::Local => None,
+        };
         remove_internal(&mut head.headers);
         let request = Request::from_parts(head, body);
 
         let mut response = match found {
-            Ok(instance) => self.invoke(instance, request).await,
+            Ok(instance) => self.invoke(instance, patience, request).await,
             Err(failure) => failure.into_response(),
         };
         response.headers_mut().insert(REQUEST_ID, id);
@@ -77,6 +82,7 @@ impl Server {
     async fn invoke(
         &self,
         instance: Arc<Instance>,
+        patience: Option<Duration>,
         request: Request<Incoming>,
     ) -> Response<BoxBody> {
         let declared = http_body::Body::size_hint(request.body()).lower();
@@ -89,7 +95,11 @@ impl Server {
             exceeded = Some(over);
             BoxBody::new(body)
         });
-        match instance.function.handle(request).await {
+        let answered = match patience {
+            None => instance.function.handle(request).await,
+            Some(patience) => instance.function.handle_within(patience, request).await,
+        };
+        match answered {
             Ok(mut response) => {
                 remove_internal(response.headers_mut());
                 let events = self.events.clone();
@@ -102,6 +112,10 @@ impl Server {
             // What the guest made of a body that was cut off is not its fault.
             Err(_) if exceeded.is_some_and(|exceeded| exceeded.is_set()) => {
                 Failure::BodyTooLarge.into_response()
+            }
+            // The controller asks another node, so nothing has happened yet.
+            Err(error) if patience.is_some() && error.nothing_ran() => {
+                Failure::Invoke(error).into_response()
             }
             Err(error) => {
                 tell(&self.events, &instance, &error);
@@ -151,6 +165,12 @@ fn tell(events: &Events, instance: &Instance, error: &InvokeError) {
 fn named(headers: &HeaderMap) -> Option<FunctionId> {
     let text = |name| headers.get(name)?.to_str().ok();
     Some(FunctionId::new(text(NAMESPACE)?, text(FUNCTION)?))
+}
+
+/// How long the request may wait for its turn here, where that is not for the function to say.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(QUEUE_MS)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// As the request's target says, or its `Host`; without the port.

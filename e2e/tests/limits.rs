@@ -159,8 +159,10 @@ const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Each request to the neighbour, while another function loops.
 const NEIGHBOUR: Duration = Duration::from_secs(1);
 
-/// For one that runs, two that wait, and many that find no place.
+/// At once, to a function that works on one. Each takes [`PAUSE`].
 const FLOOD: usize = 20;
+
+const PAUSE: &str = "/slow?ms=50";
 
 const TRAPS: u64 = 5;
 
@@ -188,31 +190,28 @@ async fn what_one_function_does_too_much_costs_no_other() {
         steps.run(&name, loops_beside(address)).await;
     }
     steps
-        .run(
-            "more requests than it may have at once are refused",
-            async {
-                let mut requests = JoinSet::new();
-                for _ in 0..FLOOD {
-                    let ingress = ingress.clone();
-                    requests.spawn(async move {
-                        web::get(&ingress, &host("probe"), "/slow?ms=300")
-                            .await
-                            .unwrap()
-                    });
-                }
-                let answers = requests.join_all().await;
-                let good = answers.iter().filter(|answer| answer.status == 200).count();
-                let refused = answers.iter().filter(|answer| {
-                    answer.status == 503 && answer.header("x-hive-reason") == "Overloaded"
-                });
-                let refused = refused.count();
-                println!("  of {FLOOD}: {good} answered, {refused} refused");
-                assert_eq!(good + refused, FLOOD, "{answers:#?}");
-                assert!(good >= 3 && refused > 0, "{answers:#?}");
-                let after = web::get(&ingress, &host("probe"), "/").await.unwrap();
-                assert_eq!(after.status, 200);
-            },
-        )
+        .run("a flood is answered one after another", async {
+            let answers = flood(&ingress, "probe").await;
+            let good = answers.iter().filter(|answer| answer.status == 200).count();
+            assert_eq!(good, FLOOD, "{answers:#?}");
+        })
+        .await;
+    steps
+        .run("without a queue a flood is refused", async {
+            let spec = json!({ "concurrency": 1, "queueTimeout": "0s" });
+            swarm.deploy("hasty", &guests::probe(), spec).await;
+            let answers = flood(&ingress, "hasty").await;
+            let good = answers.iter().filter(|answer| answer.status == 200).count();
+            let refused = answers.iter().filter(|answer| {
+                answer.status == 503 && answer.header("x-hive-reason") == "Overloaded"
+            });
+            let refused = refused.count();
+            println!("  of {FLOOD}: {good} answered, {refused} refused");
+            assert_eq!(good + refused, FLOOD, "{answers:#?}");
+            assert!(good > 0 && refused > 0, "{answers:#?}");
+            let after = web::get(&ingress, &host("hasty"), "/").await.unwrap();
+            assert_eq!(after.status, 200);
+        })
         .await;
     steps
         .run("only the allowed host and port are reached", async {
@@ -285,6 +284,70 @@ async fn what_one_function_does_too_much_costs_no_other() {
                 holds(enough, &top.stdout)
             })
             .await;
+        })
+        .await;
+    steps.finish();
+}
+
+/// The answers to many requests at once.
+async fn flood(address: &str, function: &str) -> Vec<Answer> {
+    let mut requests = JoinSet::new();
+    for _ in 0..FLOOD {
+        let (address, host) = (address.to_owned(), host(function));
+        requests.spawn(async move { web::get(&address, &host, PAUSE).await.unwrap() });
+    }
+    requests.join_all().await
+}
+
+/// Takes long enough that whatever waited for it would be noticed.
+const LONG: &str = "/slow?ms=5000";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_copy_leaves_requests_to_an_idle_one() {
+    let mut swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    let spec = json!({ "replicas": 2, "concurrency": 1 });
+    swarm.deploy("probe", &guests::probe(), spec).await;
+    let ingress = swarm.controllers[0].ingress_address();
+    let local: Vec<String> = swarm.agents.iter().map(|agent| agent.address()).collect();
+    let mut steps = Steps::new();
+
+    steps
+        .run("requests go past the busy copy", async {
+            // Straight to one copy, so that the ingress knows nothing of it.
+            let busy = local[0].clone();
+            let long = tokio::spawn(async move {
+                let answer = web::get(&busy, &host("probe"), LONG).await.unwrap();
+                (answer.status, Instant::now())
+            });
+            until("the copy is busy", PATIENCE, async || {
+                // It answers others only after the long one.
+                let probe = host("probe");
+                let asked = web::get(&local[0], &probe, "/");
+                let asked = tokio::time::timeout(Duration::from_millis(100), asked).await;
+                holds(asked.is_err(), "it answered")
+            })
+            .await;
+            for _ in 0..4 {
+                let answer = web::get(&ingress, &host("probe"), "/").await.unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+            let answered = Instant::now();
+            let (status, ended) = long.await.unwrap();
+            assert_eq!(status, 200);
+            assert!(answered < ended, "they waited for the busy copy");
+        })
+        .await;
+    steps
+        .run("with both busy they wait", async {
+            let answers = flood(&ingress, "probe").await;
+            let good = answers.iter().filter(|answer| answer.status == 200).count();
+            assert_eq!(good, FLOOD, "{answers:#?}");
+        })
+        .await;
+    steps
+        .run("being passed on is no failure of the function", async {
+            let logs = swarm.ctl(&["logs", "function/probe"]).await;
+            assert!(!logs.ok().contains("Overloaded"), "{logs}");
         })
         .await;
     steps.finish();

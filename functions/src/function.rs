@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::channel::oneshot;
@@ -20,10 +21,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::BodyExt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{
@@ -33,17 +31,18 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
+    admission::{Admitted, Turns},
     egress::{AllowedHosts, Egress},
     guest::Guest,
     invoke::{AbortOnDrop, BoxBody, Failure, InvokeError, ResponseBody},
-    limits::{Limits, MemoryMeter, Metered, Stopped},
+    limits::{
+        Limits,
+        memory::MemoryMeter,
+        time::{Metered, Stopped},
+    },
     logs::{LogSink, RequestLog},
     runtime::Shared,
 };
-
-/// Requests that wait for each that may run: a burst is smoothed, but who waits is likely to be
-/// answered within its timeout.
-const WAITING_PER_RUNNING: u32 = 2;
 
 /// The epoch's next tick, whenever it comes.
 const TICKS_PER_TURN: u64 = 1;
@@ -58,7 +57,7 @@ pub struct FunctionOptions {
     pub logs: LogSink,
 }
 
-/// Counters since the function was loaded; the last two are gauges.
+/// Counters since the function was loaded; the last three are gauges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FunctionUsage {
     pub requests: u64,
@@ -66,6 +65,8 @@ pub struct FunctionUsage {
     pub errors: u64,
     pub cpu_micros: u64,
     pub in_flight: u32,
+    /// Requests that wait for their turn.
+    pub waiting: u32,
     /// Linear memory of the instances that live now.
     pub memory_bytes: u64,
 }
@@ -77,15 +78,12 @@ pub struct Function(Arc<Inner>);
 struct Inner {
     runtime: Arc<Shared>,
     proxy: ProxyPre<Guest>,
-    /// Slots that one instance takes.
-    memories: u32,
+    turns: Turns,
     name: Arc<str>,
     limits: Limits,
     env: Vec<(String, String)>,
     allowed_hosts: Arc<AllowedHosts>,
     logs: LogSink,
-    running: Arc<Semaphore>,
-    waiting: AtomicU32,
     counters: Counters,
 }
 
@@ -96,12 +94,6 @@ struct Counters {
     in_flight: AtomicU32,
     cpu_micros: Arc<AtomicU64>,
     memory_bytes: Arc<AtomicU64>,
-}
-
-/// What a request holds while its instance lives.
-struct Admitted {
-    _running: OwnedSemaphorePermit,
-    _slots: OwnedSemaphorePermit,
 }
 
 type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Response>>;
@@ -117,14 +109,12 @@ impl Function {
         Self(Arc::new(Inner {
             runtime,
             proxy,
-            memories,
+            turns: Turns::new(options.limits.concurrency, memories),
             name: options.name.into(),
-            running: Arc::new(Semaphore::new(options.limits.concurrency as usize)),
             limits: options.limits,
             env: options.env,
             allowed_hosts: Arc::new(allowed_hosts),
             logs: options.logs,
-            waiting: AtomicU32::new(0),
             counters: Counters::default(),
         }))
     }
@@ -140,6 +130,7 @@ impl Function {
             errors: counters.errors.load(Ordering::Relaxed),
             cpu_micros: counters.cpu_micros.load(Ordering::Relaxed),
             in_flight: counters.in_flight.load(Ordering::Relaxed),
+            waiting: self.0.turns.waiting(),
             memory_bytes: counters.memory_bytes.load(Ordering::Relaxed),
         }
     }
@@ -152,29 +143,61 @@ impl Function {
         &self,
         request: http::Request<BoxBody>,
     ) -> Result<http::Response<BoxBody>, InvokeError> {
-        let inner = &self.0;
-        let deadline = Instant::now() + inner.limits.timeout;
-        inner.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let log = RequestLog::new(inner.logs.clone(), inner.name.clone(), request_id(&request));
-
-        let admitted = match inner.admit(deadline).await {
-            Ok(admitted) => admitted,
+        let (inner, arrived) = (&self.0, Instant::now());
+        match inner.admit(arrived, inner.limits.queue).await {
+            Ok(admitted) => inner.answer(request, admitted, arrived).await,
             Err(error) => {
-                inner.refuse(&log, &error);
-                return Err(error);
+                inner.counters.requests.fetch_add(1, Ordering::Relaxed);
+                inner.refuse(&inner.log(&request), &error);
+                Err(error)
             }
-        };
+        }
+    }
 
+    /// As [`handle`](Self::handle), for a request that somebody else may be asked to answer: it
+    /// waits for its turn for `patience` at most, and when none comes it was never here: it is
+    /// neither counted nor logged.
+    pub async fn handle_within(
+        &self,
+        patience: Duration,
+        request: http::Request<BoxBody>,
+    ) -> Result<http::Response<BoxBody>, InvokeError> {
+        let (inner, arrived) = (&self.0, Instant::now());
+        let patience = patience.min(inner.limits.queue);
+        let admitted = inner.admit(arrived, patience).await?;
+        inner.answer(request, admitted, arrived).await
+    }
+}
+
+impl Inner {
+    async fn admit(&self, arrived: Instant, patience: Duration) -> Result<Admitted, InvokeError> {
+        // Who waited any longer could not be answered in time.
+        let patience = patience.min(self.limits.timeout);
+        let admission = &self.runtime.admission;
+        admission.admit(&self.turns, arrived, patience).await
+    }
+
+    fn log<B>(&self, request: &http::Request<B>) -> RequestLog {
+        RequestLog::new(self.logs.clone(), self.name.clone(), request_id(request))
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: http::Request<BoxBody>,
+        admitted: Admitted,
+        arrived: Instant,
+    ) -> Result<http::Response<BoxBody>, InvokeError> {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let run = Run {
-            deadline,
-            log,
+            deadline: arrived + self.limits.timeout,
+            log: self.log(&request),
             failure: Failure::default(),
             memory_refused: Arc::default(),
         };
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
         let task = tokio::spawn({
-            let (inner, run) = (inner.clone(), run.clone());
+            let (inner, run) = (self.clone(), run.clone());
             async move {
                 inner.run(request, head, &run).await;
                 drop(admitted);
@@ -196,9 +219,9 @@ impl Function {
                     })
                 }));
             }
-            Ok(Err(error)) => inner
+            Ok(Err(error)) => self
                 .blame(&run, &error)
-                .unwrap_or_else(|| match inner.proxy {
+                .unwrap_or_else(|| match self.proxy {
                     // The only other error that comes this way.
                     ProxyPre::P2(_) => InvokeError::NoResponse,
                     ProxyPre::P3(_) => InvokeError::Trap(error.root_cause().to_string()),
@@ -210,54 +233,9 @@ impl Function {
             // response from here.
             && let Err(error) = task.await
         {
-            inner.fail(&run, InvokeError::Host(error.to_string()));
+            self.fail(&run, InvokeError::Host(error.to_string()));
         }
-        Err(inner.fail(&run, error))
-    }
-}
-
-impl Inner {
-    async fn admit(&self, deadline: Instant) -> Result<Admitted, InvokeError> {
-        let running = match self.running.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::NoPermits) => {
-                let _waiting = self.wait()?;
-                self.acquire(&self.running, 1, deadline).await?
-            }
-            Err(TryAcquireError::Closed) => return Err(InvokeError::Overloaded),
-        };
-        // At most `concurrency` requests of a function wait here.
-        let slots = self
-            .acquire(&self.runtime.slots, self.memories, deadline)
-            .await?;
-        Ok(Admitted {
-            _running: running,
-            _slots: slots,
-        })
-    }
-
-    /// A request whose time is up before it ran was not too slow, it came at a bad time.
-    async fn acquire(
-        &self,
-        semaphore: &Arc<Semaphore>,
-        permits: u32,
-        deadline: Instant,
-    ) -> Result<OwnedSemaphorePermit, InvokeError> {
-        match timeout_at(deadline, semaphore.clone().acquire_many_owned(permits)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(InvokeError::Overloaded),
-        }
-    }
-
-    /// Takes a place in the queue.
-    fn wait(&self) -> Result<Waiting<'_>, InvokeError> {
-        let places = self.limits.concurrency.saturating_mul(WAITING_PER_RUNNING);
-        let taken = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        if taken >= places {
-            return Err(InvokeError::Overloaded);
-        }
-        Ok(waiting)
+        Err(self.fail(&run, error))
     }
 
     /// Runs one request in its own instance, to the end of what the guest does for it.
@@ -383,15 +361,6 @@ struct Run {
     failure: Failure,
     /// A memory was not allowed to grow: whatever happened since, this is why.
     memory_refused: Arc<AtomicBool>,
-}
-
-/// A place in the queue; given back when dropped.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Counts a request that runs, for as long as it lives.

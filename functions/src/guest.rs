@@ -9,7 +9,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     egress::Egress,
-    limits::MemoryMeter,
+    limits::memory::MemoryMeter,
     logs::{GuestOutput, LogStream},
 };
 

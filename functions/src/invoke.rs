@@ -27,6 +27,9 @@ pub enum InvokeError {
     /// Nothing of the function ran: trying elsewhere, or later, can help.
     #[error("the function has too many requests under way")]
     Overloaded,
+    /// Nothing of the function ran here either.
+    #[error("no turn within {0:?}: the function has too many requests under way")]
+    QueueTimeout(Duration),
     #[error("no complete response within {0:?}")]
     Timeout(Duration),
     #[error("more than {0:?} of CPU time used")]
@@ -48,7 +51,7 @@ pub enum InvokeError {
 impl InvokeError {
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::QueueTimeout(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) | Self::CpuTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::MemoryLimit(_) | Self::Trap(_) | Self::NoResponse | Self::ErrorCode(_) => {
                 StatusCode::BAD_GATEWAY
@@ -57,10 +60,26 @@ impl InvokeError {
         }
     }
 
+    /// Whether it came to nothing before anything of the function ran: then the same request can
+    /// be sent elsewhere.
+    pub const fn nothing_ran(&self) -> bool {
+        match self {
+            Self::Overloaded | Self::QueueTimeout(_) => true,
+            Self::Timeout(_)
+            | Self::CpuTimeout(_)
+            | Self::MemoryLimit(_)
+            | Self::Trap(_)
+            | Self::NoResponse
+            | Self::ErrorCode(_)
+            | Self::Host(_) => false,
+        }
+    }
+
     /// For machines: the reason of an Event.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Overloaded => "Overloaded",
+            Self::QueueTimeout(_) => "QueueTimeout",
             Self::Timeout(_) => "Timeout",
             Self::CpuTimeout(_) => "CpuTimeout",
             Self::MemoryLimit(_) => "MemoryLimit",

@@ -16,6 +16,8 @@ pub mod inspect;
 mod fuzz;
 
 #[cfg(feature = "run")]
+mod admission;
+#[cfg(feature = "run")]
 mod artifact;
 #[cfg(feature = "run")]
 mod egress;
@@ -25,7 +27,6 @@ mod function;
 mod guest;
 #[cfg(feature = "run")]
 mod invoke;
-#[cfg(feature = "run")]
 mod limits;
 #[cfg(feature = "run")]
 mod logs;
@@ -37,6 +38,7 @@ mod runtime;
 mod ticker;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
+pub use limits::Limits;
 
 #[cfg(feature = "compile")]
 pub use compile::{CompileError, Compiler};
@@ -53,8 +55,6 @@ pub use egress::{AllowedHosts, InvalidHostPattern};
 pub use function::{Function, FunctionOptions, FunctionUsage};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
-#[cfg(feature = "run")]
-pub use limits::Limits;
 #[cfg(feature = "run")]
 pub use logs::{LogRecord, LogSink, LogStream};
 #[cfg(feature = "run")]

@@ -5,7 +5,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::TABLE_ELEMENTS;
+use crate::limits::memory::TABLE_ELEMENTS;
 
 /// Slots to try, in turn: 4 TiB of addresses for a server, 1 TiB, and 256 GiB for 39 bits.
 const POOL_SLOTS: [u32; 3] = [1000, 256, 64];

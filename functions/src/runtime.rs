@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use wasmtime::{
     Engine,
     component::{Component, InstancePre, Linker},
@@ -13,6 +12,7 @@ use wasmtime::{
 use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
 use crate::{
+    admission::Admission,
     artifact::VerifiedArtifact,
     config::{self, Target},
     egress::{AllowedHosts, InvalidHostPattern},
@@ -84,8 +84,7 @@ pub struct Runtime(Arc<Shared>);
 pub(crate) struct Shared {
     pub engine: Engine,
     pub ticker: Ticker,
-    /// One permit a memory: requests wait here rather than fail in the pool.
-    pub slots: Arc<Semaphore>,
+    pub admission: Admission,
     linker: Linker<Guest>,
     allocation: Allocation,
     target: Target,
@@ -116,7 +115,7 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             engine,
             ticker,
-            slots: Arc::new(Semaphore::new(allocation.slots() as usize)),
+            admission: Admission::new(allocation.slots()),
             linker,
             allocation,
             target,
@@ -237,6 +236,7 @@ mod tests {
                     memory_bytes: 64 << 20,
                     timeout: Duration::from_secs(60),
                     concurrency: 1,
+                    queue: Limits::QUEUE,
                     cpu_time: None,
                 },
                 env: Vec::new(),

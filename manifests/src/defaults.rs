@@ -7,7 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::function::{Http, Resources, default_concurrency, default_timeout};
+use crate::function::{
+    Http, Resources, default_concurrency, default_queue_timeout, default_timeout,
+};
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
 
@@ -71,6 +73,7 @@ fn complete_function(spec: &mut Map<String, Value>) {
     }
     set(spec, "timeout", || json!(default_timeout()));
     set(spec, "concurrency", || json!(default_concurrency()));
+    set(spec, "queueTimeout", || json!(default_queue_timeout()));
     set(spec, "http", || json!({}));
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
         set(fields, "path", || json!(Http::default().path));
@@ -146,6 +149,7 @@ mod tests {
                     "resources": {"memory": "128Mi", "cpu": "100m"},
                     "timeout": "30s",
                     "concurrency": 100,
+                    "queueTimeout": "10s",
                     "http": {"path": "/"},
                 },
             })

@@ -118,11 +118,15 @@ pub struct FunctionSpec {
     /// takes longer is stopped and answered with 504.
     #[serde(default = "default_timeout")]
     pub timeout: GoDuration,
-    /// How many requests one copy works on at once: 1 to 10000. Default 100. More wait, and are
-    /// answered with 503 when too many wait.
+    /// How many requests one copy works on at once: 1 to 10000. Default 100. More wait for their
+    /// turn.
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1, max = MAX_CONCURRENCY))]
     pub concurrency: u32,
+    /// How long a request may wait for its turn before it is answered with 503, from "0s" to "15m".
+    /// Default "10s". The wait counts towards timeout; "0s" refuses at once.
+    #[serde(default = "default_queue_timeout")]
+    pub queue_timeout: GoDuration,
     /// Environment variables of the function. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -239,6 +243,10 @@ pub(crate) fn default_timeout() -> GoDuration {
 
 pub(crate) fn default_concurrency() -> u32 {
     100
+}
+
+pub(crate) fn default_queue_timeout() -> GoDuration {
+    GoDuration(Duration::from_secs(10))
 }
 
 /// What became of a function, as the controller last saw it.

@@ -45,6 +45,7 @@ fn functions_that_are_good() {
         json!({"resources": {"memory": "64Mi", "cpu": 1}}),
         json!({"resources": {"cpu": 0.5}}),
         json!({"timeout": "1m30s", "concurrency": 10000}),
+        json!({"timeout": "1s", "queueTimeout": "0s"}),
         json!({"env": [{"name": "A"}, {"name": "B", "value": ""},
             {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
@@ -176,6 +177,10 @@ fn functions_that_are_not() {
         (
             json!({"timeout": "1h"}),
             "spec.timeout: \"1h\" is not between 10ms and 15m",
+        ),
+        (
+            json!({"queueTimeout": "1h"}),
+            "spec.queueTimeout: \"1h\" is not between 0s and 15m",
         ),
         (
             json!({"concurrency": 0}),

@@ -126,6 +126,7 @@ fn limits(limits: v1::Limits) -> Limits {
         memory_bytes: limits.memory_bytes,
         timeout: Duration::from_millis(limits.timeout_ms),
         concurrency: limits.concurrency,
+        queue: limits.queue_ms.map_or(Limits::QUEUE, Duration::from_millis),
         cpu_time: (limits.cpu_ms > 0).then(|| Duration::from_millis(limits.cpu_ms)),
     }
 }

@@ -52,10 +52,11 @@ impl Failure {
     }
 
     fn nothing_ran(&self) -> bool {
-        matches!(
-            self,
-            Self::NotReady { .. } | Self::Invoke(InvokeError::Overloaded)
-        )
+        match self {
+            Self::NotReady { .. } => true,
+            Self::Invoke(error) => error.nothing_ran(),
+            Self::NoRoute { .. } | Self::NotNamed | Self::BodyTooLarge => false,
+        }
     }
 
     /// `504 Timeout: no complete response within 1s`
@@ -116,6 +117,13 @@ mod tests {
 
         let (status, _, retry, _) = told(InvokeError::Overloaded.into());
         assert_eq!((status, retry), (503, true));
+        let queued = InvokeError::QueueTimeout(Duration::from_secs(10));
+        let (status, reason, retry, body) = told(queued.into());
+        assert_eq!(
+            (status, reason.as_str(), retry),
+            (503, "QueueTimeout", true)
+        );
+        assert!(body.contains("no turn within 10s"), "{body}");
         let function = FunctionId::new("default", "hello");
         let (status, reason, retry, body) = told(Failure::NotReady { function });
         assert_eq!((status, reason.as_str(), retry), (503, "NotReady", true));

@@ -105,6 +105,7 @@ pub fn assignment(
             timeout_ms: 30_000,
             concurrency: 10,
             cpu_ms: 0,
+            queue_ms: None,
         }),
         env: BTreeMap::new(),
         allowed_hosts: vec![],

@@ -1,10 +1,12 @@
 //! What one node must run, whole: a pure function of the state.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hive_manifests::function::{EnvVar, KeyRef};
+use hive_functions::Limits;
+use hive_manifests::function::{EnvVar, FunctionSpec, KeyRef};
 use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
@@ -79,18 +81,30 @@ fn assignment(
             description: signed(&artifact.description)?,
             signature: signed(&artifact.signature)?,
         }),
-        limits: Some(v1::Limits {
-            memory_bytes: function.resources.memory.0,
-            timeout_ms: function.timeout.0.as_millis() as u64,
-            concurrency: function.concurrency,
-            cpu_ms: 0,
-        }),
+        limits: Some(limits(&function)),
         env: environment(state, &namespace, &function_name, &function.env)?,
         allowed_hosts: function.allowed_hosts,
         routes: vec![v1::Route { host, path }],
         function: function_name,
         namespace,
     })
+}
+
+/// What agents assume by themselves stays unsaid: the bytes of an assignment are its identity, and a
+/// field more would load every function anew.
+fn limits(function: &FunctionSpec) -> v1::Limits {
+    let queue = function.queue_timeout.0;
+    v1::Limits {
+        memory_bytes: function.resources.memory.0,
+        timeout_ms: millis(function.timeout.0),
+        concurrency: function.concurrency,
+        cpu_ms: 0,
+        queue_ms: (queue != Limits::QUEUE).then(|| millis(queue)),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// The variables with their values; what is wrong with a reference names its place.
@@ -205,6 +219,21 @@ mod tests {
         assert_eq!(assignment.env["HIVE_FUNCTION"], "hello");
         assert_eq!(assignment.limits.as_ref().unwrap().timeout_ms, 30_000);
         assert_eq!(assignment.routes[0].host, "hello.default.localhost");
+    }
+
+    #[test]
+    fn limits_that_agents_assume_are_not_sent() {
+        let sent = |more: Value| {
+            let mut spec = json!({ "artifact": { "sha256": "00" } });
+            spec.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            limits(&serde_json::from_value(spec).unwrap())
+        };
+        let default = sent(json!({}));
+        assert_eq!(default.queue_ms, None);
+        assert_eq!(sent(json!({ "queueTimeout": "10s" })), default);
+        assert_eq!(sent(json!({ "queueTimeout": "0s" })).queue_ms, Some(0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::routes::{Backend, Routes};
-use crate::gateway::{Body, BoxError, Invoker, SendError};
+use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::state::Key;
 
 /// A body that says it is no longer is read whole before a node is chosen: it can then be sent
@@ -145,7 +145,6 @@ impl Forwarder {
         let nodes = &backend.nodes;
         self.invoker.linked(nodes, LINK_PATIENCE).await;
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let patience = backend.timeout + NODE_GRACE;
         let mut next = Some(request);
         let (mut tries, mut unwilling, mut lost) = (0, None, None);
         for attempt in 0..nodes.len() {
@@ -153,27 +152,13 @@ impl Forwarder {
                 break;
             };
             let node = &nodes[(first + attempt) % nodes.len()];
-            let sent = self
-                .invoker
-                .send(
-                    node,
-                    &backend.namespace,
-                    &backend.function,
-                    request,
-                    patience,
-                )
-                .await;
-            match sent {
+            let others = copy.is_some() && tries + 1 < MAX_TRIES && attempt + 1 < nodes.len();
+            match self.ask(backend, node, request, others).await {
                 Ok(response) if response.headers().contains_key(invoke::RETRY) => {
-                    unwilling = Some(response);
+                    unwilling = Some((response, node, others));
                 }
                 Ok(response) => return Ok(response),
                 Err(failed) => {
-                    tracing::debug!(
-                        node,
-                        error = &failed.error as &dyn std::error::Error,
-                        "no answer of node"
-                    );
                     next = failed.request;
                     if next.is_some() {
                         continue;
@@ -191,14 +176,53 @@ impl Forwarder {
                 break;
             }
         }
+        // The nodes that were to be asked last could not be reached: then it waits at a busy one.
+        if let (Some((_, node, true)), Some(copy)) = (&unwilling, &copy) {
+            match self.ask(backend, node, copy.request(), false).await {
+                Ok(response) => return Ok(response),
+                Err(failed) if failed.request.is_some() => {}
+                Err(failed) if matches!(failed.error, SendError::Silent) => {
+                    return Err(ForwardError::Silent);
+                }
+                Err(failed) => return Err(ForwardError::Lost(failed.error)),
+            }
+        }
         match (unwilling, lost) {
             // Says best why: it knows whether the function is busy or gone.
-            (Some(response), _) => Ok(response),
+            (Some((response, ..)), _) => Ok(response),
             (None, Some(error)) => Err(ForwardError::Lost(error)),
             (None, None) => Err(ForwardError::NotReady(
                 String::from_utf8_lossy(backend.function.as_bytes()).into_owned(),
             )),
         }
+    }
+
+    /// While there are `others` to ask, a request does not wait for its turn at a busy node.
+    async fn ask(
+        &self,
+        backend: &Backend,
+        node: &str,
+        mut request: Request<Body>,
+        others: bool,
+    ) -> Result<Response<Incoming>, Failed> {
+        let headers = request.headers_mut();
+        if others {
+            headers.insert(invoke::QUEUE_MS, HeaderValue::from_static("0"));
+        } else {
+            // From the try before, if that sent nothing.
+            headers.remove(invoke::QUEUE_MS);
+        }
+        let patience = backend.timeout + NODE_GRACE;
+        let (namespace, function) = (&backend.namespace, &backend.function);
+        let sent = self
+            .invoker
+            .send(node, namespace, function, request, patience)
+            .await;
+        if let Err(failed) = &sent {
+            let error = &failed.error as &dyn std::error::Error;
+            tracing::debug!(node, error, "no answer of node");
+        }
+        sent
     }
 }
 

@@ -88,6 +88,7 @@ pub fn limits() -> Limits {
         memory_bytes: 64 << 20,
         timeout: Duration::from_secs(30),
         concurrency: 100,
+        queue: Limits::QUEUE,
         cpu_time: None,
     }
 }

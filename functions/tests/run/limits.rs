@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use hive_functions::{BoxBody, InvokeError, Limits, LogStream};
+use futures::future::join_all;
+use hive_functions::{BoxBody, InvokeError, Limits, LogStream, Runtime, RuntimeOptions};
+use http::StatusCode;
 use http_body_util::BodyExt;
 
-use crate::guests::{
-    Loaded, RUST_0_2, eventually, get, guest, handler, handler_0_3, limits, load, looping,
+use crate::{
+    guests::{
+        Loaded, Logs, RUST_0_2, eventually, get, get_of, guest, handler, handler_0_3, limits, load,
+        looping, options, verified,
+    },
+    sandbox::{PROBE, probe_with},
 };
 
 /// The error of one request, which must be the only thing counted and logged.
@@ -185,41 +191,124 @@ async fn growing_over_the_memory_limit_is_named_as_the_cause() {
     assert_eq!(error.status(), 502);
 }
 
-/// Requests that run until they are stopped, until `concurrency` of them do and `waiting` wait.
+/// The statuses that `count` requests at once come to, and how long all of them took.
+async fn flood(loaded: &Loaded, count: usize) -> (Vec<Result<StatusCode, InvokeError>>, Duration) {
+    let started = Instant::now();
+    let requests = (0..count).map(|_| {
+        let function = loaded.function.clone();
+        async move {
+            function
+                .handle(get_of("/slow?ms=100"))
+                .await
+                .map(|r| r.status())
+        }
+    });
+    (join_all(requests).await, started.elapsed())
+}
+
 #[tokio::test]
-async fn more_than_may_run_and_wait_are_refused_at_once() {
+async fn a_burst_is_answered_one_after_another() {
+    let loaded = probe_with(|options| options.limits.concurrency = 1);
+    let (answers, took) = flood(&loaded, 20).await;
+    assert!(
+        answers.iter().all(|answer| *answer == Ok(StatusCode::OK)),
+        "{answers:?}"
+    );
+    assert!(took >= Duration::from_millis(2000), "{took:?}");
+    let usage = loaded.function.usage();
+    assert_eq!((usage.requests, usage.errors, usage.waiting), (20, 0, 0));
+}
+
+#[tokio::test]
+async fn who_waited_for_the_queue_timeout_is_refused() {
+    let queue = Duration::from_millis(300);
+    let loaded = probe_with(|options| {
+        options.limits.concurrency = 1;
+        options.limits.queue = queue;
+    });
+    let (answers, took) = flood(&loaded, 20).await;
+    let refused = Err(InvokeError::QueueTimeout(queue));
+    let of = |end| answers.iter().filter(|answer| **answer == end).count();
+    let (good, refused) = (of(Ok(StatusCode::OK)), of(refused));
+    assert_eq!(good + refused, 20, "{answers:?}");
+    // One at once, and those whose turn came within 300 ms.
+    assert!((1..=4).contains(&good), "{answers:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let usage = loaded.function.usage();
+    assert_eq!((usage.requests, usage.errors), (20, refused as u64));
+    let lines = loaded.logs.of(LogStream::Hive);
+    assert_eq!(lines.len(), refused);
+    assert!(
+        lines[0].contains("QueueTimeout: no turn within 300ms"),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_queue_more_than_may_run_are_refused_at_once() {
     let loaded = load(
         &looping(),
         Limits {
             concurrency: 2,
-            timeout: Duration::from_secs(2),
+            queue: Duration::ZERO,
             ..limits()
         },
     );
-    // Two run, four wait.
-    let requests: Vec<_> = (0..10)
+    let running: Vec<_> = (0..2)
         .map(|_| {
             let function = loaded.function.clone();
-            tokio::spawn(async move { function.handle(get()).await.unwrap_err() })
+            tokio::spawn(async move { function.handle(get()).await.map(drop) })
         })
         .collect();
-    eventually("four are refused", || loaded.function.usage().errors == 4).await;
-    assert_eq!(loaded.function.usage().in_flight, 2);
+    eventually("two run", || loaded.function.usage().in_flight == 2).await;
+    let error = loaded.function.handle(get()).await.unwrap_err();
+    assert_eq!(error, InvokeError::Overloaded);
+    assert_eq!(error.status(), 503);
+    let usage = loaded.function.usage();
+    assert_eq!((usage.requests, usage.errors), (3, 1));
+    running.iter().for_each(|request| request.abort());
+}
 
-    let errors: Vec<_> = futures::future::try_join_all(requests).await.unwrap();
-    let count = |status| {
-        errors
-            .iter()
-            .filter(|error| error.status() == status)
-            .count()
-    };
-    // Those that waited had no time left to run in, or next to none.
-    assert_eq!(
-        count(http::StatusCode::SERVICE_UNAVAILABLE) + count(http::StatusCode::GATEWAY_TIMEOUT),
-        10
+/// Another node is asked next, so it must not look as if the function failed.
+#[tokio::test]
+async fn a_request_that_is_passed_on_leaves_no_trace() {
+    let loaded = load(
+        &looping(),
+        Limits {
+            concurrency: 1,
+            ..limits()
+        },
     );
-    assert!(count(http::StatusCode::GATEWAY_TIMEOUT) >= 2);
-    assert!(errors.contains(&InvokeError::Overloaded));
+    let running = tokio::spawn({
+        let function = loaded.function.clone();
+        async move { function.handle(get()).await.map(drop) }
+    });
+    eventually("one runs", || loaded.function.usage().in_flight == 1).await;
+    let passed_on = loaded.function.handle_within(Duration::ZERO, get()).await;
+    assert_eq!(passed_on.unwrap_err(), InvokeError::Overloaded);
+    let usage = loaded.function.usage();
+    assert_eq!((usage.requests, usage.errors), (1, 0));
+    assert!(loaded.logs.records().is_empty());
+
+    running.abort();
+    eventually("it is gone", || loaded.function.usage().in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn functions_wait_for_the_memory_slots_of_each_other() {
+    let runtime = Runtime::start(RuntimeOptions { max_instances: 1 }).unwrap();
+    let (directory, artifact) = verified(&PROBE);
+    let load = |logs| runtime.load(&artifact, options(limits(), logs)).unwrap();
+    let (one, other) = (load(&Logs::default()), load(&Logs::default()));
+    let (first, second) = tokio::join!(one.handle(get_of("/slow?ms=100")), async {
+        eventually("the first runs", || one.usage().in_flight == 1).await;
+        other.handle(get_of("/")).await
+    });
+    assert_eq!(
+        (first.unwrap().status(), second.unwrap().status()),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    drop(directory);
 }
 
 /// Sends its head and five bytes, then does `rest`.

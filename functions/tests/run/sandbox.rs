@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use crate::guests::{Loaded, compiled, get_of, limits, load_compiled, options};
 
 /// Compiled once for all tests: it is the largest guest here.
-static PROBE: LazyLock<Vec<u8>> =
+pub static PROBE: LazyLock<Vec<u8>> =
     LazyLock::new(|| compiled(include_bytes!("../guests/probe/probe.wasm")));
 
 /// The probe, which does what the path of a request says: `tests/guests/probe/README.md`.
@@ -20,7 +20,7 @@ fn probe() -> Loaded {
     probe_with(|_| ())
 }
 
-fn probe_with(change: impl FnOnce(&mut FunctionOptions)) -> Loaded {
+pub fn probe_with(change: impl FnOnce(&mut FunctionOptions)) -> Loaded {
     load_compiled(&PROBE, |logs| {
         let mut options = options(limits(), logs);
         change(&mut options);

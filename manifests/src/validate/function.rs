@@ -3,6 +3,7 @@
 //! Whatever has the wrong type is passed over here: the schema has reported it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -48,8 +49,10 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(resources) = object(spec, "resources") {
         check_resources(resources, &path.field("resources"), findings);
     }
-    if let Some(timeout) = text(spec, "timeout") {
-        check_timeout(timeout, &path.field("timeout"), findings);
+    for (name, least) in [("timeout", MIN_TIMEOUT), ("queueTimeout", Duration::ZERO)] {
+        if let Some(timeout) = text(spec, name) {
+            check_timeout(timeout, least, &path.field(name), findings);
+        }
     }
     check_env(list(spec, "env"), &path.field("env"), findings);
     if let Some(http) = object(spec, "http") {
@@ -182,19 +185,18 @@ fn meant_binary(text: &str) -> Option<String> {
     (MIN_MEMORY..=MAX_MEMORY).contains(&bytes).then_some(meant)
 }
 
-fn check_timeout(text: &str, path: &FieldPath, findings: &mut Findings) {
+fn check_timeout(text: &str, least: Duration, path: &FieldPath, findings: &mut Findings) {
     match text.parse::<GoDuration>() {
         Err(error) => findings.invalid(path, format!("{}: {error}", quoted(text))),
-        Ok(GoDuration(timeout)) if !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout) => findings
-            .invalid(
-                path,
-                format!(
-                    "{} is not between {} and {}",
-                    quoted(text),
-                    GoDuration(MIN_TIMEOUT),
-                    GoDuration(MAX_TIMEOUT)
-                ),
+        Ok(GoDuration(timeout)) if !(least..=MAX_TIMEOUT).contains(&timeout) => findings.invalid(
+            path,
+            format!(
+                "{} is not between {} and {}",
+                quoted(text),
+                GoDuration(least),
+                GoDuration(MAX_TIMEOUT)
             ),
+        ),
         Ok(_) => {}
     }
 }

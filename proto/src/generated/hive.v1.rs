@@ -348,12 +348,16 @@ pub struct Limits {
     /// Wall time of one request.
     #[prost(uint64, tag = "2")]
     pub timeout_ms: u64,
-    /// Requests under way at once; more wait, then 503.
+    /// Requests under way at once; more wait.
     #[prost(uint32, tag = "3")]
     pub concurrency: u32,
     /// CPU time of one request; 0 = bounded by timeout only.
     #[prost(uint64, tag = "4")]
     pub cpu_ms: u64,
+    /// How long a request may wait for its turn; 0 = not at all, unset = as long as the agent's own
+    /// default says.
+    #[prost(uint64, optional, tag = "7")]
+    pub queue_ms: ::core::option::Option<u64>,
 }
 /// Signed by the cluster CA: `signature` covers "hive.artifact.v1\0" and `description`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

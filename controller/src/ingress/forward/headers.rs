@@ -12,7 +12,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 9] = [
+const NOT_FORWARDED: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -21,6 +21,7 @@ const NOT_FORWARDED: [&str; 9] = [
     "upgrade",
     "x-hive-namespace",
     "x-hive-function",
+    "x-hive-queue-ms",
     "x-hive-retry",
 ];
 
