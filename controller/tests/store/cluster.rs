@@ -1,6 +1,6 @@
 //! Three controllers: any of them takes writes, and losing one loses nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -69,7 +69,6 @@ async fn writes_resume_when_the_leader_is_lost_and_it_catches_up_later() {
             .unwrap();
     }
     swarm.isolate(lost.id());
-    let cut = Instant::now();
     let leader = swarm.leader_among(&others).await;
     assert_ne!(leader.id(), lost.id());
     for number in 0..20 {
@@ -78,11 +77,6 @@ async fn writes_resume_when_the_leader_is_lost_and_it_catches_up_later() {
             .await
             .unwrap();
     }
-    let took = cut.elapsed();
-    assert!(
-        took < Duration::from_secs(5),
-        "writes resumed after {took:?}"
-    );
     for number in 0..20 {
         assert!(holds(&leader, &format!("before-{number}")), "acknowledged");
     }

@@ -138,15 +138,20 @@ async fn nobody_there_is_said_soon() {
 #[tokio::test]
 async fn where_udp_cannot_be_sent_tcp_is_not_kept_waiting() {
     let swarm = Swarm::new();
-    let begin = Instant::now();
-    // The kernel refuses to send there, over UDP and TCP alike.
     let settings = LinkSettings::default();
-    let dialled = dial("255.255.255.255:9", swarm.client_config(), &settings);
-    let error = within(dialled).await.unwrap_err();
-    assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
+    let mut fastest = Duration::MAX;
+    // Any of these may meet a busy moment of the machine.
+    for _ in 0..5 {
+        let begin = Instant::now();
+        // The kernel refuses to send there, over UDP and TCP alike.
+        let dialled = dial("255.255.255.255:9", swarm.client_config(), &settings);
+        let error = within(dialled).await.unwrap_err();
+        assert!(matches!(error, DialError::Unreachable { .. }), "{error:?}");
+        fastest = fastest.min(begin.elapsed());
+    }
     assert!(
-        begin.elapsed() < Duration::from_millis(1400),
-        "before QUIC's head start was over"
+        fastest < Duration::from_millis(1400),
+        "before QUIC's head start was over: {fastest:?}"
     );
 }
 
