@@ -32,7 +32,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     admission::{Admitted, Turns},
-    egress::{AllowedHosts, Egress},
+    egress::{self, Egress, EgressLimits},
     guest::Guest,
     invoke::{AbortOnDrop, BoxBody, Failure, InvokeError, ResponseBody},
     limits::{
@@ -52,8 +52,9 @@ pub struct FunctionOptions {
     pub name: String,
     pub limits: Limits,
     pub env: Vec<(String, String)>,
-    /// "host", "host:port", "*.suffix" or "*"; empty: no outgoing requests.
+    /// See [`AllowedHosts`](crate::AllowedHosts); empty: no outgoing requests.
     pub allowed_hosts: Vec<String>,
+    pub egress: EgressLimits,
     pub logs: LogSink,
 }
 
@@ -82,7 +83,7 @@ struct Inner {
     name: Arc<str>,
     limits: Limits,
     env: Vec<(String, String)>,
-    allowed_hosts: Arc<AllowedHosts>,
+    outgoing: Arc<egress::Client>,
     logs: LogSink,
     counters: Counters,
 }
@@ -103,7 +104,7 @@ impl Function {
         runtime: Arc<Shared>,
         proxy: ProxyPre<Guest>,
         memories: u32,
-        allowed_hosts: AllowedHosts,
+        outgoing: Arc<egress::Client>,
         options: FunctionOptions,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -113,7 +114,7 @@ impl Function {
             name: options.name.into(),
             limits: options.limits,
             env: options.env,
-            allowed_hosts: Arc::new(allowed_hosts),
+            outgoing,
             logs: options.logs,
             counters: Counters::default(),
         }))
@@ -262,10 +263,7 @@ impl Inner {
     }
 
     fn store(&self, run: &Run) -> Store<Guest> {
-        let egress = Egress {
-            allowed: self.allowed_hosts.clone(),
-            log: run.log.clone(),
-        };
+        let egress = Egress::new(self.outgoing.clone(), run.log.clone());
         let memory = MemoryMeter::new(
             self.limits.memory_bytes,
             run.memory_refused.clone(),

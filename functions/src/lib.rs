@@ -50,7 +50,7 @@ pub use artifact::{VerifiedArtifact, VerifyError};
 #[cfg(feature = "run")]
 pub use config::host_target;
 #[cfg(feature = "run")]
-pub use egress::{AllowedHosts, InvalidHostPattern};
+pub use egress::{AllowedHosts, EgressLimits, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions, FunctionUsage};
 #[cfg(feature = "run")]

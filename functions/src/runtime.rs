@@ -15,7 +15,7 @@ use crate::{
     admission::Admission,
     artifact::VerifiedArtifact,
     config::{self, Target},
-    egress::{AllowedHosts, InvalidHostPattern},
+    egress::{AllowedHosts, InvalidHostPattern, Outbound, Resolve, SystemResolver},
     function::{Function, FunctionOptions},
     guest::{self, Guest},
     pool::{self, Allocation},
@@ -85,6 +85,7 @@ pub(crate) struct Shared {
     pub engine: Engine,
     pub ticker: Ticker,
     pub admission: Admission,
+    outbound: Arc<Outbound>,
     linker: Linker<Guest>,
     allocation: Allocation,
     target: Target,
@@ -93,16 +94,25 @@ pub(crate) struct Shared {
 impl Runtime {
     /// Takes address space but next to no memory: an idle runtime costs about half a megabyte.
     pub fn start(options: RuntimeOptions) -> Result<Self, StartError> {
-        Self::start_for(Target::host(), options)
+        Self::start_resolving(options, Arc::new(SystemResolver::default()))
     }
 
-    fn start_for(target: Target, options: RuntimeOptions) -> Result<Self, StartError> {
+    /// As `start`, for functions whose names are looked up in another way.
+    pub fn start_resolving(
+        options: RuntimeOptions,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
+        Self::start_for(Target::host(), options, resolver)
+    }
+
+    fn start_for(
+        target: Target,
+        options: RuntimeOptions,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
         if options.max_instances == 0 {
             return Err(StartError::NoInstances);
         }
-        // Functions' outgoing TLS takes the process's provider. Whoever was first has set one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-
         let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
         let (allocation, engine) = pool::probe(options.max_instances, |allocation| {
             pool::engine(config::running(target)?, allocation)
@@ -116,6 +126,7 @@ impl Runtime {
             engine,
             ticker,
             admission: Admission::new(allocation.slots()),
+            outbound: Outbound::new(resolver),
             linker,
             allocation,
             target,
@@ -186,7 +197,9 @@ impl Runtime {
             self.0.clone(),
             proxy,
             memories,
-            allowed_hosts,
+            self.0
+                .outbound
+                .client(allowed_hosts, options.egress.clone()),
             options,
         ))
     }
@@ -227,7 +240,12 @@ mod tests {
         let artifact = VerifiedArtifact::verify(&path, &Sha256::digest(&code).into()).unwrap();
 
         let options = RuntimeOptions { max_instances: 4 };
-        let runtime = Runtime::start_for(Target::Pulley64, options).unwrap();
+        let runtime = Runtime::start_for(
+            Target::Pulley64,
+            options,
+            Arc::new(SystemResolver::default()),
+        )
+        .unwrap();
         let function = runtime.load(
             &artifact,
             FunctionOptions {
@@ -241,6 +259,7 @@ mod tests {
                 },
                 env: Vec::new(),
                 allowed_hosts: Vec::new(),
+                egress: crate::EgressLimits::default(),
                 logs: Arc::new(|_| {}),
             },
         );

@@ -134,8 +134,11 @@ pub struct FunctionSpec {
     /// How the function is reached from outside.
     #[serde(default)]
     pub http: Http,
-    /// Where the function may send requests: "host", "host:port", "*.suffix", or "*" for anywhere.
-    /// Default none: it cannot reach the network.
+    /// Where the function may send requests: "host", "*.suffix", "10.0.0.0/8", "[fd00::/8]", or "*"
+    /// for any host. With ":port" or ":*" behind; without, the port of http or https. An address
+    /// that is not public (private networks, the node itself, link-local) is reached only where an
+    /// entry is that address, a network that holds it, or "localhost". Default none: it cannot reach
+    /// the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_hosts: Vec<String>,

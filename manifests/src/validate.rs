@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod findings;
 mod function;
+mod hosts;
 mod metadata;
 mod names;
 mod owners;

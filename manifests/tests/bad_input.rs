@@ -50,6 +50,8 @@ fn functions_that_are_good() {
             {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
+        json!({"allowedHosts": ["*:443", "a.example:*", "*.a.example:80", "localhost:81", "[::1]",
+            "[::1]:80", "10.0.0.0/8", "10.0.0.0/8:*", "0.0.0.0/0", "[fd00::/8]:443", "[::/0]"]}),
     ] {
         let value = function(spec);
         assert_eq!(messages(Resource::Function, &value), [""; 0], "{value}");
@@ -242,11 +244,27 @@ fn functions_that_are_not() {
         ),
         (
             json!({"allowedHosts": ["a.example:0"]}),
-            "spec.allowedHosts[0]: \"a.example:0\": a port is a number from 1 to 65535",
+            "spec.allowedHosts[0]: \"a.example:0\": a port is a number from 1 to 65535, or \"*\" for every port",
         ),
         (
-            json!({"allowedHosts": ["*.a.example:80"]}),
-            "spec.allowedHosts[0]: \"*.a.example:80\": \"*.suffix\" allows every port; leave it out",
+            json!({"allowedHosts": ["a.example:+80"]}),
+            "spec.allowedHosts[0]: \"a.example:+80\": a port is a number from 1 to 65535, or \"*\" for every port",
+        ),
+        (
+            json!({"allowedHosts": ["10.1.2.3/8:80"]}),
+            "spec.allowedHosts[0]: \"10.1.2.3/8:80\": the network begins at 10.0.0.0; did you mean \"10.0.0.0/8:80\"?",
+        ),
+        (
+            json!({"allowedHosts": ["10.0.0.0/33"]}),
+            "spec.allowedHosts[0]: \"10.0.0.0/33\": a network is written like \"10.0.0.0/8\" or \"[fd00::/8]\"",
+        ),
+        (
+            json!({"allowedHosts": ["[10.0.0.1]"]}),
+            "spec.allowedHosts[0]: \"[10.0.0.1]\": a network is written like \"10.0.0.0/8\" or \"[fd00::/8]\"",
+        ),
+        (
+            json!({"allowedHosts": ["fd00::1"]}),
+            "spec.allowedHosts[0]: \"fd00::1\": an IPv6 address has brackets around it; did you mean \"[fd00::1]\"?",
         ),
         (
             json!({"allowedHosts": ["a", "a"]}),

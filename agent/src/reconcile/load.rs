@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hive_functions::{
-    FunctionOptions, Limits, LoadError, Runtime, RuntimeOptions, StartError, VerifiedArtifact,
-    VerifyError,
+    EgressLimits, FunctionOptions, Limits, LoadError, Runtime, RuntimeOptions, StartError,
+    VerifiedArtifact, VerifyError,
 };
 use hive_proto::v1;
 
@@ -94,6 +94,7 @@ impl Loader {
                 limits: limits(assignment.limits.unwrap_or_default()),
                 env: assignment.env.clone().into_iter().collect(),
                 allowed_hosts: assignment.allowed_hosts.clone(),
+                egress: EgressLimits::default(),
                 logs,
             };
             let function = runtime

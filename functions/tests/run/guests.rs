@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use hive_functions::{
-    BoxBody, Compiler, Function, FunctionOptions, Limits, LogRecord, LogSink, LogStream, Runtime,
-    RuntimeOptions, VerifiedArtifact, host_target,
+    BoxBody, Compiler, EgressLimits, Function, FunctionOptions, Limits, LogRecord, LogSink,
+    LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
 };
 use http_body_util::{BodyExt, Empty};
 use sha2::{Digest, Sha256};
@@ -99,6 +99,7 @@ pub fn options(limits: Limits, logs: &Logs) -> FunctionOptions {
         limits,
         env: Vec::new(),
         allowed_hosts: Vec::new(),
+        egress: EgressLimits::default(),
         logs: logs.sink(),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
 use super::metadata::check_labels;
-use super::{Reason, names, taints};
+use super::{Reason, hosts, names, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::function::{MAX_TIMEOUT, MIN_TIMEOUT};
@@ -58,8 +58,11 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
     }
-    let hosts = list(spec, "allowedHosts");
-    check_allowed_hosts(hosts, &path.field("allowedHosts"), findings);
+    hosts::check_allowed(
+        list(spec, "allowedHosts"),
+        &path.field("allowedHosts"),
+        findings,
+    );
 }
 
 fn object<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
@@ -272,7 +275,7 @@ fn check_value_from(source: &Map<String, Value>, path: &FieldPath, findings: &mu
 
 fn check_http(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
     if let Some(host) = text(http, "host") {
-        check_host(host, &path.field("host"), findings);
+        hosts::check(host, &path.field("host"), findings);
     }
     if let Some(prefix) = text(http, "path") {
         let path = path.field("path");
@@ -299,70 +302,4 @@ fn is_path(text: &str) -> bool {
     text.bytes()
         .all(|c| c.is_ascii_graphic() && !matches!(c, b'?' | b'#'))
         && text.split('/').all(|part| part != "..")
-}
-
-fn check_host(host: &str, path: &FieldPath, findings: &mut Findings) {
-    if let Err(why) = names::host(host) {
-        let (message, suggestion) = wrong_host(host, &why);
-        findings.suggest(path, Reason::Invalid, message, suggestion);
-    }
-}
-
-/// Says why, and what is left when the scheme, port and path are taken off.
-fn wrong_host(text: &str, why: &str) -> (String, Option<String>) {
-    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let bare = bare.split(['/', ':']).next().unwrap_or(bare);
-    let bare = bare.to_ascii_lowercase();
-    let suggestion = (bare != text && names::host(&bare).is_ok()).then_some(bare);
-    (
-        format!("{} is not a host name: {why}", quoted(text)),
-        suggestion,
-    )
-}
-
-fn check_allowed_hosts(hosts: &[Value], path: &FieldPath, findings: &mut Findings) {
-    let mut seen = BTreeSet::new();
-    for (index, host) in hosts.iter().enumerate() {
-        let Some(text) = host.as_str() else {
-            continue;
-        };
-        let path = path.index(index);
-        if !seen.insert(text) {
-            findings.duplicate(&path, format!("{} is listed twice", quoted(text)));
-        }
-        if text == "*" {
-            continue;
-        }
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) if !text.contains("://") => (name, Some(port)),
-            _ => (text, None),
-        };
-        if let Some(port) = port
-            && !port.parse::<u16>().is_ok_and(|port| port != 0)
-        {
-            findings.invalid(
-                &path,
-                format!("{}: a port is a number from 1 to 65535", quoted(text)),
-            );
-            continue;
-        }
-        let result = match name.strip_prefix("*.") {
-            Some(_) if port.is_some() => {
-                findings.invalid(
-                    &path,
-                    format!(
-                        "{}: \"*.suffix\" allows every port; leave it out",
-                        quoted(text)
-                    ),
-                );
-                continue;
-            }
-            Some(suffix) => names::host(suffix),
-            None => names::host(name),
-        };
-        if let Err(why) = result {
-            let (message, suggestion) = wrong_host(text, &why);
-            findings.suggest(&path, Reason::Invalid, message, suggestion);
-        }
-    }
 }

@@ -327,7 +327,7 @@ pub struct Assignment {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// "host", "host:port" or "\*.suffix"; empty list = no outgoing requests.
+    /// "host", "*.suffix", "10.0.0.0/8", "\[fd00::/8\]" or "*", also with ":port" or ":\*"; empty list = no outgoing requests.
     #[prost(string, repeated, tag = "9")]
     pub allowed_hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Public host and path prefix; the local address serves the same.
