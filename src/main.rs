@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match Hive::parse().command {
         Command::Up(args) => run(up::up(args)),
         Command::Down(args) => run(up::down(args)),
-        Command::Controller(command) => hive_controller::command::start(command),
+        Command::Controller(command) => hive_controller::command::start(command, &["controller"]),
         Command::Agent(args) => hive_agent::start(args),
         Command::Ctl { arguments } => {
             hive_cli::main_from(std::iter::once(OsString::from("hivectl")).chain(arguments))

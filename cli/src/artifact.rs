@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use hive_manifests::function::MAX_ARTIFACT_BYTES;
+use hive_manifests::function::MAX_COMPONENT_BYTES;
 
 use crate::cluster::{Call, Cluster, Sent, path};
 use crate::failure::Failure;
@@ -57,11 +57,11 @@ pub fn of(manifest: &Manifest) -> Result<Option<Artifact>, Failure> {
     if !metadata.is_file() {
         return Err(refuse(format!("{shown} is not a file")));
     }
-    if metadata.len() > MAX_ARTIFACT_BYTES {
+    if metadata.len() > MAX_COMPONENT_BYTES {
         return Err(refuse(format!(
             "{shown} has {}; controllers take components of up to {}",
             size_text(metadata.len()),
-            size_text(MAX_ARTIFACT_BYTES)
+            size_text(MAX_COMPONENT_BYTES)
         )));
     }
     let (sha256, size) =
@@ -144,7 +144,7 @@ fn read_again(artifact: &Artifact) -> Result<Vec<u8>, Failure> {
     let name = artifact.file.display();
     let mut bytes = Vec::new();
     File::open(&artifact.file)
-        .and_then(|file| file.take(MAX_ARTIFACT_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_COMPONENT_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(format_args!("{name} cannot be read: {error}")))?;
     let hash: String = Sha256::digest(&bytes)
         .iter()

@@ -6,16 +6,18 @@ mod files;
 pub mod usage;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hive_functions::{ComponentInfo, InspectError, InspectLimits};
+use hive_manifests::function::{MAX_COMPILED_BYTES, MAX_COMPONENT_BYTES};
 use hive_proto::v1::{FetchArtifactRequest, PutArtifactChunk};
 
 pub use digest::{BadDigest, Digest};
-pub use files::{ArtifactFiles, ReceiveError, Received};
+pub use files::{ArtifactFiles, Part, ReceiveError, Received};
 
 use crate::peers::Peers;
 use crate::state::Command;
@@ -100,15 +102,24 @@ impl Artifacts {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let digest: Digest = sha256.parse()?;
-        let received = self.files.receive(&digest, body).await?;
+        let received = self
+            .files
+            .receive(&digest, MAX_COMPONENT_BYTES, body)
+            .await?;
+        self.enter(&digest, received.size).await?;
+        Ok(received)
+    }
+
+    /// Makes an artifact that is held here one of the swarm: on a majority of controllers, registered.
+    async fn enter(&self, digest: &Digest, size: u64) -> Result<(), UploadError> {
         let state = self.replica.state();
         if state.artifact(&digest.hex()).is_none() {
-            self.replicate(&digest).await?;
-            self.register(&digest, received.size).await?;
-        } else if !is_used(&state, &digest) {
-            self.register(&digest, received.size).await?;
+            self.replicate(digest).await?;
+            self.register(digest, size).await?;
+        } else if !is_used(&state, digest) {
+            self.register(digest, size).await?;
         }
-        Ok(received)
+        Ok(())
     }
 
     /// Registers an artifact anew that is known but that nothing names yet, so that it is not
@@ -121,12 +132,14 @@ impl Artifacts {
         }
     }
 
-    /// Takes in bytes made here, a compiled component for one.
-    pub async fn store(&self, bytes: Bytes) -> Result<Digest, UploadError> {
-        let digest = Digest::of(&bytes);
-        let body = futures::stream::iter([Ok::<_, io::Error>(bytes)]);
-        self.upload(&digest.hex(), body).await?;
-        Ok(digest)
+    /// Takes in what was made here, a compiled component, with its size.
+    pub async fn store_file(&self, part: Part) -> Result<(Digest, u64), UploadError> {
+        let files = self.files.clone();
+        let (digest, size) = tokio::task::spawn_blocking(move || files.keep_part(part))
+            .await
+            .expect("hashing does not panic")?;
+        self.enter(&digest, size).await?;
+        Ok((digest, size))
     }
 
     async fn register(&self, digest: &Digest, size: u64) -> Result<(), UploadError> {
@@ -229,7 +242,11 @@ impl Artifacts {
             .map_err(|e| e.message().to_owned())?
             .into_inner();
         self.files
-            .receive(digest, chunks.map_ok(|chunk| chunk.data))
+            .receive(
+                digest,
+                MAX_COMPILED_BYTES,
+                chunks.map_ok(|chunk| chunk.data),
+            )
             .await
             .map_err(|e| e.to_string())?;
         Ok(())
@@ -237,25 +254,41 @@ impl Artifacts {
 
     /// The whole artifact, its digest checked again: what rotted on disk is never used.
     pub async fn load(&self, digest: &Digest) -> Result<Bytes, FetchError> {
+        self.checked(digest, |path| {
+            let bytes = Bytes::from(std::fs::read(path)?);
+            Ok((Digest::of(&bytes), bytes))
+        })
+        .await
+    }
+
+    /// The file of an artifact, its digest checked again, for a reader that is not to have it in memory.
+    pub async fn file(&self, digest: &Digest) -> Result<PathBuf, FetchError> {
+        self.checked(digest, |path| Ok((Digest::of_file(path)?, path.to_owned())))
+            .await
+    }
+
+    /// What `read` makes of an artifact's file, if that has the digest that `read` found to go with it.
+    async fn checked<T: Send + 'static>(
+        &self,
+        digest: &Digest,
+        read: impl FnOnce(&Path) -> io::Result<(Digest, T)> + Send + 'static,
+    ) -> Result<T, FetchError> {
         self.ensure(digest).await?;
         let path = self.files.path(digest);
-        let bytes = tokio::fs::read(&path)
+        let file = path.clone();
+        let (actual, read) = tokio::task::spawn_blocking(move || read(&file))
             .await
+            .expect("reading and hashing do not panic")
             .map_err(|source| FetchError::Io {
                 digest: *digest,
                 source,
             })?;
-        let bytes = Bytes::from(bytes);
-        let hashed = bytes.clone();
-        let actual = tokio::task::spawn_blocking(move || Digest::of(&hashed))
-            .await
-            .expect("hashing does not panic");
         if actual != *digest {
             tracing::error!(artifact = %digest, path = %path.display(), "artifact has rotted; removing it");
             let _ = tokio::fs::remove_file(&path).await;
             return Err(FetchError::Rotten(*digest));
         }
-        Ok(bytes)
+        Ok(read)
     }
 
     /// What a component is: its world, its imports, its initial memory. Asked before a function

@@ -9,13 +9,17 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Action, ControllerCommand, EncryptionAction};
+use crate::reconcile::compile::child;
 use crate::store::seal::keys;
 use crate::store::{DiskSpeed, Verdict};
 use crate::{encryption, leave, recover, restore, run, setup};
 
-/// Runs one command to its end; the exit code of the process.
-pub fn start(command: ControllerCommand) -> ExitCode {
+/// Runs one command to its end; the exit code of the process. `prefix` is what stands in front of the
+/// command's words in this process's arguments, for the processes that it starts of the same program.
+pub fn start(command: ControllerCommand, prefix: &'static [&'static str]) -> ExitCode {
     let log = match &command.action {
+        // Without runtime and log: it is to be small, and says one line.
+        Action::CompileWorker(args) => return child::work(args),
         Action::Run(args) => args.log.as_str(),
         // What they did is told by their output.
         Action::Init(_)
@@ -38,7 +42,7 @@ pub fn start(command: ControllerCommand) -> ExitCode {
         }
     };
     // On a worker: the first thread would be woken from outside for each change it waits on.
-    let performed = runtime.block_on(async { tokio::spawn(perform(command)).await });
+    let performed = runtime.block_on(async { tokio::spawn(perform(command, prefix)).await });
     match performed.unwrap_or_else(|panic| Err(panic.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,8 +61,12 @@ fn log_to_stderr(filter: &str) -> Result<(), tracing_subscriber::filter::ParseEr
     Ok(())
 }
 
-async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
+async fn perform(
+    command: ControllerCommand,
+    prefix: &'static [&'static str],
+) -> anyhow::Result<()> {
     match command.action {
+        Action::CompileWorker(_) => unreachable!("it needs no runtime"),
         Action::Init(args) => {
             let made = setup::init(&args).await?;
             println!(
@@ -180,7 +188,7 @@ async fn perform(command: ControllerCommand) -> anyhow::Result<()> {
         Action::Run(args) => {
             let cancel = CancellationToken::new();
             tokio::spawn(cancel_on_signal(cancel.clone())?);
-            run::run(&args, cancel).await
+            run::run(&args, prefix, cancel).await
         }
     }
 }

@@ -8,10 +8,12 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use hive_identity::{JoinToken, LiveCredentials};
 use hive_manifests::duration::GoDuration;
+use hive_manifests::quantity::Bytes;
 use url::Url;
 
 use crate::access::oidc::{Oidc, OidcError, OidcOptions};
 use crate::audit::{AuditOptions, OnFailure, Policy, Rotation};
+use crate::reconcile::compile::child::CompileWorkerArgs;
 use crate::served_certificate::{ApiCertificates, ServedCertificateError};
 use crate::state::Member;
 
@@ -39,6 +41,9 @@ pub enum Action {
     Restore(RestoreArgs),
     /// Measure whether a disk is fast enough for a controller
     CheckDisk(CheckDiskArgs),
+    /// Compile one component for one kind of node: what a running controller starts for each
+    #[command(hide = true)]
+    CompileWorker(CompileWorkerArgs),
     /// See and make the keys with which a controller's disk is encrypted
     #[command(subcommand)]
     Encryption(EncryptionAction),
@@ -204,6 +209,9 @@ pub struct RunArgs {
     /// A link from which nothing was heard for this long is dead
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     pub link_idle_timeout: GoDuration,
+    /// Memory that compiling one component may take [default: half of the machine's, 1Gi at most]
+    #[arg(long, value_name = "QUANTITY")]
+    pub compile_memory: Option<Bytes>,
     /// How long the certificates of nodes live; they renew at two thirds
     #[arg(long, default_value = "24h", value_name = "DURATION")]
     pub certificate_lifetime: GoDuration,

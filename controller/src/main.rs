@@ -11,5 +11,5 @@ use hive_controller::config::ControllerCommand;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    hive_controller::command::start(ControllerCommand::parse())
+    hive_controller::command::start(ControllerCommand::parse(), &[])
 }

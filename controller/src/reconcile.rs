@@ -33,7 +33,7 @@ use crate::objects;
 use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
-use compile::Compilation;
+use compile::{Compilation, CompileWorker};
 pub use looks::{Looks, Outlook};
 
 /// Retries of what failed for a passing reason.
@@ -53,6 +53,7 @@ pub struct Reconcilers {
     pub authority: Arc<CertificateAuthority>,
     /// A node that no controller heard of for this long is lost, and its work moves.
     pub node_grace: Duration,
+    pub compile_worker: CompileWorker,
     /// What this controller's own kind of machine is called.
     pub own_target: &'static str,
 }
@@ -172,6 +173,7 @@ impl Reconcilers {
             replica.clone(),
             self.artifacts.clone(),
             self.authority.clone(),
+            self.compile_worker.clone(),
             self.own_target,
         );
         tasks.spawn(

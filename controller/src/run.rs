@@ -25,6 +25,7 @@ use crate::identity_files::IdentityFiles;
 use crate::ingress::{self, Forwarder};
 use crate::own_certificate;
 use crate::peers::Peers;
+use crate::reconcile::compile::CompileWorker;
 use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
@@ -35,8 +36,9 @@ const AUDIT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 /// Missing artifacts are looked for when one is registered, and this often.
 const FILES_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Runs until `cancel`, or until the store fails: then nothing is served that might be wrong.
-pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()> {
+/// Runs until `cancel`, or until the store fails: then nothing is served that might be wrong. `prefix` leads
+/// from this program's name to a controller's subcommands.
+pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> anyhow::Result<()> {
     args.check()?;
     let (dir, record) = DataDirectory::open(&args.data.data_dir)?;
     let keys = args.encryption.keys(&args.data.data_dir, &record)?;
@@ -54,6 +56,8 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
     let issuer = Arc::new(Issuer::new(&authority));
     let clients = Arc::new(ClientAuthority::new(&authority)?);
     let certificates = Arc::new(args.api_certificates(&live)?);
+    let compile_worker = CompileWorker::of_this_program(prefix, args.compile_memory)
+        .context("cannot find this program's own file, to compile with it")?;
     let sockets = Sockets::bind(args, &record, &live).await?;
 
     let peers = Peers::new(live.clone(), args.link_settings(), record.raft_id);
@@ -110,6 +114,7 @@ pub async fn run(args: &RunArgs, cancel: CancellationToken) -> anyhow::Result<()
             presence,
             authority: authority.clone(),
             node_grace: args.node_grace(),
+            compile_worker,
             own_target: Target::host().as_str(),
         }
         .run(stop.clone()),

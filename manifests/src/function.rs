@@ -21,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 use crate::quantity::{Bytes, MilliCpu};
 
-/// Large enough for a Python or JavaScript component (18 MB) and its compiled form (some 60 MB);
-/// small enough that one upload can't fill an SD card. Bytes.
-pub const MAX_ARTIFACT_BYTES: u64 = 128 << 20;
+/// Large enough for a Python or JavaScript component (18 MB) with much beside it; small enough that one
+/// upload can't fill an SD card. Bytes.
+pub const MAX_COMPONENT_BYTES: u64 = 128 << 20;
+/// Of a component's compiled form, which has three to four times its size. Agents take as much. Bytes.
+pub const MAX_COMPILED_BYTES: u64 = 512 << 20;
 /// More copies than nodes in the largest swarm that is tested would be a typing mistake.
 pub const MAX_REPLICAS: u32 = 1000;
 /// The pooling allocator of a large node holds a few thousand instances; more only queues.

@@ -13,7 +13,7 @@ use super::limits::content_length;
 use super::respond;
 use super::{Api, Call};
 use crate::artifacts::{Digest, ReceiveError, UploadError};
-use hive_manifests::function::MAX_ARTIFACT_BYTES;
+use hive_manifests::function::MAX_COMPONENT_BYTES;
 
 pub(super) async fn serve(
     context: &Api,
@@ -52,7 +52,7 @@ async fn upload(
 ) -> Result<Response, ApiError> {
     let _permit = context.permits.stream()?;
     let announced = content_length(&call.headers);
-    if announced.is_some_and(|length| length > MAX_ARTIFACT_BYTES) {
+    if announced.is_some_and(|length| length > MAX_COMPONENT_BYTES) {
         return Err(too_large());
     }
     let received = context
@@ -79,8 +79,8 @@ fn answer(code: StatusCode, digest: &Digest, size: u64) -> Result<Response, ApiE
 
 fn too_large() -> ApiError {
     ApiError::TooLarge(format!(
-        "the artifact is larger than {MAX_ARTIFACT_BYTES} bytes ({} MiB), which is the limit for one",
-        MAX_ARTIFACT_BYTES >> 20
+        "the artifact is larger than {MAX_COMPONENT_BYTES} bytes ({} MiB), which is the limit for one",
+        MAX_COMPONENT_BYTES >> 20
     ))
 }
 

@@ -1,9 +1,14 @@
 //! The name of an artifact: the SHA-256 of its bytes.
 
 use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
 use std::str::FromStr;
 
 use sha2::Digest as _;
+
+/// Read at once: more makes hashing no faster.
+const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -17,6 +22,19 @@ pub struct BadDigest(String);
 impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// Of what a file holds, read piece by piece. Blocks.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Self(hash.finalize().into())),
+                read => hash.update(&buffer[..read]),
+            }
+        }
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
-use hive_manifests::function::MAX_ARTIFACT_BYTES;
+use hive_manifests::function::MAX_COMPILED_BYTES;
 use sha2::Digest as _;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -89,22 +89,24 @@ impl ArtifactFiles {
         std::fs::metadata(self.path(digest)).ok().map(|m| m.len())
     }
 
-    /// Stores a stream of bytes under `digest`; durable when this returns.
+    /// Stores a stream of bytes, `limit` of them at most, under `digest`; durable when this returns.
     pub async fn receive<E>(
         &self,
         digest: &Digest,
+        limit: u64,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Received, ReceiveError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.receive_within(SILENCE, digest, body).await
+        self.receive_within(SILENCE, digest, limit, body).await
     }
 
     async fn receive_within<E>(
         &self,
         silence: Duration,
         digest: &Digest,
+        limit: u64,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Received, ReceiveError>
     where
@@ -117,8 +119,7 @@ impl ArtifactFiles {
                 created: false,
             });
         }
-        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        let part = Part(self.dir.join(format!("{}.{number}.part", digest.hex())));
+        let part = self.part();
         let io = |source| ReceiveError::Io {
             dir: self.dir.to_path_buf(),
             source,
@@ -135,10 +136,8 @@ impl ArtifactFiles {
             let Some(data) = next else { break };
             let data = data.map_err(|e| ReceiveError::Interrupted(e.into()))?;
             size += data.len() as u64;
-            if size > MAX_ARTIFACT_BYTES {
-                return Err(ReceiveError::TooLarge {
-                    limit: MAX_ARTIFACT_BYTES,
-                });
+            if size > limit {
+                return Err(ReceiveError::TooLarge { limit });
             }
             hash.update(&data);
             file.write_all(&data).await.map_err(io)?;
@@ -152,14 +151,10 @@ impl ArtifactFiles {
             });
         }
         file.flush().await.map_err(io)?;
-        file.sync_all().await.map_err(io)?;
-        tokio::fs::rename(&part.0, self.path(digest))
+        let (files, digest) = (self.clone(), *digest);
+        tokio::task::spawn_blocking(move || files.settle(part, &digest))
             .await
-            .map_err(io)?;
-        let dir = self.dir.clone();
-        tokio::task::spawn_blocking(move || std::fs::File::open(dir)?.sync_all())
-            .await
-            .expect("syncing a directory does not panic")
+            .expect("syncing a file does not panic")
             .map_err(io)?;
         Ok(Received {
             size,
@@ -172,8 +167,7 @@ impl ArtifactFiles {
         if self.size(digest).is_some() {
             return Ok(());
         }
-        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        let part = Part(self.dir.join(format!("{}.{number}.part", digest.hex())));
+        let part = self.part();
         let mut file = std::fs::File::create(&part.0)?;
         let mut hash = sha2::Sha256::new();
         let mut buffer = vec![0; READ_BYTES];
@@ -192,7 +186,37 @@ impl ArtifactFiles {
                 format!("artifact {digest} has other bytes: {actual}"),
             ));
         }
-        file.sync_all()?;
+        self.settle(part, digest)
+    }
+
+    /// A file of its own for bytes under way, in the directory that they are to stay in.
+    pub fn part(&self) -> Part {
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        Part(self.dir.join(format!("{number}.part")))
+    }
+
+    /// Keeps what was written to a part under its digest; durable when this returns. Blocks.
+    pub fn keep_part(&self, part: Part) -> Result<(Digest, u64), ReceiveError> {
+        let io = |source| ReceiveError::Io {
+            dir: self.dir.to_path_buf(),
+            source,
+        };
+        let size = std::fs::metadata(&part.0).map_err(io)?.len();
+        if size > MAX_COMPILED_BYTES {
+            let limit = MAX_COMPILED_BYTES;
+            return Err(ReceiveError::TooLarge { limit });
+        }
+        let digest = Digest::of_file(&part.0).map_err(io)?;
+        match self.size(&digest) {
+            Some(_) => self.renew(&digest),
+            None => self.settle(part, &digest).map_err(io)?,
+        }
+        Ok((digest, size))
+    }
+
+    /// Gives a whole part its name, for good.
+    fn settle(&self, part: Part, digest: &Digest) -> io::Result<()> {
+        std::fs::File::open(&part.0)?.sync_all()?;
         std::fs::rename(&part.0, self.path(digest))?;
         std::fs::File::open(&self.dir)?.sync_all()
     }
@@ -241,7 +265,14 @@ impl ArtifactFiles {
 }
 
 /// A file under way: removed unless it was renamed to its final name.
-struct Part(PathBuf);
+#[derive(Debug)]
+pub struct Part(PathBuf);
+
+impl Part {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -255,6 +286,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use futures::TryStreamExt;
+
+    const LIMIT: u64 = 9;
 
     fn chunks(bytes: &[u8]) -> impl Stream<Item = Result<Bytes, io::Error>> + use<> {
         let parts: Vec<_> = bytes.chunks(3).map(Bytes::copy_from_slice).collect();
@@ -273,9 +306,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::open(dir.path()).unwrap();
         let digest = Digest::of(b"component");
-        let received = files.receive(&digest, chunks(b"component")).await.unwrap();
+        let received = files
+            .receive(&digest, LIMIT, chunks(b"component"))
+            .await
+            .unwrap();
         assert_eq!((received.size, received.created), (9, true));
-        assert!(!files.receive(&digest, chunks(b"")).await.unwrap().created);
+        assert!(
+            !files
+                .receive(&digest, LIMIT, chunks(b""))
+                .await
+                .unwrap()
+                .created
+        );
         for (offset, rest) in [(0, "component"), (4, "onent"), (9, "")] {
             let read: Vec<Bytes> = files
                 .read(&digest, offset)
@@ -293,18 +335,55 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::open(dir.path()).unwrap();
         let digest = Digest::of(b"component");
-        let cut = files.receive(&digest, chunks(b"compo")).await.unwrap_err();
+        let cut = files
+            .receive(&digest, LIMIT, chunks(b"compo"))
+            .await
+            .unwrap_err();
         assert!(cut.to_string().contains("cut short"), "{cut}");
         let broken = futures::stream::iter([
             Ok(Bytes::from_static(b"comp")),
             Err(io::Error::other("connection reset")),
         ]);
         assert!(matches!(
-            files.receive(&digest, broken).await,
+            files.receive(&digest, LIMIT, broken).await,
             Err(ReceiveError::Interrupted(_))
         ));
         assert_eq!(names(dir.path()), Vec::<String>::new());
         assert_eq!(files.size(&digest), None);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_limit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let digest = Digest::of(b"components");
+        let refused = files.receive(&digest, LIMIT, chunks(b"components")).await;
+        assert!(
+            matches!(refused, Err(ReceiveError::TooLarge { limit: LIMIT })),
+            "{refused:?}"
+        );
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_part_is_kept_under_its_digest_once_and_removed_where_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ArtifactFiles::open(dir.path()).unwrap();
+        let digest = Digest::of(b"compiled");
+        for _ in 0..2 {
+            let part = files.part();
+            std::fs::write(part.path(), b"compiled").unwrap();
+            assert_eq!(files.keep_part(part).unwrap(), (digest, 8));
+        }
+        let given_up = files.part();
+        std::fs::write(given_up.path(), b"half of it").unwrap();
+        drop(given_up);
+        assert_eq!(names(dir.path()), vec![digest.hex()]);
+        let large = files.part();
+        let file = std::fs::File::create(large.path()).unwrap();
+        file.set_len(MAX_COMPILED_BYTES + 1).unwrap();
+        let refused = files.keep_part(large).unwrap_err();
+        assert!(matches!(refused, ReceiveError::TooLarge { .. }));
     }
 
     #[tokio::test]
@@ -314,7 +393,7 @@ mod tests {
         let body = chunks(b"compo").chain(futures::stream::pending());
         let digest = Digest::of(b"component");
         let silent = files
-            .receive_within(Duration::from_millis(20), &digest, body)
+            .receive_within(Duration::from_millis(20), &digest, LIMIT, body)
             .await;
         assert!(
             matches!(silent, Err(ReceiveError::Interrupted(_))),
@@ -328,13 +407,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::open(dir.path()).unwrap();
         let digest = Digest::of(b"a");
-        files.receive(&digest, chunks(b"a")).await.unwrap();
+        files.receive(&digest, LIMIT, chunks(b"a")).await.unwrap();
         let file = std::fs::File::options()
             .write(true)
             .open(files.path(&digest))
             .unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        files.receive(&digest, chunks(b"a")).await.unwrap();
+        files.receive(&digest, LIMIT, chunks(b"a")).await.unwrap();
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
         assert_eq!(files.sweep(hour_ago, |_| false).unwrap(), 0);
     }
@@ -344,8 +423,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::open(dir.path()).unwrap();
         let (wanted, unwanted) = (Digest::of(b"a"), Digest::of(b"b"));
-        files.receive(&wanted, chunks(b"a")).await.unwrap();
-        files.receive(&unwanted, chunks(b"b")).await.unwrap();
+        files.receive(&wanted, LIMIT, chunks(b"a")).await.unwrap();
+        files.receive(&unwanted, LIMIT, chunks(b"b")).await.unwrap();
         assert_eq!(files.sweep(SystemTime::UNIX_EPOCH, |_| false).unwrap(), 0);
         let later = SystemTime::now() + std::time::Duration::from_secs(60);
         assert_eq!(files.sweep(later, |d| *d == wanted).unwrap(), 1);

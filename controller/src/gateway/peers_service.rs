@@ -5,6 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hive_identity::Subject;
+use hive_manifests::function::MAX_COMPILED_BYTES;
 use hive_proto::grpc::LinkInfo;
 use hive_proto::v1::peers_server::Peers as PeersRpc;
 use hive_proto::v1::{
@@ -221,7 +222,11 @@ impl PeersRpc for PeersService {
         let received = self
             .artifacts
             .files()
-            .receive(&digest, chunks.map_ok(|chunk| chunk.data))
+            .receive(
+                &digest,
+                MAX_COMPILED_BYTES,
+                chunks.map_ok(|chunk| chunk.data),
+            )
             .await
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         Ok(Response::new(PutArtifactReply {

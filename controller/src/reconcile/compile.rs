@@ -1,6 +1,10 @@
 //! Compiling functions' components ahead of time, once for each kind of node.
 
+pub mod child;
+mod failure;
 mod plan;
 mod run;
+mod worker;
 
 pub use run::Compilation;
+pub use worker::CompileWorker;

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use hive_controller::artifacts::Digest;
-use hive_manifests::function::MAX_ARTIFACT_BYTES;
+use hive_manifests::function::MAX_COMPONENT_BYTES;
 
 use crate::harness::{Answer, Server};
 
@@ -71,7 +71,7 @@ async fn an_upload_over_the_limit_is_refused_before_it_is_read() {
     let server = Server::start().await;
     server
         .request("PUT", &path(&Digest::of(b"x")))
-        .header("content-length", &(MAX_ARTIFACT_BYTES + 1).to_string())
+        .header("content-length", &(MAX_COMPONENT_BYTES + 1).to_string())
         .body("x")
         .send()
         .await

@@ -48,6 +48,8 @@ pub struct Server {
     pub replica: Replica,
     pub stop: CancellationToken,
     pub audit: Audit,
+    pub artifacts: Artifacts,
+    pub authority: Arc<CertificateAuthority>,
     /// Of this swarm's CA.
     pub clients: Arc<ClientAuthority>,
     admin: String,
@@ -145,17 +147,18 @@ impl Server {
             on_failure: OnFailure::Refuse,
         })
         .unwrap();
-        let authority = CertificateAuthority::create("test").unwrap();
+        let authority = Arc::new(CertificateAuthority::create("test").unwrap());
+        let artifacts = Artifacts::new(files, replica.clone(), peers.clone());
         let clients = Arc::new(ClientAuthority::new(&authority).unwrap());
         let router = api::router(ApiContext {
             replica: replica.clone(),
-            artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
+            artifacts: artifacts.clone(),
             forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
             nodes,
             audit: audit.clone(),
             issuer: Arc::new(Issuer::new(&authority)),
             clients: clients.clone(),
-            authority: Arc::new(authority),
+            authority: authority.clone(),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             oidc: None,
             stop: stop.clone(),
@@ -166,6 +169,8 @@ impl Server {
             replica,
             stop,
             audit,
+            artifacts,
+            authority,
             clients,
             admin: String::new(),
             _dir: dir,

@@ -6,6 +6,7 @@ mod apply;
 mod artifacts;
 mod audit;
 mod certificates;
+mod compiling;
 mod controllers;
 mod deletion;
 mod discovery;

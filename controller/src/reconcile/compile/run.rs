@@ -1,4 +1,4 @@
-//! Performs compilations, one at a time: each takes a core for seconds and memory besides.
+//! Performs compilations, one at a time: each takes cores for seconds and memory besides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hive_functions::{Compiler, engine_version};
+use hive_functions::engine_version;
 use hive_identity::CertificateAuthority;
 use hive_manifests::function::CompiledArtifact;
 use hive_proto::ARTIFACT_CONTEXT;
@@ -14,8 +14,10 @@ use hive_proto::v1::ArtifactDescription;
 use prost::Message;
 use serde_json::json;
 
+use super::CompileWorker;
+use super::failure::CompileFailure;
 use super::plan::{Job, Targets, plan};
-use crate::artifacts::{Artifacts, Digest, ReceiveError, UploadError};
+use crate::artifacts::{Artifacts, BadDigest, Digest};
 use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
@@ -23,24 +25,28 @@ use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
 use crate::state::{Key, State};
 use crate::store::Replica;
 
-/// A compilation that failed for want of something (disk, another controller) is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
-
 pub struct Compilation {
-    pub replica: Replica,
-    pub artifacts: Artifacts,
-    pub authority: Arc<CertificateAuthority>,
-    pub own_target: &'static str,
+    replica: Replica,
+    artifacts: Artifacts,
+    authority: Arc<CertificateAuthority>,
+    worker: CompileWorker,
+    own_target: &'static str,
     targets: Targets,
-    /// What failed, when, and whether it will always fail.
-    failures: HashMap<Job, (Instant, bool)>,
+    failures: HashMap<Job, Failed>,
 }
 
-/// Why there is no compiled artifact.
-struct Failure {
-    message: String,
-    /// The component itself is at fault.
-    permanent: bool,
+/// A job that failed.
+struct Failed {
+    at: Instant,
+    /// Absent where it will always fail.
+    retry_after: Option<Duration>,
+}
+
+impl Failed {
+    fn is_due(&self) -> bool {
+        self.retry_after
+            .is_some_and(|after| self.at.elapsed() >= after)
+    }
 }
 
 impl Compilation {
@@ -48,12 +54,14 @@ impl Compilation {
         replica: Replica,
         artifacts: Artifacts,
         authority: Arc<CertificateAuthority>,
+        worker: CompileWorker,
         own_target: &'static str,
     ) -> Self {
         Self {
             replica,
             artifacts,
             authority,
+            worker,
             own_target,
             targets: Targets::default(),
             failures: HashMap::new(),
@@ -72,15 +80,15 @@ impl Compilation {
         let due = plan
             .jobs
             .iter()
-            .find(|(job, _)| match self.failures.get(job) {
-                None => true,
-                Some((at, permanent)) => !permanent && at.elapsed() >= RETRY_AFTER,
-            });
+            .find(|(job, _)| self.failures.get(job).is_none_or(Failed::is_due));
         if let Some((job, functions)) = due {
             self.perform(job, functions).await;
         }
         // What was compiled now is seen to be done, and what is next, in another look.
-        let hopeless = |job: &Job| matches!(self.failures.get(job), Some((_, true)));
+        let hopeless = |job: &Job| {
+            let failed = self.failures.get(job);
+            failed.is_some_and(|failed| failed.retry_after.is_none())
+        };
         Outlook::settled_if(settled && plan.jobs.keys().all(hopeless))
     }
 
@@ -103,52 +111,41 @@ impl Compilation {
                 tracing::warn!(
                     source = job.source,
                     target = job.target,
-                    error = failure.message,
+                    reason = failure.reason(),
+                    error = %failure,
                     "cannot compile"
                 );
-                self.failures
-                    .insert(job.clone(), (Instant::now(), failure.permanent));
+                let failed = Failed {
+                    at: Instant::now(),
+                    retry_after: failure.retry_after(),
+                };
+                self.failures.insert(job.clone(), failed);
                 for key in functions {
-                    self.tell(key, &job.target, &failure.message).await;
+                    self.tell(key, &job.target, &failure).await;
                 }
             }
         }
     }
 
-    async fn compile(&self, job: &Job) -> Result<CompiledArtifact, Failure> {
-        let passing = |message: String| Failure {
-            message,
-            permanent: false,
-        };
-        let lasting = |message: String| Failure {
-            message,
-            permanent: true,
-        };
+    async fn compile(&self, job: &Job) -> Result<CompiledArtifact, CompileFailure> {
         let source: Digest = job
             .source
             .parse()
-            .map_err(|e: crate::artifacts::BadDigest| lasting(e.to_string()))?;
+            .map_err(|e: BadDigest| CompileFailure::Component(e.to_string()))?;
         let component = self
             .artifacts
-            .load(&source)
+            .file(&source)
             .await
-            .map_err(|e| passing(e.to_string()))?;
-        let target = job.target.clone();
-        let compiled =
-            tokio::task::spawn_blocking(move || Compiler::new(&target)?.compile(&component))
-                .await
-                .map_err(|e| lasting(format!("the compiler failed: {e}")))?
-                .map_err(|e| lasting(e.to_string()))?;
-        let size = compiled.len() as u64;
-        let digest = self
+            .map_err(|e| CompileFailure::Hindered(e.to_string()))?;
+        let compiled = self.artifacts.files().part();
+        self.worker
+            .compile(&job.target, &component, compiled.path())
+            .await?;
+        let (digest, size) = self
             .artifacts
-            .store(compiled.into())
+            .store_file(compiled)
             .await
-            .map_err(|e| match e {
-                // It would be as large the next time, after as much work.
-                UploadError::Receive(ReceiveError::TooLarge { .. }) => lasting(e.to_string()),
-                e => passing(e.to_string()),
-            })?;
+            .map_err(|e| CompileFailure::Hindered(e.to_string()))?;
         let description = ArtifactDescription {
             source_sha256: source.as_bytes().to_vec(),
             sha256: digest.as_bytes().to_vec(),
@@ -217,8 +214,8 @@ impl Compilation {
         }
     }
 
-    async fn tell(&self, key: &Key, target: &str, error: &str) {
-        let mut message = format!("for {target}: {error}");
+    async fn tell(&self, key: &Key, target: &str, failure: &CompileFailure) {
+        let mut message = format!("for {target}: {failure}");
         cut(&mut message, MAX_MESSAGE_BYTES);
         let written = objects::edit(&self.replica, key, |body| {
             let now = SystemTime::now();
@@ -226,7 +223,7 @@ impl Compilation {
                 &mut body["status"],
                 "Compiled",
                 "False",
-                "CompileFailed",
+                failure.reason(),
                 &message,
                 now,
             )
@@ -237,7 +234,7 @@ impl Compilation {
         }
         let notice = Notice {
             warning: true,
-            reason: "CompileFailed".to_owned(),
+            reason: failure.reason().to_owned(),
             message,
             source: "compiler".to_owned(),
             count: 1,
