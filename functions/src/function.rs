@@ -8,10 +8,7 @@
 use std::{
     future::{self, poll_fn},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -31,17 +28,21 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
+    abort::AbortOnDrop,
     admission::{Admitted, Turns},
     egress::{self, Egress, EgressLimits},
-    guest::Guest,
-    invoke::{AbortOnDrop, BoxBody, Failure, InvokeError, ResponseBody},
+    guest::{self, Guest},
+    invoke::{BoxBody, InvokeError},
     limits::{
         Limits,
         memory::MemoryMeter,
         time::{Metered, Stopped},
     },
     logs::{LogSink, RequestLog},
+    response::{ResponseBody, announces_more_than},
+    run::{self, Run},
     runtime::Shared,
+    usage::{Counters, FunctionUsage, InFlight},
 };
 
 /// The epoch's next tick, whenever it comes.
@@ -58,20 +59,6 @@ pub struct FunctionOptions {
     pub logs: LogSink,
 }
 
-/// Counters since the function was loaded; the last three are gauges.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FunctionUsage {
-    pub requests: u64,
-    /// Requests that ended in an [`InvokeError`], also after their head was sent.
-    pub errors: u64,
-    pub cpu_micros: u64,
-    pub in_flight: u32,
-    /// Requests that wait for their turn.
-    pub waiting: u32,
-    /// Linear memory of the instances that live now.
-    pub memory_bytes: u64,
-}
-
 /// Cheap to clone; all clones are one. Requests under way keep what they need when it is dropped.
 #[derive(Clone)]
 pub struct Function(Arc<Inner>);
@@ -85,16 +72,7 @@ struct Inner {
     env: Vec<(String, String)>,
     outgoing: Arc<egress::Client>,
     logs: LogSink,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    requests: AtomicU64,
-    errors: AtomicU64,
-    in_flight: AtomicU32,
-    cpu_micros: Arc<AtomicU64>,
-    memory_bytes: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Response>>;
@@ -116,7 +94,7 @@ impl Function {
             env: options.env,
             outgoing,
             logs: options.logs,
-            counters: Counters::default(),
+            counters: Arc::default(),
         }))
     }
 
@@ -125,15 +103,7 @@ impl Function {
     }
 
     pub fn usage(&self) -> FunctionUsage {
-        let counters = &self.0.counters;
-        FunctionUsage {
-            requests: counters.requests.load(Ordering::Relaxed),
-            errors: counters.errors.load(Ordering::Relaxed),
-            cpu_micros: counters.cpu_micros.load(Ordering::Relaxed),
-            in_flight: counters.in_flight.load(Ordering::Relaxed),
-            waiting: self.0.turns.waiting(),
-            memory_bytes: counters.memory_bytes.load(Ordering::Relaxed),
-        }
+        self.0.counters.read(self.0.turns.waiting())
     }
 
     /// Answers one request. Must be called on a tokio runtime.
@@ -149,7 +119,7 @@ impl Function {
             Ok(admitted) => inner.answer(request, admitted, arrived).await,
             Err(error) => {
                 inner.counters.requests.fetch_add(1, Ordering::Relaxed);
-                inner.refuse(&inner.log(&request), &error);
+                run::refuse(&inner.counters, &inner.log(&request), &error);
                 Err(error)
             }
         }
@@ -189,12 +159,9 @@ impl Inner {
         arrived: Instant,
     ) -> Result<http::Response<BoxBody>, InvokeError> {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let run = Run {
-            deadline: arrived + self.limits.timeout,
-            log: self.log(&request),
-            failure: Failure::default(),
-            memory_refused: Arc::default(),
-        };
+        let deadline = arrived + self.limits.timeout;
+        let log = self.log(&request);
+        let run = Arc::new(Run::new(deadline, log, self.counters.clone()));
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
         let task = tokio::spawn({
@@ -208,17 +175,16 @@ impl Inner {
 
         let error = match answered.await {
             Ok(Ok(response)) => {
+                let limit = self.limits.response_bytes;
                 if to_head || has_no_body(response.status()) {
                     // The server drops the body unread: that is no caller who went away.
                     guard.release();
+                } else if announces_more_than(limit, response.headers()) {
+                    return Err(run.fail(InvokeError::ResponseTooLarge(limit)));
                 }
-                return Ok(response.map(|body| {
-                    BoxBody::new(ResponseBody {
-                        body,
-                        failure: run.failure,
-                        task: guard,
-                    })
-                }));
+                return Ok(
+                    response.map(|body| BoxBody::new(ResponseBody::new(body, limit, run, guard)))
+                );
             }
             Ok(Err(error)) => self
                 .blame(&run, &error)
@@ -234,14 +200,14 @@ impl Inner {
             // response from here.
             && let Err(error) = task.await
         {
-            self.fail(&run, InvokeError::Host(error.to_string()));
+            run.fail(InvokeError::Host(error.to_string()));
         }
-        Err(self.fail(&run, error))
+        Err(run.fail(error))
     }
 
     /// Runs one request in its own instance, to the end of what the guest does for it.
     async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run) {
-        let _in_flight = InFlight::new(&self.counters.in_flight);
+        let _in_flight = InFlight::new(&self.counters);
         let _ticking = self.runtime.ticker.run();
         let mut store = self.store(run);
         let mut guest = pin!(Metered::new(
@@ -254,12 +220,10 @@ impl Inner {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(Stopped::Deadline) => InvokeError::Timeout(self.limits.timeout),
-            Err(Stopped::CpuTime) => {
-                InvokeError::CpuTimeout(self.limits.cpu_time.unwrap_or_default())
-            }
+            Err(Stopped::CpuTime) => InvokeError::CpuTimeout(self.limits.cpu_time),
         };
         // Before the guest goes, and the body that it was writing ends.
-        self.fail(run, error);
+        run.fail(error);
     }
 
     fn store(&self, run: &Run) -> Store<Guest> {
@@ -269,9 +233,10 @@ impl Inner {
             run.memory_refused.clone(),
             self.counters.memory_bytes.clone(),
         );
-        let guest = Guest::new(&self.env, egress, memory);
+        let guest = Guest::new(&self.env, self.limits.handles, egress, memory);
         let mut store = Store::new(&self.runtime.engine, guest);
         store.limiter(|guest| &mut guest.memory);
+        guest::bound(&mut store, self.limits.handles);
         store.set_epoch_deadline(TICKS_PER_TURN);
         store.epoch_deadline_async_yield_and_update(TICKS_PER_TURN);
         store
@@ -323,6 +288,8 @@ impl Inner {
             Some(InvokeError::MemoryLimit(self.limits.memory_bytes))
         } else if error.is::<PoolConcurrencyLimitError>() {
             Some(InvokeError::Overloaded)
+        } else if guest::is_out_of_handles(error) {
+            Some(InvokeError::HandleLimit(self.limits.handles))
         } else if error.is::<Trap>() || error.is::<I32Exit>() {
             Some(InvokeError::Trap(error.root_cause().to_string()))
         } else if let Some(code) = error.downcast_ref::<ErrorCode02>() {
@@ -332,48 +299,6 @@ impl Inner {
                 .downcast_ref::<ErrorCode03>()
                 .map(|code| InvokeError::ErrorCode(format!("{code:?}")))
         }
-    }
-
-    /// Sets how a request failed, and counts and logs it, unless it has failed already. Returns
-    /// the first failure.
-    fn fail(&self, run: &Run, error: InvokeError) -> InvokeError {
-        run.failure
-            .get_or_init(|| {
-                self.refuse(&run.log, &error);
-                error
-            })
-            .clone()
-    }
-
-    fn refuse(&self, log: &RequestLog, error: &InvokeError) {
-        self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        log.hive(format!("{}: {error}", error.reason()));
-    }
-}
-
-/// One request's run, as the task that runs it and the caller that waits for it share it.
-#[derive(Clone)]
-struct Run {
-    deadline: Instant,
-    log: RequestLog,
-    failure: Failure,
-    /// A memory was not allowed to grow: whatever happened since, this is why.
-    memory_refused: Arc<AtomicBool>,
-}
-
-/// Counts a request that runs, for as long as it lives.
-struct InFlight<'a>(&'a AtomicU32);
-
-impl<'a> InFlight<'a> {
-    fn new(counter: &'a AtomicU32) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,8 @@
 //! A guest gets clocks, randomness, its environment, stdout and stderr, and HTTP through `egress`.
 //! It must never get files, sockets or this process's own environment.
 
-use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::Store;
+use wasmtime::component::{Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -13,9 +14,20 @@ use crate::{
     logs::{GuestOutput, LogStream},
 };
 
-/// Handles that a guest may hold at once (streams, headers, bodies): each costs the host up to some
-/// hundred bytes, or the 128 KiB that wasmtime allows one set of headers.
-const HANDLES: usize = 10_000;
+/// What the host keeps of one set of headers, at most. Twice what proxies let through; a handle
+/// costs the host some hundred bytes, or this.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// Random bytes asked for at once: the host has them in memory before the guest does.
+const RANDOM_BYTES: u64 = 1 << 20;
+
+/// What one call of the guest may hand to the host, which copies it: the largest that WASI lets it
+/// write is 1 MiB, the rest is lists and headers.
+const CALL_BYTES: usize = 8 << 20;
+
+/// The host's entries for a handle of WASI 0.3: a stream or future has one for each end and one for
+/// itself. The handles themselves are to run out first.
+const ENTRIES_PER_HANDLE: usize = 4;
 
 pub(crate) struct Guest {
     wasi: WasiCtx,
@@ -26,22 +38,30 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(env: &[(String, String)], egress: Egress, memory: MemoryMeter) -> Self {
+    pub(crate) fn new(
+        env: &[(String, String)],
+        handles: u32,
+        egress: Egress,
+        memory: MemoryMeter,
+    ) -> Self {
         let output = |stream| GuestOutput::new(egress.log.clone(), stream);
         let wasi = WasiCtx::builder()
             .envs(env)
             .stdout(output(LogStream::Stdout))
             .stderr(output(LogStream::Stderr))
+            .max_random_size(RANDOM_BYTES)
             // Refused already for want of an allowed address; said here so that it stays so.
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES);
+        table.set_max_capacity(handles as usize);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES);
         Self {
             wasi,
-            http: WasiHttpCtx::new(),
+            http,
             table,
             egress,
             memory,
@@ -66,6 +86,29 @@ impl WasiHttpView for Guest {
             hooks: &mut self.egress,
         }
     }
+}
+
+/// Bounds what the host holds for the guest besides its memory: wasmtime's own bounds are for guests
+/// that have a machine to themselves.
+pub(crate) fn bound(store: &mut Store<Guest>, handles: u32) {
+    let handles = handles as usize;
+    store.set_max_component_handles(handles);
+    store.set_hostcall_fuel(CALL_BYTES);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(handles.saturating_mul(ENTRIES_PER_HANDLE));
+    }
+}
+
+/// Whether a guest was stopped for holding more handles than it may.
+pub(crate) fn is_out_of_handles(error: &wasmtime::Error) -> bool {
+    // wasmtime has no type for the second; a test knows when its words change.
+    matches!(
+        error.downcast_ref::<ResourceTableError>(),
+        Some(ResourceTableError::Full)
+    ) || error
+        .root_cause()
+        .to_string()
+        .contains("handle limit exceeded")
 }
 
 /// Everything a guest may import, of both WASI versions. `inspect` refuses what is not here.

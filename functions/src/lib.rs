@@ -16,6 +16,8 @@ pub mod inspect;
 mod fuzz;
 
 #[cfg(feature = "run")]
+mod abort;
+#[cfg(feature = "run")]
 mod admission;
 #[cfg(feature = "run")]
 mod artifact;
@@ -33,9 +35,15 @@ mod logs;
 #[cfg(feature = "run")]
 mod pool;
 #[cfg(feature = "run")]
+mod response;
+#[cfg(feature = "run")]
+mod run;
+#[cfg(feature = "run")]
 mod runtime;
 #[cfg(feature = "run")]
 mod ticker;
+#[cfg(feature = "run")]
+mod usage;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
 pub use limits::Limits;
@@ -52,7 +60,7 @@ pub use config::host_target;
 #[cfg(feature = "run")]
 pub use egress::{AllowedHosts, EgressLimits, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
-pub use function::{Function, FunctionOptions, FunctionUsage};
+pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]
@@ -61,3 +69,5 @@ pub use logs::{LogRecord, LogSink, LogStream};
 pub use pool::Allocation;
 #[cfg(feature = "run")]
 pub use runtime::{LoadError, Runtime, RuntimeOptions, StartError};
+#[cfg(feature = "run")]
+pub use usage::FunctionUsage;

@@ -20,12 +20,23 @@ pub struct Limits {
     pub concurrency: u32,
     /// How long a request may wait for its turn; part of its wall time. Zero: not at all.
     pub queue: Duration,
-    /// Processor time of one request; None: the timeout bounds it.
-    pub cpu_time: Option<Duration>,
+    /// Processor time of one request; its wall time bounds it too.
+    pub cpu_time: Duration,
+    /// Bytes of one response's body.
+    pub response_bytes: u64,
+    /// Handles that one instance holds at once: headers, bodies, streams, what it waits for.
+    pub handles: u32,
 }
 
+/// Where nothing else is said. A controller leaves these unsaid to its agents, so another value here
+/// would mean another one to agents of another version.
 impl Limits {
-    /// Where nothing else is said. A controller leaves it unsaid to its agents, so another value
-    /// here would mean another one to agents of another version.
     pub const QUEUE: Duration = Duration::from_secs(10);
+    /// Many times what answering takes: what computes for longer is a job, and its neighbours wait
+    /// for the processor meanwhile.
+    pub const CPU_TIME: Duration = Duration::from_secs(10);
+    /// More than most memory limits, so what is longer streams without end.
+    pub const RESPONSE_BYTES: u64 = 64 << 20;
+    /// A hundred outgoing requests at once hold five each.
+    pub const HANDLES: u32 = 1000;
 }

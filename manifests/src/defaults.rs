@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::function::{
-    Http, Resources, default_concurrency, default_queue_timeout, default_timeout,
+    FunctionLimits, Http, Resources, default_concurrency, default_queue_timeout, default_timeout,
 };
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
@@ -74,6 +74,13 @@ fn complete_function(spec: &mut Map<String, Value>) {
     set(spec, "timeout", || json!(default_timeout()));
     set(spec, "concurrency", || json!(default_concurrency()));
     set(spec, "queueTimeout", || json!(default_queue_timeout()));
+    let limits = FunctionLimits::default();
+    set(spec, "limits", || json!({}));
+    if let Some(fields) = spec.get_mut("limits").and_then(Value::as_object_mut) {
+        set(fields, "cpuTime", || json!(limits.cpu_time));
+        set(fields, "responseSize", || json!(limits.response_size));
+        set(fields, "handles", || json!(limits.handles));
+    }
     set(spec, "http", || json!({}));
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
         set(fields, "path", || json!(Http::default().path));
@@ -150,6 +157,7 @@ mod tests {
                     "timeout": "30s",
                     "concurrency": 100,
                     "queueTimeout": "10s",
+                    "limits": {"cpuTime": "10s", "responseSize": "64Mi", "handles": 1000},
                     "http": {"path": "/"},
                 },
             })

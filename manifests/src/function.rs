@@ -34,6 +34,10 @@ pub const MAX_CONCURRENCY: u32 = 10_000;
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 /// Longer work belongs in a topic: a request this old has lost its caller.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Answering with some headers and one outgoing request takes a dozen.
+pub const MIN_HANDLES: u32 = 64;
+/// Each can cost the node 64 KiB.
+pub const MAX_HANDLES: u32 = 10_000;
 
 /// What a function should be: which component, how many copies, where, and under which limits.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -129,6 +133,9 @@ pub struct FunctionSpec {
     /// Default "10s". The wait counts towards timeout; "0s" refuses at once.
     #[serde(default = "default_queue_timeout")]
     pub queue_timeout: GoDuration,
+    /// What one request may use besides memory and time.
+    #[serde(default)]
+    pub limits: FunctionLimits,
     /// Environment variables of the function. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -175,6 +182,32 @@ impl Default for Resources {
         Self {
             memory: Bytes(128 * Bytes::MIB),
             cpu: MilliCpu(100),
+        }
+    }
+}
+
+/// What one request may use besides memory and time. What goes over a limit is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FunctionLimits {
+    /// The CPU time of one request, from "10ms" to "15m". Default "10s". What waits uses none; a
+    /// request that uses more is stopped and answered with 504.
+    pub cpu_time: GoDuration,
+    /// The longest body of a response, such as "64Mi": "1Ki" to "1Ti". Default "64Mi". Bodies stream,
+    /// so this takes no memory; one that is longer is broken off.
+    pub response_size: Bytes,
+    /// Handles that a request holds at once, to headers, bodies, streams and what it waits for: 64 to
+    /// 10000. Default 1000.
+    #[schemars(range(min = MIN_HANDLES, max = MAX_HANDLES))]
+    pub handles: u32,
+}
+
+impl Default for FunctionLimits {
+    fn default() -> Self {
+        Self {
+            cpu_time: GoDuration(Duration::from_secs(10)),
+            response_size: Bytes(64 * Bytes::MIB),
+            handles: 1000,
         }
     }
 }

@@ -46,6 +46,7 @@ fn functions_that_are_good() {
         json!({"resources": {"cpu": 0.5}}),
         json!({"timeout": "1m30s", "concurrency": 10000}),
         json!({"timeout": "1s", "queueTimeout": "0s"}),
+        json!({"limits": {"cpuTime": "100ms", "responseSize": "1Gi", "handles": 64}}),
         json!({"env": [{"name": "A"}, {"name": "B", "value": ""},
             {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
@@ -179,6 +180,18 @@ fn functions_that_are_not() {
         (
             json!({"timeout": "1h"}),
             "spec.timeout: \"1h\" is not between 10ms and 15m",
+        ),
+        (
+            json!({"limits": {"cpuTime": "1ms"}}),
+            "spec.limits.cpuTime: \"1ms\" is not between 10ms and 15m",
+        ),
+        (
+            json!({"limits": {"responseSize": 100}}),
+            "spec.limits.responseSize: \"100\" is not between 1Ki and 1Ti",
+        ),
+        (
+            json!({"limits": {"handles": 10}}),
+            "spec.limits.handles: 10 is less than 64",
         ),
         (
             json!({"queueTimeout": "1h"}),

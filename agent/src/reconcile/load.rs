@@ -122,12 +122,24 @@ fn started(cell: &Mutex<Option<Runtime>>) -> Result<Runtime, StartError> {
     }
 }
 
+/// What the assignment leaves unsaid is as the defaults say.
 fn limits(limits: v1::Limits) -> Limits {
     Limits {
         memory_bytes: limits.memory_bytes,
         timeout: Duration::from_millis(limits.timeout_ms),
         concurrency: limits.concurrency,
         queue: limits.queue_ms.map_or(Limits::QUEUE, Duration::from_millis),
-        cpu_time: (limits.cpu_ms > 0).then(|| Duration::from_millis(limits.cpu_ms)),
+        cpu_time: match limits.cpu_ms {
+            0 => Limits::CPU_TIME,
+            millis => Duration::from_millis(millis),
+        },
+        response_bytes: match limits.response_bytes {
+            0 => Limits::RESPONSE_BYTES,
+            bytes => bytes,
+        },
+        handles: match limits.handles {
+            0 => Limits::HANDLES,
+            handles => handles,
+        },
     }
 }

@@ -104,8 +104,7 @@ pub fn assignment(
             memory_bytes: 64 << 20,
             timeout_ms: 30_000,
             concurrency: 10,
-            cpu_ms: 0,
-            queue_ms: None,
+            ..v1::Limits::default()
         }),
         env: BTreeMap::new(),
         allowed_hosts: vec![],

@@ -93,12 +93,18 @@ fn assignment(
 /// What agents assume by themselves stays unsaid: the bytes of an assignment are its identity, and a
 /// field more would load every function anew.
 fn limits(function: &FunctionSpec) -> v1::Limits {
-    let queue = function.queue_timeout.0;
+    let (cpu_time, queue) = (function.limits.cpu_time.0, function.queue_timeout.0);
+    let unless = |value: u64, default: u64| if value == default { 0 } else { value };
     v1::Limits {
         memory_bytes: function.resources.memory.0,
         timeout_ms: millis(function.timeout.0),
         concurrency: function.concurrency,
-        cpu_ms: 0,
+        cpu_ms: unless(millis(cpu_time), millis(Limits::CPU_TIME)),
+        response_bytes: unless(function.limits.response_size.0, Limits::RESPONSE_BYTES),
+        handles: match function.limits.handles {
+            Limits::HANDLES => 0,
+            handles => handles,
+        },
         queue_ms: (queue != Limits::QUEUE).then(|| millis(queue)),
     }
 }
@@ -230,10 +236,30 @@ mod tests {
                 .extend(more.as_object().unwrap().clone());
             limits(&serde_json::from_value(spec).unwrap())
         };
-        let default = sent(json!({}));
-        assert_eq!(default.queue_ms, None);
-        assert_eq!(sent(json!({ "queueTimeout": "10s" })), default);
-        assert_eq!(sent(json!({ "queueTimeout": "0s" })).queue_ms, Some(0));
+        let unsaid = v1::Limits {
+            memory_bytes: 128 << 20,
+            timeout_ms: 30_000,
+            concurrency: 100,
+            ..v1::Limits::default()
+        };
+        assert_eq!(sent(json!({})), unsaid);
+        let said = json!({
+            "queueTimeout": "10s",
+            "limits": { "cpuTime": "10s", "responseSize": "64Mi", "handles": 1000 },
+        });
+        assert_eq!(sent(said), unsaid);
+        let other = json!({
+            "queueTimeout": "0s",
+            "limits": { "cpuTime": "1s", "responseSize": "1Mi", "handles": 64 },
+        });
+        let expected = v1::Limits {
+            queue_ms: Some(0),
+            cpu_ms: 1000,
+            response_bytes: 1 << 20,
+            handles: 64,
+            ..unsaid
+        };
+        assert_eq!(sent(other), expected);
     }
 
     #[test]

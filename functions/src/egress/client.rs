@@ -30,7 +30,7 @@ use super::{
     idle::{Connection, Idle},
     response::Response,
 };
-use crate::invoke::AbortOnDrop;
+use crate::abort::AbortOnDrop;
 
 /// Connections of all functions of a node together. Each is an open file, of which a process
 /// commonly has 1,024 to many thousands, and the agent needs some for itself.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use wasmtime_wasi_http::WasiBody;
 
 use super::destination::Destination;
-use crate::invoke::AbortOnDrop;
+use crate::abort::AbortOnDrop;
 
 /// Connections to one destination that are kept: more are of use only in the next burst.
 const PER_DESTINATION: usize = 8;

@@ -28,7 +28,7 @@ pub(crate) struct Metered<F> {
     future: Pin<Box<F>>,
     deadline: Instant,
     sleep: Pin<Box<Sleep>>,
-    cpu_time: Option<Duration>,
+    cpu_time: Duration,
     used: Duration,
     /// Microseconds, for the function's usage.
     total: Arc<AtomicU64>,
@@ -38,7 +38,7 @@ impl<F> Metered<F> {
     pub(crate) fn new(
         future: F,
         deadline: Instant,
-        cpu_time: Option<Duration>,
+        cpu_time: Duration,
         total: Arc<AtomicU64>,
     ) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl<F: Future> Future for Metered<F> {
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
-        if self.cpu_time.is_some_and(|limit| self.used > limit) {
+        if self.used > self.cpu_time {
             return Poll::Ready(Err(Stopped::CpuTime));
         }
         // The clock is read besides the timer: with every worker busy in guests, tokio looks at
@@ -102,7 +102,7 @@ mod tests {
         let total = Arc::new(AtomicU64::new(0));
         let waiting = std::future::pending::<()>();
         let deadline = Instant::now() + Duration::from_millis(20);
-        let cpu_time = Some(Duration::from_millis(10));
+        let cpu_time = Duration::from_millis(10);
         let metered = Metered::new(waiting, deadline, cpu_time, total.clone());
         assert_eq!(metered.await, Err(Stopped::Deadline));
         assert!(total.load(Ordering::Relaxed) < 10_000);
@@ -117,7 +117,7 @@ mod tests {
         };
         let total = Arc::new(AtomicU64::new(0));
         let deadline = Instant::now() + Duration::from_secs(60);
-        let cpu_time = Some(Duration::from_millis(5));
+        let cpu_time = Duration::from_millis(5);
         let metered = Metered::<_>::new(busy, deadline, cpu_time, total.clone());
         let stopped: Result<(), _> = metered.await;
         assert_eq!(stopped, Err(Stopped::CpuTime));

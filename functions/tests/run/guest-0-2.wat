@@ -5,6 +5,7 @@
 ;;   $get-environment (result)                     a list of pairs of strings
 ;;   $fields, $response, $body, $stream, $respond  make a response, in this order
 ;;   $begin ($out) (result i32)                    does all of that; a stream for the body
+;;   $own (number) (result i32)                    a resource of its own
 ;;   $send (pointer, length)                       GET http://…/ there, and wait for the answer
 (component
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
@@ -98,6 +99,8 @@
         (i32.add (i32.add (global.get $next) (local.get 3)) (i32.const 7)) (i32.const -8)))
       (local.get $at)))
   (core instance $libc (instantiate $libc))
+  (type $thing (resource (rep i32)))
+  (core func $own (canon resource.new $thing))
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $get-stderr (canon lower (func $stderr "get-stderr")))
   (core func $write (canon lower
@@ -126,6 +129,7 @@
 
   (core module $main
     (import "libc" "memory" (memory 0))
+    (import "host" "own" (func $own (param i32) (result i32)))
     (import "host" "get-stdout" (func $get-stdout (result i32)))
     (import "host" "get-stderr" (func $get-stderr (result i32)))
     (import "host" "write" (func $write (param i32 i32 i32 i32)))
@@ -169,6 +173,7 @@
   (core instance $main (instantiate $main
     (with "libc" (instance $libc))
     (with "host" (instance
+      (export "own" (func $own))
       (export "get-stdout" (func $get-stdout)) (export "get-stderr" (func $get-stderr))
       (export "write" (func $write)) (export "get-environment" (func $get-environment))
       (export "fields" (func $fields)) (export "response" (func $response))

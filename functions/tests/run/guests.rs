@@ -89,7 +89,9 @@ pub fn limits() -> Limits {
         timeout: Duration::from_secs(30),
         concurrency: 100,
         queue: Limits::QUEUE,
-        cpu_time: None,
+        cpu_time: Duration::from_secs(30),
+        response_bytes: Limits::RESPONSE_BYTES,
+        handles: Limits::HANDLES,
     }
 }
 

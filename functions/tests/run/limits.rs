@@ -139,7 +139,7 @@ async fn cpu_time_ends_a_loop_long_before_the_timeout() {
     let loaded = load(
         &looping(),
         Limits {
-            cpu_time: Some(cpu_time),
+            cpu_time,
             ..limits()
         },
     );

@@ -1,5 +1,6 @@
 //! What the sandbox keeps from a guest: a test a claim, on guests that try it.
 
+mod bounds;
 mod files;
 mod network;
 mod probe;

@@ -19,6 +19,10 @@ use crate::quantity::{Bytes, MilliCpu};
 const MIN_MEMORY: Bytes = Bytes(Bytes::MIB);
 /// What 32-bit WebAssembly can address.
 const MAX_MEMORY: Bytes = Bytes(4096 * Bytes::MIB);
+/// A shorter one would not hold the message of an error.
+const MIN_RESPONSE: Bytes = Bytes(1 << 10);
+/// Practically without end.
+const MAX_RESPONSE: Bytes = Bytes(1 << 40);
 /// Names that Hive sets itself.
 const RESERVED_ENV: &str = "HIVE_";
 
@@ -53,6 +57,9 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         if let Some(timeout) = text(spec, name) {
             check_timeout(timeout, least, &path.field(name), findings);
         }
+    }
+    if let Some(limits) = object(spec, "limits") {
+        check_limits(limits, &path.field("limits"), findings);
     }
     check_env(list(spec, "env"), &path.field("env"), findings);
     if let Some(http) = object(spec, "http") {
@@ -201,6 +208,26 @@ fn check_timeout(text: &str, least: Duration, path: &FieldPath, findings: &mut F
             ),
         ),
         Ok(_) => {}
+    }
+}
+
+fn check_limits(limits: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if let Some(cpu_time) = text(limits, "cpuTime") {
+        check_timeout(cpu_time, MIN_TIMEOUT, &path.field("cpuTime"), findings);
+    }
+    if let Some(text) = amount(limits, "responseSize") {
+        let path = path.field("responseSize");
+        match text.parse::<Bytes>() {
+            Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
+            Ok(size) if !(MIN_RESPONSE..=MAX_RESPONSE).contains(&size) => findings.invalid(
+                &path,
+                format!(
+                    "{} is not between {MIN_RESPONSE} and {MAX_RESPONSE}",
+                    quoted(&text)
+                ),
+            ),
+            Ok(_) => {}
+        }
     }
 }
 

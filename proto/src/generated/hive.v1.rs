@@ -351,11 +351,17 @@ pub struct Limits {
     /// Requests under way at once; more wait.
     #[prost(uint32, tag = "3")]
     pub concurrency: u32,
-    /// CPU time of one request; 0 = bounded by timeout only.
+    /// CPU time of one request. Of this and those below, what is unset is as the agent's own default
+    /// says.
     #[prost(uint64, tag = "4")]
     pub cpu_ms: u64,
-    /// How long a request may wait for its turn; 0 = not at all, unset = as long as the agent's own
-    /// default says.
+    /// Bytes of one response's body.
+    #[prost(uint64, tag = "5")]
+    pub response_bytes: u64,
+    /// Handles of one instance at once.
+    #[prost(uint32, tag = "6")]
+    pub handles: u32,
+    /// How long a request may wait for its turn; 0 = not at all.
     #[prost(uint64, optional, tag = "7")]
     pub queue_ms: ::core::option::Option<u64>,
 }
