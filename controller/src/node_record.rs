@@ -45,10 +45,12 @@ struct Status<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct NodeInfo<'a> {
     #[serde(borrow)]
     target: Cow<'a, str>,
+    #[serde(borrow)]
+    wasmtime_version: Cow<'a, str>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +89,11 @@ impl<'a> NodeRecord<'a> {
         &self.status.node_info.target
     }
 
+    /// What compiled components must have been made with to be loaded there.
+    pub fn wasmtime_version(&self) -> &str {
+        &self.status.node_info.wasmtime_version
+    }
+
     pub fn created(&self) -> &str {
         &self.metadata.creation_timestamp
     }
@@ -106,7 +113,7 @@ mod tests {
             json!({}),
             json!({
                 "spec": { "key": "abc", "unschedulable": true },
-                "status": { "session": "s", "nodeInfo": { "target": "arm", "os": "linux" }, "conditions": [
+                "status": { "session": "s", "nodeInfo": { "target": "arm", "wasmtimeVersion": "48", "os": "linux" }, "conditions": [
                     { "type": "Other", "status": "False" },
                     { "type": "Ready", "status": "True", "message": "a \"quoted\" one" },
                 ] },
@@ -118,7 +125,7 @@ mod tests {
             (record.key(), record.session(), record.ready()),
             ("abc", "s", Some("True"))
         );
-        assert_eq!(record.target(), "arm");
+        assert_eq!((record.target(), record.wasmtime_version()), ("arm", "48"));
         assert!(record.created().ends_with('Z'));
         let bare = Object::new(key, json!({ "metadata": {} }), 1);
         let record = NodeRecord::of(&bare);

@@ -170,7 +170,7 @@ impl Reconcilers {
         }));
 
         let mut compilation = Compilation::new(
-            replica.clone(),
+            together.clone(),
             self.artifacts.clone(),
             self.authority.clone(),
             self.compile_worker.clone(),

@@ -4,6 +4,7 @@ pub mod child;
 mod failure;
 mod plan;
 mod run;
+mod view;
 mod worker;
 
 pub use run::Compilation;

@@ -4,6 +4,7 @@ use hive_controller::artifacts::Digest;
 use hive_controller::reconcile::Outlook;
 use hive_controller::reconcile::compile::{Compilation, CompileWorker};
 use hive_controller::state::{Command, Key};
+use hive_controller::together::Together;
 use hive_functions::{Compiler, Target};
 use hive_manifests::Resource;
 use serde_json::{Value, json};
@@ -20,8 +21,10 @@ fn own_program() -> CompileWorker {
 }
 
 fn compilation(server: &Server, worker: CompileWorker) -> Compilation {
+    let (writer, written) = Together::new(server.replica.clone(), server.stop.clone());
+    tokio::spawn(written);
     Compilation::new(
-        server.replica.clone(),
+        writer,
         server.artifacts.clone(),
         server.authority.clone(),
         worker,

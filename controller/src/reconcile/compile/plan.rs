@@ -1,239 +1,86 @@
-//! Which component is to be compiled for which target. Pure.
+//! For which machines a component is to be compiled, and what its functions should say of it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hive_manifests::function::CompiledArtifact;
-use hive_manifests::{Function, Resource};
 
-use crate::node_record::NodeRecord;
-use crate::reconcile::schedule::source_sha256;
-use crate::state::{Key, Object, State};
+use super::view::{Kind, Source};
+use crate::state::Key;
 
-/// Names one compilation.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Job {
-    /// Of the component, lower hex.
-    pub source: String,
-    pub target: String,
+/// What code is to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the compiler here, and of the code that it makes.
+    pub version: String,
+    /// The machines to compile for, also those whose agents are of another version: an agent that restarts
+    /// with this one serves at once.
+    pub targets: BTreeSet<String>,
+    /// What other controllers made is kept where somebody loads it, or did not long ago.
+    pub kept: BTreeSet<Kind>,
 }
 
+/// What there is to do for one component.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Records to write into functions' statuses, whole.
-    pub records: BTreeMap<Key, Vec<CompiledArtifact>>,
-    /// What has to be compiled, and for which functions.
-    pub jobs: BTreeMap<Job, Vec<Key>>,
+pub struct SourcePlan {
+    /// What every function that names it should have in its status.
+    pub records: Arc<Vec<CompiledArtifact>>,
+    /// Targets that it is not yet compiled for.
+    pub missing: Vec<String>,
+    /// Functions whose status says something else.
+    pub stale: Vec<Key>,
 }
 
-/// The kinds of machines that there are, as of a revision: followed change by change, since each node
-/// changes when it joins.
-#[derive(Debug, Default)]
-pub struct Targets {
-    seen: Option<u64>,
-    known: BTreeSet<String>,
-}
-
-impl Targets {
-    /// Of the nodes in a state, which is no older than the one before.
-    pub fn of(&mut self, state: &State) -> &BTreeSet<String> {
-        if !self.follow(state).unwrap_or(false) {
-            let nodes = state.list(Resource::Node, None);
-            self.known = nodes.filter_map(|object| target(object)).collect();
-        }
-        self.seen = Some(state.revision());
-        &self.known
+impl SourcePlan {
+    pub fn is_done(&self) -> bool {
+        self.missing.is_empty() && self.stale.is_empty()
     }
+}
 
-    /// False where a kind may have gone; `None` where the changes are not known.
-    fn follow(&mut self, state: &State) -> Option<bool> {
-        let changes = state.changes_since(self.seen?).ok()?;
-        for change in changes.filter(|change| change.key.resource == Resource::Node) {
-            let [was, is] =
-                [&change.before, &change.after].map(|object| target(object.as_deref()?));
-            if was.is_some() && was != is {
-                return Some(false);
+pub fn plan(source: &Source, wanted: &Wanted) -> SourcePlan {
+    let mut found: BTreeMap<Kind, &CompiledArtifact> = BTreeMap::new();
+    let mut read: Option<&Arc<Vec<CompiledArtifact>>> = None;
+    for known in source.functions.values() {
+        // Most functions share what they say with the one before.
+        if read.is_some_and(|read| Arc::ptr_eq(read, &known.records)) {
+            continue;
+        }
+        read = Some(&known.records);
+        for artifact in &*known.records {
+            let kind = Kind::of_artifact(artifact);
+            // Of two results of two leaders all functions take the same.
+            match found.get(&kind) {
+                Some(other) if other.sha256 <= artifact.sha256 => {}
+                _ => drop(found.insert(kind, artifact)),
             }
-            self.known.extend(is);
         }
-        Some(true)
     }
-}
-
-fn target(node: &Object) -> Option<String> {
-    let record = NodeRecord::of(node);
-    (!record.target().is_empty()).then(|| record.target().to_owned())
-}
-
-/// `own_target` is compiled for although no such node is there yet: a component that does not
-/// compile is found at once.
-pub fn plan(
-    state: &State,
-    targets: &BTreeSet<String>,
-    own_target: &str,
-    wasmtime_version: &str,
-) -> Plan {
-    let mut targets: BTreeSet<&str> = targets.iter().map(String::as_str).collect();
-    targets.insert(own_target);
-    let functions: Vec<(Key, String, Vec<CompiledArtifact>)> = state
-        .list(Resource::Function, None)
-        .filter_map(|object| {
-            let function: Function = object.parse().ok()?;
-            let source = source_sha256(&function.spec)?;
-            let artifacts = function.status.unwrap_or_default().artifacts;
-            Some((object.key().clone(), source, artifacts))
-        })
-        .collect();
-    let usable = |artifact: &&CompiledArtifact| artifact.wasmtime_version == wasmtime_version;
-    let compiled: BTreeMap<Job, &CompiledArtifact> = functions
+    let is_own =
+        |kind: &Kind| kind.version == wanted.version && wanted.targets.contains(&kind.target);
+    let mut missing = wanted.targets.clone();
+    let mut records = Vec::new();
+    for (kind, artifact) in found {
+        if is_own(&kind) {
+            missing.remove(&kind.target);
+        } else if !wanted.kept.contains(&kind) {
+            continue;
+        }
+        records.push(artifact.clone());
+    }
+    let is_stale = |known: &super::view::Known| {
+        // Nothing is said before there is something to say.
+        (!records.is_empty() && *known.records != records)
+            || (missing.is_empty() && !known.is_compiled)
+    };
+    let stale = source
+        .functions
         .iter()
-        .flat_map(|(_, _, artifacts)| artifacts.iter().filter(usable))
-        .map(|artifact| {
-            let job = Job {
-                source: artifact.source_sha256.clone(),
-                target: artifact.target.clone(),
-            };
-            (job, artifact)
-        })
+        .filter(|(_, known)| is_stale(known))
+        .map(|(key, _)| key.clone())
         .collect();
-    let mut plan = Plan::default();
-    for (key, source, known) in &functions {
-        let mut records = Vec::new();
-        for target in &targets {
-            let job = Job {
-                source: source.clone(),
-                target: (*target).to_owned(),
-            };
-            match compiled.get(&job) {
-                Some(artifact) => records.push((*artifact).clone()),
-                None => plan.jobs.entry(job).or_default().push(key.clone()),
-            }
-        }
-        if records != *known && !records.is_empty() {
-            plan.records.insert(key.clone(), records);
-        }
-    }
-    plan
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::objects;
-    use crate::state::Command;
-    use serde_json::{Value, json};
-
-    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const C: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
-    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-
-    fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
-        let namespace = if resource.namespaced() { "default" } else { "" };
-        let key = Key::new(resource, namespace, name);
-        let body = objects::fresh(&key, json!({}), extra);
-        state
-            .apply(Command::Create {
-                key,
-                body: body.into(),
-            })
-            .unwrap();
-    }
-
-    fn compiled(source: &str, target: &str, version: &str) -> Value {
-        json!({ "target": target, "sourceSha256": source, "sha256": format!("{target}-{version}"),
-            "size": 1, "wasmtimeVersion": version, "description": "", "signature": "" })
-    }
-
-    fn function(state: &mut State, name: &str, source: &str, artifacts: Vec<Value>) {
-        put(
-            state,
-            Resource::Function,
-            name,
-            json!({
-                "spec": { "artifact": { "sha256": source } },
-                "status": { "artifacts": artifacts },
-            }),
-        );
-    }
-
-    fn jobs(plan: &Plan) -> Vec<String> {
-        plan.jobs
-            .iter()
-            .map(|(job, functions)| {
-                format!(
-                    "{} for {} x{}",
-                    &job.source[..1],
-                    job.target,
-                    functions.len()
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn each_component_is_compiled_once_for_each_kind_of_node() {
-        let mut state = State::default();
-        put(
-            &mut state,
-            Resource::Node,
-            "pi",
-            json!({
-                "spec": { "key": "" }, "status": { "nodeInfo": { "target": "arm" } },
-            }),
-        );
-        function(&mut state, "one", A, vec![]);
-        function(&mut state, "two", A, vec![]);
-        function(&mut state, "three", B, vec![compiled(B, "x86", "48")]);
-        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
-        assert_eq!(
-            jobs(&plan),
-            ["a for arm x2", "a for x86 x2", "b for arm x1"]
-        );
-        assert!(plan.records.is_empty());
-    }
-
-    #[test]
-    fn what_another_function_has_is_not_compiled_again() {
-        let mut state = State::default();
-        function(&mut state, "old", A, vec![compiled(A, "x86", "48")]);
-        function(&mut state, "new", A, vec![]);
-        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
-        assert!(plan.jobs.is_empty());
-        let key = Key::new(Resource::Function, "default", "new");
-        assert_eq!(plan.records[&key][0].sha256, "x86-48");
-    }
-
-    #[test]
-    fn kinds_of_machines_are_followed() {
-        let (mut state, mut targets) = (State::default(), Targets::default());
-        let node = |target: &str| json!({ "spec": { "key": "" }, "status": { "nodeInfo": { "target": target } } });
-        let mut after = |state: &State| {
-            let known = targets.of(state).clone();
-            assert_eq!(known, *Targets::default().of(state));
-            Vec::from_iter(known)
-        };
-        assert_eq!(after(&state), [""; 0]);
-        put(&mut state, Resource::Node, "a", node(""));
-        assert_eq!(after(&state), [""; 0]);
-        put(&mut state, Resource::Node, "b", node("arm"));
-        put(&mut state, Resource::Node, "c", node("x86"));
-        assert_eq!(after(&state), ["arm", "x86"]);
-        let key = objects::node_key("c");
-        let body = objects::fresh(&key, json!({}), node("riscv")).into();
-        let (expect, uid) = (None, None);
-        state.apply(Command::Replace { key, body, expect }).unwrap();
-        assert_eq!(after(&state), ["arm", "riscv"]);
-        let key = objects::node_key("b");
-        state.apply(Command::Delete { key, expect, uid }).unwrap();
-        assert_eq!(after(&state), ["riscv"]);
-    }
-
-    #[test]
-    fn a_new_component_or_compiler_makes_old_results_useless() {
-        let mut state = State::default();
-        function(&mut state, "changed", B, vec![compiled(C, "x86", "48")]);
-        function(&mut state, "upgraded", A, vec![compiled(A, "x86", "47")]);
-        let plan = plan(&state, Targets::default().of(&state), "x86", "48");
-        assert_eq!(jobs(&plan), ["a for x86 x1", "b for x86 x1"]);
+    SourcePlan {
+        records: Arc::new(records),
+        missing: missing.into_iter().collect(),
+        stale,
     }
 }

@@ -1,37 +1,49 @@
 //! Performs compilations, one at a time: each takes cores for seconds and memory besides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::StreamExt;
 use hive_functions::engine_version;
 use hive_identity::CertificateAuthority;
 use hive_manifests::function::CompiledArtifact;
 use hive_proto::ARTIFACT_CONTEXT;
 use hive_proto::v1::ArtifactDescription;
 use prost::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::CompileWorker;
 use super::failure::CompileFailure;
-use super::plan::{Job, Targets, plan};
+use super::plan::SourcePlan;
+use super::view::{Kind, View};
 use crate::artifacts::{Artifacts, BadDigest, Digest};
 use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
 use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
 use crate::state::{Key, State};
-use crate::store::Replica;
+use crate::together::{self, Together};
+
+/// Statuses on their way at once: two entries full of them, so that one is gathered while one is written.
+const WRITES: usize = 2 * together::MOST;
+
+/// Names one compilation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Job {
+    /// Of the component, lower hex.
+    source: String,
+    target: String,
+}
 
 pub struct Compilation {
-    replica: Replica,
+    writer: Together,
     artifacts: Artifacts,
     authority: Arc<CertificateAuthority>,
     worker: CompileWorker,
-    own_target: &'static str,
-    targets: Targets,
+    view: View,
     failures: HashMap<Job, Failed>,
 }
 
@@ -49,52 +61,81 @@ impl Failed {
     }
 }
 
+/// What functions are to say of their component.
+struct Records {
+    source: String,
+    artifacts: Vec<CompiledArtifact>,
+    /// It is compiled for all that it is to be compiled for.
+    is_complete: bool,
+}
+
 impl Compilation {
     pub fn new(
-        replica: Replica,
+        writer: Together,
         artifacts: Artifacts,
         authority: Arc<CertificateAuthority>,
         worker: CompileWorker,
         own_target: &'static str,
     ) -> Self {
         Self {
-            replica,
+            writer,
             artifacts,
             authority,
             worker,
-            own_target,
-            targets: Targets::default(),
+            view: View::new(own_target, engine_version()),
             failures: HashMap::new(),
         }
     }
 
     /// One look: writes what is known, then performs one compilation if one is due.
     pub async fn pass(&mut self, state: &State) -> Outlook {
-        let targets = self.targets.of(state);
-        let plan = plan(state, targets, self.own_target, &engine_version());
-        self.failures.retain(|job, _| plan.jobs.contains_key(job));
-        let mut settled = true;
-        for (key, records) in &plan.records {
-            settled &= self.write(key, records).await;
-        }
-        let due = plan
-            .jobs
+        let plans = self.view.plans(state, Instant::now());
+        let jobs: BTreeSet<Job> = plans
             .iter()
-            .find(|(job, _)| self.failures.get(job).is_none_or(Failed::is_due));
-        if let Some((job, functions)) = due {
-            self.perform(job, functions).await;
+            .flat_map(|(source, plan)| {
+                plan.missing.iter().map(|target| Job {
+                    source: source.clone(),
+                    target: target.clone(),
+                })
+            })
+            .collect();
+        self.failures.retain(|job, _| jobs.contains(job));
+        let size = |job: &Job| state.artifact(&job.source).map_or(0, |record| record.size);
+        // What takes a second never waits for what takes a minute.
+        let due = jobs
+            .iter()
+            .filter(|job| self.failures.get(job).is_none_or(Failed::is_due))
+            .min_by_key(|job| size(job))
+            .cloned();
+        let planned = due.as_ref().map(|job| plans[&job.source].clone());
+        let stale: Vec<(Key, Arc<Records>)> = plans
+            .iter()
+            .flat_map(|(source, plan)| {
+                let records = Arc::new(Records {
+                    source: source.clone(),
+                    artifacts: plan.records.to_vec(),
+                    is_complete: plan.missing.is_empty(),
+                });
+                let stale = plan.stale.iter().cloned();
+                stale.map(move |key| (key, records.clone()))
+            })
+            .collect();
+        let settled = self.write_all(stale).await;
+        if let (Some(job), Some(plan)) = (due, planned) {
+            self.perform(job, plan).await;
         }
         // What was compiled now is seen to be done, and what is next, in another look.
         let hopeless = |job: &Job| {
             let failed = self.failures.get(job);
             failed.is_some_and(|failed| failed.retry_after.is_none())
         };
-        Outlook::settled_if(settled && plan.jobs.keys().all(hopeless))
+        Outlook::settled_if(settled && jobs.iter().all(hopeless))
     }
 
-    async fn perform(&mut self, job: &Job, functions: &[Key]) {
+    async fn perform(&mut self, job: Job, plan: SourcePlan) {
+        let functions: Vec<Key> = self.view.functions(&job.source).cloned().collect();
         let started = Instant::now();
-        match self.compile(job).await {
+        match self.compile(&job).await {
             Ok(artifact) => {
                 tracing::info!(
                     source = job.source,
@@ -103,9 +144,17 @@ impl Compilation {
                     elapsed = ?started.elapsed(),
                     "compiled"
                 );
-                for key in functions {
-                    self.add(key, &artifact).await;
-                }
+                let mut artifacts = plan.records.to_vec();
+                artifacts.push(artifact);
+                artifacts.sort_by_key(Kind::of_artifact);
+                let records = Arc::new(Records {
+                    source: job.source,
+                    artifacts,
+                    is_complete: plan.missing == [job.target],
+                });
+                let functions = functions.into_iter();
+                self.write_all(functions.map(|key| (key, records.clone())))
+                    .await;
             }
             Err(failure) => {
                 tracing::warn!(
@@ -115,14 +164,14 @@ impl Compilation {
                     error = %failure,
                     "cannot compile"
                 );
+                for key in &functions {
+                    self.tell(key, &job.target, &failure).await;
+                }
                 let failed = Failed {
                     at: Instant::now(),
                     retry_after: failure.retry_after(),
                 };
-                self.failures.insert(job.clone(), failed);
-                for key in functions {
-                    self.tell(key, &job.target, &failure).await;
-                }
+                self.failures.insert(job, failed);
             }
         }
     }
@@ -165,59 +214,22 @@ impl Compilation {
         })
     }
 
-    async fn add(&self, key: &Key, artifact: &CompiledArtifact) {
-        let known = self.replica.state();
-        let mut records: Vec<CompiledArtifact> = known
-            .get(key)
-            .and_then(|object| object.body()["status"].get("artifacts").cloned())
-            .and_then(|artifacts| serde_json::from_value(artifacts).ok())
-            .unwrap_or_default();
-        records.retain(|known| {
-            known.source_sha256 == artifact.source_sha256 && known.target != artifact.target
+    /// False when one could not be written.
+    async fn write_all(&self, all: impl IntoIterator<Item = (Key, Arc<Records>)>) -> bool {
+        let writes = all.into_iter().map(|(key, records)| {
+            let writer = self.writer.clone();
+            async move { write(&writer, &key, &records).await }
         });
-        records.push(artifact.clone());
-        records.sort_by(|a, b| a.target.cmp(&b.target));
-        self.write(key, &records).await;
-    }
-
-    /// False when it could not be written.
-    async fn write(&self, key: &Key, records: &[CompiledArtifact]) -> bool {
-        let message = format!(
-            "compiled for {}",
-            records
-                .iter()
-                .map(|r| &*r.target)
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
-        let written = objects::edit(&self.replica, key, |body| {
-            let before = body["status"].clone();
-            let now = SystemTime::now();
-            objects::set_condition(
-                &mut body["status"],
-                "Compiled",
-                "True",
-                "Compiled",
-                &message,
-                now,
-            );
-            body["status"]["artifacts"] = json!(records);
-            body["status"] != before
-        })
-        .await;
-        match written {
-            Ok(()) | Err(EditError::NotFound(_)) => true,
-            Err(error) => {
-                tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write compiled artifacts");
-                false
-            }
-        }
+        futures::stream::iter(writes)
+            .buffer_unordered(WRITES)
+            .fold(true, async |all, written| all && written)
+            .await
     }
 
     async fn tell(&self, key: &Key, target: &str, failure: &CompileFailure) {
         let mut message = format!("for {target}: {failure}");
         cut(&mut message, MAX_MESSAGE_BYTES);
-        let written = objects::edit(&self.replica, key, |body| {
+        let written = objects::edit(&self.writer, key, |body| {
             let now = SystemTime::now();
             objects::set_condition(
                 &mut body["status"],
@@ -239,6 +251,43 @@ impl Compilation {
             source: "compiler".to_owned(),
             count: 1,
         };
-        events::record(&self.replica, key, notice).await;
+        events::record(&self.writer, key, notice).await;
     }
+}
+
+/// False when it could not be written.
+async fn write(writer: &Together, key: &Key, records: &Records) -> bool {
+    let targets: BTreeSet<&str> = records.artifacts.iter().map(|r| &*r.target).collect();
+    let targets: Vec<&str> = targets.into_iter().collect();
+    let message = format!("compiled for {}", targets.join(", "));
+    let written = objects::edit(writer, key, |body| {
+        if source_of(body).as_deref() != Some(&*records.source) {
+            // It names another component by now.
+            return false;
+        }
+        let before = body["status"].clone();
+        let now = SystemTime::now();
+        if records.is_complete {
+            let status = &mut body["status"];
+            objects::set_condition(status, "Compiled", "True", "Compiled", &message, now);
+        }
+        body["status"]["artifacts"] = json!(records.artifacts);
+        body["status"] != before
+    })
+    .await;
+    match written {
+        Ok(()) | Err(EditError::NotFound(_)) => true,
+        Err(error) => {
+            tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write compiled artifacts");
+            false
+        }
+    }
+}
+
+fn source_of(function: &Value) -> Option<String> {
+    let digest: Digest = function["spec"]["artifact"]["sha256"]
+        .as_str()?
+        .parse()
+        .ok()?;
+    Some(digest.hex())
 }

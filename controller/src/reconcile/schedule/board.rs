@@ -97,8 +97,8 @@ impl<'a> Board<'a> {
         node: &str,
     ) -> Option<&'f CompiledArtifact> {
         let node = self.nodes.get(node)?.view;
-        let artifact = function.artifacts.get(&node.target)?;
-        (artifact.wasmtime_version == node.wasmtime_version).then_some(artifact)
+        let mut artifacts = function.artifacts.iter();
+        artifacts.find(|artifact| loads(node, artifact))
     }
 
     pub fn matches(&self, function: &FunctionView, node: &NodeView) -> bool {
@@ -179,15 +179,20 @@ impl<'a> Board<'a> {
         if seat.cpu + need.cpu.0 > node.cpu {
             return Err("without enough free CPU");
         }
-        let artifact = function
-            .artifacts
-            .get(&node.target)
-            .ok_or("for whose processor the component is not compiled yet")?;
-        if artifact.wasmtime_version != node.wasmtime_version {
-            return Err("whose agent is of another version than the controllers");
-        }
-        Ok(artifact)
+        let artifacts = || function.artifacts.iter();
+        artifacts()
+            .find(|artifact| loads(node, artifact))
+            .ok_or_else(
+                || match artifacts().any(|artifact| artifact.target == node.target) {
+                    true => "whose agent is of another version than the controllers",
+                    false => "for whose processor the component is not compiled yet",
+                },
+            )
     }
+}
+
+fn loads(node: &NodeView, artifact: &CompiledArtifact) -> bool {
+    artifact.target == node.target && artifact.wasmtime_version == node.wasmtime_version
 }
 
 /// Lower is better: spread copies, then load.

@@ -61,8 +61,8 @@ pub struct FunctionView {
     /// Says how, once it is being deleted.
     pub ending: Option<Ending>,
     pub spec: FunctionSpec,
-    /// Compiled forms of the component that `spec` names, by target.
-    pub artifacts: BTreeMap<String, CompiledArtifact>,
+    /// Compiled forms of the component that `spec` names: one for each target and version.
+    pub artifacts: Vec<CompiledArtifact>,
 }
 
 /// How a function that is being deleted ends.
@@ -218,7 +218,6 @@ impl FunctionView {
             artifacts: artifacts
                 .into_iter()
                 .filter(|artifact| artifact.source_sha256 == source)
-                .map(|artifact| (artifact.target.clone(), artifact))
                 .collect(),
             spec: function.spec,
         })

@@ -30,7 +30,7 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         uid: format!("uid-{name}"),
         generation: 1,
         spec,
-        artifacts: [("x86".to_owned(), artifact("x86", "v1"))].into(),
+        artifacts: vec![artifact("x86", "v1")],
     }
 }
 
