@@ -3,6 +3,7 @@
 pub mod child;
 mod failure;
 mod plan;
+mod progress;
 mod run;
 mod view;
 mod worker;

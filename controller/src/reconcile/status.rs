@@ -110,8 +110,8 @@ fn explain(
     if is_scaled_to_zero {
         return (true, "ScaledToZero", "no copies are wanted".into());
     }
-    if let Some(message) = compile_failure(state, function) {
-        return (available, "CompileFailed", message);
+    if let Some((reason, message)) = not_compiled(state, function) {
+        return (available, reason, message);
     }
     if let Some(message) = failing {
         return (available, "Failing", message);
@@ -145,15 +145,19 @@ fn explain(
     (true, "Ready", "all copies are ready".into())
 }
 
-/// Why the newest component does not compile, if it does not.
-fn compile_failure(state: &State, function: &FunctionView) -> Option<String> {
+/// Why the newest component is not compiled, if that is told: it does not compile, or it takes its time.
+fn not_compiled(state: &State, function: &FunctionView) -> Option<(&'static str, String)> {
     let body = state.get(&function.key)?.body();
     if !function.artifacts.is_empty() || objects::condition(body, "Compiled") != Some("False") {
         return None;
     }
     let conditions = body["status"]["conditions"].as_array()?;
     let compiled = conditions.iter().find(|c| c["type"] == "Compiled")?;
-    compiled["message"].as_str().map(str::to_owned)
+    let reason = match compiled["reason"] == "Compiling" {
+        true => "Compiling",
+        false => "CompileFailed",
+    };
+    Some((reason, compiled["message"].as_str()?.to_owned()))
 }
 
 /// Where the ingress is reached from outside.
@@ -330,6 +334,40 @@ mod tests {
             .into_values()
             .next()
             .unwrap()
+    }
+
+    #[test]
+    fn what_is_not_compiled_says_whether_it_will_be() {
+        for (condition, shown) in [
+            ("Compiling", "Compiling"),
+            ("CompileFailed", "CompileFailed"),
+            ("CompilerMemory", "CompileFailed"),
+        ] {
+            let mut state = swarm();
+            node(&mut state, "a", "True");
+            let key = Key::new(Resource::Function, "default", "hello");
+            let mut body = state.get(&key).unwrap().body().clone();
+            let compiled = body["status"]["artifacts"].take();
+            objects::set_condition(
+                &mut body["status"],
+                "Compiled",
+                "False",
+                condition,
+                "for arm",
+                SystemTime::UNIX_EPOCH,
+            );
+            let put = |state: &mut State, body: &Value| {
+                let (key, body, expect) = (key.clone(), body.clone().into(), None);
+                state.apply(Command::Replace { key, body, expect }).unwrap();
+                let summary = summary(state);
+                (summary.reason, summary.message)
+            };
+            body["status"]["artifacts"] = json!([]);
+            assert_eq!(put(&mut state, &body), (shown, "for arm".to_owned()));
+            // What is compiled for some kind of machine may run there.
+            body["status"]["artifacts"] = compiled;
+            assert_eq!(put(&mut state, &body).0, "Progressing");
+        }
     }
 
     #[test]

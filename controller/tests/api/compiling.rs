@@ -1,5 +1,8 @@
 //! Compiling: from a component that a function names to records in its status, or to the reason why not.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use hive_controller::artifacts::Digest;
 use hive_controller::reconcile::Outlook;
 use hive_controller::reconcile::compile::{Compilation, CompileWorker};
@@ -12,6 +15,9 @@ use serde_json::{Value, json};
 use crate::artifacts::upload;
 use crate::functions::COMPONENT;
 use crate::harness::{FUNCTIONS, Server};
+
+/// Of more than a mebibyte.
+const LARGE: &[u8] = include_bytes!("../../../functions/tests/fixtures/js-hello-p3.wasm");
 
 const TARGET: &str = Target::Pulley64.as_str();
 
@@ -90,6 +96,46 @@ async fn a_component_is_compiled_by_a_process_of_its_own() {
     assert!(held == here, "the file has other bytes");
     let outlook = compilation.pass(&server.replica.state()).await;
     assert_eq!(outlook, Outlook::Settled);
+}
+
+#[tokio::test]
+async fn while_a_large_component_is_compiled_its_function_says_so() {
+    let server = Server::start().await;
+    let component = upload(&server, LARGE).await;
+    function(&server, "large", &component).await;
+    // A compiler that waits until it is let go.
+    let dir = tempfile::tempdir().unwrap();
+    let (script, go) = (dir.path().join("compiler"), dir.path().join("go"));
+    let program = env!("CARGO_BIN_EXE_hive-controller");
+    let text = format!(
+        "#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.01; done\nexec {program} \"$@\"\n",
+        go.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    let mut compilation = compilation(&server, CompileWorker::new(script, &[], None));
+    let replica = server.replica.clone();
+    let done = tokio::spawn(async move { compilation.pass(&replica.state()).await });
+    let key = Key::new(Resource::Function, "default", "large");
+    server
+        .until(|state| {
+            let function = state.get(&key).unwrap().body();
+            function["status"]["conditions"][0]["reason"] == "Compiling"
+        })
+        .await;
+    let during = status(&server, "large").await;
+    let condition = &during["conditions"][0];
+    assert_eq!(
+        (&condition["status"], &condition["message"]),
+        (&json!("False"), &json!("for pulley64, 1.6 MiB"))
+    );
+    std::fs::write(go, "").unwrap();
+    done.await.unwrap();
+    let after = status(&server, "large").await;
+    assert_eq!(after["conditions"][0]["status"], "True");
+    let told = events(&server, "large").await;
+    assert!(told.contains(&("Compiling".to_owned(), 1)), "{told:?}");
+    assert!(told.contains(&("Compiled".to_owned(), 1)), "{told:?}");
 }
 
 #[tokio::test]

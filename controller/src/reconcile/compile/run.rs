@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::CompileWorker;
 use super::failure::CompileFailure;
 use super::plan::SourcePlan;
+use super::progress::{self, Progress, Rates};
 use super::view::{Kind, View};
 use crate::artifacts::{Artifacts, BadDigest, Digest};
 use crate::gateway::bounds::cut;
@@ -45,6 +46,7 @@ pub struct Compilation {
     worker: CompileWorker,
     view: View,
     failures: HashMap<Job, Failed>,
+    rates: Rates,
 }
 
 /// A job that failed.
@@ -84,6 +86,7 @@ impl Compilation {
             worker,
             view: View::new(own_target, engine_version()),
             failures: HashMap::new(),
+            rates: Rates::default(),
         }
     }
 
@@ -122,7 +125,8 @@ impl Compilation {
             .collect();
         let settled = self.write_all(stale).await;
         if let (Some(job), Some(plan)) = (due, planned) {
-            self.perform(job, plan).await;
+            let size = size(&job);
+            self.perform(job, size, plan).await;
         }
         // What was compiled now is seen to be done, and what is next, in another look.
         let hopeless = |job: &Job| {
@@ -132,18 +136,33 @@ impl Compilation {
         Outlook::settled_if(settled && jobs.iter().all(hopeless))
     }
 
-    async fn perform(&mut self, job: Job, plan: SourcePlan) {
+    async fn perform(&mut self, job: Job, size: u64, plan: SourcePlan) {
         let functions: Vec<Key> = self.view.functions(&job.source).cloned().collect();
+        let progress = Progress {
+            target: &job.target,
+            number: self.view.targets() + 1 - plan.missing.len(),
+            targets: self.view.targets(),
+            size,
+            estimate: self.rates.estimate(&job.target, size),
+        };
+        if progress.is_worth_telling() {
+            progress::begun(&self.writer, &functions, &progress).await;
+        }
         let started = Instant::now();
         match self.compile(&job).await {
             Ok(artifact) => {
+                let took = started.elapsed();
                 tracing::info!(
                     source = job.source,
                     target = job.target,
                     size = artifact.size,
-                    elapsed = ?started.elapsed(),
+                    elapsed = ?took,
                     "compiled"
                 );
+                if progress.is_worth_telling() {
+                    progress::done(&self.writer, &functions, &artifact, took).await;
+                }
+                self.rates.learn(&job.target, size, took);
                 let mut artifacts = plan.records.to_vec();
                 artifacts.push(artifact);
                 artifacts.sort_by_key(Kind::of_artifact);
