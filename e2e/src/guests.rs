@@ -26,6 +26,11 @@ pub fn probe() -> Guest {
     guest("probe", "functions/tests/guests/probe/probe.wasm")
 }
 
+/// Uses what the host offers besides WASI: functions/tests/guests/services/README.md.
+pub fn services() -> Guest {
+    guest("services", "functions/tests/guests/services/services.wasm")
+}
+
 /// The example that `hive up` deploys.
 pub fn hello() -> Guest {
     guest("hello", "manifests/examples/hello/hello.wasm")

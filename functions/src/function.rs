@@ -32,6 +32,7 @@ use crate::{
     admission::{Admitted, Turns},
     egress::{self, Egress, EgressLimits},
     guest::{self, Guest},
+    host::HostServices,
     invoke::{BoxBody, InvokeError},
     limits::{
         Limits,
@@ -56,6 +57,8 @@ pub struct FunctionOptions {
     /// See [`AllowedHosts`](crate::AllowedHosts); empty: no outgoing requests.
     pub allowed_hosts: Vec<String>,
     pub egress: EgressLimits,
+    /// What it gets of the host besides WASI.
+    pub services: HostServices,
     pub logs: LogSink,
 }
 
@@ -71,6 +74,7 @@ struct Inner {
     limits: Limits,
     env: Vec<(String, String)>,
     outgoing: Arc<egress::Client>,
+    services: HostServices,
     logs: LogSink,
     counters: Arc<Counters>,
 }
@@ -93,6 +97,7 @@ impl Function {
             limits: options.limits,
             env: options.env,
             outgoing,
+            services: options.services,
             logs: options.logs,
             counters: Arc::default(),
         }))
@@ -233,7 +238,8 @@ impl Inner {
             run.memory_refused.clone(),
             self.counters.memory_bytes.clone(),
         );
-        let guest = Guest::new(&self.env, self.limits.handles, egress, memory);
+        let services = self.services.clone();
+        let guest = Guest::new(&self.env, self.limits.handles, services, egress, memory);
         let mut store = Store::new(&self.runtime.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         guest::bound(&mut store, self.limits.handles);

@@ -1,6 +1,7 @@
 //! The state of one instance, and what it can reach.
 //!
-//! A guest gets clocks, randomness, its environment, stdout and stderr, and HTTP through `egress`.
+//! A guest gets clocks, randomness, its environment, stdout and stderr, HTTP through `egress`, and
+//! what `host` has for it.
 //! It must never get files, sockets or this process's own environment.
 
 use wasmtime::Store;
@@ -10,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     egress::Egress,
+    host::{self, HostServices},
     limits::memory::MemoryMeter,
     logs::{GuestOutput, LogStream},
 };
@@ -34,6 +36,7 @@ pub(crate) struct Guest {
     http: WasiHttpCtx,
     table: ResourceTable,
     egress: Egress,
+    pub(crate) services: HostServices,
     pub(crate) memory: MemoryMeter,
 }
 
@@ -41,6 +44,7 @@ impl Guest {
     pub(crate) fn new(
         env: &[(String, String)],
         handles: u32,
+        services: HostServices,
         egress: Egress,
         memory: MemoryMeter,
     ) -> Self {
@@ -64,6 +68,7 @@ impl Guest {
             http,
             table,
             egress,
+            services,
             memory,
         }
     }
@@ -116,5 +121,6 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    host::link(linker)
 }

@@ -28,6 +28,10 @@ mod function;
 #[cfg(feature = "run")]
 mod guest;
 #[cfg(feature = "run")]
+mod host;
+#[cfg(any(feature = "compile", feature = "run"))]
+mod interfaces;
+#[cfg(feature = "run")]
 mod invoke;
 mod limits;
 #[cfg(feature = "run")]
@@ -61,6 +65,8 @@ pub use config::host_target;
 pub use egress::{AllowedHosts, EgressLimits, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions};
+#[cfg(feature = "run")]
+pub use host::{Config, HostServices};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]

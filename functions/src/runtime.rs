@@ -226,7 +226,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::{BoxBody, Compiler, Limits};
+    use crate::{BoxBody, Compiler, HostServices, Limits};
 
     /// What machines run for which there is no native code. It needs no such machine.
     #[tokio::test]
@@ -262,6 +262,7 @@ mod tests {
                 env: Vec::new(),
                 allowed_hosts: Vec::new(),
                 egress: crate::EgressLimits::default(),
+                services: HostServices::default(),
                 logs: Arc::new(|_| {}),
             },
         );

@@ -151,6 +151,11 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_hosts: Vec<String>,
+    /// Settings that the function reads by wasi:config or as variables of Spin, apart from its
+    /// environment. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub config: Vec<ConfigValue>,
 }
 
 /// Where the bytes of a component come from.
@@ -218,6 +223,20 @@ impl Default for FunctionLimits {
 pub struct EnvVar {
     /// Letters, digits, '_', '-' and '.', not starting with a digit. Names that start with HIVE_
     /// are Hive's own.
+    pub name: String,
+    /// The value itself. Default "". Not together with valueFrom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Take the value from a Secret or ConfigMap of the same namespace. Not together with value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvVarSource>,
+}
+
+/// A setting: its value, or where to take it from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigValue {
+    /// Letters, digits, '-', '_' and '.'.
     pub name: String,
     /// The value itself. Default "". Not together with valueFrom.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -49,6 +49,8 @@ fn functions_that_are_good() {
         json!({"limits": {"cpuTime": "100ms", "responseSize": "1Gi", "handles": 64}}),
         json!({"env": [{"name": "A"}, {"name": "B", "value": ""},
             {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
+        json!({"config": [{"name": "greeting"}, {"name": "db.url-1_a", "value": "x"},
+            {"name": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
         json!({"allowedHosts": ["*:443", "a.example:*", "*.a.example:80", "localhost:81", "[::1]",
@@ -120,6 +122,18 @@ fn functions_that_are_not() {
         (
             json!({"replicas": 2, "everyNode": true}),
             "spec.replicas: not together with everyNode, which runs one copy on every node",
+        ),
+        (
+            json!({"config": [{"name": "a b"}]}),
+            "spec.config[0].name: \"a b\" is not a name: use letters, digits, '-', '_' and '.'",
+        ),
+        (
+            json!({"config": [{"name": "a"}, {"name": "a"}]}),
+            "spec.config[1].name: \"a\" is set twice",
+        ),
+        (
+            json!({"config": [{"name": "a", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+            "spec.config[0]: value and valueFrom exclude each other; keep one",
         ),
         (
             json!({"nodeSelector": {"a b": "c"}}),

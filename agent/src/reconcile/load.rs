@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hive_functions::{
-    EgressLimits, FunctionOptions, Limits, LoadError, Runtime, RuntimeOptions, StartError,
-    VerifiedArtifact, VerifyError,
+    EgressLimits, FunctionOptions, HostServices, Limits, LoadError, Runtime, RuntimeOptions,
+    StartError, VerifiedArtifact, VerifyError,
 };
 use hive_proto::v1;
 
@@ -95,6 +95,9 @@ impl Loader {
                 env: assignment.env.clone().into_iter().collect(),
                 allowed_hosts: assignment.allowed_hosts.clone(),
                 egress: EgressLimits::default(),
+                services: HostServices {
+                    config: Arc::new(assignment.config.clone()),
+                },
                 logs,
             };
             let function = runtime

@@ -112,6 +112,7 @@ pub fn assignment(
             host: format!("{function}.test"),
             path: "/".into(),
         }],
+        ..v1::Assignment::default()
     }
 }
 

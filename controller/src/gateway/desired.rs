@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_functions::Limits;
-use hive_manifests::function::{EnvVar, FunctionSpec, KeyRef};
+use hive_manifests::function::{ConfigValue, EnvVar, EnvVarSource, FunctionSpec, KeyRef};
 use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
@@ -48,11 +48,7 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
     set
 }
 
-fn assignment(
-    state: &State,
-    object: &Object,
-    domain: &str,
-) -> Result<v1::Assignment, (&'static str, String)> {
+fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assignment, Refusal> {
     let parsed: Assignment = object
         .parse()
         .map_err(|e| ("InvalidAssignment", e.to_string()))?;
@@ -83,6 +79,7 @@ fn assignment(
         }),
         limits: Some(limits(&function)),
         env: environment(state, &namespace, &function_name, &function.env)?,
+        config: configuration(state, &namespace, &function.config)?,
         allowed_hosts: function.allowed_hosts,
         routes: vec![v1::Route { host, path }],
         function: function_name,
@@ -113,48 +110,76 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// The variables with their values; what is wrong with a reference names its place.
+/// Why an assignment can't be sent, in CamelCase and in words.
+type Refusal = (&'static str, String);
+
+/// The variables with their values, and those that Hive sets.
 fn environment(
     state: &State,
     namespace: &str,
     function: &str,
     env: &[EnvVar],
-) -> Result<BTreeMap<String, String>, (&'static str, String)> {
+) -> Result<BTreeMap<String, String>, Refusal> {
     let mut values: BTreeMap<String, String> = [
         ("HIVE_FUNCTION".to_owned(), function.to_owned()),
         ("HIVE_NAMESPACE".to_owned(), namespace.to_owned()),
     ]
     .into();
     for (index, variable) in env.iter().enumerate() {
-        let value = match &variable.value_from {
-            None => Some(variable.value.clone().unwrap_or_default()),
-            Some(source) => {
-                let (reference, resource) =
-                    match (&source.secret_key_ref, &source.config_map_key_ref) {
-                        (Some(reference), _) => (reference, Resource::Secret),
-                        (None, Some(reference)) => (reference, Resource::ConfigMap),
-                        (None, None) => continue,
-                    };
-                let found = lookup(state, namespace, resource, reference);
-                if found.is_none() && !reference.optional {
-                    return Err((
-                        "MissingReference",
-                        format!(
-                            "spec.env[{index}].valueFrom: {} {:?} has no key {:?}; create it, or mark the reference optional",
-                            resource.singular(),
-                            reference.name,
-                            reference.key
-                        ),
-                    ));
-                }
-                found
-            }
-        };
-        if let Some(value) = value {
+        let place = format!("spec.env[{index}]");
+        let source = (&variable.value, &variable.value_from);
+        if let Some(value) = value(state, namespace, &place, source)? {
             values.insert(variable.name.clone(), value);
         }
     }
     Ok(values)
+}
+
+/// The settings with their values, and nothing else.
+fn configuration(
+    state: &State,
+    namespace: &str,
+    config: &[ConfigValue],
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut values = BTreeMap::new();
+    for (index, setting) in config.iter().enumerate() {
+        let place = format!("spec.config[{index}]");
+        let source = (&setting.value, &setting.value_from);
+        if let Some(value) = value(state, namespace, &place, source)? {
+            values.insert(setting.name.clone(), value);
+        }
+    }
+    Ok(values)
+}
+
+/// None where an optional reference leads nowhere; what is wrong with another names its place.
+fn value(
+    state: &State,
+    namespace: &str,
+    place: &str,
+    (value, source): (&Option<String>, &Option<EnvVarSource>),
+) -> Result<Option<String>, Refusal> {
+    let Some(source) = source else {
+        return Ok(Some(value.clone().unwrap_or_default()));
+    };
+    let (reference, resource) = match (&source.secret_key_ref, &source.config_map_key_ref) {
+        (Some(reference), _) => (reference, Resource::Secret),
+        (None, Some(reference)) => (reference, Resource::ConfigMap),
+        (None, None) => return Ok(None),
+    };
+    let found = lookup(state, namespace, resource, reference);
+    if found.is_none() && !reference.optional {
+        return Err((
+            "MissingReference",
+            format!(
+                "{place}.valueFrom: {} {:?} has no key {:?}; create it, or mark the reference optional",
+                resource.singular(),
+                reference.name,
+                reference.key
+            ),
+        ));
+    }
+    Ok(found)
 }
 
 fn lookup(
@@ -225,6 +250,7 @@ mod tests {
         assert_eq!(assignment.env["HIVE_FUNCTION"], "hello");
         assert_eq!(assignment.limits.as_ref().unwrap().timeout_ms, 30_000);
         assert_eq!(assignment.routes[0].host, "hello.default.localhost");
+        assert_eq!(assignment.config, BTreeMap::new());
     }
 
     #[test]
@@ -316,5 +342,29 @@ mod tests {
             set.problems[0].message,
             "spec.env[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional"
         );
+    }
+
+    #[test]
+    fn settings_are_no_environment_and_the_environment_is_no_setting() {
+        let mut state = State::default();
+        put(
+            &mut state,
+            Resource::Secret,
+            "s",
+            json!({ "data": { "k": BASE64.encode("v") } }),
+        );
+        let config: Vec<ConfigValue> = serde_json::from_value(json!([
+            { "name": "plain", "value": "1" },
+            { "name": "secret", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
+        ]))
+        .unwrap();
+        let values = configuration(&state, "default", &config).unwrap();
+        let expected = [("plain", "1"), ("secret", "v")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(values, expected.into());
+
+        let (reason, message) = configuration(&state, "other", &config).unwrap_err();
+        assert_eq!(reason, "MissingReference");
+        assert!(message.starts_with("spec.config[1].valueFrom: secret \"s\""));
     }
 }

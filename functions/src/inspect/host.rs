@@ -3,6 +3,11 @@
 //! Names as they stand in a component go in. It must list no interface that the linker lacks: the
 //! agent would find out only when it loads the function.
 
+use crate::interfaces;
+
+#[cfg(all(test, feature = "run"))]
+mod linked;
+
 /// A name like `wasi:http/types@0.2.3`, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Interface<'a> {
@@ -81,6 +86,9 @@ const WASI_0_3: &[Package] = &[
 
 /// Whether functions get the interface of this name.
 pub(super) fn provides(name: &str) -> bool {
+    if interfaces::all().any(|own| own == name) {
+        return true;
+    }
     let Some(interface) = Interface::parse(name) else {
         return false;
     };
@@ -110,6 +118,12 @@ mod tests {
             ("wasi:http/types", false),
             ("wasi:keyvalue/store@0.2.0", false),
             ("wasi:io/streams@0.3.0", false),
+            ("wasi:config/store@0.2.0-rc.1", true),
+            ("wasi:config/store@0.2.0-draft-2024-09-27", true),
+            ("wasi:config/store@0.2.0-rc.2", false),
+            ("wasi:config/store@0.2.0", false),
+            ("fermyon:spin/variables@2.0.0", true),
+            ("fermyon:spin/variables@2.0.1", false),
             ("log", false),
             ("", false),
         ];

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use hive_functions::{
-    BoxBody, Compiler, EgressLimits, Function, FunctionOptions, Limits, LogRecord, LogSink,
-    LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
+    BoxBody, Compiler, EgressLimits, Function, FunctionOptions, HostServices, Limits, LogRecord,
+    LogSink, LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
 };
 use http_body_util::{BodyExt, Empty};
 use sha2::{Digest, Sha256};
@@ -102,6 +102,7 @@ pub fn options(limits: Limits, logs: &Logs) -> FunctionOptions {
         env: Vec::new(),
         allowed_hosts: Vec::new(),
         egress: EgressLimits::default(),
+        services: HostServices::default(),
         logs: logs.sink(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod egress;
 mod guests;
+mod host;
 mod inspecting;
 mod limits;
 mod loading;

@@ -62,6 +62,7 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         check_limits(limits, &path.field("limits"), findings);
     }
     check_env(list(spec, "env"), &path.field("env"), findings);
+    check_config(list(spec, "config"), &path.field("config"), findings);
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
     }
@@ -255,12 +256,37 @@ fn check_env(env: &[Value], path: &FieldPath, findings: &mut Findings) {
                 findings.duplicate(&path, format!("{} is set twice", quoted(name)));
             }
         }
-        if present(variable, "value") && present(variable, "valueFrom") {
-            findings.forbidden(&path, "value and valueFrom exclude each other; keep one");
+        check_value(variable, &path, findings);
+    }
+}
+
+fn check_config(config: &[Value], path: &FieldPath, findings: &mut Findings) {
+    let mut names_seen = BTreeSet::new();
+    for (index, setting) in config.iter().enumerate() {
+        let Some(setting) = setting.as_object() else {
+            continue;
+        };
+        let path = path.index(index);
+        if let Some(name) = text(setting, "name") {
+            let path = path.field("name");
+            if let Err(why) = names::data_key(name) {
+                findings.invalid(&path, format!("{} is not a name: {why}", quoted(name)));
+            }
+            if !names_seen.insert(name) {
+                findings.duplicate(&path, format!("{} is set twice", quoted(name)));
+            }
         }
-        if let Some(source) = object(variable, "valueFrom") {
-            check_value_from(source, &path.field("valueFrom"), findings);
-        }
+        check_value(setting, &path, findings);
+    }
+}
+
+/// A value is said, or taken from elsewhere.
+fn check_value(variable: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if present(variable, "value") && present(variable, "valueFrom") {
+        findings.forbidden(path, "value and valueFrom exclude each other; keep one");
+    }
+    if let Some(source) = object(variable, "valueFrom") {
+        check_value_from(source, &path.field("valueFrom"), findings);
     }
 }
 

@@ -333,6 +333,12 @@ pub struct Assignment {
     /// Public host and path prefix; the local address serves the same.
     #[prost(message, repeated, tag = "10")]
     pub routes: ::prost::alloc::vec::Vec<Route>,
+    /// What wasi:config gives the function, by name.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub config: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Route {

@@ -1,0 +1,58 @@
+//! What the host offers functions besides WASI, from a manifest to what a caller sees.
+#![allow(clippy::unwrap_used)]
+
+use hive_e2e::wait::{PATIENCE, holds, until};
+use hive_e2e::{Steps, Swarm, guests};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_uses_what_its_manifest_gives_it() {
+    let mut swarm = Swarm::builder().agents(1).start().await;
+    let mut steps = Steps::new();
+
+    secret(&swarm, "one").await;
+    let spec = json!({
+        "env": [{ "name": "ONLY_ENVIRONMENT", "value": "1" }],
+        "config": [
+            { "name": "greeting", "value": "hello" },
+            { "name": "token", "valueFrom": { "secretKeyRef": { "name": "api", "key": "token" } } },
+        ],
+    });
+    swarm.deploy("services", &guests::services(), spec).await;
+
+    steps
+        .run("settings are read, and the environment is none", async {
+            for path in ["/configs", "/configs/draft"] {
+                let all = swarm.invoke("services", path).await;
+                assert_eq!(all.text(), "greeting=hello\ntoken=one\n");
+            }
+            let variable = swarm.invoke("services", "/variable?name=token").await;
+            assert_eq!(variable.text(), "one\n");
+        })
+        .await;
+    steps
+        .run("a changed secret arrives", async {
+            secret(&swarm, "two").await;
+            until("the new value is read", PATIENCE, async || {
+                let token = swarm.invoke("services", "/config?name=token").await;
+                assert_eq!(token.status, 200, "{}", token.text());
+                holds(token.text() == "two\n", token.text())
+            })
+            .await;
+        })
+        .await;
+    steps.finish();
+}
+
+async fn secret(swarm: &Swarm, token: &str) {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "api" },
+        "stringData": { "token": token },
+    });
+    let file = swarm.path().join("secret.yaml");
+    std::fs::write(&file, object.to_string()).unwrap();
+    let file = file.display().to_string();
+    swarm.ctl(&["apply", "-f", &file]).await.ok();
+}

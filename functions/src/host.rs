@@ -1,0 +1,33 @@
+//! What the host does for guests besides WASI: each interface in a file of its own, with one trait.
+//!
+//! A function's services come in once, when it is loaded, and all of its instances share them. A
+//! guest must get nothing here that its manifest does not name.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use wasmtime::component::Linker;
+
+use crate::guest::Guest;
+
+mod config;
+
+pub use config::Config;
+
+/// What a function was given. Cheap to clone.
+#[derive(Clone)]
+pub struct HostServices {
+    pub config: Arc<dyn Config>,
+}
+
+impl Default for HostServices {
+    /// Nothing: every interface is there, and empty.
+    fn default() -> Self {
+        Self {
+            config: Arc::new(BTreeMap::new()),
+        }
+    }
+}
+
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    config::link(linker)
+}

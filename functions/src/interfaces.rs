@@ -1,0 +1,20 @@
+//! The interfaces beyond WASI's releases that functions get, by their whole names.
+//!
+//! Drafts are compatible with nothing but themselves, so nothing here is a range. What is listed is
+//! linked by `host` and let through by `inspect`: a name in one of them only would be a function that
+//! is accepted and cannot be loaded, or one that could run and is refused.
+
+/// All with the same functions: what wasmtime and wasmCloud have, and what Spin has.
+pub(crate) const CONFIG_STORE: [&str; 2] = [
+    "wasi:config/store@0.2.0-rc.1",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
+];
+
+/// What Spin had before there was `wasi:config`, and still has.
+pub(crate) const SPIN_VARIABLES: &str = "fermyon:spin/variables@2.0.0";
+
+/// Every name above.
+#[cfg(feature = "compile")]
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    CONFIG_STORE.into_iter().chain([SPIN_VARIABLES])
+}
