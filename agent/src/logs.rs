@@ -50,6 +50,13 @@ impl Logs {
         })
     }
 
+    /// An instance of that version serves.
+    pub fn serve(&self, function: &FunctionId, version: Version) {
+        if let Some(log) = lock(&self.0).here.get(function) {
+            log.ring().serve(version);
+        }
+    }
+
     /// Says in a function's log what its instances cannot know.
     pub fn note(&self, function: &FunctionId, slot: &SlotId, version: Version, text: &str) {
         let line = LogLine {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::events::{Events, Kind};
 use crate::ids::{FunctionId, SlotId};
+use crate::logs::Version;
 use answer::Failure;
 use body::{Bounded, Watched};
 use table::Table;
@@ -35,6 +36,7 @@ const INTERNAL_PREFIX: &str = "x-hive-";
 pub struct Instance {
     pub slot: SlotId,
     pub id: FunctionId,
+    pub version: Version,
     pub function: Function,
 }
 

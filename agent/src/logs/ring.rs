@@ -95,10 +95,22 @@ impl Default for Ring {
 impl Ring {
     /// What runs from now on is `version`, whatever ran before.
     pub fn begin(&mut self, version: Version) {
-        if self.version.is_some_and(|before| !before.is_same(version)) {
-            self.turn();
+        let is_new = self.version.is_some_and(|before| !before.is_same(version));
+        // Of a version that said nothing there are no last words to keep.
+        if is_new && !self.current.lines.is_empty() {
+            self.previous = std::mem::take(&mut self.current);
+            self.previous.cut_to(KEPT_PREVIOUS_BYTES);
         }
         self.version = Some(version);
+    }
+
+    /// An instance of `version` serves now. Where it is of an older generation, it is one of those that
+    /// are replaced one after the other.
+    pub fn serve(&mut self, version: Version) {
+        let newest = self.version.map_or(0, |newest| newest.generation);
+        if version.generation >= newest {
+            self.begin(version);
+        }
     }
 
     /// While versions change, instances of both speak: whose function is of an older generation
@@ -125,11 +137,6 @@ impl Ring {
             // The last one left.
             self.followers = None;
         }
-    }
-
-    fn turn(&mut self) {
-        self.previous = std::mem::take(&mut self.current);
-        self.previous.cut_to(KEPT_PREVIOUS_BYTES);
     }
 
     /// No line is lost or doubled between those that are kept and those that follow, nor by one who

@@ -384,6 +384,9 @@ impl Executor for Reconciler {
                 self.observed.swap(&slot);
                 let instances = self.instances.entry(slot.clone()).or_default();
                 let next = instances.prepared.take();
+                if let Some(next) = &next {
+                    self.around.logs.serve(&next.id, next.version);
+                }
                 let old = std::mem::replace(&mut instances.serving, next);
                 self.stop_serving(old);
                 self.tell_of_swap(&slot);

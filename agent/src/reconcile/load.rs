@@ -84,7 +84,8 @@ impl Loader {
     ) -> impl Future<Output = Result<Arc<Instance>, LoadFailure>> + Send + 'static {
         let runtime = self.runtime.clone();
         let (slot, id) = (slot.clone(), FunctionId::of(&assignment));
-        let logs = self.logs.sink(&id, &slot, Version::of(&assignment));
+        let version = Version::of(&assignment);
+        let logs = self.logs.sink(&id, &slot, version);
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
@@ -103,7 +104,12 @@ impl Loader {
             let function = runtime
                 .load(&artifact, options)
                 .map_err(LoadFailure::Load)?;
-            Ok(Arc::new(Instance { slot, id, function }))
+            Ok(Arc::new(Instance {
+                slot,
+                id,
+                version,
+                function,
+            }))
         });
         async {
             loading

@@ -4,6 +4,7 @@ use clap::Args;
 use hive_manifests::Resource;
 use hive_manifests::duration::GoDuration;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 
 use crate::cluster::{Call, path};
 use crate::commands::lookup;
@@ -16,7 +17,13 @@ use crate::session::Session;
   hivectl logs hello
   hivectl logs -f function/hello --prefix        follow, each line with its copy
   hivectl logs hello --tail=20 --timestamps
-  hivectl logs hello --since=10m")]
+  hivectl logs hello --since=10m
+  hivectl logs -p hello                          what the version before said last
+  hivectl logs hello --request-id 5f0c7a01e2b3d4c5-1a
+
+Lines are in the memory of the nodes, the last thousand of each function on a node; those of the version
+before are fewer. They are gone when the agent of the node starts anew. On a node that the function
+left they are kept for 15 minutes.")]
 pub struct Logs {
     /// FUNCTION, or function/NAME
     #[arg(value_name = "FUNCTION", required = true)]
@@ -39,6 +46,22 @@ pub struct Logs {
     /// Only lines newer than this, such as 10m
     #[arg(long, value_name = "DURATION")]
     since: Option<GoDuration>,
+
+    /// Only lines from this time on, such as 2026-01-31T18:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "since")]
+    since_time: Option<Timestamp>,
+
+    /// What the version before the one that runs said, on each node
+    #[arg(short, long, conflicts_with = "follow")]
+    previous: bool,
+
+    /// Only what was said in the request with this id: answers name it in x-request-id
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+
+    /// Put the id of its request after each line
+    #[arg(long)]
+    request_ids: bool,
 
     /// Put the time before each line
     #[arg(long)]
@@ -67,8 +90,10 @@ pub async fn run(logs: Logs, session: &mut Session<'_>) -> Result<(), Failure> {
     let mut query: Vec<(&str, &str)> = Vec::new();
     let flags = [
         ("follow", logs.follow),
+        ("previous", logs.previous),
         ("timestamps", logs.timestamps),
         ("prefix", logs.prefix),
+        ("requestIds", logs.request_ids),
     ];
     query.extend(
         flags
@@ -81,6 +106,13 @@ pub async fn run(logs: Logs, session: &mut Session<'_>) -> Result<(), Failure> {
     }
     if let Some(since) = &since {
         query.push(("sinceSeconds", since));
+    }
+    let since_time = logs.since_time.map(|time| time.to_string());
+    if let Some(since_time) = &since_time {
+        query.push(("sinceTime", since_time));
+    }
+    if let Some(request_id) = &logs.request_id {
+        query.push(("requestId", request_id));
     }
     let object = path::object(resource, Some(&namespace), &name);
     let path = path::with_query(&format!("{object}/log"), query);

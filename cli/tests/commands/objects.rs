@@ -206,8 +206,35 @@ async fn logs_ask_for_what_was_asked() {
         "the log {\"prefix\": \"true\", \"sinceSeconds\": \"2\", \"tailLines\": \"5\", \"timestamps\": \"true\"}\n",
         "",
     );
-    let run = swarm.run(&["logs", "node/pi"]).await;
-    assert_eq!(run.code, 2);
+    let run = swarm
+        .run(&[
+            "logs",
+            "hello",
+            "-p",
+            "--request-id=a-1",
+            "--since-time=2026-01-31T19:00:00+01:00",
+            "--request-ids",
+        ])
+        .await;
+    run.expect(
+        0,
+        "the log {\"previous\": \"true\", \"requestId\": \"a-1\", \"requestIds\": \"true\", \
+         \"sinceTime\": \"2026-01-31T18:00:00Z\"}\n",
+        "",
+    );
+    for refused in [
+        &["logs", "node/pi"][..],
+        &["logs", "hello", "-p", "-f"],
+        &[
+            "logs",
+            "hello",
+            "--since=1s",
+            "--since-time=2026-01-31T18:00:00Z",
+        ],
+        &["logs", "hello", "--since-time=yesterday"],
+    ] {
+        assert_eq!(swarm.run(refused).await.code, 2, "{refused:?}");
+    }
 }
 
 #[tokio::test]

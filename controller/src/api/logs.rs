@@ -4,6 +4,7 @@
 //! Nothing is collected: at most one line a node waits to be merged.
 
 mod follow;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, Peekable};
 use futures::{Stream, StreamExt};
-use hive_manifests::Resource;
+use hive_proto::invoke::LONGEST_REQUEST_ID;
 use hive_proto::v1::{LogLine, LogRequest};
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -25,8 +26,9 @@ use super::path::ObjectPath;
 use super::query::LogOptions;
 use super::{Api, Call};
 use crate::gateway::{NodeUnreachable, Nodes};
-use crate::state::{Key, State};
+use crate::state::Key;
 use follow::Follow;
+use places::{former_nodes_of, nodes_of};
 
 /// How long a node may take to begin its answer; a link that hangs must not hold up the others.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ pub(super) async fn serve(
         return Err(ApiError::not_found(&key));
     }
     let options = call.query.log.clone();
-    let request = request(&key, &options);
+    let request = request(&key, &options)?;
     let lines: BoxStream<'static, LogLine> = if options.follow {
         let follow = Follow::new(context, call.user, key, request);
         stream::unfold(follow, |mut follow| async move {
@@ -57,8 +59,15 @@ pub(super) async fn serve(
     } else if options.tail_lines == Some(0) {
         stream::empty().boxed()
     } else {
+        let former = former_nodes_of(&state, &key);
         let nodes = nodes_of(&state, &key);
-        merge_by_time(open(context, &nodes, &request).await?).boxed()
+        let (sources, left) = tokio::join!(
+            open(&context.nodes, &nodes, &request),
+            open_former(&context.nodes, &former, &request),
+        );
+        let mut sources = sources?;
+        sources.extend(left);
+        merge_by_time(sources).boxed()
     };
     let text = lines.map(move |line| {
         // Owned by the stream: counted as long as it is read.
@@ -74,32 +83,37 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-fn request(function: &Key, options: &LogOptions) -> LogRequest {
-    let since_unix_ms = match (options.since_seconds, options.tail_lines) {
+fn request(function: &Key, options: &LogOptions) -> Result<LogRequest, ApiError> {
+    let refuse = |why: &str| Err(ApiError::BadRequest(why.to_owned()));
+    if options.previous && options.follow {
+        return refuse("previous: a version that runs no more says nothing that could be followed");
+    }
+    if options.since_seconds.is_some() && options.since_time.is_some() {
+        return refuse("at most one of `sinceTime` or `sinceSeconds` may be specified");
+    }
+    let request_id = options.request_id.clone().unwrap_or_default();
+    if request_id.len() > LONGEST_REQUEST_ID {
+        return refuse("requestId: the id of a request has 128 bytes at most");
+    }
+    let since_unix_ms = match (options.tail_lines, options.since_seconds) {
         // The protocol's 0 lines are all lines, a person's are none: only what comes.
-        (_, Some(0)) => unix_ms(),
-        (Some(seconds), _) => unix_ms().saturating_sub(seconds.saturating_mul(1000)),
-        (None, _) => 0,
+        (Some(0), _) => unix_ms(),
+        (_, Some(seconds)) => unix_ms().saturating_sub(seconds.saturating_mul(1000)),
+        (_, None) => options
+            .since_time
+            .and_then(|time| u64::try_from(time.as_millisecond()).ok())
+            .unwrap_or(0),
     };
-    LogRequest {
+    Ok(LogRequest {
         namespace: function.namespace.clone(),
         function: function.name.clone(),
         tail: options.tail_lines.unwrap_or(0),
         follow: options.follow,
         since_unix_ms,
+        request_id,
+        previous: options.previous,
         ..Default::default()
-    }
-}
-
-/// The nodes to which a function is assigned.
-fn nodes_of(state: &State, function: &Key) -> BTreeSet<String> {
-    state
-        .list(Resource::Assignment, Some(&function.namespace))
-        .map(|assignment| &assignment.body()["spec"])
-        .filter(|spec| spec["functionName"] == function.name.as_str())
-        .filter_map(|spec| spec["nodeName"].as_str())
-        .map(str::to_owned)
-        .collect()
+    })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,21 +130,21 @@ async fn ask(
     node: &str,
     request: LogRequest,
 ) -> Result<impl Stream<Item = LogLine> + Send + use<>, AskError> {
-    let lines = tokio::time::timeout(ASK_TIMEOUT, nodes.logs(node, request))
+    let lines = tokio::time::timeout(ASK_TIMEOUT, nodes.logs(node, request.clone()))
         .await
         .map_err(|_| AskError::TimedOut(node.to_owned()))??;
-    Ok(readable(node.to_owned(), lines))
+    Ok(readable(node.to_owned(), request, lines))
 }
 
 /// A stream a node. A node that can't be asked is a line that says so, unless none can.
 async fn open(
-    context: &Api,
-    nodes: &BTreeSet<String>,
+    nodes: &Nodes,
+    names: &BTreeSet<String>,
     request: &LogRequest,
 ) -> Result<Vec<BoxStream<'static, LogLine>>, ApiError> {
-    let asked = nodes
+    let asked = names
         .iter()
-        .map(|node| async move { (node, ask(&context.nodes, node, request.clone()).await) });
+        .map(|node| async move { (node, ask(nodes, node, request.clone()).await) });
     let mut sources: Vec<BoxStream<'static, LogLine>> = Vec::new();
     let mut unreachable = BTreeMap::new();
     for (node, answer) in futures::future::join_all(asked).await {
@@ -154,20 +168,55 @@ async fn open(
     Ok(sources)
 }
 
+/// Of nodes that the function left. They owe nothing: one that can't be asked is passed over.
+async fn open_former(
+    nodes: &Nodes,
+    names: &BTreeSet<String>,
+    request: &LogRequest,
+) -> Vec<BoxStream<'static, LogLine>> {
+    let request = LogRequest {
+        follow: false,
+        ..request.clone()
+    };
+    let asked = names.iter().map(|node| ask(nodes, node, request.clone()));
+    let answers = futures::future::join_all(asked).await;
+    let lines = answers.into_iter().filter_map(Result::ok);
+    lines.map(StreamExt::boxed).collect()
+}
+
 fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Lines until the node's stream ends; that it broke is the last line.
+/// Lines until the node's stream ends; that it broke is the last line. An agent of an older version
+/// sends more than it was asked for.
 fn readable<E: std::error::Error + Send + 'static>(
     node: String,
+    request: LogRequest,
     lines: impl Stream<Item = Result<LogLine, E>> + Send + 'static,
 ) -> impl Stream<Item = LogLine> + Send + 'static {
+    let LogRequest {
+        previous,
+        request_id,
+        ..
+    } = request;
     let mut broken = false;
     lines
-        .map(move |line| line.unwrap_or_else(|error| note(&node, &error_chain(&error))))
+        .map(move |line| match line {
+            // It does not number lines, nor tell versions apart.
+            Ok(line) if previous && line.sequence == 0 => note(
+                &node,
+                "its agent is of an older version, which keeps nothing of the version before",
+            ),
+            Ok(line) => line,
+            Err(error) => note(&node, &error_chain(&error)),
+        })
+        .filter(move |line| {
+            let is_asked_for = request_id.is_empty() || line.request_id == request_id;
+            std::future::ready(line.stream == NOTE || is_asked_for)
+        })
         .take_while(move |line| {
             let was_broken = broken;
             broken = line.stream == NOTE;
@@ -223,7 +272,7 @@ fn format_line(line: &LogLine, options: &LogOptions) -> String {
     }
     text.push_str(line.text.trim_end_matches('\n'));
     // What went wrong is looked for by the id that its caller was given.
-    if line.stream == "hive" && !line.request_id.is_empty() {
+    if (line.stream == "hive" || options.request_ids) && !line.request_id.is_empty() {
         let _ = write!(text, " (request {})", line.request_id);
     }
     text.push('\n');
@@ -263,7 +312,7 @@ mod tests {
             Err(std::io::Error::other("reset")),
             Ok(line(2, "never")),
         ]);
-        let texts: Vec<String> = readable("pi".into(), lines)
+        let texts: Vec<String> = readable("pi".into(), LogRequest::default(), lines)
             .map(|line| line.text)
             .collect()
             .await;
@@ -271,6 +320,68 @@ mod tests {
             texts,
             ["a", "[hive] the log of node pi is incomplete: reset"]
         );
+    }
+
+    #[tokio::test]
+    async fn an_older_agent_that_sends_everything_is_cut_down_to_what_was_asked_for() {
+        let of = |id: &str, text: &str| LogLine {
+            request_id: id.into(),
+            ..line(1, text)
+        };
+        let read = async |request| {
+            let lines = [of("x", "a"), of("y", "b"), of("x", "c")].map(Ok::<_, std::io::Error>);
+            let texts = readable("pi".into(), request, stream::iter(lines));
+            texts.map(|line| line.text).collect::<Vec<_>>().await
+        };
+        let of_x = LogRequest {
+            request_id: "x".into(),
+            ..Default::default()
+        };
+        assert_eq!(read(of_x).await, ["a", "c"]);
+        let previous = LogRequest {
+            previous: true,
+            ..Default::default()
+        };
+        let texts = read(previous).await;
+        assert_eq!(texts.len(), 1);
+        assert!(texts[0].contains("older version"), "{texts:?}");
+    }
+
+    #[test]
+    fn options_that_exclude_each_other_are_refused() {
+        use hive_manifests::Resource;
+
+        let time: jiff::Timestamp = "1970-01-01T00:00:02.5Z".parse().unwrap();
+        let key = Key::new(Resource::Function, "default", "hello");
+        let refused = |options: LogOptions| request(&key, &options).unwrap_err().to_string();
+        assert!(
+            refused(LogOptions {
+                previous: true,
+                follow: true,
+                ..LogOptions::default()
+            })
+            .starts_with("previous: ")
+        );
+        assert!(
+            refused(LogOptions {
+                since_seconds: Some(1),
+                since_time: Some(time),
+                ..LogOptions::default()
+            })
+            .contains("at most one of `sinceTime` or `sinceSeconds`")
+        );
+        assert!(
+            refused(LogOptions {
+                request_id: Some("x".repeat(LONGEST_REQUEST_ID + 1)),
+                ..LogOptions::default()
+            })
+            .starts_with("requestId: ")
+        );
+        let options = LogOptions {
+            since_time: Some(time),
+            ..LogOptions::default()
+        };
+        assert_eq!(request(&key, &options).unwrap().since_unix_ms, 2500);
     }
 
     #[test]
@@ -285,5 +396,15 @@ mod tests {
             "[hello-0/stdout] 1970-01-01T00:00:01.500Z hi\n"
         );
         assert_eq!(format_line(&line(0, "hi"), &LogOptions::default()), "hi\n");
+        let of_a_request = LogLine {
+            request_id: "x".into(),
+            ..line(0, "hi")
+        };
+        let options = LogOptions {
+            request_ids: true,
+            ..LogOptions::default()
+        };
+        assert_eq!(format_line(&of_a_request, &options), "hi (request x)\n");
+        assert_eq!(format_line(&of_a_request, &LogOptions::default()), "hi\n");
     }
 }

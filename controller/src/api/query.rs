@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hive_manifests::Resource;
+use jiff::Timestamp;
 
 use super::errors::ApiError;
 use super::selectors::{FieldSelector, LabelSelector};
@@ -45,8 +46,14 @@ pub(super) struct LogOptions {
     pub follow: bool,
     pub tail_lines: Option<u32>,
     pub since_seconds: Option<u64>,
+    pub since_time: Option<Timestamp>,
+    pub previous: bool,
+    /// Only what was said in that request.
+    pub request_id: Option<String>,
     pub timestamps: bool,
     pub prefix: bool,
+    /// The id of its request after each line.
+    pub request_ids: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +131,10 @@ impl Query {
             "follow" => self.log.follow = boolean(name, value)?,
             "tailLines" => self.log.tail_lines = number(name, value)?,
             "sinceSeconds" => self.log.since_seconds = number(name, value)?,
+            "sinceTime" => self.log.since_time = timestamp(name, value)?,
+            "previous" => self.log.previous = boolean(name, value)?,
+            "requestId" => self.log.request_id = text(),
+            "requestIds" => self.log.request_ids = boolean(name, value)?,
             "timestamps" => self.log.timestamps = boolean(name, value)?,
             "prefix" => self.log.prefix = boolean(name, value)?,
             _ => {}
@@ -207,6 +218,17 @@ fn number<T: FromStr>(name: &str, value: &str) -> Result<Option<T>, ApiError> {
     }
 }
 
+fn timestamp(name: &str, value: &str) -> Result<Option<Timestamp>, ApiError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|_| {
+        ApiError::BadRequest(format!(
+            "{name}: {value:?} is not a time such as 2026-01-31T18:00:00Z"
+        ))
+    })
+}
+
 fn unsupported(name: &str, value: &str, supported: &str) -> ApiError {
     ApiError::BadRequest(format!(
         "{name}: unsupported value {value:?}; supported are: {supported}"
@@ -261,6 +283,10 @@ mod tests {
             (
                 "limit=-1",
                 "limit: \"-1\" is not a whole number of 0 or more",
+            ),
+            (
+                "sinceTime=yesterday",
+                "sinceTime: \"yesterday\" is not a time such as 2026-01-31T18:00:00Z",
             ),
             (
                 "resourceVersion=abc",

@@ -137,6 +137,30 @@ fn what_a_version_said_is_previous_once_the_next_one_speaks() {
 }
 
 #[test]
+fn a_version_that_serves_and_says_nothing_is_the_current_one_all_the_same() {
+    let mut ring = Ring::default();
+    ring.push(version(1, 1), line(0, "a"));
+    ring.serve(version(2, 2));
+    assert_eq!(halves(&mut ring), (vec!["a".to_owned()], vec![]));
+    // Another copy of the version before is still being replaced.
+    ring.serve(version(1, 1));
+    ring.push(version(1, 1), line(0, "b"));
+    ring.serve(version(3, 3));
+    let (previous, current) = halves(&mut ring);
+    assert_eq!(
+        (previous.concat(), current.concat()),
+        ("ab".into(), String::new())
+    );
+    ring.serve(version(4, 3));
+    ring.push(version(4, 3), line(0, "c"));
+    let (previous, current) = halves(&mut ring);
+    assert_eq!(
+        (previous.concat(), current.concat()),
+        ("ab".into(), "c".into())
+    );
+}
+
+#[test]
 fn versions_are_told_apart_by_what_they_are_made_of() {
     let first = Assignment {
         name: "hello.0".into(),

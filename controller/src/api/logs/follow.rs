@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::Api;
 use super::super::auth::User;
 use super::super::errors::error_chain;
-use super::{ask, nodes_of, note};
+use super::places::{former_nodes_of, nodes_of};
+use super::{NOTE, ask, note, open_former};
 use crate::gateway::Nodes;
 use crate::state::Key;
 use crate::store::Replica;
@@ -25,6 +26,40 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 enum Said {
     Line(String, LogLine),
     Ended(String),
+    /// By a node that the function left: nothing follows.
+    Last(LogLine),
+}
+
+/// A place in a node's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    log_id: u64,
+    sequence: u64,
+    time_unix_ms: u64,
+}
+
+impl Position {
+    fn of(line: &LogLine) -> Self {
+        Self {
+            log_id: line.log_id,
+            sequence: line.sequence,
+            time_unix_ms: line.time_unix_ms,
+        }
+    }
+
+    /// What to ask for to go on behind it. Where the agent has begun another log meanwhile, nothing in
+    /// that was read, and what is newer than this line is new. An older agent numbers no lines: of
+    /// those that were written in the same millisecond as this one some may be lost.
+    fn go_on(self, first: &LogRequest) -> LogRequest {
+        let is_numbered = self.sequence > 0;
+        LogRequest {
+            tail: 0,
+            since_unix_ms: self.time_unix_ms + u64::from(!is_numbered),
+            log_id: self.log_id,
+            after_sequence: self.sequence,
+            ..first.clone()
+        }
+    }
 }
 
 pub(super) struct Follow {
@@ -38,8 +73,10 @@ pub(super) struct Follow {
     reading: BTreeSet<String>,
     /// Nodes that could not be asked, so that each is mentioned once.
     unreachable: BTreeSet<String>,
-    /// Up to when a node's lines were read: it is asked for later ones after a break.
-    read_until: BTreeMap<String, u64>,
+    /// Up to where a node's lines were read: it is asked for later ones after a break.
+    read_until: BTreeMap<String, Position>,
+    /// Whether the nodes that the function left before were asked for what they have.
+    former_asked: bool,
     looks: Interval,
 }
 
@@ -58,6 +95,7 @@ impl Follow {
             reading: BTreeSet::new(),
             unreachable: BTreeSet::new(),
             read_until: BTreeMap::new(),
+            former_asked: false,
             looks,
         }
     }
@@ -71,12 +109,16 @@ impl Follow {
                 _ = self.looks.tick() => self.look().await?,
                 Some(said) = self.lines.next(), if !self.lines.is_empty() => match said {
                     Said::Line(node, line) => {
-                        self.read_until.insert(node, line.time_unix_ms);
+                        // A note is this controller's, with the time of its own clock.
+                        if line.stream != NOTE {
+                            self.read_until.insert(node, Position::of(&line));
+                        }
                         return Some(line);
                     }
                     Said::Ended(node) => {
                         self.reading.remove(&node);
                     }
+                    Said::Last(line) => return Some(line),
                 },
             }
         }
@@ -90,14 +132,19 @@ impl Follow {
         }
         state.get(&self.function)?;
         let nodes = nodes_of(&state, &self.function);
+        if !std::mem::replace(&mut self.former_asked, true) {
+            let former = former_nodes_of(&state, &self.function);
+            for lines in open_former(&self.nodes, &former, &self.request).await {
+                self.lines.push(lines.map(Said::Last).boxed());
+            }
+        }
         self.unreachable.retain(|node| nodes.contains(node));
         let new: Vec<String> = nodes.difference(&self.reading).cloned().collect();
         for node in new {
-            let mut request = self.request.clone();
-            if let Some(until) = self.read_until.get(&node) {
-                request.tail = 0;
-                request.since_unix_ms = until + 1;
-            }
+            let request = match self.read_until.get(&node) {
+                Some(position) => position.go_on(&self.request),
+                None => self.request.clone(),
+            };
             match ask(&self.nodes, &node, request).await {
                 Ok(lines) => {
                     self.unreachable.remove(&node);
@@ -115,5 +162,43 @@ impl Follow {
             }
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(time_unix_ms: u64, log_id: u64, sequence: u64) -> LogLine {
+        LogLine {
+            time_unix_ms,
+            log_id,
+            sequence,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn after_a_break_a_log_goes_on_behind_the_last_line() {
+        let first = LogRequest {
+            function: "hello".into(),
+            tail: 10,
+            follow: true,
+            since_unix_ms: 1,
+            request_id: "x".into(),
+            ..Default::default()
+        };
+        let next = Position::of(&line(500, 7, 3)).go_on(&first);
+        let expected = LogRequest {
+            tail: 0,
+            // Only heeded in another log, in which no line of this millisecond was read.
+            since_unix_ms: 500,
+            log_id: 7,
+            after_sequence: 3,
+            ..first.clone()
+        };
+        assert_eq!(next, expected);
+        let of_an_older_agent = Position::of(&line(500, 0, 0)).go_on(&first);
+        assert_eq!(of_an_older_agent.since_unix_ms, 501);
     }
 }

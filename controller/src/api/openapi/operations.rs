@@ -80,7 +80,11 @@ const DELETE_MANY: &[Choice] = &[
 const LOG: &[Choice] = &[
     ("follow", "boolean"),
     ("prefix", "boolean"),
+    ("previous", "boolean"),
+    ("requestId", "string"),
+    ("requestIds", "boolean"),
     ("sinceSeconds", "integer"),
+    ("sinceTime", "string"),
     ("tailLines", "integer"),
     ("timestamps", "boolean"),
 ];
@@ -106,13 +110,17 @@ pub(super) fn purpose(name: &str) -> &'static str {
         "orphanDependents" => "The older form of propagationPolicy: true is Orphan.",
         "prefix" => "Say before each line which copy wrote it.",
         "pretty" => "true: one value a line.",
+        "previous" => "What the version before the one that runs said last.",
         "propagationPolicy" => {
             "What becomes of dependents: Background removes them afterwards, Foreground before, Orphan leaves them."
         }
+        "requestId" => "Only what was said in the request with this id.",
+        "requestIds" => "Say after each line in which request it was said.",
         "resourceVersion" => "How new the answer must be, or where a watch begins.",
         "resourceVersionMatch" => "What resourceVersion means for a list: Exact or NotOlderThan.",
         "sendInitialEvents" => "Of a watch: first all that is there, then a bookmark.",
         "sinceSeconds" => "Only what was written in this many seconds.",
+        "sinceTime" => "Only what was written from this time on.",
         "tailLines" => "Only this many last lines.",
         "timeoutSeconds" => "When a watch ends.",
         "timestamps" => "Say before each line when it was written.",
