@@ -133,6 +133,7 @@ impl Agent {
         let surroundings = Surroundings {
             desired: declared.desired(),
             host,
+            memory_bytes: info.memory_bytes,
             store,
             links: links.clone(),
             logs: logs.clone(),

@@ -1,7 +1,7 @@
 //! Who runs now, and who waits for its turn.
 //!
-//! A request takes a place of its function, then a slot for each memory of its instance, of those
-//! that all functions share. Where none is free it waits, first come first served, until its time
+//! A request takes a place of its function, then a slot for each memory of its instance and the bytes
+//! that these begin with, of those that all functions share. Where none is free it waits, first come first served, until its time
 //! is up: a burst is answered late rather than refused. Nothing of a function runs while its
 //! request waits, and the number of those that wait is bounded. (Who needs ten slots holds up those
 //! behind it that need one; to let them pass would starve it.)
@@ -19,7 +19,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::invoke::InvokeError;
+use crate::{
+    invoke::InvokeError,
+    limits::budget::{Budget, Share},
+};
 
 /// Requests that wait at once, over all functions. Each holds a head and what came of its body: some
 /// 10 KB as a rule, 80 KB at most.
@@ -32,29 +35,43 @@ const WAITING_OF_ONE: u32 = 1024;
 pub(crate) struct Admission {
     /// One permit a memory: the pool fails where it has none, it does not wait.
     slots: Arc<Semaphore>,
+    memory: Arc<Budget>,
     waiting: AtomicU32,
+}
+
+/// What one instance of a function takes to start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// A slot each.
+    pub memories: u32,
+    pub bytes: u64,
 }
 
 /// One function's side of it.
 pub(crate) struct Turns {
     running: Arc<Semaphore>,
     waiting: AtomicU32,
-    /// Slots that one instance takes.
-    memories: u32,
+    needs: Needs,
 }
 
 /// What a request holds while its instance lives.
 pub(crate) struct Admitted {
+    pub places: Places,
+    /// Of the memory: goes on to the instance, which adds to it.
+    pub share: Share,
+}
+
+pub(crate) struct Places {
     _running: OwnedSemaphorePermit,
     _slots: OwnedSemaphorePermit,
 }
 
 impl Turns {
-    pub(crate) fn new(concurrency: u32, memories: u32) -> Self {
+    pub(crate) fn new(concurrency: u32, needs: Needs) -> Self {
         Self {
             running: Arc::new(Semaphore::new(concurrency as usize)),
             waiting: AtomicU32::new(0),
-            memories,
+            needs,
         }
     }
 
@@ -64,9 +81,10 @@ impl Turns {
 }
 
 impl Admission {
-    pub(crate) fn new(slots: u32) -> Self {
+    pub(crate) fn new(slots: u32, memory_bytes: u64) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots as usize)),
+            memory: Arc::new(Budget::new(memory_bytes)),
             waiting: AtomicU32::new(0),
         }
     }
@@ -91,13 +109,21 @@ impl Admission {
             .map_err(|_| InvokeError::QueueTimeout(patience))
     }
 
+    pub(crate) fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
     /// Passes nobody who waits: tokio gives what becomes free to them first.
     fn try_admit(&self, turns: &Turns) -> Option<Admitted> {
         let running = turns.running.clone().try_acquire_owned().ok()?;
-        let slots = self.slots.clone().try_acquire_many_owned(turns.memories);
+        let needs = turns.needs;
+        let slots = self.slots.clone().try_acquire_many_owned(needs.memories);
         Some(Admitted {
-            _running: running,
-            _slots: slots.ok()?,
+            places: Places {
+                _running: running,
+                _slots: slots.ok()?,
+            },
+            share: self.memory.try_share(needs.bytes)?,
         })
     }
 
@@ -105,10 +131,14 @@ impl Admission {
         const NEVER_CLOSED: &str = "nothing closes these semaphores";
         // In this order: of one function's requests, at most `concurrency` compete with the others'.
         let running = turns.running.clone().acquire_owned().await;
-        let slots = self.slots.clone().acquire_many_owned(turns.memories).await;
+        let needs = turns.needs;
+        let slots = self.slots.clone().acquire_many_owned(needs.memories).await;
         Admitted {
-            _running: running.expect(NEVER_CLOSED),
-            _slots: slots.expect(NEVER_CLOSED),
+            places: Places {
+                _running: running.expect(NEVER_CLOSED),
+                _slots: slots.expect(NEVER_CLOSED),
+            },
+            share: self.memory.share(needs.bytes).await,
         }
     }
 }
@@ -144,6 +174,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    fn slots(slots: u32) -> Admission {
+        Admission::new(slots, 1000)
+    }
+
+    fn turns(concurrency: u32, memories: u32, bytes: u64) -> Turns {
+        Turns::new(concurrency, Needs { memories, bytes })
+    }
+
     async fn admit(
         admission: &Admission,
         turns: &Turns,
@@ -154,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_in_order_and_end_with_the_request() {
-        let (admission, turns) = (Admission::new(10), Turns::new(1, 1));
+        let (admission, turns) = (slots(10), turns(1, 1, 1));
         let first = admit(&admission, &turns, PATIENCE).await.unwrap();
         let mut second = Box::pin(admit(&admission, &turns, PATIENCE));
         assert!(second.as_mut().now_or_never().is_none());
@@ -181,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_refused_when_its_time_is_up_or_at_once_without_patience() {
-        let (admission, turns) = (Admission::new(10), Turns::new(1, 1));
+        let (admission, turns) = (slots(10), turns(1, 1, 1));
         let _running = admit(&admission, &turns, PATIENCE).await.unwrap();
         assert_eq!(
             admit(&admission, &turns, Duration::ZERO)
@@ -200,8 +238,8 @@ mod tests {
 
     #[tokio::test]
     async fn functions_share_the_slots() {
-        let admission = Admission::new(10);
-        let (large, small) = (Turns::new(10, 8), Turns::new(10, 1));
+        let admission = slots(10);
+        let (large, small) = (turns(10, 8, 1), turns(10, 1, 1));
         let running = admit(&admission, &large, PATIENCE).await.unwrap();
         let mut waiting = Box::pin(admit(&admission, &large, PATIENCE));
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -214,9 +252,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn functions_share_the_memory() {
+        let admission = slots(10);
+        let (large, small) = (turns(10, 1, 600), turns(10, 1, 100));
+        let running = admit(&admission, &large, PATIENCE).await.unwrap();
+        let _beside = admit(&admission, &small, PATIENCE).await.unwrap();
+        let mut waiting = Box::pin(admit(&admission, &large, PATIENCE));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let hasty = admit(&admission, &small, Duration::ZERO).await;
+        assert_eq!(hasty.err(), Some(InvokeError::Overloaded), "it would pass");
+        drop(running);
+        assert!(waiting.now_or_never().unwrap().is_ok());
+        assert_eq!(admission.memory().used(), 100);
+    }
+
+    #[tokio::test]
     async fn the_queues_are_bounded_and_one_function_leaves_places_for_others() {
-        let admission = Admission::new(1);
-        let functions: Vec<Turns> = (0..5).map(|_| Turns::new(1, 1)).collect();
+        let admission = slots(1);
+        let functions: Vec<Turns> = (0..5).map(|_| turns(1, 1, 1)).collect();
         let _running = admit(&admission, &functions[0], PATIENCE).await.unwrap();
 
         let mut waiting = Vec::new();

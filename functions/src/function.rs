@@ -29,14 +29,15 @@ use wasmtime_wasi_http::{
 
 use crate::{
     abort::AbortOnDrop,
-    admission::{Admitted, Turns},
+    admission::{Admitted, Needs, Turns},
     egress::{self, Egress, EgressLimits},
     guest::{self, Guest},
     host::HostServices,
     invoke::{BoxBody, InvokeError},
     limits::{
         Limits,
-        memory::MemoryMeter,
+        budget::Share,
+        memory::{MemoryMeter, RefusedBy},
         time::{Metered, Stopped},
     },
     logs::{LogSink, RequestLog},
@@ -85,14 +86,14 @@ impl Function {
     pub(crate) fn new(
         runtime: Arc<Shared>,
         proxy: ProxyPre<Guest>,
-        memories: u32,
+        needs: Needs,
         outgoing: Arc<egress::Client>,
         options: FunctionOptions,
     ) -> Self {
         Self(Arc::new(Inner {
             runtime,
             proxy,
-            turns: Turns::new(options.limits.concurrency, memories),
+            turns: Turns::new(options.limits.concurrency, needs),
             name: options.name.into(),
             limits: options.limits,
             env: options.env,
@@ -172,8 +173,9 @@ impl Inner {
         let task = tokio::spawn({
             let (inner, run) = (self.clone(), run.clone());
             async move {
-                inner.run(request, head, &run).await;
-                drop(admitted);
+                let Admitted { places, share } = admitted;
+                inner.run(request, head, &run, share).await;
+                drop(places);
             }
         });
         let mut guard = AbortOnDrop::new(task.abort_handle());
@@ -211,10 +213,10 @@ impl Inner {
     }
 
     /// Runs one request in its own instance, to the end of what the guest does for it.
-    async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run) {
+    async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run, share: Share) {
         let _in_flight = InFlight::new(&self.counters);
         let _ticking = self.runtime.ticker.run();
-        let mut store = self.store(run);
+        let mut store = self.store(run, share);
         let mut guest = pin!(Metered::new(
             self.serve(&mut store, request, head, run),
             run.deadline,
@@ -231,11 +233,12 @@ impl Inner {
         run.fail(error);
     }
 
-    fn store(&self, run: &Run) -> Store<Guest> {
+    fn store(&self, run: &Run, share: Share) -> Store<Guest> {
         let egress = Egress::new(self.outgoing.clone(), run.log.clone());
         let memory = MemoryMeter::new(
             self.limits.memory_bytes,
-            run.memory_refused.clone(),
+            share,
+            run.memory.clone(),
             self.counters.memory_bytes.clone(),
         );
         let services = self.services.clone();
@@ -290,8 +293,11 @@ impl Inner {
         use p2::bindings::http::types::ErrorCode as ErrorCode02;
         use p3::bindings::http::types::ErrorCode as ErrorCode03;
 
-        if run.memory_refused.load(Ordering::Relaxed) {
-            Some(InvokeError::MemoryLimit(self.limits.memory_bytes))
+        if let Some(by) = run.memory.get() {
+            Some(match by {
+                RefusedBy::Limit => InvokeError::MemoryLimit(self.limits.memory_bytes),
+                RefusedBy::Node => InvokeError::NodeMemory,
+            })
         } else if error.is::<PoolConcurrencyLimitError>() {
             Some(InvokeError::Overloaded)
         } else if guest::is_out_of_handles(error) {

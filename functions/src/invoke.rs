@@ -26,6 +26,9 @@ pub enum InvokeError {
     CpuTimeout(Duration),
     #[error("memory limit of {0} bytes reached")]
     MemoryLimit(u64),
+    /// Together, the functions of this node use all that it has for them.
+    #[error("the node has no memory left for functions")]
+    NodeMemory,
     #[error("more than {0} handles held at once (spec.limits.handles)")]
     HandleLimit(u32),
     #[error("a response of more than {0} bytes (spec.limits.responseSize)")]
@@ -45,7 +48,9 @@ pub enum InvokeError {
 impl InvokeError {
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Overloaded | Self::QueueTimeout(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::QueueTimeout(_) | Self::NodeMemory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Timeout(_) | Self::CpuTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::MemoryLimit(_)
             | Self::HandleLimit(_)
@@ -65,6 +70,7 @@ impl InvokeError {
             Self::Timeout(_)
             | Self::CpuTimeout(_)
             | Self::MemoryLimit(_)
+            | Self::NodeMemory
             | Self::HandleLimit(_)
             | Self::ResponseTooLarge(_)
             | Self::Trap(_)
@@ -82,6 +88,7 @@ impl InvokeError {
             Self::Timeout(_) => "Timeout",
             Self::CpuTimeout(_) => "CpuTimeout",
             Self::MemoryLimit(_) => "MemoryLimit",
+            Self::NodeMemory => "NodeMemory",
             Self::HandleLimit(_) => "HandleLimit",
             Self::ResponseTooLarge(_) => "ResponseTooLarge",
             Self::Trap(_) => "Trap",

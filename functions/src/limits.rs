@@ -1,7 +1,10 @@
 //! What one request may use.
 //!
-//! [`Limits`] come in with a function; `memory` and `time` hold its requests to them.
+//! [`Limits`] come in with a function; `memory` and `time` hold its requests to them, and `budget` all
+//! requests together to what the machine gives.
 
+#[cfg(feature = "run")]
+pub(crate) mod budget;
 #[cfg(feature = "run")]
 pub(crate) mod memory;
 #[cfg(feature = "run")]

@@ -4,14 +4,11 @@
 //! Whoever finds out first how it failed says so here, once: that is what the caller reads, the
 //! counters count and the log tells.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use tokio::time::Instant;
 
-use crate::{invoke::InvokeError, logs::RequestLog, usage::Counters};
+use crate::{invoke::InvokeError, limits::memory::Refusal, logs::RequestLog, usage::Counters};
 
 pub(crate) struct Run {
     pub deadline: Instant,
@@ -19,8 +16,8 @@ pub(crate) struct Run {
     counters: Arc<Counters>,
     /// Set before the guest is dropped.
     failure: OnceLock<InvokeError>,
-    /// A memory was not allowed to grow: whatever happened since, this is why.
-    pub memory_refused: Arc<AtomicBool>,
+    /// If a memory was not allowed to grow: whatever happened since, this is why.
+    pub memory: Arc<Refusal>,
 }
 
 impl Run {
@@ -30,7 +27,7 @@ impl Run {
             log,
             counters,
             failure: OnceLock::new(),
-            memory_refused: Arc::default(),
+            memory: Arc::default(),
         }
     }
 

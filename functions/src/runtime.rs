@@ -12,12 +12,13 @@ use wasmtime::{
 use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Needs},
     artifact::VerifiedArtifact,
     config::{self, Target},
     egress::{AllowedHosts, InvalidHostPattern, Outbound, Resolve, SystemResolver},
     function::{Function, FunctionOptions},
     guest::{self, Guest},
+    limits::budget::INSTANCE_BYTES,
     pool::{self, Allocation},
     ticker::Ticker,
 };
@@ -28,6 +29,8 @@ const PAGE: u64 = 64 * 1024;
 pub struct RuntimeOptions {
     /// Instances at once over all functions, at most; fewer where the address space is small.
     pub max_instances: u32,
+    /// What all instances together may use of the machine's memory.
+    pub memory_bytes: u64,
 }
 
 impl Default for RuntimeOptions {
@@ -35,6 +38,7 @@ impl Default for RuntimeOptions {
         Self {
             // What wasmtime's own server has: more requests at once than a node's memory feeds.
             max_instances: 1000,
+            memory_bytes: u64::MAX,
         }
     }
 }
@@ -69,6 +73,8 @@ pub enum LoadError {
     WrongWorld,
     #[error("the component starts with {initial} bytes of memory, its limit is {limit}")]
     MemoryLimit { initial: u64, limit: u64 },
+    #[error("the component starts with {initial} bytes of memory, this node has {given} for all")]
+    NodeMemory { initial: u64, given: u64 },
     #[error("the component has {needed} memories, this machine gives {given}")]
     TooManyMemories { needed: u32, given: u32 },
     #[error("a concurrency of 0 would answer nothing")]
@@ -125,7 +131,7 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             engine,
             ticker,
-            admission: Admission::new(allocation.slots()),
+            admission: Admission::new(allocation.slots(), options.memory_bytes),
             outbound: Outbound::new(resolver),
             linker,
             allocation,
@@ -136,6 +142,11 @@ impl Runtime {
     /// Where instances get their memory from on this machine.
     pub fn allocation(&self) -> Allocation {
         self.0.allocation
+    }
+
+    /// Bytes that all instances use now, as they are counted against `memory_bytes`.
+    pub fn memory_used(&self) -> u64 {
+        self.0.admission.memory().used()
     }
 
     /// Maps an artifact and prepares it for requests. Blocks for milliseconds (relocation and the
@@ -174,6 +185,12 @@ impl Runtime {
                 limit: options.limits.memory_bytes,
             });
         }
+        // It would wait for ever.
+        let bytes = initial.saturating_add(INSTANCE_BYTES);
+        let given = self.0.admission.memory().limit();
+        if bytes > given {
+            return Err(LoadError::NodeMemory { initial, given });
+        }
         let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
         let given = self.0.allocation.slots();
         if memories > given {
@@ -196,7 +213,7 @@ impl Runtime {
         Ok(Function::new(
             self.0.clone(),
             proxy,
-            memories,
+            Needs { memories, bytes },
             self.0
                 .outbound
                 .client(allowed_hosts, options.egress.clone()),
@@ -239,7 +256,10 @@ mod tests {
         std::fs::write(&path, &code).unwrap();
         let artifact = VerifiedArtifact::verify(&path, &Sha256::digest(&code).into()).unwrap();
 
-        let options = RuntimeOptions { max_instances: 4 };
+        let options = RuntimeOptions {
+            max_instances: 4,
+            ..RuntimeOptions::default()
+        };
         let runtime = Runtime::start_for(
             Target::Pulley64,
             options,

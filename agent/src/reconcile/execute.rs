@@ -33,6 +33,8 @@ use crate::usage::Retired;
 pub struct Surroundings {
     pub desired: watch::Receiver<Arc<DesiredSet>>,
     pub host: Host,
+    /// What this node offers.
+    pub memory_bytes: u64,
     pub store: ArtifactStore,
     pub links: Links,
     pub logs: Logs,
@@ -82,7 +84,7 @@ impl Reconciler {
             observed.set_artifact(digest, ArtifactState::Held, now);
         }
         Self {
-            loader: Loader::new(around.logs.clone()),
+            loader: Loader::new(around.logs.clone(), around.memory_bytes),
             around,
             wanted: Vec::new(),
             epoch: 0,

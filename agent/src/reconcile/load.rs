@@ -20,7 +20,12 @@ use crate::serve::Instance;
 pub struct Loader {
     runtime: Arc<Mutex<Option<Runtime>>>,
     logs: Logs,
+    options: RuntimeOptions,
 }
+
+/// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
+/// what a hundred requests under way have in its buffers. Bytes.
+const OWN_MEMORY: u64 = 32 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
@@ -46,6 +51,7 @@ impl LoadFailure {
                 LoadError::Imports(_) => "UnknownImport",
                 LoadError::WrongWorld => "WrongWorld",
                 LoadError::MemoryLimit { .. } => "MemoryLimit",
+                LoadError::NodeMemory { .. } => "NodeMemory",
                 LoadError::TooManyMemories { .. } => "TooManyMemories",
                 LoadError::NoConcurrency | LoadError::AllowedHosts(_) => "BadAssignment",
             },
@@ -67,10 +73,15 @@ impl LoadFailure {
 }
 
 impl Loader {
-    pub fn new(logs: Logs) -> Self {
+    /// `memory_bytes` is what the node offers.
+    pub fn new(logs: Logs, memory_bytes: u64) -> Self {
         Self {
             runtime: Arc::default(),
             logs,
+            options: RuntimeOptions {
+                memory_bytes: for_functions(memory_bytes),
+                ..RuntimeOptions::default()
+            },
         }
     }
 
@@ -86,10 +97,11 @@ impl Loader {
         let (slot, id) = (slot.clone(), FunctionId::of(&assignment));
         let version = Version::of(&assignment);
         let logs = self.logs.sink(&id, &slot, version);
+        let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
-            let runtime = started(&runtime).map_err(LoadFailure::Runtime)?;
+            let runtime = started(&runtime, runtime_options).map_err(LoadFailure::Runtime)?;
             let options = FunctionOptions {
                 name: id.to_string(),
                 limits: limits(assignment.limits.unwrap_or_default()),
@@ -120,15 +132,20 @@ impl Loader {
 }
 
 /// Whoever is first starts it; the others wait for that.
-fn started(cell: &Mutex<Option<Runtime>>) -> Result<Runtime, StartError> {
+fn started(cell: &Mutex<Option<Runtime>>, options: RuntimeOptions) -> Result<Runtime, StartError> {
     let mut cell = cell.lock().unwrap_or_else(PoisonError::into_inner);
     match &*cell {
         Some(runtime) => Ok(runtime.clone()),
         None => {
-            let runtime = Runtime::start(RuntimeOptions::default())?;
+            let runtime = Runtime::start(options)?;
             Ok(cell.insert(runtime).clone())
         }
     }
+}
+
+/// Of what a node offers; a quarter of the least is functions' all the same.
+fn for_functions(offered: u64) -> u64 {
+    offered.saturating_sub(OWN_MEMORY).max(offered / 4)
 }
 
 /// What the assignment leaves unsaid is as the defaults say.
@@ -150,5 +167,17 @@ fn limits(limits: v1::Limits) -> Limits {
             0 => Limits::HANDLES,
             handles => handles,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_nodes_have_memory_for_functions_too() {
+        for (offered, given) in [(512 << 20, 480 << 20), (40 << 20, 10 << 20), (0, 0)] {
+            assert_eq!(for_functions(offered), given);
+        }
     }
 }

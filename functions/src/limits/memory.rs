@@ -1,37 +1,72 @@
-//! The memory of one instance, held to its limit.
+//! The memory of one instance, held to its limit and to what the node has.
 //!
 //! Growth of memories and tables asks [`MemoryMeter`], which never waits and relies on nothing that
 //! the guest does.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use wasmtime::ResourceLimiter;
+
+use super::budget::{INSTANCE_BYTES, Share};
 
 /// Entries of one table. The greatest seen in real components are 20,000 (JavaScript engines);
 /// with 16 bytes each this bounds what a table costs the host to 1.6 MB.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
-/// Counts an instance's memory and refuses what is over the limit.
+/// Why a memory was not allowed to grow, if one was not. The guest sees a failed growth and may cope;
+/// if it stops, this says why.
+#[derive(Default)]
+pub(crate) struct Refusal(AtomicU8);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RefusedBy {
+    Limit = 1,
+    Node = 2,
+}
+
+impl Refusal {
+    fn set(&self, by: RefusedBy) {
+        self.0.store(by as u8, Ordering::Relaxed);
+    }
+
+    /// By what the last growth that was refused was.
+    pub(crate) fn get(&self) -> Option<RefusedBy> {
+        let by = self.0.load(Ordering::Relaxed);
+        [RefusedBy::Limit, RefusedBy::Node]
+            .into_iter()
+            .find(|known| *known as u8 == by)
+    }
+}
+
+/// Counts an instance's memory and refuses what is over the limit, or more than the node has.
 pub(crate) struct MemoryMeter {
     limit: u64,
     used: u64,
     /// What the growth under way adds; taken back when the host cannot give it.
     growing: u64,
-    refused: Arc<AtomicBool>,
+    share: Share,
+    refusal: Arc<Refusal>,
     /// The same bytes, for the function's usage.
     total: Arc<AtomicU64>,
 }
 
 impl MemoryMeter {
-    pub(crate) fn new(limit: u64, refused: Arc<AtomicBool>, total: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(
+        limit: u64,
+        share: Share,
+        refusal: Arc<Refusal>,
+        total: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             limit,
             used: 0,
             growing: 0,
-            refused,
+            share,
+            refusal,
             total,
         }
     }
@@ -45,12 +80,16 @@ impl ResourceLimiter for MemoryMeter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
-        if self.used.saturating_add(more) > self.limit {
-            // The guest sees a failed growth and may cope; if it traps, this says why.
-            self.refused.store(true, Ordering::Relaxed);
+        let used = self.used.saturating_add(more);
+        if used > self.limit {
+            self.refusal.set(RefusedBy::Limit);
             return Ok(false);
         }
-        self.used += more;
+        if !self.share.grow_to(INSTANCE_BYTES.saturating_add(used)) {
+            self.refusal.set(RefusedBy::Node);
+            return Ok(false);
+        }
+        self.used = used;
         self.growing = more;
         self.total.fetch_add(more, Ordering::Relaxed);
         Ok(true)
@@ -84,20 +123,21 @@ impl Drop for MemoryMeter {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use super::{super::budget::Budget, *};
 
     #[test]
     fn all_memories_of_an_instance_share_the_limit() {
-        let refused = Arc::new(AtomicBool::new(false));
-        let total = Arc::new(AtomicU64::new(0));
-        let mut meter = MemoryMeter::new(300, refused.clone(), total.clone());
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let (refusal, total) = (Arc::new(Refusal::default()), Arc::new(AtomicU64::new(0)));
+        let share = budget.try_share(INSTANCE_BYTES).unwrap();
+        let mut meter = MemoryMeter::new(300, share, refusal.clone(), total.clone());
         assert!(meter.memory_growing(0, 100, None).unwrap());
         assert!(meter.memory_growing(0, 200, None).unwrap());
         assert_eq!(total.load(Ordering::Relaxed), 300);
-        assert!(!refused.load(Ordering::Relaxed));
+        assert_eq!(refusal.get(), None);
 
         assert!(!meter.memory_growing(100, 101, None).unwrap());
-        assert!(refused.load(Ordering::Relaxed));
+        assert_eq!(refusal.get(), Some(RefusedBy::Limit));
 
         meter
             .memory_grow_failed(wasmtime::Error::msg("no"))
@@ -106,5 +146,19 @@ mod tests {
         assert!(meter.memory_growing(0, 200, None).unwrap());
         drop(meter);
         assert_eq!(total.load(Ordering::Relaxed), 0);
+    }
+    #[test]
+    fn what_the_node_does_not_have_is_refused_and_given_back_in_the_end() {
+        let budget = Arc::new(Budget::new(INSTANCE_BYTES + 100));
+        let refusal = Arc::new(Refusal::default());
+        let share = budget.try_share(INSTANCE_BYTES + 60).unwrap();
+        let mut meter = MemoryMeter::new(300, share, refusal.clone(), Arc::default());
+        assert!(meter.memory_growing(0, 60, None).unwrap());
+        assert_eq!(budget.used(), INSTANCE_BYTES + 60, "that was its share");
+        assert!(meter.memory_growing(60, 100, None).unwrap());
+        assert!(!meter.memory_growing(100, 101, None).unwrap());
+        assert_eq!(refusal.get(), Some(RefusedBy::Node));
+        drop(meter);
+        assert_eq!(budget.used(), 0);
     }
 }

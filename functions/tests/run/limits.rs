@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use hive_functions::{BoxBody, InvokeError, Limits, LogStream, Runtime, RuntimeOptions};
+use hive_functions::{BoxBody, InvokeError, Limits, LoadError, LogStream, Runtime, RuntimeOptions};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::{
     guests::{
-        Loaded, Logs, RUST_0_2, eventually, get, get_of, guest, handler, handler_0_3, limits, load,
-        looping, options, verified,
+        Loaded, Logs, RUST_0_2, compiled, eventually, get, get_of, guest, guest_with_memory,
+        handler, handler_0_3, limits, load, looping, options, verified,
     },
     sandbox::{PROBE, probe_with},
 };
@@ -296,7 +296,11 @@ async fn a_request_that_is_passed_on_leaves_no_trace() {
 
 #[tokio::test]
 async fn functions_wait_for_the_memory_slots_of_each_other() {
-    let runtime = Runtime::start(RuntimeOptions { max_instances: 1 }).unwrap();
+    let runtime = Runtime::start(RuntimeOptions {
+        max_instances: 1,
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
     let (directory, artifact) = verified(&PROBE);
     let load = |logs| runtime.load(&artifact, options(limits(), logs)).unwrap();
     let (one, other) = (load(&Logs::default()), load(&Logs::default()));
@@ -309,6 +313,89 @@ async fn functions_wait_for_the_memory_slots_of_each_other() {
         (StatusCode::OK, StatusCode::OK)
     );
     drop(directory);
+}
+
+/// Grows by so many pages, or traps, and then runs until it is stopped.
+fn holding(pages: u32) -> Vec<u8> {
+    handler(&format!(
+        "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))
+         (loop (br 0))"
+    ))
+}
+
+/// With two that hold 40 MiB of 64, the second has none, and everybody else goes on.
+#[tokio::test]
+async fn all_functions_together_use_no_more_memory_than_the_node_gives() {
+    let memory_bytes = 64 << 20;
+    let runtime = Runtime::start(RuntimeOptions {
+        memory_bytes,
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
+    let (_directory, artifact) = verified(&compiled(&holding(640)));
+    let (_small_directory, small) = verified(&compiled(RUST_0_2));
+    let logs = Logs::default();
+    let load = |artifact| runtime.load(artifact, options(limits(), &logs)).unwrap();
+    let (one, other, hello) = (load(&artifact), load(&artifact), load(&small));
+
+    let running = tokio::spawn({
+        let one = one.clone();
+        async move { one.handle(get()).await.map(drop) }
+    });
+    eventually("it has its memory", || runtime.memory_used() > 40 << 20).await;
+    let refused = other.handle(get()).await.unwrap_err();
+    assert_eq!(refused, InvokeError::NodeMemory);
+    assert_eq!(refused.status(), 503);
+    assert!(!refused.nothing_ran());
+    assert_eq!(hello.handle(get()).await.unwrap().status(), 200);
+
+    running.abort();
+    eventually("its memory is back", || runtime.memory_used() == 0).await;
+    let running = tokio::spawn({
+        let other = other.clone();
+        async move { other.handle(get()).await.map(drop) }
+    });
+    eventually("the other has it", || runtime.memory_used() > 40 << 20).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_request_waits_until_its_instance_has_memory_to_start() {
+    let (_directory, artifact) = verified(&compiled(&guest_with_memory(
+        160,
+        r#"(func (export "handle") (param i32 i32) (loop (br 0)))"#,
+    )));
+    let (_small_directory, small) = verified(&compiled(RUST_0_2));
+    let runtime = Runtime::start(RuntimeOptions {
+        memory_bytes: 11 << 20,
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
+    let logs = Logs::default();
+    let load = |artifact| runtime.load(artifact, options(limits(), &logs)).unwrap();
+    let (large, hello) = (load(&artifact), load(&small));
+    let running = tokio::spawn({
+        let large = large.clone();
+        async move { large.handle(get()).await.map(drop) }
+    });
+    eventually("the large one runs", || large.usage().in_flight == 1).await;
+    let waiting = tokio::spawn({
+        let hello = hello.clone();
+        async move { hello.handle(get()).await.map(|response| response.status()) }
+    });
+    eventually("the other waits", || hello.usage().waiting == 1).await;
+    running.abort();
+    assert_eq!(waiting.await.unwrap().unwrap(), StatusCode::OK);
+
+    let too_large = Runtime::start(RuntimeOptions {
+        memory_bytes: 4 << 20,
+        ..RuntimeOptions::default()
+    });
+    let refused = too_large.unwrap().load(&artifact, options(limits(), &logs));
+    assert!(matches!(
+        refused.err(),
+        Some(LoadError::NodeMemory { initial, .. }) if initial == 10 << 20
+    ));
 }
 
 /// Sends its head and five bytes, then does `rest`.

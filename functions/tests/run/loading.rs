@@ -67,7 +67,10 @@ fn a_component_that_starts_over_its_limit_is_not_loaded() {
 #[test]
 fn options_that_mean_nothing_are_refused() {
     assert!(matches!(
-        Runtime::start(RuntimeOptions { max_instances: 0 }),
+        Runtime::start(RuntimeOptions {
+            max_instances: 0,
+            ..RuntimeOptions::default()
+        }),
         Err(StartError::NoInstances)
     ));
     let (_directory, artifact) = verified(&compiled(&handler("")));
@@ -88,7 +91,11 @@ fn options_that_mean_nothing_are_refused() {
 /// With fewer slots than requests, requests wait for each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_pool_answers_many_requests_in_turn() {
-    let runtime = Runtime::start(RuntimeOptions { max_instances: 2 }).unwrap();
+    let runtime = Runtime::start(RuntimeOptions {
+        max_instances: 2,
+        ..RuntimeOptions::default()
+    })
+    .unwrap();
     assert_eq!(runtime.allocation(), Allocation::Pooled { slots: 2 });
     let (_directory, artifact) = verified(&compiled(RUST_0_2));
     let function = runtime
