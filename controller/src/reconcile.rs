@@ -14,6 +14,7 @@ pub mod membership;
 pub mod namespaces;
 pub mod quota;
 pub mod roles;
+pub mod rollout;
 pub mod schedule;
 pub mod status;
 
@@ -108,6 +109,14 @@ impl Reconcilers {
         let looks = || Looks::new(replica, RETRY, cancel);
         let seen = schedule::Seen::default();
         let (writer, known) = (together.clone(), seen.clone());
+        let mut rollouts = rollout::Rollouts::default();
+        tasks.spawn(
+            looks()
+                .only_for(of_rollouts)
+                .with_rests()
+                .run(async move |_, state| rollouts.pass(&writer, &known, state).await),
+        );
+        let (writer, known) = (together.clone(), seen.clone());
         tasks.spawn(
             looks()
                 .only_for(of_functions)
@@ -200,6 +209,10 @@ fn of_functions(change: &Change) -> bool {
         Resource::ConfigMap => change.key.namespace == SYSTEM_NAMESPACE,
         _ => false,
     }
+}
+
+fn of_rollouts(change: &Change) -> bool {
+    change.key.resource == Resource::ControllerRevision || of_functions(change)
 }
 
 fn of_components(change: &Change) -> bool {

@@ -8,7 +8,7 @@
     reason = "columns of one type are no duplicates"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,9 @@ pub struct AssignmentStatus {
     /// The generation of the function that the node runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Since when it has answered with that generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Time>,
     /// Pending: the node has not heard of it. Fetching: it gets the component. Ready: it answers
     /// requests. Failed: see reason. Unknown: nothing was heard of the node for a while.
     pub phase: Phase,

@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 use crate::quantity::{Bytes, MilliCpu};
+use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, RolloutStatus, Strategy};
 
 /// Large enough for a Python or JavaScript component (18 MB) with much beside it; small enough that one
 /// upload can't fill an SD card. Bytes.
@@ -117,6 +118,30 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
+    /// How copies go over to a new version: that is whatever changes of this spec, but for where and how many
+    /// copies run, and how versions follow each other. Default: a quarter of them at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// No copy goes over to another version, and new copies run the newest one that had begun to roll out. Where
+    /// and how many copies run is heeded all the same. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// How long, in seconds, a copy must answer with a new version before the next one follows. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = MAX_WAIT_SECONDS))]
+    pub min_ready_seconds: u32,
+    /// How long, in seconds, a new version may reach no further copy before the condition Progressing is False:
+    /// more than minReadySeconds. Default 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_WAIT_SECONDS))]
+    pub progress_deadline_seconds: Option<u32>,
+    /// How many older versions are kept to go back to: 0 to 50. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MAX_HISTORY))]
+    pub revision_history_limit: Option<u32>,
+    /// When all copies were last asked to start anew: `hivectl rollout restart` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
     /// What one copy may use; nodes without room for it are passed over.
     #[serde(default)]
     pub resources: Resources,
@@ -306,6 +331,10 @@ pub(crate) fn default_queue_timeout() -> GoDuration {
     GoDuration(Duration::from_secs(10))
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// What became of a function, as the controller last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -317,14 +346,26 @@ pub struct FunctionStatus {
     pub replicas: u32,
     /// Copies that answer requests.
     pub ready_replicas: u32,
-    /// Both as text: "2/3".
+    /// Ready and wanted copies as text: "2/3".
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ready: String,
+    /// Copies that answer with the newest version.
+    pub updated_replicas: u32,
     /// Ready: all wanted copies run the newest version and answer. Available: at least one copy
-    /// answers. Compiled: the component is ready for every kind of node it runs on.
+    /// answers. Compiled: the component is ready for every kind of node it runs on. Progressing: a new version
+    /// reaches the copies, or did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The version that all copies ran last: the name of a ControllerRevision.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub current_revision: String,
+    /// The version that is to reach all copies.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub update_revision: String,
+    /// How far that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// The component, compiled for each kind of node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<CompiledArtifact>,

@@ -20,6 +20,7 @@ pub mod node;
 pub mod quantity;
 pub mod quota;
 pub mod resource;
+pub mod rollout;
 pub mod schema;
 pub mod validate;
 

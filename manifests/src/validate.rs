@@ -14,6 +14,7 @@ mod names;
 mod owners;
 pub mod quota;
 mod rbac;
+mod rollout;
 mod structure;
 pub mod suggest;
 mod taints;

@@ -136,6 +136,34 @@ fn functions_that_are_not() {
             "spec.config[0]: value and valueFrom exclude each other; keep one",
         ),
         (
+            json!({"strategy": {"type": "Recreate"}}),
+            "spec.strategy.type: \"Recreate\" is none of RollingUpdate",
+        ),
+        (
+            json!({"strategy": {"rollingUpdate": {"maxUnavailable": "0%"}}}),
+            "spec.strategy.rollingUpdate.maxUnavailable: \"0%\" is not how many copies may change at once: a number from 1, or a share such as \"25%\"",
+        ),
+        (
+            json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0}}}),
+            "spec.strategy.rollingUpdate.maxUnavailable: 0 is not how many copies may change at once: a number from 1, or a share such as \"25%\"",
+        ),
+        (
+            json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}}),
+            "spec.strategy.rollingUpdate.maxSurge: unknown field",
+        ),
+        (
+            json!({"minReadySeconds": 30, "progressDeadlineSeconds": 30}),
+            "spec.progressDeadlineSeconds: must be greater than minReadySeconds",
+        ),
+        (
+            json!({"revisionHistoryLimit": 51}),
+            "spec.revisionHistoryLimit: 51 is more than 50",
+        ),
+        (
+            json!({"restartedAt": "yesterday"}),
+            "spec.restartedAt: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+        ),
+        (
             json!({"nodeSelector": {"a b": "c"}}),
             "spec.nodeSelector: \"a b\" is not the key of a label: use letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
         ),

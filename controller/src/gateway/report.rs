@@ -198,13 +198,18 @@ pub fn set_assignment_status(status: &mut Value, reported: &Reported, now: Syste
         &reported.message,
         now,
     );
+    let generation = reported.generation.map(Value::from);
+    let served =
+        before["phase"] == "Ready" && before.get("observedGeneration") == generation.as_ref();
     if let Some(fields) = status.as_object_mut() {
+        // Of one that has served since before this was noted it stays unknown.
+        if !ready {
+            fields.remove("readySince");
+        } else if !served {
+            fields.insert("readySince".into(), json!(objects::timestamp(now)));
+        }
         fields.insert("phase".into(), json!(reported.phase));
-        set_or_remove(
-            fields,
-            "observedGeneration",
-            reported.generation.map(Value::from),
-        );
+        set_or_remove(fields, "observedGeneration", generation);
         let text = |text: &str| (!text.is_empty()).then(|| json!(text));
         set_or_remove(fields, "reason", text(&reported.reason));
         set_or_remove(fields, "message", text(&reported.message));
@@ -274,6 +279,30 @@ mod tests {
         };
         state.apply(command).unwrap();
         assert_eq!(status_writes(&state, "pi", Some(&report), &[]), []);
+    }
+
+    #[test]
+    fn since_when_a_copy_answers_is_of_its_version() {
+        let mut status = Value::Null;
+        let mut say = |phase, generation, at| {
+            let reported = Reported {
+                phase,
+                generation,
+                reason: String::new(),
+                message: if at == 3 { "the next one fails" } else { "" }.to_owned(),
+            };
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at);
+            set_assignment_status(&mut status, &reported, at);
+            status["readySince"]
+                .as_str()
+                .map(|time| time[17..].to_owned())
+        };
+        assert_eq!(say("Fetching", None, 1), None);
+        assert_eq!(say("Ready", Some(1), 2).as_deref(), Some("02Z"));
+        assert_eq!(say("Ready", Some(1), 3).as_deref(), Some("02Z"));
+        assert_eq!(say("Ready", Some(2), 4).as_deref(), Some("04Z"));
+        assert_eq!(say("Unknown", Some(2), 5), None);
+        assert_eq!(say("Ready", Some(2), 6).as_deref(), Some("06Z"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Bytes of a message, as Kubernetes has it. A compiler can say much more.
 pub const MAX_MESSAGE_BYTES: usize = 1024;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub warning: bool,
     /// CamelCase.

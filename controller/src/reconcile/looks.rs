@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,11 +32,21 @@ pub enum Outlook {
     Settled,
     /// Something failed, or falls due by time alone: look again after the interval.
     Again,
+    /// Something falls due after that long.
+    In(Duration),
 }
 
 impl Outlook {
     pub fn settled_if(settled: bool) -> Self {
         if settled { Self::Settled } else { Self::Again }
+    }
+
+    /// What falls due at a time, if something does.
+    pub fn at(due: Option<Timestamp>, now: Timestamp) -> Self {
+        match due {
+            None => Self::Settled,
+            Some(due) => Self::In(Duration::try_from(due.duration_since(now)).unwrap_or_default()),
+        }
     }
 }
 
@@ -96,6 +107,7 @@ impl Looks {
                 match outlook {
                     Outlook::Settled => std::future::pending().await,
                     Outlook::Again => tokio::time::sleep(self.interval).await,
+                    Outlook::In(time) => tokio::time::sleep(time).await,
                 }
             };
             tokio::select! {

@@ -1,12 +1,13 @@
 //! Functions' statuses, from their assignments.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use hive_manifests::Phase;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::schedule::{AssignmentView, FunctionView, Seen, Step, View, plan, template};
+use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, copies};
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
@@ -22,60 +23,43 @@ pub struct Summary {
     pub generation: i64,
     pub replicas: usize,
     pub ready: usize,
+    pub updated: usize,
     pub available: bool,
     pub reason: &'static str,
     pub message: String,
     pub url: String,
 }
 
-/// All functions' summaries, by the view of a state. Pure.
-pub fn summaries(state: &State, view: &View) -> BTreeMap<Key, Summary> {
-    let plan = plan(view);
-    let unplaced = plan.unplaced;
-    let mut coming: HashMap<&str, usize> = HashMap::new();
-    for step in &plan.steps {
-        if let Step::Create { spec, .. } = step {
-            *coming.entry(&spec.function_uid).or_default() += 1;
-        }
-    }
+/// All functions' summaries, by the view of a state and the plan for it. Pure.
+pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summary> {
     let ready_nodes: BTreeSet<&str> = view
         .nodes
         .iter()
         .filter(|node| node.ready)
         .map(|node| &*node.name)
         .collect();
-    let mut by_function: HashMap<&str, Vec<&AssignmentView>> = HashMap::new();
-    for assignment in &view.assignments {
-        by_function
-            .entry(&assignment.spec.function_uid)
-            .or_default()
-            .push(assignment);
-    }
     let base = Base::of(state);
-    view.functions
-        .iter()
-        .map(|function| {
-            let own = by_function.remove(&*function.uid).unwrap_or_default();
+    copies(view, plan)
+        .map(|(function, copies)| {
             let is_ready = |a: &&&AssignmentView| {
                 a.phase == Phase::Ready && ready_nodes.contains(&*a.spec.node_name)
             };
-            let ready = own.iter().filter(is_ready).count();
-            let wanted = match function.spec.every_node {
-                true => own.len() + coming.get(&*function.uid).copied().unwrap_or(0),
-                false => function.spec.replicas.unwrap_or(1) as usize,
-            };
+            let ready = copies.own.iter().filter(is_ready).count();
+            let updated = copies.updated(&function.spec.template()).count();
+            let Copies { own, wanted } = copies;
             let (available, reason, message) = explain(
                 state,
                 function,
                 &own,
-                ready,
+                (ready, updated),
                 wanted,
-                unplaced.get(&function.key),
+                plan.unplaced.get(&function.key),
             );
             let summary = Summary {
                 generation: function.generation,
                 replicas: wanted,
                 ready,
+                updated,
                 available,
                 reason,
                 message,
@@ -91,7 +75,7 @@ fn explain(
     state: &State,
     function: &FunctionView,
     own: &[&AssignmentView],
-    ready: usize,
+    (ready, updated): (usize, usize),
     wanted: usize,
     unplaced: Option<&String>,
 ) -> (bool, &'static str, String) {
@@ -100,11 +84,6 @@ fn explain(
         let fails = !a.current && a.phase != Phase::Unknown && !a.message.is_empty();
         fails.then(|| format!("{}: {}", a.key.name, a.message))
     });
-    let newest = template(&function.spec);
-    let updated = own
-        .iter()
-        .filter(|a| a.current && a.spec.function == newest)
-        .count();
     let is_scaled_to_zero = wanted == 0 && !function.spec.every_node;
     let available = ready > 0 || is_scaled_to_zero;
     if is_scaled_to_zero {
@@ -133,6 +112,15 @@ fn explain(
             available,
             "Progressing",
             format!("{ready} of {wanted} copies are ready"),
+        );
+    }
+    if updated < wanted && function.spec.paused {
+        return (
+            available,
+            "Paused",
+            format!(
+                "{updated} of {wanted} copies run the newest version, and spec.paused holds it back"
+            ),
         );
     }
     if updated < wanted {
@@ -194,7 +182,8 @@ impl<'a> Base<'a> {
 /// One look: writes the statuses that say something else.
 pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
     let mut outlook = Outlook::Settled;
-    for (key, summary) in seen.at(state, |view| summaries(state, view)) {
+    let now = Timestamp::now();
+    for (key, summary) in seen.at(state, now, |view, plan| summaries(state, view, plan)) {
         let stale = state
             .get(&key)
             .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key));
@@ -230,6 +219,7 @@ fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
     status["observedGeneration"] = json!(summary.generation);
     status["replicas"] = json!(summary.replicas);
     status["readyReplicas"] = json!(summary.ready);
+    status["updatedReplicas"] = json!(summary.updated);
     status["ready"] = json!(format!("{}/{}", summary.ready, summary.replicas));
     status["url"] = json!(summary.url);
     status["selector"] = json!(format!("hive.dev/function={}", key.name));
@@ -240,8 +230,9 @@ fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::reconcile::schedule::plan;
     use crate::state::{Command, Member};
-    use hive_manifests::Resource;
+    use hive_manifests::{FunctionSpec, Resource};
 
     fn put(state: &mut State, resource: Resource, name: &str, uid: &str, extra: Value) {
         let namespace = if resource.namespaced() { "default" } else { "" };
@@ -304,7 +295,8 @@ mod tests {
     }
 
     fn template_json() -> Value {
-        json!(template(&serde_json::from_value(spec()).unwrap()))
+        let spec: FunctionSpec = serde_json::from_value(spec()).unwrap();
+        json!(spec.template())
     }
 
     fn swarm() -> State {
@@ -329,11 +321,14 @@ mod tests {
         state
     }
 
+    fn all(state: &State) -> BTreeMap<Key, Summary> {
+        let view = View::of(state);
+        let plan = plan(&view, Timestamp::UNIX_EPOCH);
+        summaries(state, &view, &plan)
+    }
+
     fn summary(state: &State) -> Summary {
-        summaries(state, &View::of(state))
-            .into_values()
-            .next()
-            .unwrap()
+        all(state).into_values().next().unwrap()
     }
 
     #[test]
@@ -413,7 +408,7 @@ mod tests {
     }
 
     fn ready(state: &State) -> (String, String) {
-        let (key, summary) = summaries(state, &View::of(state)).pop_first().unwrap();
+        let (key, summary) = all(state).pop_first().unwrap();
         let mut body = json!({});
         assert!(set(&mut body["status"], &summary, &key));
         let conditions = body["status"]["conditions"].as_array().unwrap();
@@ -475,6 +470,20 @@ mod tests {
                 body["spec"][field] = value.clone();
             }
         });
+    }
+
+    #[test]
+    fn a_paused_function_is_not_ready_while_a_version_waits() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "a", "Ready", "");
+        set_spec(&mut state, json!({ "paused": true }));
+        assert_eq!(ready(&state), is("True", "Ready"));
+        assert_eq!(summary(&state).updated, 2);
+        set_spec(&mut state, json!({ "concurrency": 7 }));
+        assert_eq!(ready(&state), is("False", "Paused"));
+        assert_eq!(summary(&state).updated, 0);
     }
 
     #[test]

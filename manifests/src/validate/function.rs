@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
 use super::metadata::check_labels;
-use super::{Reason, hosts, names, taints};
+use super::{Reason, hosts, names, rollout, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::function::{MAX_TIMEOUT, MIN_TIMEOUT};
@@ -66,6 +66,7 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
     }
+    rollout::check(spec, &path, findings);
     hosts::check_allowed(
         list(spec, "allowedHosts"),
         &path.field("allowedHosts"),

@@ -151,6 +151,20 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Whether a copy's node, from which it was released, has room for the function's newest version. What needs
+    /// no more than before always stays: a node that has become smaller drives nothing away.
+    pub fn has_room(&self, function: &FunctionView, assignment: &AssignmentView) -> bool {
+        let (need, had) = (
+            &function.spec.resources,
+            &assignment.spec.function.resources,
+        );
+        let Some(seat) = self.nodes.get(&*assignment.spec.node_name) else {
+            return false;
+        };
+        (need.memory.0 <= had.memory.0 || seat.memory + need.memory.0 <= seat.view.memory)
+            && (need.cpu.0 <= had.cpu.0 || seat.cpu + need.cpu.0 <= seat.view.cpu)
+    }
+
     fn fits<'f>(
         &self,
         function: &'f FunctionView,

@@ -3,12 +3,14 @@
 //! A copy of a function is a slot; a slot has one assignment object, whose name follows from the
 //! slot. Moving it is one compare-and-swap, so there are never two decisions for one slot.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use hive_manifests::function::FunctionSpec;
 use hive_manifests::{AssignmentSpec, Phase, Resource};
+use jiff::Timestamp;
 
 use super::board::{Board, tolerates};
+use super::roll;
 use super::view::{AssignmentView, Ending, FunctionView, View};
 use crate::state::Key;
 
@@ -46,9 +48,18 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Functions with slots that no node takes, and why, in one sentence.
     pub unplaced: BTreeMap<Key, String>,
+    /// When to plan again although nothing changed, if time alone brings something up.
+    pub again: Option<Timestamp>,
 }
 
-pub fn plan(view: &View) -> Plan {
+impl Plan {
+    /// Nothing to do where the time is not known: then a change will bring it up.
+    pub(super) fn look_again_at(&mut self, due: Option<Timestamp>) {
+        self.again = [self.again, due].into_iter().flatten().min();
+    }
+}
+
+pub fn plan(view: &View, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut board = Board::of(view);
     let mut by_function: HashMap<(&str, &str), Vec<&AssignmentView>> = HashMap::new();
@@ -62,7 +73,7 @@ pub fn plan(view: &View) -> Plan {
         let existing = by_function
             .remove(&(&*function.key.namespace, &*function.uid))
             .unwrap_or_default();
-        plan_function(function, &existing, &mut board, &mut plan);
+        plan_function(function, &existing, &mut board, now, &mut plan);
     }
     // What is left belongs to functions that are gone.
     let mut orphans: Vec<_> = by_function
@@ -87,6 +98,7 @@ fn plan_function(
     function: &FunctionView,
     existing: &[&AssignmentView],
     board: &mut Board,
+    now: Timestamp,
     plan: &mut Plan,
 ) {
     let by_slot: HashMap<&str, &AssignmentView> = existing
@@ -101,22 +113,32 @@ fn plan_function(
             plan.steps.push(delete(assignment));
         }
     }
-    let template = template(&function.spec);
+    // What new copies run: with a function that is paused not yet its newest version.
+    let version = match &function.held {
+        None => Cow::Borrowed(function),
+        Some(template) => Cow::Owned(roll::at(function, template, existing)),
+    };
+    let template = function.spec.template();
     let mut outdated = Vec::new();
     for slot in &slots {
         let found = by_slot.get(&**slot).copied();
         let pinned = function.spec.every_node.then_some(&**slot);
         match found {
             Some(assignment) if board.may_stay(function, assignment) => {
-                if is_outdated(function, &template, assignment, board) {
+                if roll::is_outdated(function, &template, assignment, board) {
                     outdated.push(assignment);
                 }
             }
-            _ => place(function, slot, pinned, found, board, plan),
+            // It goes elsewhere as it is.
+            Some(assignment) if function.spec.paused => {
+                let own = roll::at(function, &assignment.spec.function, existing);
+                place(&own, slot, pinned, found, board, plan);
+            }
+            _ => place(&version, slot, pinned, found, board, plan),
         }
     }
     if function.ending.is_none() {
-        roll(function, existing, &outdated, board, plan);
+        roll::roll(function, slots.len(), existing, &outdated, board, now, plan);
     }
 }
 
@@ -174,7 +196,7 @@ fn place(
                 function_generation: function.generation,
                 node_name: node,
                 slot: slot.to_owned(),
-                function: template(&function.spec),
+                function: function.spec.template(),
                 artifact,
             });
             plan.steps.push(match found {
@@ -215,72 +237,6 @@ fn place(
                 }
             }
         }
-    }
-}
-
-/// Brings assignments to the function's newest spec: those that serve nothing at once, the others
-/// one after the other, each when the one before it answers.
-fn roll(
-    function: &FunctionView,
-    existing: &[&AssignmentView],
-    outdated: &[&AssignmentView],
-    board: &Board,
-    plan: &mut Plan,
-) {
-    if outdated.is_empty() {
-        return;
-    }
-    let old: HashSet<&Key> = outdated.iter().map(|assignment| &assignment.key).collect();
-    let settling = existing
-        .iter()
-        .filter(|a| !old.contains(&a.key) && !a.current && a.phase != Phase::Unknown)
-        .count();
-    let mut may_update = usize::from(settling == 0);
-    for assignment in outdated {
-        let serves = assignment.phase == Phase::Ready;
-        if serves && may_update == 0 {
-            continue;
-        }
-        let Some(artifact) = board.artifact_for(function, &assignment.spec.node_name) else {
-            continue;
-        };
-        if serves {
-            may_update -= 1;
-        }
-        plan.steps.push(Step::Update {
-            key: assignment.key.clone(),
-            expect: assignment.revision,
-            spec: Box::new(AssignmentSpec {
-                function_generation: function.generation,
-                function: template(&function.spec),
-                artifact: artifact.clone(),
-                ..assignment.spec.clone()
-            }),
-        });
-    }
-}
-
-fn is_outdated(
-    function: &FunctionView,
-    template: &FunctionSpec,
-    assignment: &AssignmentView,
-    board: &Board,
-) -> bool {
-    let spec = &assignment.spec;
-    spec.function != *template
-        || board
-            .artifact_for(function, &spec.node_name)
-            .is_some_and(|artifact| artifact.sha256 != spec.artifact.sha256)
-}
-
-/// What of a function's spec reaches the nodes: where and how often it runs is decided here.
-pub fn template(spec: &FunctionSpec) -> FunctionSpec {
-    FunctionSpec {
-        replicas: None,
-        every_node: false,
-        node_selector: BTreeMap::new(),
-        tolerations: Vec::new(),
-        ..spec.clone()
     }
 }
 

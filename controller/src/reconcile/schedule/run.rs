@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use futures::TryStreamExt;
 use hive_manifests::AssignmentSpec;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Plan, Seen, Step, plan};
+use super::{Seen, Step};
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects::{self, Writer};
 use crate::reconcile::Outlook;
@@ -19,14 +20,15 @@ const WRITES_AT_ONCE: usize = 4 * together::MOST;
 
 /// One look at the state. What another writer overtook is planned again after its change.
 pub async fn pass(together: &Together, seen: &Seen, state: &State) -> Outlook {
-    let Plan { steps, .. } = seen.at(state, plan);
+    let now = Timestamp::now();
+    let (steps, again) = seen.at(state, now, |_, plan| (plan.steps.clone(), plan.again));
     let written = futures::stream::iter(steps.into_iter().map(Ok))
         .try_for_each_concurrent(WRITES_AT_ONCE, |step| async move {
             perform(together, state, &step).await
         })
         .await;
     match written {
-        Ok(()) => Outlook::Settled,
+        Ok(()) => Outlook::at(again, now),
         // Without a leader the others would fail as well; what they did is seen at the next look.
         Err(error) => {
             tracing::warn!(%error, "cannot write an assignment");

@@ -9,6 +9,7 @@ mod world;
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use world::World;
 
 #[test]
@@ -56,4 +57,56 @@ fn played(script: &str) -> String {
         }
     }
     happened
+}
+
+/// What people, nodes and time do to a function of at most seven copies, of which one changes at a time.
+fn any_script() -> impl Strategy<Value = Vec<String>> {
+    let line = prop_oneof![
+        (1..5).prop_map(|n| format!("function hello component=v{n}")),
+        (0..8).prop_map(|n| format!("function hello replicas={n}")),
+        any::<bool>().prop_map(|paused| format!("function hello paused={paused}")),
+        (0..3).prop_map(|n| format!("function hello revisionHistoryLimit={n}")),
+        (0..2).prop_map(|n| format!("function hello minReadySeconds={}", n * 10)),
+        (1..3).prop_map(|n| format!("function hello resources.memory={n}00Mi")),
+        (0..8).prop_map(|n| format!("answer hello.{n}")),
+        (0..8).prop_map(|n| format!("fail hello.{n} it traps at once")),
+        Just("answer".to_owned()),
+        Just("wait 9s".to_owned()),
+        prop::sample::select(vec!["lose a", "find a", "lose b", "find b"]).prop_map(str::to_owned),
+    ];
+    prop::collection::vec(line, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever happens meanwhile, the newest version reaches all copies in the end, few at a time; what
+    /// statuses name is kept, and no more history than was asked for.
+    #[test]
+    fn rollouts_end_and_lose_nothing(script in any_script()) {
+        let mut world = World::new();
+        for line in ["node a", "node b", "function hello replicas=3", "settle"] {
+            world.run(line);
+        }
+        for line in &script {
+            let about = line.split_whitespace().nth(1).filter(|it| it.contains('.'));
+            if about.is_some_and(|it| !it.contains('=') && !world.has(it)) {
+                continue;
+            }
+            world.run(line);
+            world.run("plan");
+            world.check("hello");
+        }
+        let end = "function hello paused=false minReadySeconds=0 component=v5 revisionHistoryLimit=1";
+        for line in ["find a", "find b", end, "settle"] {
+            world.run(line);
+        }
+        world.check("hello");
+        let shown = world.run("show");
+        prop_assert!(shown.lines().all(|line| line.contains(": v5/") && line.ends_with("Ready")), "{}", shown);
+        let status = world.run("status hello");
+        prop_assert!(status.starts_with("Complete: Progressing=True NewRevisionAvailable"), "{}", status);
+        let history = world.run("history hello");
+        prop_assert!(history.lines().count() <= 2, "{}", history);
+        prop_assert!(history.contains("v5 current update"), "{}", history);
+    }
 }

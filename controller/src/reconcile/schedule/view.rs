@@ -2,26 +2,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 
+use super::plan::{Plan, plan};
 use crate::deletion::{FOREGROUND, finalizers};
 use crate::node_record::NodeRecord;
+use crate::reconcile::rollout::{Standing, TemplateDigest, template_of};
 use crate::state::{Key, Object, State};
 
-/// The view as it was seen last. A clone is the same: what one reconciler has read, others need not. Ten
-/// thousand nodes and assignments take a third of a second to read, and little changes between two looks.
+/// The view as it was seen last, and the plan for it. A clone is the same: what one reconciler has read and
+/// planned, others need not. Ten thousand nodes and assignments take a third of a second to read, and little
+/// changes between two looks.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<View>>);
+pub struct Seen(Arc<Mutex<Look>>);
+
+#[derive(Default)]
+struct Look {
+    /// Of the state.
+    revision: u64,
+    view: View,
+    plan: Plan,
+}
 
 impl Seen {
-    /// Brings the view up to a state, and lets `look` at it, while others wait.
-    pub fn at<T>(&self, state: &State, look: impl FnOnce(&View) -> T) -> T {
-        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        view.follow(state);
-        look(&view)
+    /// Brings view and plan up to a state, and lets `look` at them, while others wait.
+    pub fn at<T>(&self, state: &State, now: Timestamp, look: impl FnOnce(&View, &Plan) -> T) -> T {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = seen.plan.again.is_some_and(|due| due <= now);
+        if seen.revision != state.revision() || is_due {
+            seen.view.follow(state);
+            seen.plan = plan(&seen.view, now);
+            seen.revision = state.revision();
+        }
+        look(&seen.view, &seen.plan)
     }
 }
 
@@ -56,6 +74,7 @@ pub struct NodeView {
 #[derive(Clone, Debug)]
 pub struct FunctionView {
     pub key: Key,
+    pub revision: u64,
     pub uid: String,
     pub generation: i64,
     /// Says how, once it is being deleted.
@@ -63,6 +82,11 @@ pub struct FunctionView {
     pub spec: FunctionSpec,
     /// Compiled forms of the component that `spec` names: one for each target and version.
     pub artifacts: Vec<CompiledArtifact>,
+    /// Of the version that `spec` holds.
+    pub digest: TemplateDigest,
+    /// What new copies run instead: the version that had begun to roll out before it was paused.
+    pub held: Option<FunctionSpec>,
+    pub standing: Standing,
 }
 
 /// How a function that is being deleted ends.
@@ -95,6 +119,8 @@ pub struct AssignmentView {
     pub phase: Phase,
     /// The node answers requests for it, at the generation of its spec.
     pub current: bool,
+    /// Since when it does, if that is known: it is not of those that did before this was noted.
+    pub ready_since: Option<Timestamp>,
     /// What its status says to people; empty where all is well.
     pub message: String,
 }
@@ -111,17 +137,18 @@ impl View {
     /// Objects that don't parse are left out: an older version of this program can't plan for
     /// what a newer one wrote, and must not undo it.
     fn follow(&mut self, state: &State) {
-        self.functions.clear();
         self.unreadable.clear();
-        for object in state.list(Resource::Function, None) {
-            match FunctionView::of(object) {
-                Some(function) => self.functions.push(function),
-                None => {
-                    let namespace = object.key().namespace.clone();
-                    self.unreadable.insert((namespace, object.uid().to_owned()));
-                }
+        let functions = state.list(Resource::Function, None);
+        let known = std::mem::take(&mut self.functions);
+        let read = |object: &Object| {
+            let function = FunctionView::of(object, state);
+            if function.is_none() {
+                let namespace = object.key().namespace.clone();
+                self.unreadable.insert((namespace, object.uid().to_owned()));
             }
-        }
+            function
+        };
+        self.functions = follow(known, functions, FunctionView::version, read);
         let nodes = state.list(Resource::Node, None);
         let known = std::mem::take(&mut self.nodes);
         self.nodes = follow(known, nodes, NodeView::version, NodeView::of);
@@ -138,11 +165,11 @@ impl View {
 
 /// What is `known` of objects, where they are as they were, and the rest read anew. All are in the order of
 /// namespaces and names, which `version` says with the revision.
-fn follow<'a, T>(
+pub fn follow<'a, T>(
     known: Vec<T>,
     objects: impl Iterator<Item = &'a Arc<Object>>,
     version: impl Fn(&T) -> (&str, &str, u64),
-    read: impl Fn(&Object) -> Option<T>,
+    mut read: impl FnMut(&Object) -> Option<T>,
 ) -> Vec<T> {
     let mut known = known.into_iter().peekable();
     objects
@@ -199,23 +226,53 @@ impl AssignmentView {
             phase: status.phase,
             current: status.phase == Phase::Ready
                 && status.observed_generation == Some(assignment.spec.function_generation),
+            ready_since: status.ready_since.map(|time| time.0),
             spec: assignment.spec,
             message: status.message,
         })
     }
+
+    /// When it will have answered for `min_ready`; `None` while it does not answer.
+    pub fn settled_at(&self, min_ready: Duration) -> Option<Timestamp> {
+        let since = self.ready_since.unwrap_or(Timestamp::MIN);
+        self.current.then(|| since + min_ready)
+    }
 }
 
 impl FunctionView {
-    fn of(object: &Object) -> Option<Self> {
+    fn version(&self) -> (&str, &str, u64) {
+        (&self.key.namespace, &self.key.name, self.revision)
+    }
+
+    /// Of the state only the revision that it names is read, which never changes.
+    fn of(object: &Object, state: &State) -> Option<Self> {
         let function: Function = object.parse().ok()?;
         let source = source_sha256(&function.spec)?;
-        let artifacts = function.status.unwrap_or_default().artifacts;
+        let status = function.status.unwrap_or_default();
+        let template = function.spec.template();
+        let rolling = || {
+            let key = &object.key().namespace;
+            let key = Key::new(
+                Resource::ControllerRevision,
+                key.clone(),
+                &*status.update_revision,
+            );
+            template_of(state.get(&key)?)
+        };
         Some(Self {
             key: object.key().clone(),
+            revision: object.revision(),
             uid: object.uid().to_owned(),
             ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
-            artifacts: artifacts
+            digest: TemplateDigest::of(&template),
+            held: match function.spec.paused {
+                true => rolling().filter(|rolling| *rolling != template),
+                false => None,
+            },
+            standing: Standing::of(&status),
+            artifacts: status
+                .artifacts
                 .into_iter()
                 .filter(|artifact| artifact.source_sha256 == source)
                 .collect(),
@@ -233,7 +290,6 @@ pub fn source_sha256(spec: &FunctionSpec) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::plan;
     use super::*;
     use crate::objects;
     use crate::state::Command;
@@ -273,7 +329,7 @@ mod tests {
         }
         let view = View::of(&state);
         assert_eq!((view.functions.len(), view.assignments.len()), (0, 2));
-        let steps = plan(&view).steps;
+        let steps = plan(&view, Timestamp::UNIX_EPOCH).steps;
         assert_eq!(steps.len(), 1, "{steps:?}");
         assert!(
             matches!(&steps[0], super::super::Step::Delete { key, .. } if key.name == "gone.0")

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use hive_manifests::FunctionSpec;
 use hive_manifests::function::CompiledArtifact;
 use hive_manifests::quantity::{Bytes, MilliCpu};
 use k8s_openapi::api::core::v1::{Taint, Toleration};
@@ -8,6 +9,11 @@ use serde_json::json;
 
 use super::super::view::NodeView;
 use super::*;
+use crate::reconcile::rollout::{Standing, TemplateDigest};
+
+fn plan(view: &View) -> Plan {
+    super::plan(view, Timestamp::UNIX_EPOCH)
+}
 
 fn node(name: &str) -> NodeView {
     NodeView {
@@ -26,6 +32,10 @@ fn function(name: &str, replicas: u32) -> FunctionView {
     spec.replicas = Some(replicas);
     FunctionView {
         ending: None,
+        revision: 0,
+        digest: TemplateDigest::of(&spec.template()),
+        held: None,
+        standing: Standing::default(),
         key: Key::new(Resource::Function, "default", name),
         uid: format!("uid-{name}"),
         generation: 1,
@@ -52,6 +62,7 @@ fn perform(view: &mut View, steps: Vec<Step>) {
                 spec: *spec,
                 phase: Phase::Ready,
                 current: true,
+                ready_since: None,
                 message: String::new(),
             }),
             Step::Move { key, spec, .. } | Step::Update { key, spec, .. } => {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use hive_manifests::{Resource, apply_defaults, validate_stored};
+use hive_manifests::duration::GoDuration;
+use hive_manifests::{FunctionSpec, Resource, apply_defaults, validate_stored};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::run::command;
@@ -12,6 +14,7 @@ use super::super::{Plan, Step, View, plan};
 use crate::artifacts::Digest;
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects;
+use crate::reconcile::rollout::{self, Rollouts};
 use crate::state::{Command, Key, Member, State, level};
 
 /// More looks than any scenario needs: one that goes on never settles.
@@ -22,6 +25,8 @@ const TARGETS: [&str; 2] = ["x86", "arm"];
 
 pub struct World {
     state: State,
+    now: Timestamp,
+    rollouts: Rollouts,
     /// What the script calls a component, by its digest.
     components: BTreeMap<String, String>,
 }
@@ -30,6 +35,8 @@ impl World {
     pub fn new() -> Self {
         let mut world = Self {
             state: State::default(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            rollouts: Rollouts::default(),
             components: BTreeMap::new(),
         };
         world.apply(Command::AdmitController {
@@ -57,10 +64,13 @@ impl World {
                 let why = rest.split_once(' ').map_or("", |(_, why)| why);
                 self.fail(name, why);
             }
+            ("wait", [time]) => self.now += time.parse::<GoDuration>().unwrap().0,
             ("plan", []) => {
                 let (told, _) = self.look();
                 return told;
             }
+            ("status", [name]) => return self.status(name),
+            ("history", [name]) => return self.history(name),
             ("settle", []) => return self.settle(),
             ("show", []) => return self.show(),
             _ => panic!("the script says {line:?}"),
@@ -176,6 +186,31 @@ impl World {
         });
     }
 
+    /// Whether there is an assignment of that name.
+    pub fn has(&self, assignment: &str) -> bool {
+        let key = Key::new(Resource::Assignment, "default", assignment);
+        self.state.get(&key).is_some()
+    }
+
+    /// What holds after every look: the revisions that the status names are there, and few copies serve with
+    /// one version while they load another.
+    pub fn check(&self, function: &str) {
+        let body = self.body(&function_key(function));
+        for field in ["currentRevision", "updateRevision"] {
+            let name = body["status"][field].as_str().unwrap();
+            let key = Key::new(Resource::ControllerRevision, "default", name);
+            assert!(self.state.get(&key).is_some(), "{field} {name}");
+        }
+        let changing = self.assignments().into_iter().filter(|key| {
+            let body = self.body(key);
+            let observed = &body["status"]["observedGeneration"];
+            body["status"]["phase"] == "Ready" && *observed != body["spec"]["functionGeneration"]
+        });
+        let spec: FunctionSpec = serde_json::from_value(body["spec"].clone()).unwrap();
+        let most = spec.max_unavailable(spec.replicas.unwrap_or(1) as usize);
+        assert!(changing.count() <= most, "more than {most} change at once");
+    }
+
     /// What is assigned to nodes that are there runs as it should; of those named, if some are.
     fn answer(&mut self, names: &[&str]) {
         for key in self.assignments() {
@@ -209,15 +244,32 @@ impl World {
             reason: if why.is_empty() { "" } else { "LoadFailed" }.to_owned(),
             message: why.to_owned(),
         };
+        let now = SystemTime::from(self.now);
         self.edit(key, |body| {
-            set_assignment_status(&mut body["status"], &reported, SystemTime::now());
+            set_assignment_status(&mut body["status"], &reported, now);
         });
     }
 
-    /// One look of the scheduler: what it did, and whether it did anything.
+    /// One look at versions and then of the scheduler: what they did, and whether they did anything.
     fn look(&mut self) -> (String, bool) {
-        let Plan { steps, unplaced } = plan(&View::of(&self.state));
         let mut told = String::new();
+        let view = View::of(&self.state);
+        let scheduled = plan(&view, self.now);
+        let (rollouts, _) = self
+            .rollouts
+            .steps(&self.state, &view, &scheduled, self.now);
+        let is_rolling = !rollouts.is_empty();
+        for step in rollouts.into_iter().flatten() {
+            let _ = writeln!(told, "{}", self.tell_rollout(&step));
+            if let Some(command) = rollout::command(&step, &self.state) {
+                self.apply(command);
+            }
+        }
+        let Plan {
+            steps,
+            unplaced,
+            again,
+        } = plan(&View::of(&self.state), self.now);
         for step in &steps {
             let _ = writeln!(told, "{}", self.tell(step));
             self.apply(command(step, &self.state).unwrap());
@@ -225,7 +277,11 @@ impl World {
         for (function, reason) in unplaced {
             let _ = writeln!(told, "unplaced {}: {reason}", function.name);
         }
-        (told, !steps.is_empty())
+        if let Some(again) = again {
+            let seconds = again.duration_since(self.now).as_secs();
+            let _ = writeln!(told, "again in {seconds}s");
+        }
+        (told, is_rolling || !steps.is_empty())
     }
 
     /// Looks, and agents that answer, until nothing is left to do.
@@ -265,6 +321,64 @@ impl World {
             let _ = writeln!(shown, "{line}");
         }
         shown
+    }
+
+    /// What the function's status says of its versions.
+    fn status(&self, name: &str) -> String {
+        let status = &self.body(&function_key(name))["status"];
+        let conditions = status["conditions"].as_array().unwrap();
+        let told = conditions.iter().find(|it| it["type"] == "Progressing");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let told = told.unwrap();
+        format!(
+            "{}: Progressing={} {}: {}\n",
+            text(&status["rollout"]["phase"]),
+            text(&told["status"]),
+            text(&told["reason"]),
+            text(&told["message"]),
+        )
+    }
+
+    /// The versions of a function in order, with what each is: now, or to be.
+    fn history(&self, name: &str) -> String {
+        let status = self.body(&function_key(name))["status"].clone();
+        let mut lines: Vec<(i64, String)> = Vec::new();
+        for object in self.state.list(Resource::ControllerRevision, None) {
+            let body = object.to_value();
+            if body["metadata"]["labels"]["hive.dev/function"] != name {
+                continue;
+            }
+            let digest = body["data"]["spec"]["artifact"]["sha256"].as_str();
+            let mut line = self.components[digest.unwrap()].clone();
+            for (field, is) in [("currentRevision", "current"), ("updateRevision", "update")] {
+                if status[field] == *object.key().name {
+                    let _ = write!(line, " {is}");
+                }
+            }
+            lines.push((body["revision"].as_i64().unwrap(), line));
+        }
+        lines.sort();
+        lines
+            .into_iter()
+            .map(|(number, line)| format!("{number}: {line}\n"))
+            .collect()
+    }
+
+    fn tell_rollout(&self, step: &rollout::Step) -> String {
+        match step {
+            rollout::Step::Create { number, .. } => format!("revision {number}"),
+            rollout::Step::Renumber { number, .. } => format!("revision {number} again"),
+            rollout::Step::Prune { key, .. } => {
+                format!("forget revision {}", self.body(key)["revision"])
+            }
+            rollout::Step::Stand { standing, .. } => {
+                let phase = standing.rollout.as_ref().unwrap().phase;
+                format!("rollout {phase:?}")
+            }
+            rollout::Step::Tell { notice, .. } => {
+                format!("event {}: {}", notice.reason, notice.message)
+            }
+        }
     }
 
     fn tell(&self, step: &Step) -> String {

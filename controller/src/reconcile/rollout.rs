@@ -1,0 +1,14 @@
+//! Versions of functions: what each was, which one reaches the copies, and how far it has come.
+//!
+//! Specs are people's: this looks at them, keeps each version as a ControllerRevision, and says in statuses what
+//! becomes of it. Which copy changes when is the scheduler's part.
+
+mod plan;
+mod run;
+mod view;
+
+pub use plan::{Standing, Step, Subject, plan};
+pub use run::Rollouts;
+#[cfg(test)]
+pub use run::command;
+pub use view::{RevisionView, TemplateDigest, template_of};

@@ -1,0 +1,289 @@
+//! How the versions of a function follow each other: the fields of its spec that say so, and which of the
+//! others make a version.
+//!
+//! A version is a *template*: what of the spec reaches the nodes. Where copies run, how many, and how they go over
+//! to another version is no part of it: a change of that alone replaces nothing that runs.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::function::FunctionSpec;
+
+/// Each older version is an object of some kilobytes in every controller's memory.
+pub const MAX_HISTORY: u32 = 50;
+/// As in Kubernetes.
+const DEFAULT_HISTORY: u32 = 10;
+/// A component of 18 MB is compiled and fetched over a slow link in less; as in Kubernetes.
+const DEFAULT_DEADLINE: u32 = 600;
+/// A day: who waits longer has forgotten it.
+pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
+/// As a Deployment's: small functions go one by one, large ones in four steps or so.
+const DEFAULT_PERCENT: u64 = 25;
+
+/// Fields of a spec that are no part of its template, as they are written.
+pub const OUTSIDE_TEMPLATE: [&str; 9] = [
+    "replicas",
+    "everyNode",
+    "nodeSelector",
+    "tolerations",
+    "strategy",
+    "paused",
+    "minReadySeconds",
+    "progressDeadlineSeconds",
+    "revisionHistoryLimit",
+];
+
+/// How copies go over to a new version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Strategy {
+    /// RollingUpdate, which is all there is: the new version is loaded beside the old one, and takes over when
+    /// it is ready.
+    #[serde(rename = "type")]
+    pub kind: StrategyType,
+    /// How fast.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolling_update: Option<RollingUpdate>,
+}
+
+// Without doc comments, as they would turn the schema's plain list of values into alternatives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StrategyType {
+    #[default]
+    RollingUpdate,
+}
+
+/// How fast copies go over to a new version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdate {
+    /// How many copies change at once: a number from 1, or a share such as "25%", rounded down, of which one at
+    /// least. Default "25%". A copy serves with its old version until the new one is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrString>,
+}
+
+/// How far a version has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The metadata.generation at which this was written.
+    pub observed_generation: i64,
+    /// Progressing: copies go over to updateRevision. Paused: they would, but spec.paused is set. Complete: all
+    /// that were wanted did.
+    pub phase: RolloutPhase,
+    /// When the version began to reach copies.
+    pub start_time: Time,
+    /// Since when it is in this phase.
+    pub phase_time: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutPhase {
+    Progressing,
+    Paused,
+    Complete,
+}
+
+impl FunctionSpec {
+    /// What of it reaches the nodes, and nothing else.
+    pub fn template(&self) -> Self {
+        // Every field is in one of two groups, so that a new one compiles only when it was put into one. What
+        // is missing from the second would replace all copies when somebody scales.
+        let Self {
+            artifact,
+            resources,
+            timeout,
+            concurrency,
+            queue_timeout,
+            limits,
+            env,
+            config,
+            http,
+            allowed_hosts,
+            restarted_at,
+            // Also named in OUTSIDE_TEMPLATE and in `with_template`.
+            replicas: _,
+            every_node: _,
+            node_selector: _,
+            tolerations: _,
+            strategy: _,
+            paused: _,
+            min_ready_seconds: _,
+            progress_deadline_seconds: _,
+            revision_history_limit: _,
+        } = self.clone();
+        Self {
+            artifact,
+            resources,
+            timeout,
+            concurrency,
+            queue_timeout,
+            limits,
+            env,
+            config,
+            http,
+            allowed_hosts,
+            restarted_at,
+            replicas: None,
+            every_node: false,
+            node_selector: Default::default(),
+            tolerations: Vec::new(),
+            strategy: None,
+            paused: false,
+            min_ready_seconds: 0,
+            progress_deadline_seconds: None,
+            revision_history_limit: None,
+        }
+    }
+
+    /// Another version in the place of this one: where and how often it runs stays.
+    pub fn with_template(&self, template: &Self) -> Self {
+        let own = self.clone();
+        Self {
+            replicas: own.replicas,
+            every_node: own.every_node,
+            node_selector: own.node_selector,
+            tolerations: own.tolerations,
+            strategy: own.strategy,
+            paused: own.paused,
+            min_ready_seconds: own.min_ready_seconds,
+            progress_deadline_seconds: own.progress_deadline_seconds,
+            revision_history_limit: own.revision_history_limit,
+            ..template.clone()
+        }
+    }
+
+    /// How many of `copies` may change at once: one at least.
+    pub fn max_unavailable(&self, copies: usize) -> usize {
+        let said = self
+            .strategy
+            .as_ref()
+            .and_then(|strategy| strategy.rolling_update.as_ref()?.max_unavailable.as_ref());
+        let share = |percent: u64| (copies as u64).saturating_mul(percent) / 100;
+        let number = match said {
+            None => share(DEFAULT_PERCENT),
+            Some(IntOrString::Int(number)) => u64::try_from(*number).unwrap_or(0),
+            Some(IntOrString::String(text)) => share(percent(text).unwrap_or(0)),
+        };
+        usize::try_from(number).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// How long a new copy must answer before the next one follows.
+    pub fn min_ready(&self) -> Duration {
+        Duration::from_secs(self.min_ready_seconds.into())
+    }
+
+    /// How long nothing may come forward before that is told.
+    pub fn progress_deadline(&self) -> Duration {
+        let seconds = self.progress_deadline_seconds.unwrap_or(DEFAULT_DEADLINE);
+        Duration::from_secs(seconds.into())
+    }
+
+    /// How many versions are kept beside those that run.
+    pub fn history(&self) -> usize {
+        self.revision_history_limit.unwrap_or(DEFAULT_HISTORY) as usize
+    }
+}
+
+/// The number of a share such as "25%".
+pub(crate) fn percent(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Resource;
+    use crate::schema::{openapi_schema, properties};
+
+    /// With every field set to what is not its default.
+    fn full() -> Value {
+        json!({
+            "artifact": { "sha256": "ab".repeat(32) },
+            "replicas": 3,
+            "everyNode": true,
+            "nodeSelector": { "a": "b" },
+            "tolerations": [{ "operator": "Exists" }],
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2 } },
+            "paused": true,
+            "minReadySeconds": 1,
+            "progressDeadlineSeconds": 7,
+            "revisionHistoryLimit": 2,
+            "restartedAt": "2026-01-01T00:00:00Z",
+            "resources": { "memory": "1Mi", "cpu": "1m" },
+            "timeout": "1s",
+            "concurrency": 1,
+            "queueTimeout": "1s",
+            "limits": { "cpuTime": "1s" },
+            "env": [{ "name": "A", "value": "b" }],
+            "config": [{ "name": "a", "value": "b" }],
+            "http": { "path": "/x" },
+            "allowedHosts": ["*"],
+        })
+    }
+
+    fn parsed(spec: &Value) -> FunctionSpec {
+        serde_json::from_value(spec.clone()).unwrap()
+    }
+
+    #[test]
+    fn every_field_is_in_the_template_or_named_as_outside_of_it() {
+        let function = openapi_schema(Resource::Function);
+        let fields = properties(&function["properties"]["spec"]).unwrap().keys();
+        let template = json!(parsed(&full()).template());
+        for field in fields {
+            let is_outside = OUTSIDE_TEMPLATE.contains(&&**field);
+            assert!(
+                full().get(field).is_some(),
+                "{field} is missing in this test"
+            );
+            assert_eq!(template.get(field).is_none(), is_outside, "{field}");
+        }
+        let known: BTreeSet<&str> = OUTSIDE_TEMPLATE.into_iter().collect();
+        assert_eq!(known.len(), OUTSIDE_TEMPLATE.len());
+    }
+
+    #[test]
+    fn a_version_is_exchanged_and_nothing_else() {
+        let spec = parsed(&full());
+        assert_eq!(spec.with_template(&spec.template()), spec);
+        let other = parsed(&json!({ "artifact": { "sha256": "cd".repeat(32) } }));
+        let back = spec.with_template(&other);
+        assert_eq!(back.template(), other.template());
+        assert_eq!(back.with_template(&spec), spec);
+    }
+
+    #[test]
+    fn shares_round_down_and_leave_one_at_least() {
+        let cases = [
+            (json!(null), 1, 1),
+            (json!(null), 7, 1),
+            (json!(null), 8, 2),
+            (json!("100%"), 5, 5),
+            (json!("10%"), 25, 2),
+            (json!("10%"), 0, 1),
+            (json!(3), 2, 3),
+            (json!(3), 1000, 3),
+        ];
+        for (max_unavailable, copies, expected) in cases {
+            let mut spec = full();
+            spec["strategy"]["rollingUpdate"]["maxUnavailable"] = max_unavailable.clone();
+            let found = parsed(&spec).max_unavailable(copies);
+            assert_eq!(found, expected, "{max_unavailable} of {copies}");
+        }
+        assert_eq!(percent("+5%"), None);
+    }
+}
