@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hive_functions::{LogRecord, LogSink};
+use hive_functions::{LogRecord, LogSink, LogStream};
 use hive_proto::v1::{LogLine, LogRequest};
 
 use crate::ids::{FunctionId, SlotId};
@@ -38,10 +38,16 @@ impl Logs {
     pub fn sink(&self, function: &FunctionId, slot: &SlotId, version: Version) -> LogSink {
         let (log, assignment) = (self.of(function, version), slot.name.clone());
         Arc::new(move |record: LogRecord| {
+            let level = match record.stream {
+                LogStream::Log(level) => level.as_str(),
+                LogStream::Stdout | LogStream::Stderr | LogStream::Hive => "",
+            };
             let line = LogLine {
                 time_unix_ms: unix_ms(record.time),
                 assignment: assignment.clone(),
                 stream: record.stream.as_str().to_owned(),
+                level: level.to_owned(),
+                context: record.context,
                 text: record.text,
                 request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
                 ..Default::default()
@@ -132,7 +138,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use hive_functions::LogStream;
     use hive_proto::v1::Assignment;
 
     use super::*;
@@ -151,6 +156,7 @@ mod tests {
             function: "default/hello".into(),
             request_id: None,
             stream: LogStream::Stdout,
+            context: String::new(),
             text: text.to_owned(),
         }
     }

@@ -41,6 +41,20 @@ async fn a_function_uses_what_its_manifest_gives_it() {
             .await;
         })
         .await;
+    steps
+        .run("what it says with a level is in its log", async {
+            let said = swarm
+                .invoke("services", "/log/bare?context=db&message=connected")
+                .await;
+            assert_eq!(said.text(), "said\n");
+            until("the log has the line", PATIENCE, async || {
+                let logs = swarm.ctl(&["logs", "function/services"]).await;
+                let found = logs.ok().lines().any(|line| line == "info db: connected");
+                holds(found, &logs.stdout)
+            })
+            .await;
+        })
+        .await;
     steps.finish();
 }
 

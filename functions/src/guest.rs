@@ -13,7 +13,7 @@ use crate::{
     egress::Egress,
     host::{self, HostServices},
     limits::memory::MemoryMeter,
-    logs::{GuestOutput, LogStream},
+    logs::{GuestOutput, LogStream, RequestLog},
 };
 
 /// What the host keeps of one set of headers, at most. Twice what proxies let through; a handle
@@ -71,6 +71,10 @@ impl Guest {
             services,
             memory,
         }
+    }
+
+    pub(crate) fn log(&self) -> &RequestLog {
+        &self.egress.log
     }
 }
 

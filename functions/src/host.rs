@@ -10,8 +10,11 @@ use wasmtime::component::Linker;
 use crate::guest::Guest;
 
 mod config;
+mod logging;
 
 pub use config::Config;
+pub(crate) use logging::Log;
+pub use logging::LogLevel;
 
 /// What a function was given. Cheap to clone.
 #[derive(Clone)]
@@ -29,5 +32,6 @@ impl Default for HostServices {
 }
 
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    config::link(linker)
+    config::link(linker)?;
+    logging::link(linker)
 }

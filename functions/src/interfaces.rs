@@ -13,8 +13,14 @@ pub(crate) const CONFIG_STORE: [&str; 2] = [
 /// What Spin had before there was `wasi:config`, and still has.
 pub(crate) const SPIN_VARIABLES: &str = "fermyon:spin/variables@2.0.0";
 
+/// The draft, and the same without a version, as early clients of wasmCloud have it.
+pub(crate) const LOGGING: [&str; 2] = ["wasi:logging/logging@0.1.0-draft", "wasi:logging/logging"];
+
 /// Every name above.
 #[cfg(feature = "compile")]
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    CONFIG_STORE.into_iter().chain([SPIN_VARIABLES])
+    CONFIG_STORE
+        .into_iter()
+        .chain([SPIN_VARIABLES])
+        .chain(LOGGING)
 }

@@ -66,7 +66,7 @@ pub use egress::{AllowedHosts, EgressLimits, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]
-pub use host::{Config, HostServices};
+pub use host::{Config, HostServices, LogLevel};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]

@@ -1,7 +1,7 @@
 //! What guests print, as lines.
 //!
-//! Bytes that a guest writes to stdout or stderr come in and whole lines go to the function's sink,
-//! with the id of the request they belong to. Neither a line nor a request's log can grow without
+//! Bytes that a guest writes to stdout or stderr and what it says by `wasi:logging` come in, and whole
+//! lines go to the function's sink, with the id of the request they belong to. Neither a line nor a request's log can grow without
 //! bound, and the sink must never block: it is called while the guest runs.
 
 use std::{
@@ -22,9 +22,14 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
+use crate::host::{Log, LogLevel};
+
 /// Longer lines are cut into pieces of this size, so that a guest that never ends its line costs
 /// no more memory than this.
 const LINE_BYTES: usize = 8 * 1024;
+
+/// What a guest calls the context of a message; more is no name. It comes with each of its lines.
+const CONTEXT_BYTES: usize = 256;
 
 /// Lines of one request; what follows is dropped after one line that says so. Enough for a stack
 /// trace in a loop, too few to push everybody else's lines out of an agent's memory.
@@ -37,6 +42,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub enum LogStream {
     Stdout,
     Stderr,
+    /// Said by `wasi:logging`.
+    Log(LogLevel),
     /// Said by the runtime about the function: a trap, a limit, a refused request.
     Hive,
 }
@@ -46,6 +53,7 @@ impl LogStream {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+            Self::Log(_) => "log",
             Self::Hive => "hive",
         }
     }
@@ -58,6 +66,8 @@ pub struct LogRecord {
     /// From the request's `x-request-id`.
     pub request_id: Option<Arc<str>>,
     pub stream: LogStream,
+    /// What the guest named as the context of what it said by `wasi:logging`, at most 256 bytes.
+    pub context: String,
     /// One line without its end, at most 8 KiB; bytes that are not UTF-8 are replaced.
     pub text: String,
 }
@@ -86,10 +96,10 @@ impl RequestLog {
 
     /// Says something about the function, whatever the guest has written already.
     pub(crate) fn hive(&self, text: String) {
-        self.send(LogStream::Hive, text);
+        self.send(LogStream::Hive, "", text);
     }
 
-    fn guest(&self, stream: LogStream, line: &[u8]) {
+    fn guest(&self, stream: LogStream, context: &str, line: &[u8]) {
         // Saturating: a guest that prints for hours must not come round to 0.
         let before = self
             .written
@@ -98,7 +108,7 @@ impl RequestLog {
             })
             .unwrap_or(u32::MAX);
         if before < LINES_PER_REQUEST {
-            self.send(stream, String::from_utf8_lossy(line).into_owned());
+            self.send(stream, context, String::from_utf8_lossy(line).into_owned());
         } else if before == LINES_PER_REQUEST {
             self.hive(format!(
                 "{LINES_PER_REQUEST} lines are kept of a request: the rest is dropped"
@@ -106,14 +116,38 @@ impl RequestLog {
         }
     }
 
-    fn send(&self, stream: LogStream, text: String) {
+    fn send(&self, stream: LogStream, context: &str, text: String) {
         (self.sink)(LogRecord {
             time: SystemTime::now(),
             function: self.function.clone(),
             request_id: self.request_id.clone(),
             stream,
+            context: context.to_owned(),
             text,
         });
+    }
+}
+
+impl Log for RequestLog {
+    /// A message of several lines is as many lines of the log: no guest can make one look like
+    /// another's.
+    fn log(&self, level: LogLevel, context: &str, message: &str) {
+        let context = &context[..context.floor_char_boundary(CONTEXT_BYTES)];
+        // A line's end in the context would be a line's end in the log.
+        let context = context.replace(|c: char| c.is_control(), " ");
+        let stream = LogStream::Log(level);
+        let mut lines = message.lines().peekable();
+        if lines.peek().is_none() {
+            self.guest(stream, &context, b"");
+        }
+        for mut line in lines {
+            while line.len() > LINE_BYTES {
+                let (part, rest) = line.split_at(line.floor_char_boundary(LINE_BYTES));
+                self.guest(stream, &context, part.as_bytes());
+                line = rest;
+            }
+            self.guest(stream, &context, line.as_bytes());
+        }
     }
 }
 
@@ -167,7 +201,7 @@ impl Lines {
 
     fn end_line(&mut self) {
         let line = self.rest.strip_suffix(b"\r").unwrap_or(&self.rest);
-        self.log.guest(self.stream, line);
+        self.log.guest(self.stream, "", line);
         self.rest.clear();
     }
 }
@@ -290,6 +324,52 @@ mod tests {
         let (stream, text) = got.last().unwrap();
         assert_eq!(*stream, LogStream::Hive);
         assert!(text.contains("dropped"), "{text}");
+    }
+
+    fn said(level: LogLevel, context: &str, message: &str) -> Vec<LogRecord> {
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let sink: LogSink = {
+            let got = got.clone();
+            Arc::new(move |record| got.lock().unwrap().push(record))
+        };
+        RequestLog::new(sink, "hello".into(), None).log(level, context, message);
+        Arc::into_inner(got).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn what_is_said_has_a_level_and_a_context_in_each_of_its_lines() {
+        let lines = said(LogLevel::Warn, "db\npool", "first\r\nsecond\n");
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|it| (it.stream, it.context.as_str(), it.text.as_str()))
+            .collect();
+        let stream = LogStream::Log(LogLevel::Warn);
+        assert_eq!(
+            lines,
+            [(stream, "db pool", "first"), (stream, "db pool", "second")]
+        );
+        assert_eq!(said(LogLevel::Info, "", "").len(), 1);
+    }
+
+    #[test]
+    fn what_is_said_is_cut_between_characters() {
+        let long = "ü".repeat(LINE_BYTES);
+        let lines = said(LogLevel::Info, &long, &long);
+        let texts: Vec<_> = lines.iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(texts.concat(), long);
+        assert!(lines.iter().all(|it| it.text.len() <= LINE_BYTES));
+        assert!(lines.iter().all(|it| it.context.len() <= CONTEXT_BYTES));
+    }
+
+    #[test]
+    fn what_is_said_for_ever_is_cut_off_as_what_is_printed() {
+        let lines = said(
+            LogLevel::Info,
+            "",
+            &"x\n".repeat(3 * LINES_PER_REQUEST as usize),
+        );
+        assert_eq!(lines.len(), LINES_PER_REQUEST as usize + 1);
+        assert_eq!(lines.last().unwrap().stream, LogStream::Hive);
     }
 
     proptest! {

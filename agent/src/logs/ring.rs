@@ -216,7 +216,13 @@ pub fn is_of(line: &LogLine, request_id: &str) -> bool {
 
 /// What a line takes in memory, roughly: its texts and its own fields.
 fn size(line: &LogLine) -> usize {
-    line.text.len() + line.request_id.len() + line.assignment.len() + size_of::<LogLine>()
+    let texts = [
+        &line.text,
+        &line.context,
+        &line.request_id,
+        &line.assignment,
+    ];
+    texts.map(String::len).iter().sum::<usize>() + size_of::<LogLine>()
 }
 
 #[cfg(test)]

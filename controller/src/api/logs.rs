@@ -270,6 +270,11 @@ fn format_line(line: &LogLine, options: &LogOptions) -> String {
             .unwrap_or_default();
         let _ = write!(text, "{} ", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"));
     }
+    match (line.level.as_str(), line.context.as_str()) {
+        ("", _) => {}
+        (level, "") => _ = write!(text, "{level}: "),
+        (level, context) => _ = write!(text, "{level} {context}: "),
+    }
     text.push_str(line.text.trim_end_matches('\n'));
     // What went wrong is looked for by the id that its caller was given.
     if (line.stream == "hive" || options.request_ids) && !line.request_id.is_empty() {
@@ -292,6 +297,22 @@ mod tests {
             text: text.into(),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn what_was_said_with_a_level_shows_it() {
+        let shown = |level: &str, context: &str| {
+            let line = LogLine {
+                stream: "log".into(),
+                level: level.into(),
+                context: context.into(),
+                ..line(1, "connected")
+            };
+            format_line(&line, &LogOptions::default())
+        };
+        assert_eq!(shown("info", "db"), "info db: connected\n");
+        assert_eq!(shown("warn", ""), "warn: connected\n");
+        assert_eq!(shown("", ""), "connected\n");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the host offers besides WASI, used by a guest: each interface as its clients know it.
 
 mod config;
+mod logging;
 
 use std::sync::LazyLock;
 

@@ -1197,7 +1197,7 @@ pub struct LogLine {
     pub time_unix_ms: u64,
     #[prost(string, tag = "2")]
     pub assignment: ::prost::alloc::string::String,
-    /// "stdout", "stderr" or "hive".
+    /// "stdout", "stderr", "log" or "hive".
     #[prost(string, tag = "3")]
     pub stream: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -1210,6 +1210,12 @@ pub struct LogLine {
     /// Which log: another one after the agent has begun anew.
     #[prost(uint64, tag = "8")]
     pub log_id: u64,
+    /// Of stream "log": "trace", "debug", "info", "warn", "error" or "critical", and what the function
+    /// called its context, if anything.
+    #[prost(string, tag = "10")]
+    pub level: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub context: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RaftMessage {

@@ -160,10 +160,19 @@ const KNOWN_BY: &[Known] = &[
         &[("store", Function("get"))],
     ),
     ("fermyon:spin", "2.0.0", &[("variables", Function("get"))]),
+    (
+        "wasi:logging",
+        "0.1.0-draft",
+        &[("logging", Function("log"))],
+    ),
+    ("wasi:logging", "", &[("logging", Function("log"))]),
 ];
 
 fn name((package, version): (&str, &str), interface: &str) -> String {
-    format!("{package}/{interface}@{version}")
+    match version {
+        "" => format!("{package}/{interface}"),
+        version => format!("{package}/{interface}@{version}"),
+    }
 }
 
 /// The whole table; of a release's line its first version.

@@ -5,6 +5,7 @@
 //! hidden: that is what the tests are about.
 
 mod config;
+mod logging;
 #[path = "../../probe/src/query.rs"]
 #[allow(dead_code, reason = "the probe uses more of it")]
 mod query;
@@ -61,6 +62,8 @@ fn done(target: &str) -> Result<Outcome, BadParameter> {
         "/configs" => config::all(),
         "/configs/draft" => config::all_draft(),
         "/variable" => config::variable(&query.required("name")?),
+        "/log" => logging::say(&query)?,
+        "/log/bare" => logging::say_bare(&query)?,
         path => return Err(BadParameter(format!("nothing is at {path}"))),
     })
 }
