@@ -5,6 +5,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::config::Target;
 use crate::limits::memory::TABLE_ELEMENTS;
 
 /// Slots to try, in turn: 4 TiB of addresses for a server, 1 TiB, and 256 GiB for 39 bits.
@@ -13,6 +14,9 @@ const POOL_SLOTS: [u32; 3] = [1000, 256, 64];
 /// Instances at once where no pool could be had. Each reserves 4 GiB too: 64 leave half of a 39-bit
 /// address space.
 const ON_DEMAND_SLOTS: u32 = 64;
+
+/// The same with 32-bit addresses, where memories reserve what they have and some more.
+const ON_DEMAND_SLOTS_32: u32 = 32;
 
 /// Core modules of one component instance, on average. Components from JavaScript and Python have
 /// up to ten (adapters and shared libraries); a slot costs address space only.
@@ -40,26 +44,40 @@ impl Allocation {
     }
 }
 
-/// Takes the first allocation with at most `max` slots that `engine` can be made with.
-pub(crate) fn probe<E>(
-    max: u32,
-    mut engine: impl FnMut(Allocation) -> wasmtime::Result<E>,
-) -> wasmtime::Result<(Allocation, E)> {
+/// What to try on a machine that runs code for `target`, for at most `max` instances, the best first.
+pub(crate) fn allocations(target: Target, max: u32) -> Vec<Allocation> {
+    if target == Target::Pulley32 {
+        // A pool's slots are as large as a memory may become: there is no address space for two of them.
+        let slots = max.min(ON_DEMAND_SLOTS_32);
+        return vec![Allocation::OnDemand { slots }];
+    }
     // Also when it is none of the usual sizes, the greatest is tried first.
     let sizes = std::iter::once(max).chain(POOL_SLOTS.into_iter().filter(|slots| *slots < max));
-    for slots in sizes {
-        let allocation = Allocation::Pooled { slots };
-        match engine(allocation) {
-            Ok(engine) => return Ok((allocation, engine)),
+    let pools = sizes.map(|slots| Allocation::Pooled { slots });
+    let slots = max.min(ON_DEMAND_SLOTS);
+    pools.chain([Allocation::OnDemand { slots }]).collect()
+}
+
+/// Takes the first allocation that `engine` can be made with.
+pub(crate) fn probe<E>(
+    allocations: &[Allocation],
+    mut engine: impl FnMut(Allocation) -> wasmtime::Result<E>,
+) -> wasmtime::Result<(Allocation, E)> {
+    let mut refused = wasmtime::Error::msg("no way to allocate instances");
+    for allocation in allocations {
+        match engine(*allocation) {
+            Ok(engine) => return Ok((*allocation, engine)),
             Err(error) => {
-                tracing::info!(slots, error = format!("{error:#}"), "no pool of this size");
+                tracing::info!(
+                    ?allocation,
+                    error = format!("{error:#}"),
+                    "not possible here"
+                );
+                refused = error;
             }
         }
     }
-    let allocation = Allocation::OnDemand {
-        slots: max.min(ON_DEMAND_SLOTS),
-    };
-    Ok((allocation, engine(allocation)?))
+    Err(refused)
 }
 
 pub(crate) fn engine(mut config: Config, allocation: Allocation) -> wasmtime::Result<Engine> {
@@ -85,7 +103,8 @@ mod tests {
     /// What is tried on a machine that can give `possible` slots to a pool, and what is taken.
     fn tried(max: u32, possible: u32) -> (Vec<Allocation>, Allocation) {
         let mut tried = Vec::new();
-        let (taken, ()) = probe(max, |allocation| {
+        let allocations = allocations(Target::X86_64, max);
+        let (taken, ()) = probe(&allocations, |allocation| {
             tried.push(allocation);
             match allocation {
                 Allocation::Pooled { slots } if slots > possible => {
@@ -114,6 +133,15 @@ mod tests {
 
     #[test]
     fn an_engine_that_can_be_had_in_no_way_is_an_error() {
-        assert!(probe::<()>(1000, |_| Err(wasmtime::Error::msg("no"))).is_err());
+        let allocations = allocations(Target::X86_64, 1000);
+        let refused = probe::<()>(&allocations, |_| Err(wasmtime::Error::msg("no")));
+        assert_eq!(refused.unwrap_err().to_string(), "no");
+    }
+
+    #[test]
+    fn a_machine_with_32_bit_addresses_has_no_pool() {
+        let slots = |max| allocations(Target::Pulley32, max);
+        assert_eq!(slots(1000), [Allocation::OnDemand { slots: 32 }]);
+        assert_eq!(slots(4), [Allocation::OnDemand { slots: 4 }]);
     }
 }

@@ -48,6 +48,12 @@ impl Default for RuntimeOptions {
 pub enum StartError {
     #[error("max_instances is 0: no function could ever run")]
     NoInstances,
+    #[error(
+        "this processor lacks {}, which functions need: processors of level x86-64-v2 have it (Intel Core \
+         since 2009, AMD since Bulldozer and Jaguar)",
+        .0.join(", ")
+    )]
+    Processor(Vec<&'static str>),
     #[error("cannot set up WebAssembly: {0}")]
     Engine(String),
     #[error("cannot start the thread that makes functions yield")]
@@ -119,8 +125,13 @@ impl Runtime {
         if options.max_instances == 0 {
             return Err(StartError::NoInstances);
         }
+        let lacking = config::lacking(target);
+        if !lacking.is_empty() {
+            return Err(StartError::Processor(lacking));
+        }
         let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
-        let (allocation, engine) = pool::probe(options.max_instances, |allocation| {
+        let allocations = pool::allocations(target, options.max_instances);
+        let (allocation, engine) = pool::probe(&allocations, |allocation| {
             pool::engine(config::running(target)?, allocation)
         })
         .map_err(failed)?;

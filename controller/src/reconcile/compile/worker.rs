@@ -129,6 +129,8 @@ impl CompileWorker {
     ) -> Result<(), CompileFailure> {
         let addresses = self.limits.memory.0.saturating_mul(ADDRESSES);
         let mut child = Command::new(&self.program)
+            // For people who look at processes: the program may be named by a link that says nothing.
+            .arg0(std::env::args_os().next().unwrap_or_default())
             .args(&self.arguments)
             .args(["--target", target])
             .arg("--source")
