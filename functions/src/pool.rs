@@ -8,8 +8,13 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use crate::config::Target;
 use crate::limits::memory::TABLE_ELEMENTS;
 
-/// Slots to try, in turn: 4 TiB of addresses for a server, 1 TiB, and 256 GiB for 39 bits.
-const POOL_SLOTS: [u32; 3] = [1000, 256, 64];
+/// Slots to try, in turn: 16 TiB of addresses for a large server, 4 TiB, 1 TiB, 256 GiB for 39 bits, and 64 GiB where a
+/// process may not have as much.
+pub(crate) const POOL_SLOTS: [u32; 5] = [4096, 1000, 256, 64, 16];
+
+/// Memory a slot: of a machine with less, all slots are never in use at once. A slot costs half a kilobyte by itself, and
+/// what runs in it from a tenth of this (Rust) to ten times as much (JavaScript).
+const SLOT_MEMORY: u64 = 2 << 20;
 
 /// Instances at once where no pool could be had. Each reserves 4 GiB too: 64 leave half of a 39-bit
 /// address space.
@@ -44,8 +49,14 @@ impl Allocation {
     }
 }
 
-/// What to try on a machine that runs code for `target`, for at most `max` instances, the best first.
-pub(crate) fn allocations(target: Target, max: u32) -> Vec<Allocation> {
+/// What to try on a machine that runs code for `target` and has `memory` bytes for it, for at most `max` instances, the
+/// best first.
+pub(crate) fn allocations(target: Target, max: u32, memory: u64) -> Vec<Allocation> {
+    let [.., least] = POOL_SLOTS;
+    let fed = u32::try_from(memory / SLOT_MEMORY).unwrap_or(u32::MAX);
+    // The usual sizes only, so that machines that are alike are so in this, too.
+    let fed = POOL_SLOTS.into_iter().find(|slots| *slots <= fed);
+    let max = max.min(fed.unwrap_or(least));
     if target == Target::Pulley32 {
         // A pool's slots are as large as a memory may become: there is no address space for two of them.
         let slots = max.min(ON_DEMAND_SLOTS_32);
@@ -103,7 +114,7 @@ mod tests {
     /// What is tried on a machine that can give `possible` slots to a pool, and what is taken.
     fn tried(max: u32, possible: u32) -> (Vec<Allocation>, Allocation) {
         let mut tried = Vec::new();
-        let allocations = allocations(Target::X86_64, max);
+        let allocations = allocations(Target::X86_64, max, u64::MAX);
         let (taken, ()) = probe(&allocations, |allocation| {
             tried.push(allocation);
             match allocation {
@@ -126,21 +137,44 @@ mod tests {
             tried(1000, 100),
             (vec![pooled(1000), pooled(256), pooled(64)], pooled(64))
         );
+        assert_eq!(tried(u32::MAX, u32::MAX).1, pooled(4096));
         assert_eq!(tried(100, 64).1, pooled(64));
+        assert_eq!(tried(100, 20).1, pooled(16));
         assert_eq!(tried(1000, 0).1, OnDemand { slots: 64 });
         assert_eq!(tried(10, 0).1, OnDemand { slots: 10 });
     }
 
     #[test]
     fn an_engine_that_can_be_had_in_no_way_is_an_error() {
-        let allocations = allocations(Target::X86_64, 1000);
+        let allocations = allocations(Target::X86_64, 1000, u64::MAX);
         let refused = probe::<()>(&allocations, |_| Err(wasmtime::Error::msg("no")));
         assert_eq!(refused.unwrap_err().to_string(), "no");
     }
 
     #[test]
+    fn a_machine_has_as_many_slots_as_its_memory_feeds() {
+        const MIB: u64 = 1 << 20;
+        for (memory, slots) in [
+            (0, 16),
+            (64 * MIB, 16),
+            (128 * MIB, 64),
+            (512 * MIB, 256),
+            (2048 * MIB, 1000),
+            (4096 * MIB, 1000),
+            (8192 * MIB, 4096),
+            (u64::MAX, 4096),
+        ] {
+            let best = allocations(Target::X86_64, 4096, memory)[0];
+            assert_eq!(best, Allocation::Pooled { slots }, "{memory} bytes");
+        }
+        // Who asks for less gets less.
+        let few = allocations(Target::X86_64, 4, u64::MAX)[0];
+        assert_eq!(few, Allocation::Pooled { slots: 4 });
+    }
+
+    #[test]
     fn a_machine_with_32_bit_addresses_has_no_pool() {
-        let slots = |max| allocations(Target::Pulley32, max);
+        let slots = |max| allocations(Target::Pulley32, max, u64::MAX);
         assert_eq!(slots(1000), [Allocation::OnDemand { slots: 32 }]);
         assert_eq!(slots(4), [Allocation::OnDemand { slots: 4 }]);
     }

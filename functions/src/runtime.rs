@@ -27,7 +27,7 @@ const PAGE: u64 = 64 * 1024;
 
 #[derive(Debug, Clone)]
 pub struct RuntimeOptions {
-    /// Instances at once over all functions, at most; fewer where the address space is small.
+    /// Instances at once over all functions, at most; fewer where memory or address space are small.
     pub max_instances: u32,
     /// What all instances together may use of the machine's memory.
     pub memory_bytes: u64,
@@ -36,8 +36,7 @@ pub struct RuntimeOptions {
 impl Default for RuntimeOptions {
     fn default() -> Self {
         Self {
-            // What wasmtime's own server has: more requests at once than a node's memory feeds.
-            max_instances: 1000,
+            max_instances: pool::POOL_SLOTS[0],
             memory_bytes: u64::MAX,
         }
     }
@@ -130,7 +129,7 @@ impl Runtime {
             return Err(StartError::Processor(lacking));
         }
         let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
-        let allocations = pool::allocations(target, options.max_instances);
+        let allocations = pool::allocations(target, options.max_instances, options.memory_bytes);
         let (allocation, engine) = pool::probe(&allocations, |allocation| {
             pool::engine(config::running(target)?, allocation)
         })

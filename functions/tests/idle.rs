@@ -21,7 +21,11 @@ fn anonymous() -> u64 {
 #[test]
 fn an_idle_runtime_takes_addresses_but_no_memory() {
     let before = anonymous();
-    let runtime = Runtime::start(RuntimeOptions::default()).unwrap();
+    let options = RuntimeOptions {
+        memory_bytes: 2 << 30,
+        ..RuntimeOptions::default()
+    };
+    let runtime = Runtime::start(options).unwrap();
     let taken = anonymous() - before;
     assert_eq!(runtime.allocation(), Allocation::Pooled { slots: 1000 });
     // 15 MB is what a whole idle agent may take.
