@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
 const ALLOWED: [(&str, &[&str]); 13] = [
-    ("hive-manifests", &[]),
+    ("hive-manifests", &["hive-registry"]),
     ("hive-merge", &[]),
     ("hive-identity", &[]),
     ("hive-registry", &[]),
@@ -26,13 +26,17 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "hive-manifests",
             "hive-merge",
             "hive-proto",
+            "hive-registry",
         ],
     ),
     (
         "hive-agent",
         &["hive-functions", "hive-identity", "hive-proto"],
     ),
-    ("hive-cli", &["hive-identity", "hive-manifests"]),
+    (
+        "hive-cli",
+        &["hive-identity", "hive-manifests", "hive-registry"],
+    ),
     (
         "hive",
         &[

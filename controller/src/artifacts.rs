@@ -3,6 +3,7 @@
 
 mod digest;
 mod files;
+mod pull;
 pub mod usage;
 
 use std::io;
@@ -18,6 +19,7 @@ use hive_proto::v1::{FetchArtifactRequest, PutArtifactChunk};
 
 pub use digest::{BadDigest, Digest};
 pub use files::{ArtifactFiles, Part, ReceiveError, Received};
+pub use pull::{Allow, Allowed, PullError, Registries};
 
 use crate::peers::Peers;
 use crate::state::Command;

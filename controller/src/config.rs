@@ -12,6 +12,7 @@ use hive_manifests::quantity::Bytes;
 use url::Url;
 
 use crate::access::oidc::{Oidc, OidcError, OidcOptions};
+use crate::artifacts::Allow;
 use crate::audit::{AuditOptions, OnFailure, Policy, Rotation};
 use crate::reconcile::compile::child::CompileWorkerArgs;
 use crate::served_certificate::{ApiCertificates, ServedCertificateError};
@@ -222,6 +223,11 @@ pub struct RunArgs {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Host or network at which a registry may be although it is not on the internet, such as
+    /// registry.lan or 10.0.0.0/8; may be repeated. Who deploys functions names registries: nothing
+    /// else in your network is asked
+    #[arg(long, value_name = "HOST|CIDR")]
+    pub registry_allow: Vec<Allow>,
     #[command(flatten)]
     pub audit: AuditArgs,
     #[command(flatten)]

@@ -12,6 +12,7 @@ pub mod health;
 mod looks;
 pub mod membership;
 pub mod namespaces;
+pub mod pull;
 pub mod quota;
 pub mod roles;
 pub mod rollout;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::SYSTEM_NAMESPACE;
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, Registries};
 use crate::controllers;
 use crate::gateway::Presence;
 use crate::objects;
@@ -43,6 +44,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A lost node is noticed within its grace and this.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// While pulls are under way, or wait for their next try.
+const PULL_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Collecting is never urgent.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -50,6 +54,7 @@ const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Reconcilers {
     pub replica: Replica,
     pub artifacts: Artifacts,
+    pub registries: Registries,
     pub presence: Presence,
     pub authority: Arc<CertificateAuthority>,
     /// A node that no controller heard of for this long is lost, and its work moves.
@@ -191,6 +196,18 @@ impl Reconcilers {
                 .run(async move |_, state| compilation.pass(state).await),
         );
 
+        let mut pulls = pull::Pulls::new(
+            replica.clone(),
+            self.artifacts.clone(),
+            self.registries.clone(),
+        );
+        let looks_at_images = Looks::new(replica, PULL_INTERVAL, cancel).only_for(of_images);
+        tasks.spawn(
+            looks_at_images
+                .with_rests()
+                .run(async move |_, state| pulls.pass(state).await),
+        );
+
         let mut unused = collect::Unused::default();
         let collects = Looks::new(replica, COLLECT_INTERVAL, cancel).only_for(|_| false);
         tasks.spawn(collects.run(async move |_, state| {
@@ -213,6 +230,11 @@ fn of_functions(change: &Change) -> bool {
 
 fn of_rollouts(change: &Change) -> bool {
     change.key.resource == Resource::ControllerRevision || of_functions(change)
+}
+
+/// Secrets say who one is to registries.
+fn of_images(change: &Change) -> bool {
+    matches!(change.key.resource, Resource::Function | Resource::Secret)
 }
 
 fn of_components(change: &Change) -> bool {

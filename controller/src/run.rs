@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::service_accounts::Issuer;
 use crate::api::{self, ApiContext};
-use crate::artifacts::{ArtifactFiles, Artifacts};
+use crate::artifacts::{Allowed, ArtifactFiles, Artifacts, Registries};
 use crate::audit::Audit;
 use crate::config::RunArgs;
 use crate::controllers::Controllers;
@@ -111,6 +111,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         Reconcilers {
             replica: replica.clone(),
             artifacts: artifacts.clone(),
+            registries: Registries::new(Allowed::new(args.registry_allow.clone())),
             presence,
             authority: authority.clone(),
             node_grace: args.node_grace(),

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
@@ -39,6 +39,10 @@ pub const MAX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 pub const MIN_HANDLES: u32 = 64;
 /// Each can cost the node 64 KiB.
 pub const MAX_HANDLES: u32 = 10_000;
+
+/// Where a Secret of type [`DOCKER_CONFIG_TYPE`] holds a Docker config.
+pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
+pub const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
 
 /// What a function should be: which component, how many copies, where, and under which limits.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +105,11 @@ pub const MAX_HANDLES: u32 = 10_000;
 pub struct FunctionSpec {
     /// The component to run. Name exactly one of its fields.
     pub artifact: Artifact,
+    /// Secrets of the same namespace, of type kubernetes.io/dockerconfigjson, that say who one is to
+    /// the registry of artifact.oci. The first that knows it is used. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
     /// How many copies run, each on a node of its own where possible: 0 to 1000. Default 1.
     /// Not together with everyNode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,6 +203,11 @@ pub struct Artifact {
     /// "sha256:" before them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// An image in a registry, such as "oci://ghcr.io/acme/hello:1.2". The controllers pull its
+    /// component once; it stays the same when the tag moves, until another image is named here.
+    /// Together with sha256 it only says where that component is from, and names a digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<String>,
 }
 
 /// What one copy of a function may use.
@@ -353,7 +367,7 @@ pub struct FunctionStatus {
     pub updated_replicas: u32,
     /// Ready: all wanted copies run the newest version and answer. Available: at least one copy
     /// answers. Compiled: the component is ready for every kind of node it runs on. Progressing: a new version
-    /// reaches the copies, or did.
+    /// reaches the copies, or did. Pulled: the image that artifact.oci names is here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -366,6 +380,9 @@ pub struct FunctionStatus {
     /// How far that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// What spec.artifact.oci was found to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<PulledArtifact>,
     /// The component, compiled for each kind of node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<CompiledArtifact>,
@@ -375,6 +392,40 @@ pub struct FunctionStatus {
     /// Label selector of the function's assignments, as text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
+}
+
+/// The component of an image that was pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PulledArtifact {
+    /// The spec.artifact.oci that it was pulled for.
+    pub requested: String,
+    /// The image by its digest.
+    pub reference: String,
+    /// SHA-256 of the component, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was pulled.
+    pub pulled_at: String,
+}
+
+impl Function {
+    /// The component to run, named by its digest: as the spec has it, or as its image was found to be.
+    /// `None` while that is not known.
+    pub fn component(&self) -> Option<Artifact> {
+        let named = &self.spec.artifact;
+        if named.sha256.is_some() {
+            return Some(named.clone());
+        }
+        let pulled = self.status.as_ref()?.artifact.as_ref()?;
+        let is_it = named.oci.as_ref() == Some(&pulled.requested);
+        is_it.then(|| Artifact {
+            path: None,
+            sha256: Some(pulled.sha256.clone()),
+            oci: Some(pulled.reference.clone()),
+        })
+    }
 }
 
 /// A component compiled for one kind of node.

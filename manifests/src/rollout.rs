@@ -25,7 +25,8 @@ pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
 const DEFAULT_PERCENT: u64 = 25;
 
 /// Fields of a spec that are no part of its template, as they are written.
-pub const OUTSIDE_TEMPLATE: [&str; 9] = [
+pub const OUTSIDE_TEMPLATE: [&str; 10] = [
+    "imagePullSecrets",
     "replicas",
     "everyNode",
     "nodeSelector",
@@ -107,6 +108,7 @@ impl FunctionSpec {
             allowed_hosts,
             restarted_at,
             // Also named in OUTSIDE_TEMPLATE and in `with_template`.
+            image_pull_secrets: _,
             replicas: _,
             every_node: _,
             node_selector: _,
@@ -129,6 +131,7 @@ impl FunctionSpec {
             http,
             allowed_hosts,
             restarted_at,
+            image_pull_secrets: Vec::new(),
             replicas: None,
             every_node: false,
             node_selector: Default::default(),
@@ -145,6 +148,7 @@ impl FunctionSpec {
     pub fn with_template(&self, template: &Self) -> Self {
         let own = self.clone();
         Self {
+            image_pull_secrets: own.image_pull_secrets,
             replicas: own.replicas,
             every_node: own.every_node,
             node_selector: own.node_selector,
@@ -213,6 +217,7 @@ mod tests {
     fn full() -> Value {
         json!({
             "artifact": { "sha256": "ab".repeat(32) },
+            "imagePullSecrets": [{ "name": "a" }],
             "replicas": 3,
             "everyNode": true,
             "nodeSelector": { "a": "b" },

@@ -88,7 +88,7 @@ fn functions_that_are_not() {
         ),
         (
             json!({"artifact": {}}),
-            "spec.artifact: name the component: path for a file beside the manifest, or sha256 of one that was uploaded",
+            "spec.artifact: name the component: path for a file beside the manifest, oci for an image in a registry, or sha256 of one that was uploaded",
         ),
         (
             json!({"artifact": {"path": "a", "sha256": "ab".repeat(32)}}),
@@ -99,8 +99,24 @@ fn functions_that_are_not() {
             "spec.artifact.sha256: \"abc\" is not a SHA-256: 64 hexadecimal digits, with or without \"sha256:\" before them",
         ),
         (
-            json!({"artifact": {"oci": "ghcr.io/x"}}),
-            "spec.artifact.oci: not supported yet; use path or sha256",
+            json!({"artifact": {"oci": "ghcr.io/x", "path": "a"}}),
+            "spec.artifact: path and oci exclude each other; keep one",
+        ),
+        (
+            json!({"artifact": {"oci": "ghcr.io/x:1", "sha256": "ab".repeat(32)}}),
+            "spec.artifact.oci: beside sha256 it says where the component is from, by digest; name a digest (@sha256:...) or leave sha256 out",
+        ),
+        (
+            json!({"artifact": {"oci": "https://ghcr.io/x"}}),
+            "spec.artifact.oci: \"https://ghcr.io/x\" is not an image: https:// is not oci://; did you mean \"ghcr.io/x\"?",
+        ),
+        (
+            json!({"artifact": {"oci": "ghcr.io/X"}}),
+            "spec.artifact.oci: \"ghcr.io/X\" is not an image: \"X\" is not a repository: parts of lower-case letters and digits, with single '.', '_' or '-' between them, separated by '/'",
+        ),
+        (
+            json!({"artifact": {"oci": "ghcr.io/x"}, "imagePullSecrets": [{"name": "a b"}]}),
+            "spec.imagePullSecrets[0].name: \"a b\" is not a name: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit",
         ),
         (
             json!({"replicas": "3"}),
@@ -375,6 +391,36 @@ fn metadata_and_other_kinds() {
             Secret,
             core("Secret", json!({"stringData": {"a/b": "x"}})),
             &["stringData: \"a/b\" is not a key: use letters, digits, '-', '_' and '.'"],
+        ),
+        (
+            Secret,
+            core(
+                "Secret",
+                json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{\"auths\":{\"a\":{\"auth\":\"x\"}}}"}}),
+            ),
+            &[
+                "stringData[.dockerconfigjson]: the entry for \"a\" holds neither \"auth\" (base64 of name:password) nor \"username\" and \"password\"",
+            ],
+        ),
+        (
+            Secret,
+            core(
+                "Secret",
+                json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "aHVudGVyMg=="}}),
+            ),
+            &[
+                "data[.dockerconfigjson]: it is no Docker config: JSON with \"auths\" in it (line 1, column 1)",
+            ],
+        ),
+        (
+            Secret,
+            core(
+                "Secret",
+                json!({"type": "kubernetes.io/dockerconfigjson", "data": {}}),
+            ),
+            &[
+                "data[.dockerconfigjson]: required: a secret of type kubernetes.io/dockerconfigjson holds a Docker config here",
+            ],
         ),
         (
             Secret,

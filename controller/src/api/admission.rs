@@ -203,7 +203,16 @@ pub(super) async fn check_function(
         }],
     };
     const FIELD: &str = "spec.artifact.sha256";
-    let named = artifact["sha256"].as_str().unwrap_or_default();
+    let pulled = before.map(|before| &before["status"]["artifact"]);
+    let named = match (artifact["sha256"].as_str(), pulled) {
+        (None, Some(pulled)) if pulled["requested"] == artifact["oci"] => pulled["sha256"].as_str(),
+        (named, _) => named,
+    };
+    let named = match (named, artifact["oci"].is_string()) {
+        // Looked into when it is pulled.
+        (None, true) => return Ok(()),
+        (named, _) => named.unwrap_or_default(),
+    };
     let digest: crate::artifacts::Digest = named
         .parse()
         .map_err(|error: crate::artifacts::BadDigest| refuse(FIELD, error.to_string()))?;

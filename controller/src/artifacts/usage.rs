@@ -45,6 +45,8 @@ fn digests(body: &Value) -> Vec<Digest> {
         // A function's component, now or once; an assignment's, and what the assignment runs.
         &body["spec"]["artifact"],
         &body["spec"]["function"]["artifact"],
+        // What was pulled for a function.
+        &body["status"]["artifact"],
     ]
     .into_iter()
     .chain(lists.into_iter().filter_map(Value::as_array).flatten())
@@ -78,7 +80,7 @@ mod tests {
             Resource::Function,
             json!({
                 "spec": { "artifact": { "sha256": digest("a").to_string() }, "replicas": "of a later version" },
-                "status": { "artifacts": [{ "sha256": digest("b").hex() }] },
+                "status": { "artifacts": [{ "sha256": digest("b").hex() }], "artifact": { "sha256": digest("h").hex() } },
             }),
         );
         put(
@@ -95,10 +97,10 @@ mod tests {
                 "artifacts": [{ "sha256": digest("g").hex() }],
             }}),
         );
-        for name in ["a", "b", "c", "d", "f", "g"] {
+        for name in ["a", "b", "c", "d", "f", "g", "h"] {
             assert!(is_used(&state, &digest(name)), "{name}");
         }
         assert!(!is_used(&state, &digest("e")));
-        assert_eq!(used(&state).len(), 6);
+        assert_eq!(used(&state).len(), 7);
     }
 }

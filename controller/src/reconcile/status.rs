@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, copies};
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
-use crate::reconcile::Outlook;
+use crate::reconcile::{Outlook, pull};
 use crate::state::{Key, State};
 use crate::store::Replica;
 
@@ -89,6 +89,9 @@ fn explain(
     if is_scaled_to_zero {
         return (true, "ScaledToZero", "no copies are wanted".into());
     }
+    if let Some((reason, message)) = missing_image(state, function) {
+        return (available, reason, message);
+    }
     if let Some((reason, message)) = not_compiled(state, function) {
         return (available, reason, message);
     }
@@ -131,6 +134,27 @@ fn explain(
         );
     }
     (true, "Ready", "all copies are ready".into())
+}
+
+/// Why the image that the function names is not here, if it is not.
+fn missing_image(state: &State, function: &FunctionView) -> Option<(&'static str, String)> {
+    let body = state.get(&function.key)?.body();
+    let (artifact, status) = (&body["spec"]["artifact"], &body["status"]);
+    let image = artifact["oci"].as_str()?;
+    if artifact["sha256"].is_string() || status["artifact"]["requested"] == *image {
+        return None;
+    }
+    let conditions = status["conditions"].as_array();
+    let told = conditions.into_iter().flatten().find_map(|condition| {
+        if condition["type"] != pull::CONDITION || condition["status"] != "False" {
+            return None;
+        }
+        let reason = pull::REASONS
+            .iter()
+            .find(|reason| condition["reason"] == **reason)?;
+        Some((*reason, condition["message"].as_str()?.to_owned()))
+    });
+    Some(told.unwrap_or_else(|| (pull::PULLING, format!("{image} is to be pulled"))))
 }
 
 /// Why the newest component is not compiled, if that is told: it does not compile, or it takes its time.
@@ -230,7 +254,7 @@ fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::reconcile::schedule::plan;
+    use crate::reconcile::schedule::{Step, plan};
     use crate::state::{Command, Member};
     use hive_manifests::{FunctionSpec, Resource};
 
@@ -499,5 +523,51 @@ mod tests {
             (failing.reason, &*failing.message),
             ("Failing", "hello.0: the disk is full")
         );
+    }
+
+    #[test]
+    fn an_image_that_is_not_here_yet_is_why_and_what_ran_runs_on() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "a", "Ready", "");
+        assert_eq!(ready(&state), is("True", "Ready"));
+        set_spec(
+            &mut state,
+            json!({ "artifact": { "oci": "ghcr.io/a/b:1" } }),
+        );
+        let summary_now = summary(&state);
+        assert_eq!((summary_now.ready, summary_now.reason), (2, "Pulling"));
+        let steps = |state: &State| plan(&View::of(state), Timestamp::now()).steps;
+        assert!(steps(&state).is_empty());
+
+        let key = Key::new(Resource::Function, "default", "hello");
+        edit(&mut state, &key, |body| {
+            body["status"]["conditions"] = json!([{
+                "type": "Pulled", "status": "False", "reason": "Unauthorized", "message": "who is it",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]);
+        });
+        let refused = summary(&state);
+        assert_eq!(
+            (refused.available, refused.reason, &*refused.message),
+            (true, "Unauthorized", "who is it")
+        );
+
+        // The same component by another name: its copies are told, one after the other.
+        edit(&mut state, &key, |body| {
+            body["status"]["artifact"] = json!({
+                "requested": "ghcr.io/a/b:1", "reference": "ghcr.io/a/b@sha256:0",
+                "sha256": "a".repeat(64), "size": 1, "pulledAt": "2026-01-01T00:00:00Z",
+            });
+        });
+        assert_eq!(ready(&state), is("False", "RollingUpdate"));
+        let steps = steps(&state);
+        let [Step::Update { spec, .. }] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        let artifact = &spec.function.artifact;
+        assert_eq!(artifact.oci.as_deref(), Some("ghcr.io/a/b@sha256:0"));
+        assert_eq!(artifact.sha256, Some("a".repeat(64)));
     }
 }

@@ -1,15 +1,45 @@
 //! Rules about the data of Secrets and ConfigMaps. The values of a Secret never reach a message.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hive_registry::Credentials;
 use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
-use super::names;
+use super::{Reason, names};
 use crate::FieldPath;
+use crate::function::{DOCKER_CONFIG_KEY, DOCKER_CONFIG_TYPE};
 
 pub(super) fn check_secret(value: &Value, findings: &mut Findings) {
     // That values of data are base64 is part of the schema.
     for name in ["data", "stringData"] {
         check_keys(value, name, findings);
+    }
+    if value.get("type").and_then(Value::as_str) == Some(DOCKER_CONFIG_TYPE) {
+        check_docker_config(value, findings);
+    }
+}
+
+/// Who cannot be read is asked for a password by the registry, long after this was written.
+fn check_docker_config(value: &Value, findings: &mut Findings) {
+    let of = |name: &str| value.get(name)?.get(DOCKER_CONFIG_KEY)?.as_str();
+    let (field, config) = match (of("stringData"), of("data")) {
+        (Some(plain), _) => ("stringData", Some(plain.as_bytes().to_vec())),
+        // What is no base64 was said already.
+        (None, Some(encoded)) => ("data", STANDARD.decode(encoded).ok()),
+        (None, None) => {
+            let message = format!(
+                "required: a secret of type {DOCKER_CONFIG_TYPE} holds a Docker config here"
+            );
+            let path = FieldPath::of(["data", DOCKER_CONFIG_KEY]);
+            return findings.push(&path, Reason::Required, message);
+        }
+    };
+    if let Some(Err(error)) = config.map(|config| Credentials::parse(&config)) {
+        findings.invalid(
+            &FieldPath::of([field, DOCKER_CONFIG_KEY]),
+            error.to_string(),
+        );
     }
 }
 

@@ -57,11 +57,6 @@ impl Findings {
         self.errors.len() >= MAX_ERRORS
     }
 
-    /// What was found at a place, to say it better than the schema could.
-    pub(super) fn at_mut(&mut self, path: &FieldPath) -> Option<&mut FieldError> {
-        self.errors.iter_mut().find(|error| error.path == *path)
-    }
-
     pub(super) fn into_errors(self) -> Vec<FieldError> {
         self.errors
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hive_registry::{Reference, ReferenceError};
 use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
@@ -34,6 +35,11 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(artifact) = object(spec, "artifact") {
         check_artifact(artifact, &path.field("artifact"), findings);
     }
+    check_pull_secrets(
+        list(spec, "imagePullSecrets"),
+        &path.field("imagePullSecrets"),
+        findings,
+    );
     if spec.get("everyNode") == Some(&Value::Bool(true))
         && spec.get("replicas").is_some_and(|v| !v.is_null())
     {
@@ -99,22 +105,33 @@ fn is_empty(fields: &Map<String, Value>) -> bool {
 }
 
 fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
-    if artifact.contains_key("oci") {
-        if let Some(error) = findings.at_mut(&path.field("oci")) {
-            error.reason = Reason::Forbidden;
-            error.message = "not supported yet; use path or sha256".into();
-            error.suggestion = None;
-        }
-        return;
-    }
-    match (present(artifact, "path"), present(artifact, "sha256")) {
-        (false, false) if is_empty(artifact) => findings.push(
+    let named: Vec<&str> = ["path", "sha256", "oci"]
+        .into_iter()
+        .filter(|name| present(artifact, name))
+        .collect();
+    match named[..] {
+        [] if is_empty(artifact) => findings.push(
             path,
             Reason::Required,
-            "name the component: path for a file beside the manifest, or sha256 of one that was uploaded",
+            "name the component: path for a file beside the manifest, oci for an image in a registry, or sha256 of one that was uploaded",
         ),
-        (true, true) => findings.forbidden(path, "path and sha256 exclude each other; keep one"),
-        _ => {}
+        ["sha256", "oci"] => {
+            let image = text(artifact, "oci").and_then(|text| text.parse::<Reference>().ok());
+            if image.is_some_and(|image| image.digest().is_none()) {
+                findings.forbidden(
+                    &path.field("oci"),
+                    "beside sha256 it says where the component is from, by digest; name a digest (@sha256:...) or leave sha256 out",
+                );
+            }
+        }
+        [] | [_] => {}
+        [first, second, ..] => {
+            let message = format!("{first} and {second} exclude each other; keep one");
+            findings.forbidden(path, message);
+        }
+    }
+    if let Some(image) = text(artifact, "oci") {
+        check_image(image, &path.field("oci"), findings);
     }
     if text(artifact, "path") == Some("") {
         findings.invalid(&path.field("path"), "the path is empty");
@@ -129,6 +146,35 @@ fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mu
                 quoted(digest)
             ),
         );
+    }
+}
+
+fn check_image(text: &str, path: &FieldPath, findings: &mut Findings) {
+    let Err(error) = text.parse::<Reference>() else {
+        return;
+    };
+    let message = format!("{} is not an image: {error}", quoted(text));
+    // What a browser shows of a registry is nearly its name.
+    let meant = match error {
+        ReferenceError::OtherScheme(_) => text.split_once("://").map(|(_, rest)| rest),
+        _ => None,
+    };
+    let meant = meant.filter(|meant| meant.parse::<Reference>().is_ok());
+    findings.suggest(path, Reason::Invalid, message, meant.map(str::to_owned));
+}
+
+fn check_pull_secrets(secrets: &[Value], path: &FieldPath, findings: &mut Findings) {
+    for (index, secret) in secrets.iter().enumerate() {
+        let name = secret
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if secret.is_object()
+            && let Err(why) = names::dns_subdomain(name)
+        {
+            let message = format!("{} is not a name: {why}", quoted(name));
+            findings.invalid(&path.index(index).field("name"), message);
+        }
     }
 }
 

@@ -223,7 +223,7 @@ impl View {
 /// The component that a function names, and what it says of it. Functions that cannot be read have none.
 fn read(object: &Object) -> Option<(String, Known)> {
     let function: Function = object.parse().ok()?;
-    let sha256 = source_sha256(&function.spec)?;
+    let sha256 = source_sha256(&function)?;
     let mut records = function.status.unwrap_or_default().artifacts;
     records.retain(|artifact| artifact.source_sha256 == sha256);
     let known = Known {

@@ -83,6 +83,10 @@ pub fn plan(subject: &Subject<'_>, now: Timestamp) -> (Vec<Step>, Option<Timesta
     if function.ending.is_some() {
         return (Vec::new(), None);
     }
+    // An image that was never here is no version yet.
+    if function.spec.artifact.sha256.is_none() {
+        return (Vec::new(), None);
+    }
     let mut planning = Planning {
         steps: Vec::new(),
         again: None,

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use futures::StreamExt;
-use hive_manifests::Resource;
 use hive_manifests::rollout::OUTSIDE_TEMPLATE;
+use hive_manifests::{Function, Resource};
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::plan::{Standing, Step, Subject, plan};
@@ -163,6 +164,13 @@ fn revision(key: &Key, function: &Value, number: i64) -> Value {
     if let Some(fields) = template.as_object_mut() {
         fields.retain(|name, _| !OUTSIDE_TEMPLATE.contains(&&**name));
     }
+    // A tag would be another image by the time that somebody goes back to it.
+    if template["artifact"]["sha256"].is_null()
+        && let Ok(parsed) = Function::deserialize(function)
+        && let Some(component) = parsed.component()
+    {
+        template["artifact"] = json!(component);
+    }
     let metadata = &function["metadata"];
     let mut body = objects::fresh(
         key,
@@ -227,5 +235,38 @@ fn log(step: &Step) {
             tracing::info!(%function, revision = standing.update, ?phase, "rollout");
         }
         Step::Tell { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_names_what_was_pulled_and_not_the_tag() {
+        let key = Key::new(Resource::ControllerRevision, "default", "hello-1");
+        let mut function = json!({
+            "apiVersion": "hive.dev/v1", "kind": "Function",
+            "metadata": { "name": "hello", "uid": "u" },
+            "spec": {
+                "artifact": { "oci": "ghcr.io/a/b:1" }, "imagePullSecrets": [{ "name": "mine" }],
+                "later": "a field of a newer program",
+            },
+            "status": { "artifact": {
+                "requested": "ghcr.io/a/b:1", "reference": "ghcr.io/a/b@sha256:0", "sha256": "00",
+                "size": 1, "pulledAt": "2026-01-01T00:00:00Z",
+            }},
+        });
+        let made = revision(&key, &function, 1);
+        let pinned = json!({ "oci": "ghcr.io/a/b@sha256:0", "sha256": "00" });
+        let expected = json!({ "artifact": pinned, "later": "a field of a newer program" });
+        assert_eq!(made["data"]["spec"], expected);
+
+        function["spec"]["artifact"] = json!({ "sha256": "11", "later": 1 });
+        let made = revision(&key, &function, 1);
+        assert_eq!(
+            made["data"]["spec"]["artifact"],
+            json!({ "sha256": "11", "later": 1 })
+        );
     }
 }

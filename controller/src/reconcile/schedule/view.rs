@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hive_manifests::function::{CompiledArtifact, FunctionSpec};
+use hive_manifests::function::{Artifact, CompiledArtifact, FunctionSpec};
 use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
@@ -79,6 +79,8 @@ pub struct FunctionView {
     pub generation: i64,
     /// Says how, once it is being deleted.
     pub ending: Option<Ending>,
+    /// Its component is named by digest, also where a person named an image. Until that is here, it is the
+    /// version before.
     pub spec: FunctionSpec,
     /// Compiled forms of the component that `spec` names: one for each target and version.
     pub artifacts: Vec<CompiledArtifact>,
@@ -247,9 +249,7 @@ impl FunctionView {
     /// Of the state only the revision that it names is read, which never changes.
     fn of(object: &Object, state: &State) -> Option<Self> {
         let function: Function = object.parse().ok()?;
-        let source = source_sha256(&function.spec)?;
-        let status = function.status.unwrap_or_default();
-        let template = function.spec.template();
+        let status = function.status.clone().unwrap_or_default();
         let rolling = || {
             let key = &object.key().namespace;
             let key = Key::new(
@@ -259,6 +259,22 @@ impl FunctionView {
             );
             template_of(state.get(&key)?)
         };
+        let spec = match function.component() {
+            Some(artifact) => FunctionSpec {
+                artifact,
+                ..function.spec
+            },
+            // Its image is not here yet: until then it is what it was.
+            None => match rolling() {
+                Some(template) => function.spec.with_template(&template),
+                None => function.spec,
+            },
+        };
+        let source = digest_of(&spec.artifact);
+        if source.is_none() && spec.artifact.oci.is_none() {
+            return None;
+        }
+        let template = spec.template();
         Some(Self {
             key: object.key().clone(),
             revision: object.revision(),
@@ -266,7 +282,7 @@ impl FunctionView {
             ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
             digest: TemplateDigest::of(&template),
-            held: match function.spec.paused {
+            held: match spec.paused {
                 true => rolling().filter(|rolling| *rolling != template),
                 false => None,
             },
@@ -274,16 +290,20 @@ impl FunctionView {
             artifacts: status
                 .artifacts
                 .into_iter()
-                .filter(|artifact| artifact.source_sha256 == source)
+                .filter(|artifact| Some(&artifact.source_sha256) == source.as_ref())
                 .collect(),
-            spec: function.spec,
+            spec,
         })
     }
 }
 
 /// The digest of a function's component in lower hex, as the state's artifacts are named.
-pub fn source_sha256(spec: &FunctionSpec) -> Option<String> {
-    let digest: crate::artifacts::Digest = spec.artifact.sha256.as_ref()?.parse().ok()?;
+pub fn source_sha256(function: &Function) -> Option<String> {
+    digest_of(&function.component()?)
+}
+
+fn digest_of(artifact: &Artifact) -> Option<String> {
+    let digest: crate::artifacts::Digest = artifact.sha256.as_ref()?.parse().ok()?;
     Some(digest.hex())
 }
 
@@ -384,5 +404,45 @@ mod tests {
         }
         seen.follow(&state);
         assert!(!seen.nodes.is_empty() && !seen.assignments.is_empty());
+    }
+
+    #[test]
+    fn until_its_image_is_here_a_function_is_the_version_before() {
+        let mut state = State::default();
+        let old = "a".repeat(64);
+        let pinned = json!({ "oci": "ghcr.io/a/b@sha256:0", "sha256": old });
+        let mut put = |resource, name: &str, extra: Value| {
+            let key = Key::new(resource, "default", name);
+            let body = objects::fresh(&key, json!({}), extra).into();
+            state.apply(Command::Create { key, body }).unwrap();
+        };
+        put(
+            Resource::ControllerRevision,
+            "hello-1",
+            json!({ "revision": 1, "data": { "spec": { "artifact": pinned, "timeout": "3s" } } }),
+        );
+        let compiled = json!({ "target": "t", "sourceSha256": old, "sha256": "11", "size": 1,
+            "wasmtimeVersion": "48", "description": "", "signature": "" });
+        let waits =
+            json!({ "artifact": { "oci": "ghcr.io/a/b:2" }, "timeout": "9s", "replicas": 4 });
+        let status = json!({ "artifacts": [compiled], "updateRevision": "hello-1" });
+        put(
+            Resource::Function,
+            "hello",
+            json!({ "spec": waits, "status": status }),
+        );
+        put(Resource::Function, "new", json!({ "spec": waits }));
+
+        let view = View::of(&state);
+        let [hello, new] = &view.functions[..] else {
+            panic!("{:?}", view.functions);
+        };
+        assert_eq!(json!(hello.spec.artifact), pinned);
+        assert_eq!(hello.spec.timeout.to_string(), "3s");
+        // Where and how often is as it is said now.
+        assert_eq!(hello.spec.replicas, Some(4));
+        assert_eq!(hello.artifacts.len(), 1);
+        assert_eq!(new.spec.artifact.sha256, None);
+        assert!(new.artifacts.is_empty());
     }
 }

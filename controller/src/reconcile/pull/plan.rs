@@ -1,0 +1,176 @@
+//! Which images are to be pulled, and for whom. Pure.
+
+use std::collections::BTreeMap;
+
+use hive_manifests::{Function, Resource};
+use memchr::memmem;
+
+use super::CONDITION;
+use crate::state::{Key, State};
+
+/// Names one pull. Whoever changes a secret makes another one of it, which is tried at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Job {
+    pub namespace: String,
+    /// As the functions' specs have it.
+    pub requested: String,
+    /// The secrets that may know who one is, in the order of the spec, with their revisions: 0 where
+    /// there is none.
+    pub secrets: Vec<(String, u64)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What is to be pulled, for which functions.
+    pub jobs: BTreeMap<Job, Vec<Key>>,
+    /// Functions that name their component by its digest, and still tell of an image.
+    pub settled: Vec<Key>,
+}
+
+pub fn plan(state: &State) -> Plan {
+    let mut plan = Plan::default();
+    for object in state.list(Resource::Function, None) {
+        // Most functions never named an image: they are not parsed for it.
+        let says = |text: &str| memmem::find(object.encoded(), text.as_bytes()).is_some();
+        if !says("\"oci\"") && !says(CONDITION) || object.is_being_deleted() {
+            continue;
+        }
+        let Ok(function) = object.parse::<Function>() else {
+            continue;
+        };
+        let key = object.key().clone();
+        if function.spec.artifact.sha256.is_some() {
+            if tells_of_an_image(&function) {
+                plan.settled.push(key);
+            }
+        } else if let Some(job) = job(state, &key.namespace, function) {
+            plan.jobs.entry(job).or_default().push(key);
+        }
+    }
+    plan
+}
+
+fn tells_of_an_image(function: &Function) -> bool {
+    function.status.as_ref().is_some_and(|status| {
+        status.artifact.is_some() || status.conditions.iter().any(|c| c.type_ == CONDITION)
+    })
+}
+
+fn job(state: &State, namespace: &str, function: Function) -> Option<Job> {
+    let requested = function.spec.artifact.oci.clone()?;
+    if function.component().is_some() {
+        return None;
+    }
+    let namespace = namespace.to_owned();
+    let secrets = function.spec.image_pull_secrets.into_iter().map(|secret| {
+        let key = Key::new(Resource::Secret, namespace.clone(), secret.name.clone());
+        let revision = state.get(&key).map_or(0, |object| object.revision());
+        (secret.name, revision)
+    });
+    Some(Job {
+        secrets: secrets.collect(),
+        namespace,
+        requested,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use crate::state::Command;
+    use serde_json::{Value, json};
+
+    fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
+        let key = Key::new(resource, namespace, name);
+        let body = objects::fresh(&key, json!({}), extra).into();
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    fn function(state: &mut State, namespace: &str, name: &str, artifact: Value, status: Value) {
+        let spec = json!({ "artifact": artifact, "imagePullSecrets": [{ "name": "ghcr" }] });
+        put(
+            state,
+            Resource::Function,
+            namespace,
+            name,
+            json!({ "spec": spec, "status": status }),
+        );
+    }
+
+    #[test]
+    fn an_image_is_pulled_once_for_all_who_name_it_alike() {
+        let mut state = State::default();
+        let image = |tag: &str| json!({ "oci": format!("ghcr.io/a/b:{tag}") });
+        let pulled = json!({ "artifact": {
+            "requested": "ghcr.io/a/b:1", "reference": "ghcr.io/a/b@sha256:0", "sha256": "a".repeat(64),
+            "size": 1, "pulledAt": "2026-01-01T00:00:00Z",
+        }});
+        let by_digest = json!({ "sha256": "a".repeat(64) });
+        function(&mut state, "x", "one", image("1"), json!({}));
+        function(&mut state, "x", "two", image("1"), json!({}));
+        function(&mut state, "x", "has-it", image("1"), pulled.clone());
+        function(&mut state, "x", "has-another", image("2"), pulled);
+        function(&mut state, "x", "uploaded", by_digest, json!({}));
+        // What a namespace may see is its own: another asks with its own secrets.
+        function(&mut state, "y", "one", image("1"), json!({}));
+        let told = |state: &State| -> Vec<String> {
+            let jobs = plan(state).jobs.into_iter();
+            jobs.map(|(job, functions)| {
+                let names: Vec<&str> = functions.iter().map(|key| &*key.name).collect();
+                let known = job
+                    .secrets
+                    .iter()
+                    .filter(|(_, revision)| *revision > 0)
+                    .count();
+                format!(
+                    "{} {}: {} ({known} secrets)",
+                    job.namespace,
+                    job.requested,
+                    names.join(" ")
+                )
+            })
+            .collect()
+        };
+        let expected = [
+            "x ghcr.io/a/b:1: one two (0 secrets)",
+            "x ghcr.io/a/b:2: has-another (0 secrets)",
+            "y ghcr.io/a/b:1: one (0 secrets)",
+        ];
+        assert_eq!(told(&state), expected);
+        let before = plan(&state).jobs;
+        put(
+            &mut state,
+            Resource::Secret,
+            "x",
+            "ghcr",
+            json!({ "data": {} }),
+        );
+        assert_eq!(told(&state)[0], "x ghcr.io/a/b:1: one two (1 secrets)");
+        let again = plan(&state).jobs;
+        assert_eq!(
+            again.keys().filter(|job| before.contains_key(*job)).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_names_a_digest_tells_of_no_image() {
+        let mut state = State::default();
+        let conditions = json!([{
+            "type": CONDITION, "status": "False", "reason": "ErrImagePull", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]);
+        let by_digest = json!({ "sha256": "a".repeat(64) });
+        let told = json!({ "conditions": conditions });
+        function(&mut state, "x", "failed-once", by_digest.clone(), told);
+        function(&mut state, "x", "never-pulled", by_digest, json!({}));
+        let plan = plan(&state);
+        assert_eq!(
+            plan.settled,
+            [Key::new(Resource::Function, "x", "failed-once")]
+        );
+        assert!(plan.jobs.is_empty());
+    }
+}
