@@ -25,6 +25,7 @@ mod invoke;
 mod login;
 mod logs;
 mod lookup;
+mod push;
 mod rollout;
 mod scale;
 mod token;
@@ -53,6 +54,8 @@ pub enum Command {
     Edit(edit::Edit),
     /// Print what a function writes
     Logs(logs::Logs),
+    /// Put a component into a registry of images
+    Push(push::PushArguments),
     /// Send a request to a function and print the answer
     Invoke(invoke::Invoke),
     /// Say how many replicas of a function run
@@ -117,6 +120,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Diff(diff) => diff::run(diff, session).await,
         Command::Edit(edit) => edit::run(edit, session).await,
         Command::Logs(logs) => logs::run(logs, session).await,
+        Command::Push(push) => push::run(push, session).await,
         Command::Invoke(invoke) => invoke::run(invoke, session).await,
         Command::Scale(scale) => scale::run(scale, session).await,
         Command::Wait(wait) => wait::run(wait, session).await,

@@ -10,6 +10,7 @@ pub mod load;
 pub mod member;
 pub mod ports;
 pub mod program;
+pub mod registry;
 pub mod steps;
 pub mod swarm;
 pub mod transcript;

@@ -83,7 +83,15 @@ async fn function(
 ) -> Result<(), Failure> {
     let (spec, status) = (&function["spec"], &function["status"]);
     description.field("URL", &status["url"]);
-    description.field("Artifact", &spec["artifact"]["sha256"]);
+    for (label, value) in [
+        ("Artifact", &spec["artifact"]["sha256"]),
+        ("Image", &spec["artifact"]["oci"]),
+        ("Pulled", &status["artifact"]["reference"]),
+    ] {
+        if !value.is_null() {
+            description.field(label, value);
+        }
+    }
     let ready = format!(
         "{} wanted, {} ready",
         match spec["everyNode"] == true {

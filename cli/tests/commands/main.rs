@@ -10,5 +10,6 @@ mod get;
 mod harness;
 mod login;
 mod objects;
+mod push;
 mod servers;
 mod tokens;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
+use hive_manifests::function::{DOCKER_CONFIG_KEY, DOCKER_CONFIG_TYPE};
+use hive_registry::Credentials;
 use serde_json::{Value, json};
 
 use super::How;
@@ -43,6 +45,13 @@ Values of --from-literal stay in your shell's history: a file does not.")]
     Generic(Generic),
     /// Of a certificate and its key
     Tls(Tls),
+    /// Of who one is to a registry of images
+    #[command(after_help = "Examples:
+  hivectl create secret docker-registry ghcr --docker-server ghcr.io --docker-username me --docker-password-file token.txt
+  echo \"$TOKEN\" | hivectl create secret docker-registry ghcr --docker-server ghcr.io --docker-username me --docker-password-file /dev/stdin
+
+A function names it in spec.imagePullSecrets. A --docker-password stays in your shell's history: a file does not.")]
+    DockerRegistry(DockerRegistry),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +80,42 @@ struct Tls {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct DockerRegistry {
+    name: String,
+
+    /// The registry's host, with its port where it has one
+    #[arg(
+        long,
+        value_name = "HOST",
+        default_value = "https://index.docker.io/v1/"
+    )]
+    docker_server: String,
+
+    /// Who one is there
+    #[arg(long, value_name = "NAME")]
+    docker_username: String,
+
+    /// The password or token, on the command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        required_unless_present = "docker_password_file"
+    )]
+    docker_password: Option<String>,
+
+    /// The password or token, in a file
+    #[arg(long, value_name = "FILE", conflicts_with = "docker_password")]
+    docker_password_file: Option<PathBuf>,
+
+    /// Noted beside it; nobody asks for it
+    #[arg(long, value_name = "ADDRESS")]
+    docker_email: Option<String>,
 
     #[command(flatten)]
     how: How,
@@ -120,6 +165,11 @@ impl Secret {
                 insert(&mut data, "tls.key", file(&tls.key)?)?;
                 ("kubernetes.io/tls", data)
             }
+            Kind::DockerRegistry(registry) => {
+                let mut data = Data::new();
+                insert(&mut data, DOCKER_CONFIG_KEY, registry.config()?)?;
+                (DOCKER_CONFIG_TYPE, data)
+            }
         };
         let data: BTreeMap<String, String> = data
             .into_iter()
@@ -132,7 +182,30 @@ impl Secret {
         match self.kind {
             Kind::Generic(generic) => (generic.name, generic.how),
             Kind::Tls(tls) => (tls.name, tls.how),
+            Kind::DockerRegistry(registry) => (registry.name, registry.how),
         }
+    }
+}
+
+impl DockerRegistry {
+    /// As `docker login` writes it.
+    fn config(&self) -> Result<Vec<u8>, Failure> {
+        let password = match (&self.docker_password, &self.docker_password_file) {
+            (None, Some(path)) => {
+                let text = String::from_utf8(file(path)?).map_err(|_| {
+                    Failure::new(format_args!("{}: not UTF-8 text", path.display()))
+                })?;
+                text.trim_end_matches(['\r', '\n']).to_owned()
+            }
+            (given, _) => given.clone().unwrap_or_default(),
+        };
+        if password.is_empty() {
+            return Err(Failure::usage("the password is empty"));
+        }
+        let email = self.docker_email.as_deref();
+        let config =
+            Credentials::write(&self.docker_server, &self.docker_username, &password, email);
+        Ok(config.to_string().into_bytes())
     }
 }
 
