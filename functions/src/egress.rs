@@ -33,7 +33,6 @@ use self::{
 };
 pub use self::{
     allowed::{AllowedHosts, InvalidHostPattern},
-    client::EgressLimits,
     resolve::Resolve,
 };
 pub(crate) use self::{

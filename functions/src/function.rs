@@ -30,12 +30,12 @@ use wasmtime_wasi_http::{
 use crate::{
     abort::AbortOnDrop,
     admission::{Admitted, Needs, Turns},
-    egress::{self, Egress, EgressLimits},
+    egress::{self, Egress},
     guest::{self, Guest},
     host::HostServices,
     invoke::{BoxBody, InvokeError},
     limits::{
-        Limits,
+        EgressLimits, Limits,
         budget::Share,
         memory::{MemoryMeter, RefusedBy},
         time::{Metered, Stopped},

@@ -50,7 +50,7 @@ mod ticker;
 mod usage;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
-pub use limits::Limits;
+pub use limits::{EgressLimits, Limits};
 
 #[cfg(feature = "compile")]
 pub use compile::{CompileError, Compiler};
@@ -62,7 +62,7 @@ pub use artifact::{VerifiedArtifact, VerifyError};
 #[cfg(feature = "run")]
 pub use config::host_target;
 #[cfg(feature = "run")]
-pub use egress::{AllowedHosts, EgressLimits, InvalidHostPattern, Resolve};
+pub use egress::{AllowedHosts, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]

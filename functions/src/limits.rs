@@ -31,6 +31,39 @@ pub struct Limits {
     pub handles: u32,
 }
 
+/// What one function's outgoing requests may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressLimits {
+    /// Connections at once, idle ones counted.
+    pub max_connections: u32,
+    /// From the start of a request until its connection is there: waiting for one that is free,
+    /// looking the name up, TCP and TLS together.
+    pub connect: Duration,
+    /// From there until the head of the answer. None: as long as the function itself may take.
+    pub first_byte: Option<Duration>,
+    /// The longest pause within the body of the answer. None: likewise.
+    pub idle: Option<Duration>,
+}
+
+impl EgressLimits {
+    /// Where nothing else is said; see [`Limits::QUEUE`]. Enough for a function that answers a
+    /// hundred requests at once, each with a request of its own to a quick service.
+    pub const CONNECTIONS: u32 = 64;
+    /// Likewise. Three times a lost SYN, or a lookup that is tried at a second name server.
+    pub const CONNECT: Duration = Duration::from_secs(5);
+}
+
+impl Default for EgressLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: Self::CONNECTIONS,
+            connect: Self::CONNECT,
+            first_byte: None,
+            idle: None,
+        }
+    }
+}
+
 /// Where nothing else is said. A controller leaves these unsaid to its agents, so another value here
 /// would mean another one to agents of another version.
 impl Limits {

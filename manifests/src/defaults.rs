@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::function::{
-    FunctionLimits, Http, Resources, default_concurrency, default_queue_timeout, default_timeout,
+    Egress, FunctionLimits, Http, Resources, default_concurrency, default_queue_timeout,
+    default_timeout,
 };
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
@@ -85,6 +86,12 @@ fn complete_function(spec: &mut Map<String, Value>) {
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
         set(fields, "path", || json!(Http::default().path));
     }
+    let egress = Egress::default();
+    set(spec, "egress", || json!({}));
+    if let Some(fields) = spec.get_mut("egress").and_then(Value::as_object_mut) {
+        set(fields, "maxConnections", || json!(egress.max_connections));
+        set(fields, "connectTimeout", || json!(egress.connect_timeout));
+    }
 }
 
 /// As Kubernetes does: plain text moves from stringData to data, and the type is said.
@@ -159,6 +166,7 @@ mod tests {
                     "queueTimeout": "10s",
                     "limits": {"cpuTime": "10s", "responseSize": "64Mi", "handles": 1000},
                     "http": {"path": "/"},
+                    "egress": {"maxConnections": 64, "connectTimeout": "5s"},
                 },
             })
         );
@@ -166,6 +174,7 @@ mod tests {
         let function: Function = serde_json::from_value(value).unwrap();
         assert_eq!(function.spec.replicas, Some(1));
         assert_eq!(function.spec.resources, Resources::default());
+        assert_eq!(function.spec.egress, Egress::default());
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub const MAX_COMPILED_BYTES: u64 = 512 << 20;
 pub const MAX_REPLICAS: u32 = 1000;
 /// The pooling allocator of a large node holds a few thousand instances; more only queues.
 pub const MAX_CONCURRENCY: u32 = 10_000;
+/// As many as an agent has for all functions together, but for a few of others.
+pub const MAX_CONNECTIONS: u32 = 1000;
 /// A shorter limit would fire on the scheduling noise of a busy single-core board.
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 /// Longer work belongs in a topic: a request this old has lost its caller.
@@ -190,6 +192,9 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub config: Vec<ConfigValue>,
+    /// What outgoing requests may take.
+    #[serde(default)]
+    pub egress: Egress,
 }
 
 /// Where the bytes of a component come from.
@@ -329,6 +334,38 @@ impl Default for Http {
         Self {
             host: None,
             path: "/".into(),
+        }
+    }
+}
+
+/// What a function's outgoing requests may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Egress {
+    /// Connections at once, idle ones counted: 1 to 1000. Default 64. A request beyond them waits for
+    /// one, as long as connectTimeout says.
+    #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
+    pub max_connections: u32,
+    /// How long a request may take until its connection is there, from "10ms" to "15m": the wait for
+    /// a free one, DNS, TCP and TLS together. Default "5s".
+    pub connect_timeout: GoDuration,
+    /// How long it may take from there until the answer begins, from "10ms" to "15m". Default: as
+    /// long as the function's own timeout lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout: Option<GoDuration>,
+    /// The longest pause within the body of an answer, from "10ms" to "15m". Default: as long as the
+    /// function's own timeout lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<GoDuration>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            max_connections: 64,
+            connect_timeout: GoDuration(Duration::from_secs(5)),
+            first_byte_timeout: None,
+            idle_timeout: None,
         }
     }
 }

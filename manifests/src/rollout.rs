@@ -106,6 +106,7 @@ impl FunctionSpec {
             config,
             http,
             allowed_hosts,
+            egress,
             restarted_at,
             // Also named in OUTSIDE_TEMPLATE and in `with_template`.
             image_pull_secrets: _,
@@ -130,6 +131,7 @@ impl FunctionSpec {
             config,
             http,
             allowed_hosts,
+            egress,
             restarted_at,
             image_pull_secrets: Vec::new(),
             replicas: None,
@@ -237,6 +239,7 @@ mod tests {
             "config": [{ "name": "a", "value": "b" }],
             "http": { "path": "/x" },
             "allowedHosts": ["*"],
+            "egress": { "maxConnections": 1 },
         })
     }
 

@@ -53,6 +53,8 @@ fn functions_that_are_good() {
             {"name": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
+        json!({"egress": {}}),
+        json!({"egress": {"maxConnections": 1, "connectTimeout": "10ms", "firstByteTimeout": "1m", "idleTimeout": "15m"}}),
         json!({"allowedHosts": ["*:443", "a.example:*", "*.a.example:80", "localhost:81", "[::1]",
             "[::1]:80", "10.0.0.0/8", "10.0.0.0/8:*", "0.0.0.0/0", "[fd00::/8]:443", "[::/0]"]}),
     ] {
@@ -316,6 +318,14 @@ fn functions_that_are_not() {
         (
             json!({"allowedHosts": ["a.example:0"]}),
             "spec.allowedHosts[0]: \"a.example:0\": a port is a number from 1 to 65535, or \"*\" for every port",
+        ),
+        (
+            json!({"egress": {"idleTimeout": "1h"}}),
+            "spec.egress.idleTimeout: \"1h\" is not between 10ms and 15m",
+        ),
+        (
+            json!({"egress": {"maxConnections": 0}}),
+            "spec.egress.maxConnections: 0 is less than 1",
         ),
         (
             json!({"allowedHosts": ["a.example:+80"]}),

@@ -107,7 +107,7 @@ impl Loader {
                 limits: limits(assignment.limits.unwrap_or_default()),
                 env: assignment.env.clone().into_iter().collect(),
                 allowed_hosts: assignment.allowed_hosts.clone(),
-                egress: EgressLimits::default(),
+                egress: egress(assignment.egress.unwrap_or_default()),
                 services: HostServices {
                     config: Arc::new(assignment.config.clone()),
                 },
@@ -167,6 +167,18 @@ fn limits(limits: v1::Limits) -> Limits {
             0 => Limits::HANDLES,
             handles => handles,
         },
+    }
+}
+
+fn egress(egress: v1::Egress) -> EgressLimits {
+    let default = EgressLimits::default();
+    EgressLimits {
+        max_connections: egress.max_connections.unwrap_or(default.max_connections),
+        connect: egress
+            .connect_ms
+            .map_or(default.connect, Duration::from_millis),
+        first_byte: egress.first_byte_ms.map(Duration::from_millis),
+        idle: egress.idle_ms.map(Duration::from_millis),
     }
 }
 

@@ -108,6 +108,7 @@ pub fn assignment(
         }),
         env: BTreeMap::new(),
         allowed_hosts: vec![],
+        egress: None,
         routes: vec![v1::Route {
             host: format!("{function}.test"),
             path: "/".into(),

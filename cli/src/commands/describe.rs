@@ -109,6 +109,7 @@ async fn function(
         ("Node Selector", "nodeSelector"),
         ("Tolerations", "tolerations"),
         ("Allowed Hosts", "allowedHosts"),
+        ("Egress", "egress"),
     ] {
         if !spec[field].is_null() {
             description.field(label, &spec[field]);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hive_functions::Limits;
-use hive_manifests::function::{ConfigValue, EnvVar, EnvVarSource, FunctionSpec, KeyRef};
+use hive_functions::{EgressLimits, Limits};
+use hive_manifests::duration::GoDuration;
+use hive_manifests::function::{ConfigValue, Egress, EnvVar, EnvVarSource, FunctionSpec, KeyRef};
 use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
@@ -80,6 +81,7 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
         limits: Some(limits(&function)),
         env: environment(state, &namespace, &function_name, &function.env)?,
         config: configuration(state, &namespace, &function.config)?,
+        egress: egress(&function.egress),
         allowed_hosts: function.allowed_hosts,
         routes: vec![v1::Route { host, path }],
         function: function_name,
@@ -104,6 +106,19 @@ fn limits(function: &FunctionSpec) -> v1::Limits {
         },
         queue_ms: (queue != Limits::QUEUE).then(|| millis(queue)),
     }
+}
+
+/// Likewise.
+fn egress(egress: &Egress) -> Option<v1::Egress> {
+    let (connections, connect) = (egress.max_connections, egress.connect_timeout.0);
+    let timeout = |timeout: &Option<GoDuration>| timeout.as_ref().map(|t| millis(t.0));
+    let said = v1::Egress {
+        max_connections: (connections != EgressLimits::CONNECTIONS).then_some(connections),
+        connect_ms: (connect != EgressLimits::CONNECT).then(|| millis(connect)),
+        first_byte_ms: timeout(&egress.first_byte_timeout),
+        idle_ms: timeout(&egress.idle_timeout),
+    };
+    (said != v1::Egress::default()).then_some(said)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -286,6 +301,13 @@ mod tests {
             ..unsaid
         };
         assert_eq!(sent(other), expected);
+
+        assert_eq!(egress(&Egress::default()), None);
+        let more = json!({ "maxConnections": 1, "connectTimeout": "1s", "idleTimeout": "2s" });
+        let sent = egress(&serde_json::from_value(more).unwrap()).unwrap();
+        assert_eq!(sent.max_connections, Some(1));
+        assert_eq!(sent.connect_ms, Some(1000));
+        assert_eq!((sent.first_byte_ms, sent.idle_ms), (None, Some(2000)));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::{
     idle::{Connection, Idle},
     response::Response,
 };
-use crate::abort::AbortOnDrop;
+use crate::{abort::AbortOnDrop, limits::EgressLimits};
 
 /// Connections of all functions of a node together. Each is an open file, of which a process
 /// commonly has 1,024 to many thousands, and the agent needs some for itself.
@@ -47,31 +47,6 @@ const BUFFER: usize = 128 * 1024;
 /// How long a connection may take to become idle after its answer was read: the rest of the
 /// request's body may still have to be sent.
 const BECOMES_IDLE: Duration = Duration::from_secs(5);
-
-/// What one function's outgoing requests may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EgressLimits {
-    /// Connections at once, idle ones counted.
-    pub max_connections: u32,
-    /// From the start of a request until its connection is there: waiting for one that is free,
-    /// looking the name up, TCP and TLS together.
-    pub connect: Duration,
-    /// From there until the head of the answer. None: as long as the function itself may take.
-    pub first_byte: Option<Duration>,
-    /// The longest pause within the body of the answer. None: likewise.
-    pub idle: Option<Duration>,
-}
-
-impl Default for EgressLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 64,
-            connect: Duration::from_secs(5),
-            first_byte: None,
-            idle: None,
-        }
-    }
-}
 
 /// What the functions of a runtime share of the way out.
 pub(crate) struct Outbound {
@@ -251,7 +226,7 @@ impl Client {
         }
         format!(
             "request to {entry} given up after {patience:?}: the function has {} connections open, \
-             as many as it may have",
+             as many as spec.egress.maxConnections allows",
             self.limits.max_connections
         )
     }

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{connect::Connector, *};
-use crate::logs::LogRecord;
+use crate::{EgressLimits, logs::LogRecord};
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);

@@ -73,6 +73,14 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         check_http(http, &path.field("http"), findings);
     }
     rollout::check(spec, &path, findings);
+    if let Some(egress) = object(spec, "egress") {
+        for name in ["connectTimeout", "firstByteTimeout", "idleTimeout"] {
+            if let Some(timeout) = text(egress, name) {
+                let path = path.field("egress").field(name);
+                check_timeout(timeout, MIN_TIMEOUT, &path, findings);
+            }
+        }
+    }
     hosts::check_allowed(
         list(spec, "allowedHosts"),
         &path.field("allowedHosts"),

@@ -339,6 +339,25 @@ pub struct Assignment {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Unset = the agent's own defaults.
+    #[prost(message, optional, tag = "15")]
+    pub egress: ::core::option::Option<Egress>,
+}
+/// What outgoing requests may take. Unset = the agent's own default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Egress {
+    /// At once.
+    #[prost(uint32, optional, tag = "1")]
+    pub max_connections: ::core::option::Option<u32>,
+    /// Until the connection is there.
+    #[prost(uint64, optional, tag = "2")]
+    pub connect_ms: ::core::option::Option<u64>,
+    /// From there until the answer begins; unset = the function's own timeout bounds it.
+    #[prost(uint64, optional, tag = "3")]
+    pub first_byte_ms: ::core::option::Option<u64>,
+    /// The longest pause within the answer; unset = likewise.
+    #[prost(uint64, optional, tag = "4")]
+    pub idle_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Route {
