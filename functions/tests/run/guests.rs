@@ -138,9 +138,30 @@ pub fn load_with(component: &[u8], options: impl FnOnce(&Logs) -> FunctionOption
 }
 
 pub fn load_compiled(code: &[u8], options: impl FnOnce(&Logs) -> FunctionOptions) -> Loaded {
+    load_on(&RUNTIME, code, options)
+}
+
+/// In a runtime of its own, with the usual options but for what `change` does.
+pub fn load_compiled_on(
+    runtime: &Runtime,
+    code: &[u8],
+    change: impl FnOnce(&mut FunctionOptions),
+) -> Loaded {
+    load_on(runtime, code, |logs| {
+        let mut options = options(limits(), logs);
+        change(&mut options);
+        options
+    })
+}
+
+fn load_on(
+    runtime: &Runtime,
+    code: &[u8],
+    options: impl FnOnce(&Logs) -> FunctionOptions,
+) -> Loaded {
     let (directory, artifact) = verified(code);
     let logs = Logs::default();
-    let function = RUNTIME.load(&artifact, options(&logs)).unwrap();
+    let function = runtime.load(&artifact, options(&logs)).unwrap();
     Loaded {
         function,
         logs,

@@ -1,6 +1,7 @@
 //! What the sandbox keeps from a guest: a test a claim, on guests that try it.
 
 mod bounds;
+mod egress;
 mod files;
 mod network;
 mod probe;
