@@ -82,6 +82,7 @@ async fn function(
     description: &mut Description,
 ) -> Result<(), Failure> {
     let (spec, status) = (&function["spec"], &function["status"]);
+    description.line("Status", &headline(function));
     description.field("URL", &status["url"]);
     for (label, value) in [
         ("Artifact", &spec["artifact"]["sha256"]),
@@ -158,6 +159,24 @@ async fn function(
             .collect(),
     );
     Ok(())
+}
+
+/// Whether a function is ready, and why it is not, in one sentence.
+fn headline(function: &Value) -> String {
+    let Some(ready) = object::condition(function, "Ready") else {
+        return "Not ready: the controllers have not looked at it yet".into();
+    };
+    let (reason, message) = (
+        text::plain(&ready["reason"]),
+        text::plain(&ready["message"]),
+    );
+    if !object::is_observed(function) {
+        return "Not ready: the controllers have not looked at its newest change yet".into();
+    }
+    match ready["status"] == "True" {
+        true => format!("Ready: {message}"),
+        false => format!("Not ready ({reason}): {message}"),
+    }
 }
 
 async fn node(
@@ -241,4 +260,26 @@ fn secret(secret: &Value, description: &mut Description) {
             })
             .collect(),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_headline_says_why_a_function_is_not_ready() {
+        let mut function = json!({ "metadata": { "generation": 2 } });
+        assert!(headline(&function).starts_with("Not ready: the controllers"));
+        function["status"] = json!({ "observedGeneration": 2, "conditions": [
+            { "type": "Ready", "status": "False", "reason": "NodeLost", "message": "node b is gone" },
+        ] });
+        assert_eq!(headline(&function), "Not ready (NodeLost): node b is gone");
+        function["status"]["conditions"][0]["status"] = json!("True");
+        function["status"]["conditions"][0]["message"] = json!("all copies are ready");
+        assert_eq!(headline(&function), "Ready: all copies are ready");
+        function["metadata"]["generation"] = json!(3);
+        assert!(headline(&function).contains("newest change"));
+    }
 }

@@ -184,6 +184,7 @@ async fn a_description_shows_what_belongs_to_the_object() {
     assert_eq!(run.code, 0, "{}", run.err);
     for part in [
         "Name:            hello\n",
+        "Status:          Not ready: the controllers have not looked at it yet\n",
         "URL:             http://hello\n",
         "  Available   True",
         "  hello-0   pi     1            Ready",

@@ -1,5 +1,7 @@
 //! Functions' statuses, from their assignments.
 
+mod explain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
@@ -10,9 +12,10 @@ use serde_json::{Value, json};
 use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, copies};
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
-use crate::reconcile::{Outlook, pull};
+use crate::reconcile::Outlook;
 use crate::state::{Key, State};
 use crate::store::Replica;
+use explain::Situation;
 
 /// Why a function is as it should be. Every other reason says what is still missing.
 const SETTLED: [&str; 2] = ["Ready", "ScaledToZero"];
@@ -47,14 +50,17 @@ pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summa
             let ready = copies.own.iter().filter(is_ready).count();
             let updated = copies.updated(&function.spec.template()).count();
             let Copies { own, wanted } = copies;
-            let (available, reason, message) = explain(
-                state,
+            let situation = Situation {
                 function,
-                &own,
-                (ready, updated),
+                own: &own,
+                ready_nodes: &ready_nodes,
+                ready,
+                updated,
                 wanted,
-                plan.unplaced.get(&function.key),
-            );
+                unplaced: plan.unplaced.get(&function.key).map(String::as_str),
+            };
+            let available = ready > 0 || situation.is_scaled_to_zero();
+            let (reason, message) = situation.explain(state);
             let summary = Summary {
                 generation: function.generation,
                 replicas: wanted,
@@ -68,108 +74,6 @@ pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summa
             (function.key.clone(), summary)
         })
         .collect()
-}
-
-/// Whether a function is available, and the one sentence that says why (not).
-fn explain(
-    state: &State,
-    function: &FunctionView,
-    own: &[&AssignmentView],
-    (ready, updated): (usize, usize),
-    wanted: usize,
-    unplaced: Option<&String>,
-) -> (bool, &'static str, String) {
-    let failing = own.iter().find_map(|a| {
-        // Also of a copy that serves an older generation because the newest one fails.
-        let fails = !a.current && a.phase != Phase::Unknown && !a.message.is_empty();
-        fails.then(|| format!("{}: {}", a.key.name, a.message))
-    });
-    let is_scaled_to_zero = wanted == 0 && !function.spec.every_node;
-    let available = ready > 0 || is_scaled_to_zero;
-    if is_scaled_to_zero {
-        return (true, "ScaledToZero", "no copies are wanted".into());
-    }
-    if let Some((reason, message)) = missing_image(state, function) {
-        return (available, reason, message);
-    }
-    if let Some((reason, message)) = not_compiled(state, function) {
-        return (available, reason, message);
-    }
-    if let Some(message) = failing {
-        return (available, "Failing", message);
-    }
-    if let Some(message) = unplaced {
-        let reason = if function.artifacts.is_empty() {
-            "Compiling"
-        } else {
-            "Unschedulable"
-        };
-        return (available, reason, message.clone());
-    }
-    if wanted == 0 {
-        let message = "no node that is there fits its nodeSelector and tolerations";
-        return (available, "NoNodes", message.into());
-    }
-    if ready < wanted {
-        return (
-            available,
-            "Progressing",
-            format!("{ready} of {wanted} copies are ready"),
-        );
-    }
-    if updated < wanted && function.spec.paused {
-        return (
-            available,
-            "Paused",
-            format!(
-                "{updated} of {wanted} copies run the newest version, and spec.paused holds it back"
-            ),
-        );
-    }
-    if updated < wanted {
-        return (
-            available,
-            "RollingUpdate",
-            format!("{updated} of {wanted} copies run the newest version"),
-        );
-    }
-    (true, "Ready", "all copies are ready".into())
-}
-
-/// Why the image that the function names is not here, if it is not.
-fn missing_image(state: &State, function: &FunctionView) -> Option<(&'static str, String)> {
-    let body = state.get(&function.key)?.body();
-    let (artifact, status) = (&body["spec"]["artifact"], &body["status"]);
-    let image = artifact["oci"].as_str()?;
-    if artifact["sha256"].is_string() || status["artifact"]["requested"] == *image {
-        return None;
-    }
-    let conditions = status["conditions"].as_array();
-    let told = conditions.into_iter().flatten().find_map(|condition| {
-        if condition["type"] != pull::CONDITION || condition["status"] != "False" {
-            return None;
-        }
-        let reason = pull::REASONS
-            .iter()
-            .find(|reason| condition["reason"] == **reason)?;
-        Some((*reason, condition["message"].as_str()?.to_owned()))
-    });
-    Some(told.unwrap_or_else(|| (pull::PULLING, format!("{image} is to be pulled"))))
-}
-
-/// Why the newest component is not compiled, if that is told: it does not compile, or it takes its time.
-fn not_compiled(state: &State, function: &FunctionView) -> Option<(&'static str, String)> {
-    let body = state.get(&function.key)?.body();
-    if !function.artifacts.is_empty() || objects::condition(body, "Compiled") != Some("False") {
-        return None;
-    }
-    let conditions = body["status"]["conditions"].as_array()?;
-    let compiled = conditions.iter().find(|c| c["type"] == "Compiled")?;
-    let reason = match compiled["reason"] == "Compiling" {
-        true => "Compiling",
-        false => "CompileFailed",
-    };
-    Some((reason, compiled["message"].as_str()?.to_owned()))
 }
 
 /// Where the ingress is reached from outside.
@@ -487,9 +391,18 @@ mod tests {
         edit(state, &key, |body| body["status"]["phase"] = json!(phase));
     }
 
+    fn set_ready(state: &mut State, node: &str, ready: &str) {
+        edit(state, &objects::node_key(node), |body| {
+            body["status"]["conditions"][0]["status"] = json!(ready);
+        });
+    }
+
+    fn hello() -> Key {
+        Key::new(Resource::Function, "default", "hello")
+    }
+
     fn set_spec(state: &mut State, fields: Value) {
-        let key = Key::new(Resource::Function, "default", "hello");
-        edit(state, &key, |body| {
+        edit(state, &hello(), |body| {
             for (field, value) in fields.as_object().unwrap() {
                 body["spec"][field] = value.clone();
             }
@@ -521,8 +434,47 @@ mod tests {
         let failing = summary(&state);
         assert_eq!(
             (failing.reason, &*failing.message),
-            ("Failing", "hello.0: the disk is full")
+            ("Failing", "hello.0 on a: the disk is full")
         );
+    }
+
+    #[test]
+    fn it_names_the_copy_and_the_node_that_are_waited_for() {
+        let told = |state: &State| {
+            let summary = summary(state);
+            (summary.reason, summary.message)
+        };
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        node(&mut state, "b", "True");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "b", "Fetching", "");
+        let fetching = "1 of 2 copies is ready, hello.1 on b is being fetched";
+        assert_eq!(told(&state), ("Progressing", fetching.to_owned()));
+        set_phase(&mut state, "hello.1", "Pending");
+        let pending = "1 of 2 copies is ready, hello.1 on b was not taken up yet";
+        assert_eq!(told(&state), ("Progressing", pending.to_owned()));
+
+        set_phase(&mut state, "hello.1", "Ready");
+        set_ready(&mut state, "b", "Unknown");
+        let moving =
+            "1 of 2 copies is ready: nothing was heard of node b since 2020-01-01T00:00:00Z";
+        assert_eq!(told(&state), ("NodeLost", moving.to_owned()));
+        set_ready(&mut state, "a", "Unknown");
+        let (reason, message) = told(&state);
+        assert_eq!(reason, "NodeLost");
+        assert!(
+            message.starts_with("0 of 2 copies are ready: nothing was heard of node a since ")
+                && message.contains(", and no other takes its copy: "),
+            "{message}"
+        );
+        // What a person did comes before what the swarm does.
+        edit(&mut state, &hello(), |body| {
+            body["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
+            body["metadata"]["finalizers"] = json!(["example.org/bill", "example.org/mail"]);
+        });
+        let deleting = "it is being deleted, which waits for its finalizers: example.org/bill, example.org/mail";
+        assert_eq!(told(&state), ("Deleting", deleting.to_owned()));
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! Why a function is not as it should be: one sentence that names the thing and what helps.
+//!
+//! Pure, and without a clock: sentences carry times, not ages, which would change every second. Of
+//! several reasons the first that a person can do something about is told.
+
+use std::collections::BTreeSet;
+
+use hive_manifests::Phase;
+
+use crate::deletion::finalizers;
+use crate::objects::{self, node_key};
+use crate::reconcile::pull;
+use crate::reconcile::schedule::{AssignmentView, FunctionView};
+use crate::state::State;
+
+/// A function, and how it stands with its copies.
+pub struct Situation<'a> {
+    pub function: &'a FunctionView,
+    pub own: &'a [&'a AssignmentView],
+    /// All nodes that are ready.
+    pub ready_nodes: &'a BTreeSet<&'a str>,
+    pub ready: usize,
+    /// That run the newest version.
+    pub updated: usize,
+    pub wanted: usize,
+    /// Why no node takes one of them.
+    pub unplaced: Option<&'a str>,
+}
+
+/// A reason for machines, and the sentence for people.
+pub type Explanation = (&'static str, String);
+
+impl Situation<'_> {
+    pub fn is_scaled_to_zero(&self) -> bool {
+        self.wanted == 0 && !self.function.spec.every_node
+    }
+
+    pub fn explain(&self, state: &State) -> Explanation {
+        self.deleting(state)
+            .or_else(|| self.scaled_to_zero())
+            .or_else(|| missing_image(state, self.function))
+            .or_else(|| not_compiled(state, self.function))
+            .or_else(|| self.failing())
+            .or_else(|| self.node_lost(state))
+            .or_else(|| self.unschedulable())
+            .or_else(|| self.progressing())
+            .or_else(|| self.rolling())
+            .unwrap_or_else(|| ("Ready", "all copies are ready".into()))
+    }
+
+    fn deleting(&self, state: &State) -> Option<Explanation> {
+        self.function.ending?;
+        let function = state.get(&self.function.key)?;
+        let waits_for = finalizers(function.body()).join(", ");
+        Some((
+            "Deleting",
+            format!("it is being deleted, which waits for its finalizers: {waits_for}"),
+        ))
+    }
+
+    fn scaled_to_zero(&self) -> Option<Explanation> {
+        let nothing_wanted = || ("ScaledToZero", "no copies are wanted".into());
+        self.is_scaled_to_zero().then(nothing_wanted)
+    }
+
+    fn failing(&self) -> Option<Explanation> {
+        // Also of a copy that serves an older generation because the newest one fails.
+        let fails =
+            |a: &&&AssignmentView| !a.current && a.phase != Phase::Unknown && !a.message.is_empty();
+        let copy = self.own.iter().find(fails)?;
+        Some(("Failing", format!("{}: {}", on_node(copy), copy.message)))
+    }
+
+    /// Copies that may well be running, where nobody hears of them.
+    fn node_lost(&self, state: &State) -> Option<Explanation> {
+        if self.ready >= self.wanted {
+            return None;
+        }
+        let is_lost = |a: &&&AssignmentView| !self.ready_nodes.contains(&*a.spec.node_name);
+        let copy = self.own.iter().find(is_lost)?;
+        let node = &copy.spec.node_name;
+        let since = lost_since(state, node).map_or_else(String::new, |at| format!(" since {at}"));
+        let instead = match self.unplaced {
+            Some(why) => format!(", and no other takes its copy: {why}"),
+            None => String::new(),
+        };
+        Some((
+            "NodeLost",
+            format!(
+                "{}: nothing was heard of node {node}{since}{instead}",
+                self.counted()
+            ),
+        ))
+    }
+
+    fn unschedulable(&self) -> Option<Explanation> {
+        if let Some(why) = self.unplaced {
+            let reason = match self.function.artifacts.is_empty() {
+                true => "Compiling",
+                false => "Unschedulable",
+            };
+            return Some((reason, why.to_owned()));
+        }
+        let none_fits = "no node that is there fits its nodeSelector and tolerations";
+        (self.wanted == 0).then(|| ("NoNodes", none_fits.to_owned()))
+    }
+
+    fn progressing(&self) -> Option<Explanation> {
+        if self.ready >= self.wanted {
+            return None;
+        }
+        let coming = self.own.iter().find(|a| a.phase != Phase::Ready);
+        let coming = coming.map_or_else(String::new, |copy| {
+            let what = match copy.phase {
+                Phase::Fetching => "is being fetched",
+                _ => "was not taken up yet",
+            };
+            format!(", {} {what}", on_node(copy))
+        });
+        Some(("Progressing", format!("{}{coming}", self.counted())))
+    }
+
+    fn rolling(&self) -> Option<Explanation> {
+        let Self {
+            updated, wanted, ..
+        } = self;
+        if updated >= wanted {
+            return None;
+        }
+        let message = format!("{updated} of {wanted} copies run the newest version");
+        Some(match self.function.spec.paused {
+            true => (
+                "Paused",
+                format!("{message}, and spec.paused holds it back"),
+            ),
+            false => ("RollingUpdate", message),
+        })
+    }
+
+    fn counted(&self) -> String {
+        let Self { ready, wanted, .. } = self;
+        let are = if *ready == 1 { "is" } else { "are" };
+        format!("{ready} of {wanted} copies {are} ready")
+    }
+}
+
+fn on_node(copy: &AssignmentView) -> String {
+    format!("{} on {}", copy.key.name, copy.spec.node_name)
+}
+
+/// When a node was given up, as its condition says.
+fn lost_since(state: &State, node: &str) -> Option<String> {
+    // Of thousands of nodes few are lost: they need not be kept parsed.
+    let node = state.get(&node_key(node))?.to_value();
+    let conditions = node["status"]["conditions"].as_array()?;
+    let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
+    Some(ready["lastTransitionTime"].as_str()?.to_owned())
+}
+
+/// Why the image that the function names is not here, if it is not.
+fn missing_image(state: &State, function: &FunctionView) -> Option<Explanation> {
+    let body = state.get(&function.key)?.body();
+    let (artifact, status) = (&body["spec"]["artifact"], &body["status"]);
+    let image = artifact["oci"].as_str()?;
+    if artifact["sha256"].is_string() || status["artifact"]["requested"] == *image {
+        return None;
+    }
+    let conditions = status["conditions"].as_array();
+    let told = conditions.into_iter().flatten().find_map(|condition| {
+        if condition["type"] != pull::CONDITION || condition["status"] != "False" {
+            return None;
+        }
+        let reason = pull::REASONS
+            .iter()
+            .find(|reason| condition["reason"] == **reason)?;
+        Some((*reason, condition["message"].as_str()?.to_owned()))
+    });
+    Some(told.unwrap_or_else(|| (pull::PULLING, format!("{image} is to be pulled"))))
+}
+
+/// Why the newest component is not compiled, if that is told: it does not compile, or it takes its time.
+fn not_compiled(state: &State, function: &FunctionView) -> Option<Explanation> {
+    let body = state.get(&function.key)?.body();
+    if !function.artifacts.is_empty() || objects::condition(body, "Compiled") != Some("False") {
+        return None;
+    }
+    let conditions = body["status"]["conditions"].as_array()?;
+    let compiled = conditions.iter().find(|c| c["type"] == "Compiled")?;
+    let reason = match compiled["reason"] == "Compiling" {
+        true => "Compiling",
+        false => "CompileFailed",
+    };
+    Some((reason, compiled["message"].as_str()?.to_owned()))
+}
