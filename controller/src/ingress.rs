@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use forward::Forwarder;
-use routes::{Routes, Serving};
+use routes::{Follower, Routes};
 
 use crate::accept::{Accepted, Doorway};
 use crate::gateway::BoxError;
@@ -48,10 +48,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Keeps a table of routes that follows the state.
 pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Receiver<Arc<Routes>> {
     let mut touched = replica.touched(routes::may_matter);
-    let state = replica.state();
-    let mut serving = Serving::of(&state);
-    let mut seen = state.revision();
-    let (sender, receiver) = watch::channel(Arc::new(Routes::with(&state, &serving)));
+    let mut follower = Follower::of(&replica.state());
+    let (sender, receiver) = watch::channel(Arc::new(follower.routes()));
     let replica = replica.clone();
     tokio::spawn(async move {
         loop {
@@ -60,11 +58,9 @@ pub fn follow_routes(replica: &Replica, cancel: CancellationToken) -> watch::Rec
                 changed = touched.changed() => if changed.is_err() { return },
             }
             touched.borrow_and_update();
-            let state = replica.state();
-            if serving.follow(&state, seen) {
-                sender.send_replace(Arc::new(Routes::with(&state, &serving)));
+            if follower.follow(&replica.state()) {
+                sender.send_replace(Arc::new(follower.routes()));
             }
-            seen = state.revision();
         }
     });
     receiver

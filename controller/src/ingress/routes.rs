@@ -1,15 +1,22 @@
-//! Which function a request is for, and where it is ready: pure functions of the state.
+//! Which function a request is for, and where it is ready. A table that is only read; the [`Follower`]
+//! makes the next one of it when a state changes.
+
+mod follow;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hive_manifests::Resource;
 use hive_manifests::function::Http;
-use hive_manifests::{Function, Resource};
 use http::HeaderValue;
+use imbl::{HashMap, OrdMap, OrdSet};
 
 use crate::access::tokens::SYSTEM_NAMESPACE;
-use crate::state::{Change, Key, Object, Placed, State};
+use crate::state::{Key, State};
+
+pub use follow::{Follower, may_matter};
 
 /// Where the swarm's settings are: a ConfigMap in the system's namespace.
 pub const SETTINGS: &str = "swarm";
@@ -36,7 +43,7 @@ pub fn route_of(name: &str, namespace: &str, http: &Http, domain: &str) -> (Stri
 }
 
 /// One function that answers requests.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Backend {
     pub namespace: HeaderValue,
     pub function: HeaderValue,
@@ -46,129 +53,63 @@ pub struct Backend {
     pub timeout: Duration,
 }
 
-/// Which assignments serve, read once for each change of one: a swarm has many, and they change at
-/// every step of a deployment.
-#[derive(Debug, Default)]
-pub struct Serving(BTreeMap<Key, Placed>);
-
-impl Serving {
-    pub fn of(state: &State) -> Self {
-        let assignments = state.list(Resource::Assignment, None);
-        Self(
-            assignments
-                .filter_map(|object| Some((object.key().clone(), serving(object)?)))
-                .collect(),
-        )
-    }
-
-    /// Takes a change over; true if it was one.
-    fn note(&mut self, change: &Change) -> bool {
-        if change.key.resource != Resource::Assignment {
-            return false;
-        }
-        let now = change.after.as_deref().and_then(serving);
-        if self.0.get(&change.key) == now.as_ref() {
-            return false;
-        }
-        match now {
-            Some(placed) => self.0.insert(change.key.clone(), placed),
-            None => self.0.remove(&change.key),
-        };
-        true
-    }
-
-    /// Brings it from revision `seen` to a state's; true if any route can have changed since.
-    pub fn follow(&mut self, state: &State, seen: u64) -> bool {
-        let Ok(changes) = state.changes_since(seen) else {
-            *self = Self::of(state);
-            return true;
-        };
-        let mut any = false;
-        for change in changes {
-            // Each has to be noted.
-            any |= self.note(change) | matters(change);
-        }
-        any
-    }
-
-    /// Nodes that serve, by function.
-    fn nodes(&self) -> HashMap<Key, Vec<String>> {
-        let mut nodes: HashMap<Key, Vec<String>> = HashMap::new();
-        for (key, placed) in &self.0 {
-            let function = Key::new(
-                Resource::Function,
-                key.namespace.clone(),
-                placed.function.clone(),
-            );
-            nodes.entry(function).or_default().push(placed.node.clone());
-        }
-        for nodes in nodes.values_mut() {
-            nodes.sort();
-            nodes.dedup();
-        }
-        nodes
-    }
-}
-
-fn serving(assignment: &Object) -> Option<Placed> {
-    Placed::of(assignment).filter(|placed| placed.ready)
-}
-
-/// All routes of the swarm at one revision.
-#[derive(Debug, Default)]
+/// All routes of the swarm at one revision. A clone is O(1), and shares what is the same.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
-    /// By host; longest path first.
-    hosts: HashMap<String, Vec<(String, Key)>>,
-    backends: HashMap<Key, Backend>,
+    hosts: HashMap<String, Paths>,
+    backends: HashMap<Key, Arc<Backend>>,
+}
+
+/// What is claimed below one host, the longest path first.
+type Paths = OrdMap<(Reverse<usize>, String), OrdSet<Claimant>>;
+
+/// When a function was made, and its name: of several that claim one route the oldest has it, and the
+/// next one when that is gone.
+type Claimant = (String, Key);
+
+/// The route at which a function wants to answer.
+#[derive(Clone, Debug, PartialEq)]
+struct Claim {
+    host: String,
+    path: (Reverse<usize>, String),
+    by: Claimant,
+}
+
+impl Claim {
+    fn new(host: String, path: &str, created: String, function: Key) -> Self {
+        let path = path.trim_end_matches('/');
+        Self {
+            host,
+            path: (Reverse(path.len()), path.to_owned()),
+            by: (created, function),
+        }
+    }
 }
 
 impl Routes {
     pub fn of(state: &State) -> Self {
-        Self::with(state, &Serving::of(state))
+        Follower::of(state).routes()
     }
 
-    /// Of a state whose serving assignments are known already.
-    pub fn with(state: &State, serving: &Serving) -> Self {
-        let mut routes = Self::default();
-        let domain = domain(state);
-        let mut ready = serving.nodes();
-        // Sorted by age: of two functions with the same route the older keeps it.
-        let mut functions: Vec<(String, Key, Function)> = state
-            .list(Resource::Function, None)
-            .filter_map(|object| {
-                let created = object.body()["metadata"]["creationTimestamp"].as_str()?;
-                Some((
-                    created.to_owned(),
-                    object.key().clone(),
-                    object.parse().ok()?,
-                ))
-            })
-            .collect();
-        functions.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        for (_, key, function) in functions {
-            let (Ok(namespace), Ok(name)) = (
-                HeaderValue::from_str(&key.namespace),
-                HeaderValue::from_str(&key.name),
-            ) else {
-                continue;
-            };
-            let (host, path) = route_of(&key.name, &key.namespace, &function.spec.http, domain);
-            let paths = routes.hosts.entry(host).or_default();
-            if paths.iter().all(|(known, _)| *known != path) {
-                paths.push((path, key.clone()));
+    fn add(&mut self, claim: &Claim) {
+        let paths = self.hosts.entry(claim.host.clone()).or_default();
+        let claimants = paths.entry(claim.path.clone()).or_default();
+        claimants.insert(claim.by.clone());
+    }
+
+    fn remove(&mut self, claim: &Claim) {
+        let Some(paths) = self.hosts.get_mut(&claim.host) else {
+            return;
+        };
+        if let Some(claimants) = paths.get_mut(&claim.path) {
+            claimants.remove(&claim.by);
+            if claimants.is_empty() {
+                paths.remove(&claim.path);
             }
-            let backend = Backend {
-                namespace,
-                function: name,
-                nodes: ready.remove(&key).unwrap_or_default(),
-                timeout: function.spec.timeout.0,
-            };
-            routes.backends.insert(key, backend);
         }
-        for paths in routes.hosts.values_mut() {
-            paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        if paths.is_empty() {
+            self.hosts.remove(&claim.host);
         }
-        routes
     }
 
     /// The function for a request; `host` may carry a port.
@@ -177,46 +118,14 @@ impl Routes {
         if host.bytes().any(|c| c.is_ascii_uppercase()) {
             host.to_mut().make_ascii_lowercase();
         }
-        let (_, key) = self
-            .hosts
-            .get(&*host)?
-            .iter()
-            .find(|(prefix, _)| covers(prefix, path))?;
-        self.backends.get(key)
+        let mut paths = self.hosts.get(&*host)?.iter();
+        let (_, claimants) = paths.find(|((_, prefix), _)| covers(prefix, path))?;
+        let (_, function) = claimants.get_min()?;
+        self.backend(function)
     }
 
     pub fn backend(&self, key: &Key) -> Option<&Backend> {
-        self.backends.get(key)
-    }
-}
-
-/// Whether a change can touch a route; [`Serving`] knows it of assignments.
-pub fn may_matter(change: &Change) -> bool {
-    change.key.resource == Resource::Assignment || matters(change)
-}
-
-/// False when a change of something else than an assignment leaves every route as it is: what a
-/// function reports of itself changes far more often than where it answers.
-fn matters(change: &Change) -> bool {
-    match change.key.resource {
-        Resource::Function => match (&change.before, &change.after) {
-            (Some(before), Some(after)) => {
-                // Not what the history holds is to be kept parsed.
-                let part = |function: &Object| {
-                    let mut body = function.to_value().into_owned();
-                    [
-                        body["spec"].take(),
-                        body["metadata"]["creationTimestamp"].take(),
-                    ]
-                };
-                part(before) != part(after)
-            }
-            _ => true,
-        },
-        Resource::ConfigMap => {
-            change.key.namespace == SYSTEM_NAMESPACE && change.key.name == SETTINGS
-        }
-        _ => false,
+        self.backends.get(key).map(|backend| &**backend)
     }
 }
 
@@ -227,9 +136,9 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// True when `path` is `prefix` or lies under it: "/api" covers "/api/x", not "/apix".
+/// True when `path` is `prefix`, which ends with no slash, or lies under it: "/api" covers "/api/x", not
+/// "/apix".
 fn covers(prefix: &str, path: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -237,10 +146,12 @@ fn covers(prefix: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::objects;
     use crate::state::Command;
-    use serde_json::{Value, json};
 
     fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
         let key = Key::new(resource, "default", name);
@@ -332,14 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_moves_a_route_builds_them_anew() {
+    fn only_what_moves_a_route_makes_another_table() {
         let mut state = State::default();
         function(&mut state, "hello", json!({}));
         assignment(&mut state, "hello.0", "hello", "pi", "False");
-        let mut serving = Serving::of(&state);
+        let mut follower = Follower::of(&state);
         let mut change = |resource, name: &str, path: &str, value: Value| {
             let key = Key::new(resource, "default", name);
-            let seen = state.revision();
             let mut body = state.get(&key).unwrap().body().clone();
             *body.pointer_mut(path).unwrap() = value;
             let command = Command::Replace {
@@ -348,9 +258,8 @@ mod tests {
                 expect: None,
             };
             state.apply(command).unwrap();
-            let any = serving.follow(&state, seen);
-            let (followed, anew) = (serving.nodes(), Serving::of(&state).nodes());
-            assert_eq!(followed, anew);
+            let any = follower.follow(&state);
+            assert_eq!(follower.routes(), Routes::of(&state));
             any
         };
         let conditions = |ready: &str, message: &str| json!([{ "type": "Ready", "status": ready, "message": message }]);
@@ -385,5 +294,108 @@ mod tests {
             found(&routes, "hello.default.swarm.example", "/"),
             Some("hello")
         );
+    }
+
+    /// What may happen in a swarm of few names, so that they meet.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        /// Function, host (its own, or one of two), path, when it was made.
+        Function(u8, u8, u8, u8),
+        NoFunction(u8),
+        /// Slot, function, node, whether it is ready.
+        Assignment(u8, u8, u8, bool),
+        NoAssignment(u8),
+        Domain(u8),
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => (0u8..4, 0u8..3, 0u8..4, 0u8..3)
+                .prop_map(|(f, host, path, made)| Happening::Function(f, host, path, made)),
+            1 => (0u8..4).prop_map(Happening::NoFunction),
+            4 => (0u8..6, 0u8..4, 0u8..3, any::<bool>())
+                .prop_map(|(slot, f, node, ready)| Happening::Assignment(slot, f, node, ready)),
+            1 => (0u8..6).prop_map(Happening::NoAssignment),
+            1 => (0u8..2).prop_map(Happening::Domain),
+        ]
+    }
+
+    fn set(state: &mut State, key: Key, extra: Value, made: u8) {
+        let mut body = objects::fresh(&key, json!({}), extra);
+        body["metadata"]["creationTimestamp"] = json!(format!("202{made}-01-01T00:00:00Z"));
+        let body = body.into();
+        let command = match state.get(&key) {
+            Some(_) => Command::Replace {
+                key,
+                body,
+                expect: None,
+            },
+            None => Command::Create { key, body },
+        };
+        state.apply(command).unwrap();
+    }
+
+    fn delete(state: &mut State, key: Key) {
+        if state.get(&key).is_some() {
+            let command = Command::Delete {
+                key,
+                uid: None,
+                expect: None,
+            };
+            state.apply(command).unwrap();
+        }
+    }
+
+    fn happen(state: &mut State, what: Happening) {
+        let named = |resource, name: String| Key::new(resource, "default", &name);
+        let function = |f: u8| named(Resource::Function, format!("f{f}"));
+        let slot = |slot: u8| named(Resource::Assignment, format!("s{slot}"));
+        match what {
+            Happening::Function(f, host, path, made) => {
+                let path = ["/", "/a", "/a/", "/a/b"][usize::from(path)];
+                let http = match host {
+                    0 => json!({ "path": path }),
+                    host => json!({ "path": path, "host": format!("H{host}.org") }),
+                };
+                let spec = json!({ "artifact": { "sha256": "00" }, "http": http });
+                set(state, function(f), json!({ "spec": spec }), made);
+            }
+            Happening::NoFunction(f) => delete(state, function(f)),
+            Happening::Assignment(name, f, node, ready) => {
+                let ready = if ready { "True" } else { "False" };
+                let body = json!({
+                    "spec": { "functionName": format!("f{f}"), "nodeName": format!("n{node}") },
+                    "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+                });
+                set(state, slot(name), body, 0);
+            }
+            Happening::NoAssignment(name) => delete(state, slot(name)),
+            Happening::Domain(domain) => {
+                let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+                let data = json!({ "data": { "domain": format!("d{domain}") } });
+                set(state, key, data, 0);
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever changes between two looks, the table that follows is the one that is made anew.
+        #[test]
+        fn a_table_that_follows_is_the_one_made_anew(
+            looks in prop::collection::vec(prop::collection::vec(happening(), 0..6), 0..12),
+        ) {
+            let mut state = State::default();
+            let mut follower = Follower::of(&state);
+            for happenings in looks {
+                let before = follower.routes();
+                for happening in happenings {
+                    happen(&mut state, happening);
+                }
+                let any = follower.follow(&state);
+                let routes = follower.routes();
+                prop_assert_eq!(&routes, &Routes::of(&state));
+                prop_assert!(any || routes == before);
+            }
+        }
     }
 }
