@@ -88,6 +88,7 @@ fn desired_sets_are_taken_or_refused() {
         ca: authority.certificate().clone(),
         target: "x86_64".to_owned(),
         wasmtime_version: "1".to_owned(),
+        older_versions: Vec::new(),
     };
     let held = DesiredSet::decode(desired(&["hello-0"])).unwrap();
     Target::new("desired_set", |input: &[u8]| {

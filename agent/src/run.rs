@@ -117,6 +117,7 @@ impl Agent {
             ca: credentials.ca().clone(),
             target: info.target.clone(),
             wasmtime_version: info.wasmtime_version.clone(),
+            older_versions: hive_functions::older_versions(),
         };
         let live = LiveCredentials::new(credentials);
         let (store, found) = ArtifactStore::open(&config.data_dir.join("artifacts"))?;

@@ -85,6 +85,7 @@ impl SimAgent {
             ca: credentials.ca().clone(),
             target: info.target.clone(),
             wasmtime_version: info.wasmtime_version.clone(),
+            older_versions: hive_functions::older_versions(),
         };
         let live = LiveCredentials::new(credentials);
         let (links, events) = (Links::default(), Events::default());

@@ -14,6 +14,10 @@ const WASMTIME_VERSION: &str = "48.0.8";
 /// Raised whenever [`tuned`] changes in a way that generated code depends on.
 pub const CONFIG_VERSION: u32 = 2;
 
+/// Settings of before whose code is loaded under those of now: 1 expected less of processors, and was the same else.
+#[cfg(feature = "run")]
+const STILL_LOADED: [u32; 1] = [1];
+
 /// 4 GiB of address space for each memory lets generated code skip every bounds check on 32-bit
 /// memories. It is address space only: nothing is committed.
 const MEMORY_RESERVATION: u64 = 4 << 30;
@@ -35,6 +39,14 @@ pub const fn wasmtime_version() -> &'static str {
 /// the settings. Equal on both sides or not compatible.
 pub fn engine_version() -> String {
     format!("{WASMTIME_VERSION}+{CONFIG_VERSION}")
+}
+
+/// What is loaded here beside code of [`engine_version`]: a node that goes to this version before the controllers do
+/// serves on what it has.
+#[cfg(feature = "run")]
+pub fn older_versions() -> Vec<String> {
+    let version = |settings: u32| format!("{WASMTIME_VERSION}+{settings}");
+    STILL_LOADED.map(version).into()
 }
 
 /// What code is compiled for. Named as the agents report it.
@@ -279,6 +291,28 @@ mod tests {
         let of = |call: &str| results[0].iter().find(|(name, _)| name == call).unwrap().1;
         assert_eq!(f64::from_bits(of("nearest 2.5").cast_unsigned()), 2.0);
         assert_eq!(of("popcnt 0.5"), i64::from(0.5_f64.to_bits().count_ones()));
+    }
+
+    #[cfg(all(feature = "compile", feature = "run"))]
+    #[test]
+    fn code_of_the_settings_before_is_loaded() {
+        use wasmtime::{Engine, Module};
+
+        assert_eq!(older_versions(), [format!("{WASMTIME_VERSION}+1")]);
+        for target in [Target::host(), Target::Pulley64] {
+            let mut before = tuned(target);
+            before
+                .target(target.as_str())
+                .unwrap()
+                .generate_address_map(false);
+            let text = wat::parse_str(INSTRUCTIONS).unwrap();
+            let code = Engine::new(&before).unwrap().precompile_module(&text);
+            let engine = Engine::new(&running(target).unwrap()).unwrap();
+            // SAFETY: it was serialized by wasmtime a moment ago.
+            #[allow(unsafe_code)]
+            let loaded = unsafe { Module::deserialize(&engine, code.unwrap()) };
+            assert!(loaded.is_ok(), "{target}: {:#}", loaded.unwrap_err());
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub use inspect::{ComponentInfo, InspectError, InspectLimits, World, inspect};
 #[cfg(feature = "run")]
 pub use artifact::{VerifiedArtifact, VerifyError};
 #[cfg(feature = "run")]
-pub use config::host_target;
+pub use config::{host_target, older_versions};
 #[cfg(feature = "run")]
 pub use egress::{AllowedHosts, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]

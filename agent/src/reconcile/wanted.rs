@@ -57,6 +57,8 @@ pub struct Host {
     pub ca: CaCertificate,
     pub target: String,
     pub wasmtime_version: String,
+    /// Other versions whose code is loaded here.
+    pub older_versions: Vec<String>,
 }
 
 impl Refusal {
@@ -101,7 +103,8 @@ fn vet(artifact: Option<&v1::CompiledArtifact>, host: &Host) -> Result<Artifact,
             host: host.target.clone(),
         });
     }
-    if description.wasmtime_version != host.wasmtime_version {
+    let version = &description.wasmtime_version;
+    if *version != host.wasmtime_version && !host.older_versions.contains(version) {
         return Err(Refusal::Version {
             found: description.wasmtime_version,
             own: host.wasmtime_version.clone(),
@@ -134,6 +137,7 @@ mod tests {
             ca: ca.certificate().clone(),
             target: "pulley64".into(),
             wasmtime_version: "48.0.8+1".into(),
+            older_versions: vec!["48.0.8+0".into()],
         };
         let description = v1::ArtifactDescription {
             sha256: vec![1; 32],
@@ -171,6 +175,7 @@ mod tests {
             with(|d| d.wasmtime_version = "48.0.7+1".into()),
             Err("WrongVersion")
         );
+        assert!(with(|d| d.wasmtime_version = "48.0.8+0".into()).is_ok());
         assert_eq!(with(|d| d.size = u64::MAX), Err("ArtifactTooLarge"));
         assert_eq!(with(|d| d.sha256 = vec![1; 31]), Err("BadSignature"));
         assert_eq!(signed(&other, description.clone()), Err(Refusal::Signature));
