@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hive_functions::{LogRecord, LogSink, LogStream};
+use hive_functions::{LogEvent, LogRecord, LogSink, LogStream};
 use hive_proto::v1::{LogLine, LogRequest};
 
+use crate::events::{Events, Kind};
 use crate::ids::{FunctionId, SlotId};
 use departed::Departed;
 use ring::Ring;
@@ -34,10 +35,21 @@ struct Shelves {
 pub struct FunctionLog(Arc<Mutex<Ring>>);
 
 impl Logs {
-    /// Where the lines of an instance go, which is of that version of its function.
-    pub fn sink(&self, function: &FunctionId, slot: &SlotId, version: Version) -> LogSink {
+    /// Where the lines of an instance go, which is of that version of its function. What is worth
+    /// an event goes to `events` too.
+    pub fn sink(
+        &self,
+        function: &FunctionId,
+        slot: &SlotId,
+        version: Version,
+        events: Events,
+    ) -> LogSink {
         let (log, assignment) = (self.of(function, version), slot.name.clone());
+        let (function, slot) = (function.clone(), slot.clone());
         Arc::new(move |record: LogRecord| {
+            if let Some(LogEvent { reason, message }) = record.event {
+                events.push(Kind::Warning, &slot, &function, reason, message);
+            }
             let level = match record.stream {
                 LogStream::Log(level) => level.as_str(),
                 LogStream::Stdout | LogStream::Stderr | LogStream::Hive => "",
@@ -158,6 +170,7 @@ mod tests {
             stream: LogStream::Stdout,
             context: String::new(),
             text: text.to_owned(),
+            event: None,
         }
     }
 
@@ -177,7 +190,7 @@ mod tests {
         let logs = Logs::default();
         let hello = FunctionId::new("default", "hello");
         let slot = SlotId::new("default", "hello.0");
-        let sink = logs.sink(&hello, &slot, version(1, "a"));
+        let sink = logs.sink(&hello, &slot, version(1, "a"), Events::default());
         sink(said("one"));
         let follow = LogRequest {
             follow: true,
@@ -196,14 +209,14 @@ mod tests {
         assert!(logs.read(&hello, &follow).unwrap().following.is_none());
 
         // It comes back as it was: its log goes on.
-        logs.sink(&hello, &slot, version(1, "a"))(said("three"));
+        logs.sink(&hello, &slot, version(1, "a"), Events::default())(said("three"));
         assert_eq!(
             texts(&logs, &hello, false).unwrap(),
             ["one", "two", "three"]
         );
         // It was deleted and made anew: generations begin at 1 again, and all else is of another.
         logs.retain(|_| false);
-        logs.sink(&hello, &slot, version(1, "b"))(said("new"));
+        logs.sink(&hello, &slot, version(1, "b"), Events::default())(said("new"));
         assert_eq!(texts(&logs, &hello, false).unwrap(), ["new"]);
         assert_eq!(texts(&logs, &hello, true).unwrap(), ["one", "two", "three"]);
         let other = FunctionId::new("default", "other");
@@ -216,10 +229,40 @@ mod tests {
         let hello = FunctionId::new("default", "hello");
         let slot = SlotId::new("default", "hello.0");
         logs.note(&hello, &slot, version(3, "a"), "the agent started");
-        logs.sink(&hello, &slot, version(3, "a"))(said("one"));
+        logs.sink(&hello, &slot, version(3, "a"), Events::default())(said("one"));
         assert_eq!(
             texts(&logs, &hello, false).unwrap(),
             ["the agent started", "one"]
+        );
+    }
+    #[test]
+    fn a_failure_is_a_line_and_an_event_and_a_line_no_event() {
+        let (logs, events) = (Logs::default(), Events::default());
+        let hello = FunctionId::new("default", "hello");
+        let slot = SlotId::new("default", "hello.0");
+        let sink = logs.sink(&hello, &slot, version(1, "a"), events.clone());
+        sink(said("one"));
+        assert_eq!(events.take(), []);
+        sink(LogRecord {
+            event: Some(LogEvent {
+                reason: "Trap",
+                message: "unreachable in main".to_owned(),
+            }),
+            ..said("Trap: unreachable")
+        });
+        let told = events.take();
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (told[0].reason.as_str(), told[0].message.as_str()),
+            ("Trap", "unreachable in main")
+        );
+        assert_eq!(
+            (told[0].function.as_str(), told[0].assignment.as_str()),
+            ("hello", "hello.0")
+        );
+        assert_eq!(
+            texts(&logs, &hello, false).unwrap(),
+            ["one", "Trap: unreachable"]
         );
     }
 }

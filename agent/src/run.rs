@@ -127,7 +127,7 @@ impl Agent {
         let told = watch::Sender::<Arc<Told>>::default();
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
         let answers = TaskTracker::new();
-        let server = Server::new(table.subscribe(), events.clone());
+        let server = Server::new(table.subscribe());
         let mut meter = Meter::new(resources, table.subscribe(), retired.clone());
 
         let mut parts = JoinSet::new();

@@ -15,18 +15,17 @@ pub mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_functions::{BoxBody, Function, InvokeError};
+use hive_functions::{BoxBody, Function};
 use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, request_id};
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::events::{Events, Kind};
-use crate::ids::{FunctionId, SlotId};
+use crate::ids::FunctionId;
 use crate::logs::Version;
 use answer::Failure;
-use body::{Bounded, Watched};
+use body::Bounded;
 use table::Table;
 
 /// Headers that start so are between controllers and agents: neither callers nor guests write them.
@@ -34,7 +33,6 @@ const INTERNAL_PREFIX: &str = "x-hive-";
 
 /// One instance that serves.
 pub struct Instance {
-    pub slot: SlotId,
     pub id: FunctionId,
     pub version: Version,
     pub function: Function,
@@ -53,12 +51,11 @@ pub enum Origin {
 #[derive(Clone)]
 pub struct Server {
     table: watch::Receiver<Arc<Table<Instance>>>,
-    events: Events,
 }
 
 impl Server {
-    pub fn new(table: watch::Receiver<Arc<Table<Instance>>>, events: Events) -> Self {
-        Self { table, events }
+    pub fn new(table: watch::Receiver<Arc<Table<Instance>>>) -> Self {
+        Self { table }
     }
 
     /// Never fails: what goes wrong becomes an answer.
@@ -104,25 +101,14 @@ impl Server {
         match answered {
             Ok(mut response) => {
                 remove_internal(response.headers_mut());
-                let events = self.events.clone();
-                response.map(|body| {
-                    BoxBody::new(Watched::new(body, move |error| {
-                        tell(&events, &instance, error)
-                    }))
-                })
+                response
             }
             // What the guest made of a body that was cut off is not its fault.
             Err(_) if exceeded.is_some_and(|exceeded| exceeded.is_set()) => {
                 Failure::BodyTooLarge.into_response()
             }
-            // The controller asks another node, so nothing has happened yet.
-            Err(error) if patience.is_some() && error.nothing_ran() => {
-                Failure::Invoke(error).into_response()
-            }
-            Err(error) => {
-                tell(&self.events, &instance, &error);
-                Failure::Invoke(error).into_response()
-            }
+            // The function itself has told its log, and so the events.
+            Err(error) => Failure::Invoke(error).into_response(),
         }
     }
 
@@ -151,17 +137,6 @@ impl Server {
             .instance(&function)
             .ok_or(Failure::NotReady { function })
     }
-}
-
-/// The log has its line from the function itself.
-fn tell(events: &Events, instance: &Instance, error: &InvokeError) {
-    events.push(
-        Kind::Warning,
-        &instance.slot,
-        &instance.id,
-        error.reason(),
-        error.to_string(),
-    );
 }
 
 fn named(headers: &HeaderMap) -> Option<FunctionId> {

@@ -100,7 +100,7 @@ impl SimAgent {
             settings: config.links.clone(),
             streams: Streams {
                 // Whatever is asked of a function here is answered as on a node that runs none.
-                server: Server::new(watch::Sender::default().subscribe(), events.clone()),
+                server: Server::new(watch::Sender::default().subscribe()),
                 logs: Logs::default(),
                 tasks: TaskTracker::new(),
                 stop: stop.clone(),

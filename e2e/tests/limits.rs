@@ -74,6 +74,7 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
                 "{}",
                 answer.text()
             );
+            event(&mut swarm, "EgressDenied").await;
             let files = swarm.invoke("probe", "/fs?path=/etc/passwd").await;
             assert!(files.text().starts_with("refused"), "{}", files.text());
         })
@@ -114,9 +115,11 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
     steps
         .run("the events are told to people too", async {
             let events = swarm.ctl(&["get", "events"]).await;
-            for reason in ["Timeout", "MemoryLimit", "Trap"] {
+            for reason in ["Timeout", "MemoryLimit", "Trap", "EgressDenied"] {
                 assert!(events.ok().contains(reason), "{events}");
             }
+            // Where it was, by the names of the component.
+            assert!(events.ok().contains(" in probe::trap"), "{events}");
         })
         .await;
     steps

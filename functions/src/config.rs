@@ -3,9 +3,14 @@
 //! A target's name goes in, a `wasmtime::Config` comes out. Whatever changes generated code is set
 //! here and nowhere else: code compiled under other settings is refused by the agent at best.
 
+#[cfg(feature = "run")]
+use std::num::NonZeroUsize;
 use std::{fmt, str::FromStr};
 
 use wasmtime::{Config, WasmBacktraceDetails};
+
+#[cfg(feature = "run")]
+use crate::backtrace::FRAMES;
 
 /// The wasmtime that this build carries. wasmtime itself checks only the major version when it
 /// loads code; descriptions of artifacts carry [`engine_version`] so that all of it is compared.
@@ -189,8 +194,8 @@ pub(crate) fn compiling(target: Target) -> wasmtime::Result<Config> {
     let mut config = tuned(target);
     config
         .target(target.as_str())?
-        // Maps instructions back to offsets in the component, for backtraces. Nobody reads those,
-        // and it is a good part of a compiled file.
+        // Maps instructions back to offsets in the component. Backtraces do with the functions'
+        // names, which are there without it, and it is a good part of a compiled file.
         .generate_address_map(false);
     if let Some(baseline) = target.baseline() {
         // SAFETY: code that uses what a processor lacks must not run there. Each setting of the preset stands in
@@ -208,6 +213,7 @@ pub(crate) fn compiling(target: Target) -> wasmtime::Result<Config> {
 #[cfg(feature = "run")]
 pub(crate) fn running(target: Target) -> wasmtime::Result<Config> {
     let mut config = tuned(target);
+    config.wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES));
     if target.is_bytecode() {
         config.target(target.as_str())?;
     }

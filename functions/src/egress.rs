@@ -39,7 +39,7 @@ pub(crate) use self::{
     client::{Client, Outbound},
     resolve::SystemResolver,
 };
-use crate::logs::RequestLog;
+use crate::logs::{LogEvent, RequestLog};
 
 /// Lines about refusals in the log of one request: a guest that tries every port must not push
 /// everybody else's lines out.
@@ -158,7 +158,9 @@ impl Told {
             })
             .unwrap_or(u32::MAX);
         if before < LINES_PER_REQUEST {
-            self.log.hive(text);
+            let reason = "EgressDenied";
+            let message = text.clone();
+            self.log.event(text, LogEvent { reason, message });
         } else if before == LINES_PER_REQUEST {
             self.log.hive(format!(
                 "{LINES_PER_REQUEST} refusals of a request are logged: the rest is not"

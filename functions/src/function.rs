@@ -30,6 +30,7 @@ use wasmtime_wasi_http::{
 use crate::{
     abort::AbortOnDrop,
     admission::{Admitted, Needs, Turns},
+    backtrace::Backtrace,
     egress::{self, Egress},
     guest::{self, Guest},
     host::HostServices,
@@ -42,7 +43,7 @@ use crate::{
     },
     logs::{LogSink, RequestLog},
     response::{ResponseBody, announces_more_than},
-    run::{self, Run},
+    run::{Failed, Run},
     runtime::Shared,
     usage::{Counters, FunctionUsage, InFlight},
 };
@@ -125,8 +126,8 @@ impl Function {
             Ok(admitted) => inner.answer(request, admitted, arrived).await,
             Err(error) => {
                 inner.counters.requests.fetch_add(1, Ordering::Relaxed);
-                run::refuse(&inner.counters, &inner.log(&request), &error);
-                Err(error)
+                let log = inner.log(&request);
+                Err(Failed::from(error).tell(&inner.counters, &log))
             }
         }
     }
@@ -180,7 +181,7 @@ impl Inner {
         });
         let mut guard = AbortOnDrop::new(task.abort_handle());
 
-        let error = match answered.await {
+        let failed = match answered.await {
             Ok(Ok(response)) => {
                 let limit = self.limits.response_bytes;
                 if to_head || has_no_body(response.status()) {
@@ -193,23 +194,21 @@ impl Inner {
                     response.map(|body| BoxBody::new(ResponseBody::new(body, limit, run, guard)))
                 );
             }
-            Ok(Err(error)) => self
-                .blame(&run, &error)
-                .unwrap_or_else(|| match self.proxy {
-                    // The only other error that comes this way.
-                    ProxyPre::P2(_) => InvokeError::NoResponse,
-                    ProxyPre::P3(_) => InvokeError::Trap(error.root_cause().to_string()),
-                }),
-            Err(oneshot::Canceled) => InvokeError::NoResponse,
+            Ok(Err(error)) => self.failed(&run, &error, || match self.proxy {
+                // The only other error that comes this way.
+                ProxyPre::P2(_) => InvokeError::NoResponse,
+                ProxyPre::P3(_) => InvokeError::Trap(error.root_cause().to_string()),
+            }),
+            Err(oneshot::Canceled) => InvokeError::NoResponse.into(),
         };
-        if !matches!(error, InvokeError::ErrorCode(_))
+        if !matches!(failed.error, InvokeError::ErrorCode(_))
             // The guest's run is ending, and knows better why: a limit looks like a missing
             // response from here.
             && let Err(error) = task.await
         {
             run.fail(InvokeError::Host(error.to_string()));
         }
-        Err(run.fail(error))
+        Err(run.fail(failed))
     }
 
     /// Runs one request in its own instance, to the end of what the guest does for it.
@@ -223,14 +222,14 @@ impl Inner {
             self.limits.cpu_time,
             self.counters.cpu_micros.clone(),
         ));
-        let error = match guest.as_mut().await {
+        let failed = match guest.as_mut().await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(Stopped::Deadline) => InvokeError::Timeout(self.limits.timeout),
-            Err(Stopped::CpuTime) => InvokeError::CpuTimeout(self.limits.cpu_time),
+            Ok(Err(failed)) => failed,
+            Err(Stopped::Deadline) => InvokeError::Timeout(self.limits.timeout).into(),
+            Err(Stopped::CpuTime) => InvokeError::CpuTimeout(self.limits.cpu_time).into(),
         };
         // Before the guest goes, and the body that it was writing ends.
-        run.fail(error);
+        run.fail(failed);
     }
 
     fn store(&self, run: &Run, share: Share) -> Store<Guest> {
@@ -257,10 +256,9 @@ impl Inner {
         request: http::Request<BoxBody>,
         head: Head,
         run: &Run,
-    ) -> Result<(), InvokeError> {
+    ) -> Result<(), Failed> {
         let unable = |error: wasmtime::Error| {
-            self.blame(run, &error)
-                .unwrap_or_else(|| InvokeError::Host(format!("{error:#}")))
+            self.failed(run, &error, || InvokeError::Host(format!("{error:#}")))
         };
         let proxy = self
             .proxy
@@ -283,9 +281,23 @@ impl Inner {
             .await
             .flatten()
             .map_err(|error| {
-                self.blame(run, &error)
-                    .unwrap_or_else(|| InvokeError::Trap(error.root_cause().to_string()))
+                self.failed(run, &error, || {
+                    InvokeError::Trap(error.root_cause().to_string())
+                })
             })
+    }
+
+    /// What an error comes to: what it says about the guest, or `otherwise`.
+    fn failed(
+        &self,
+        run: &Run,
+        error: &wasmtime::Error,
+        otherwise: impl FnOnce() -> InvokeError,
+    ) -> Failed {
+        Failed {
+            error: self.blame(run, error).unwrap_or_else(otherwise),
+            backtrace: Backtrace::of(error),
+        }
     }
 
     /// What an error says about the guest, if it says anything.

@@ -80,6 +80,18 @@ impl InvokeError {
         }
     }
 
+    /// As it is displayed, without what the guest says itself: many requests that fail for one
+    /// cause are to be one Event.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::ErrorCode(code) => {
+                let name = code.split('(').next().unwrap_or_default();
+                Self::ErrorCode(name.to_owned()).to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// For machines: the reason of an Event.
     pub const fn reason(&self) -> &'static str {
         match self {

@@ -22,6 +22,8 @@ mod admission;
 #[cfg(feature = "run")]
 mod artifact;
 #[cfg(feature = "run")]
+mod backtrace;
+#[cfg(feature = "run")]
 mod egress;
 #[cfg(feature = "run")]
 mod function;
@@ -70,7 +72,7 @@ pub use host::{Config, HostServices, LogLevel};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]
-pub use logs::{LogRecord, LogSink, LogStream};
+pub use logs::{LogEvent, LogRecord, LogSink, LogStream};
 #[cfg(feature = "run")]
 pub use pool::Allocation;
 #[cfg(feature = "run")]

@@ -70,6 +70,16 @@ pub struct LogRecord {
     pub context: String,
     /// One line without its end, at most 8 KiB; bytes that are not UTF-8 are replaced.
     pub text: String,
+    /// What the line tells is worth an Event too.
+    pub event: Option<LogEvent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEvent {
+    /// For machines: one CamelCase word.
+    pub reason: &'static str,
+    /// The same for the same cause, whichever request it was.
+    pub message: String,
 }
 
 /// Takes every line. Called from where guests run: it must return at once.
@@ -96,7 +106,12 @@ impl RequestLog {
 
     /// Says something about the function, whatever the guest has written already.
     pub(crate) fn hive(&self, text: String) {
-        self.send(LogStream::Hive, "", text);
+        self.send(LogStream::Hive, "", text, None);
+    }
+
+    /// Says what an Event is to say as well.
+    pub(crate) fn event(&self, text: String, event: LogEvent) {
+        self.send(LogStream::Hive, "", text, Some(event));
     }
 
     fn guest(&self, stream: LogStream, context: &str, line: &[u8]) {
@@ -108,7 +123,8 @@ impl RequestLog {
             })
             .unwrap_or(u32::MAX);
         if before < LINES_PER_REQUEST {
-            self.send(stream, context, String::from_utf8_lossy(line).into_owned());
+            let text = String::from_utf8_lossy(line).into_owned();
+            self.send(stream, context, text, None);
         } else if before == LINES_PER_REQUEST {
             self.hive(format!(
                 "{LINES_PER_REQUEST} lines are kept of a request: the rest is dropped"
@@ -116,7 +132,7 @@ impl RequestLog {
         }
     }
 
-    fn send(&self, stream: LogStream, context: &str, text: String) {
+    fn send(&self, stream: LogStream, context: &str, text: String, event: Option<LogEvent>) {
         (self.sink)(LogRecord {
             time: SystemTime::now(),
             function: self.function.clone(),
@@ -124,6 +140,7 @@ impl RequestLog {
             stream,
             context: context.to_owned(),
             text,
+            event,
         });
     }
 }

@@ -8,7 +8,13 @@ use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use tokio::time::Instant;
 
-use crate::{invoke::InvokeError, limits::memory::Refusal, logs::RequestLog, usage::Counters};
+use crate::{
+    backtrace::Backtrace,
+    invoke::InvokeError,
+    limits::memory::Refusal,
+    logs::{LogEvent, RequestLog},
+    usage::Counters,
+};
 
 pub(crate) struct Run {
     pub deadline: Instant,
@@ -32,13 +38,9 @@ impl Run {
     }
 
     /// Says how the request failed, unless it has failed already. Returns the first failure.
-    pub(crate) fn fail(&self, error: InvokeError) -> InvokeError {
-        self.failure
-            .get_or_init(|| {
-                refuse(&self.counters, &self.log, &error);
-                error
-            })
-            .clone()
+    pub(crate) fn fail(&self, failed: impl Into<Failed>) -> InvokeError {
+        let tell = || failed.into().tell(&self.counters, &self.log);
+        self.failure.get_or_init(tell).clone()
     }
 
     pub(crate) fn failure(&self) -> Option<&InvokeError> {
@@ -46,8 +48,35 @@ impl Run {
     }
 }
 
-/// Counts and logs a request's failure.
-pub(crate) fn refuse(counters: &Counters, log: &RequestLog, error: &InvokeError) {
-    counters.errors.fetch_add(1, Ordering::Relaxed);
-    log.hive(format!("{}: {error}", error.reason()));
+/// How a request failed, and where in the guest that was, if something of it was running.
+pub(crate) struct Failed {
+    pub error: InvokeError,
+    pub backtrace: Option<Backtrace>,
+}
+
+impl From<InvokeError> for Failed {
+    fn from(error: InvokeError) -> Self {
+        Self {
+            error,
+            backtrace: None,
+        }
+    }
+}
+
+impl Failed {
+    /// Counts and logs it; returns what the caller is told, which is nothing of the guest's inside.
+    pub(crate) fn tell(self, counters: &Counters, log: &RequestLog) -> InvokeError {
+        let Self { error, backtrace } = self;
+        counters.errors.fetch_add(1, Ordering::Relaxed);
+        let mut message = error.cause();
+        if let Some(backtrace) = &backtrace {
+            message = format!("{message} in {}", backtrace.place());
+        }
+        let reason = error.reason();
+        log.event(format!("{reason}: {error}"), LogEvent { reason, message });
+        if let Some(backtrace) = &backtrace {
+            backtrace.lines().for_each(|line| log.hive(line));
+        }
+        error
+    }
 }

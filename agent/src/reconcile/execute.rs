@@ -84,7 +84,11 @@ impl Reconciler {
             observed.set_artifact(digest, ArtifactState::Held, now);
         }
         Self {
-            loader: Loader::new(around.logs.clone(), around.memory_bytes),
+            loader: Loader::new(
+                around.logs.clone(),
+                around.events.clone(),
+                around.memory_bytes,
+            ),
             around,
             wanted: Vec::new(),
             epoch: 0,

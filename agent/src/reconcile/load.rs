@@ -13,6 +13,7 @@ use hive_functions::{
 };
 use hive_proto::v1;
 
+use crate::events::Events;
 use crate::ids::{Digest, FunctionId, SlotId};
 use crate::logs::{Logs, Version};
 use crate::serve::Instance;
@@ -20,6 +21,7 @@ use crate::serve::Instance;
 pub struct Loader {
     runtime: Arc<Mutex<Option<Runtime>>>,
     logs: Logs,
+    events: Events,
     options: RuntimeOptions,
 }
 
@@ -74,10 +76,11 @@ impl LoadFailure {
 
 impl Loader {
     /// `memory_bytes` is what the node offers.
-    pub fn new(logs: Logs, memory_bytes: u64) -> Self {
+    pub fn new(logs: Logs, events: Events, memory_bytes: u64) -> Self {
         Self {
             runtime: Arc::default(),
             logs,
+            events,
             options: RuntimeOptions {
                 memory_bytes: for_functions(memory_bytes),
                 ..RuntimeOptions::default()
@@ -94,9 +97,9 @@ impl Loader {
         assignment: Arc<v1::Assignment>,
     ) -> impl Future<Output = Result<Arc<Instance>, LoadFailure>> + Send + 'static {
         let runtime = self.runtime.clone();
-        let (slot, id) = (slot.clone(), FunctionId::of(&assignment));
+        let id = FunctionId::of(&assignment);
         let version = Version::of(&assignment);
-        let logs = self.logs.sink(&id, &slot, version);
+        let logs = self.logs.sink(&id, slot, version, self.events.clone());
         let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
@@ -117,7 +120,6 @@ impl Loader {
                 .load(&artifact, options)
                 .map_err(LoadFailure::Load)?;
             Ok(Arc::new(Instance {
-                slot,
                 id,
                 version,
                 function,

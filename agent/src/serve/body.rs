@@ -1,5 +1,4 @@
-//! Bodies on their way through: a request's is cut off past a bound, and what ends a response's
-//! early is heard of.
+//! Bodies of requests on their way through: they are cut off past a bound.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use hive_functions::{BoxBody, BoxError, InvokeError};
+use hive_functions::BoxError;
 use http_body::{Body, Frame, SizeHint};
 
 /// The body was longer than its bound.
@@ -85,54 +84,12 @@ where
     }
 }
 
-/// A response's body that tells of the failure that ends it, if one does.
-pub struct Watched<F> {
-    body: BoxBody,
-    told: Option<F>,
-}
-
-impl<F: FnOnce(&InvokeError)> Watched<F> {
-    pub fn new(body: BoxBody, told: F) -> Self {
-        Self {
-            body,
-            told: Some(told),
-        }
-    }
-}
-
-impl<F: FnOnce(&InvokeError) + Unpin> Body for Watched<F> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Err(error)) = &frame
-            && let Some(failure) = error.downcast_ref::<InvokeError>()
-            && let Some(tell) = self.told.take()
-        {
-            tell(failure);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use futures::executor::block_on;
-    use http_body_util::{BodyExt, Full, StreamBody};
+    use http_body_util::{BodyExt, Full};
 
     use super::*;
 
@@ -146,21 +103,5 @@ mod tests {
         let error = block_on(body.collect()).unwrap_err();
         assert!(error.is::<TooLong>());
         assert!(exceeded.is_set());
-    }
-
-    #[test]
-    fn a_failure_in_the_middle_of_a_response_is_told() {
-        let frames = [
-            Ok(Frame::data(Bytes::from("half"))),
-            Err(BoxError::from(InvokeError::NoResponse)),
-        ];
-        let body = BoxBody::new(StreamBody::new(futures::stream::iter(frames)));
-        let told = Arc::new(AtomicBool::new(false));
-        let heard = told.clone();
-        let watched = Watched::new(body, move |error: &InvokeError| {
-            heard.store(*error == InvokeError::NoResponse, Ordering::Relaxed);
-        });
-        assert!(block_on(watched.collect()).is_err());
-        assert!(told.load(Ordering::Relaxed));
     }
 }

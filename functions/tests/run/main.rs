@@ -1,6 +1,7 @@
 //! Real guests in a real engine: what a caller, and a reader of the logs, would notice.
 #![allow(clippy::unwrap_used)]
 
+mod backtraces;
 mod egress;
 mod guests;
 mod host;
