@@ -19,7 +19,7 @@ use http::{
 };
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{
     WasiHttpView,
@@ -39,7 +39,7 @@ use crate::{
         EgressLimits, Limits,
         budget::Share,
         memory::{MemoryMeter, RefusedBy},
-        time::{Metered, Stopped},
+        time::{Metered, Stopped, Stopwatch},
     },
     logs::{LogSink, RequestLog},
     response::{ResponseBody, announces_more_than},
@@ -215,24 +215,24 @@ impl Inner {
     async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run, share: Share) {
         let _in_flight = InFlight::new(&self.counters);
         let _ticking = self.runtime.ticker.run();
-        let mut store = self.store(run, share);
+        let stopwatch = Arc::new(Stopwatch::new(run.deadline, self.limits.cpu_time));
+        let mut store = self.store(run, share, stopwatch.clone());
         let mut guest = pin!(Metered::new(
             self.serve(&mut store, request, head, run),
-            run.deadline,
-            self.limits.cpu_time,
+            stopwatch,
             self.counters.cpu_micros.clone(),
         ));
         let failed = match guest.as_mut().await {
             Ok(Ok(())) => return,
             Ok(Err(failed)) => failed,
-            Err(Stopped::Deadline) => InvokeError::Timeout(self.limits.timeout).into(),
-            Err(Stopped::CpuTime) => InvokeError::CpuTimeout(self.limits.cpu_time).into(),
+            // While it waited, or just when it yielded.
+            Err(stopped) => self.out_of(stopped).into(),
         };
         // Before the guest goes, and the body that it was writing ends.
         run.fail(failed);
     }
 
-    fn store(&self, run: &Run, share: Share) -> Store<Guest> {
+    fn store(&self, run: &Run, share: Share, stopwatch: Arc<Stopwatch>) -> Store<Guest> {
         let egress = Egress::new(self.outgoing.clone(), run.log.clone());
         let memory = MemoryMeter::new(
             self.limits.memory_bytes,
@@ -246,8 +246,23 @@ impl Inner {
         store.limiter(|guest| &mut guest.memory);
         guest::bound(&mut store, self.limits.handles);
         store.set_epoch_deadline(TICKS_PER_TURN);
-        store.epoch_deadline_async_yield_and_update(TICKS_PER_TURN);
+        store.epoch_deadline_callback(move |_| match stopwatch.is_up_within() {
+            // It ends where it is, which the backtrace names.
+            Some(stopped) => Err(stopped.into()),
+            // wasmtime's own way to yield would be the worker's next turn, before everybody else.
+            None => Ok(UpdateDeadline::YieldCustom(
+                TICKS_PER_TURN,
+                Box::pin(tokio::task::yield_now()),
+            )),
+        });
         store
+    }
+
+    fn out_of(&self, stopped: Stopped) -> InvokeError {
+        match stopped {
+            Stopped::Deadline => InvokeError::Timeout(self.limits.timeout),
+            Stopped::CpuTime => InvokeError::CpuTimeout(self.limits.cpu_time),
+        }
     }
 
     async fn serve(
@@ -305,7 +320,9 @@ impl Inner {
         use p2::bindings::http::types::ErrorCode as ErrorCode02;
         use p3::bindings::http::types::ErrorCode as ErrorCode03;
 
-        if let Some(by) = run.memory.get() {
+        if let Some(stopped) = error.downcast_ref::<Stopped>() {
+            Some(self.out_of(*stopped))
+        } else if let Some(by) = run.memory.get() {
             Some(match by {
                 RefusedBy::Limit => InvokeError::MemoryLimit(self.limits.memory_bytes),
                 RefusedBy::Node => InvokeError::NodeMemory,

@@ -1,13 +1,13 @@
 //! Where a guest was when it stopped is in its log, and in short in the event.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
-use hive_functions::{InvokeError, LogStream};
+use hive_functions::{InvokeError, Limits, LogStream};
 
 use crate::{
     guests::{
-        Loaded, Logs, RUNTIME, RUST_0_2, compiled, get, get_of, guest, handler_0_3, limits, load,
-        options, verified,
+        Loaded, Logs, RUNTIME, RUST_0_2, compiled, get, get_of, guest, guest_0_3, handler_0_3,
+        limits, load, options, verified,
     },
     sandbox::probe_with,
 };
@@ -90,6 +90,44 @@ async fn a_panic_in_rust_names_the_program_s_own_function() {
         .filter_map(|record| record.event)
         .collect();
     assert!(events[0].message.contains("probe::trap"), "{events:?}");
+}
+
+#[tokio::test]
+async fn what_computes_until_it_is_stopped_names_where_it_was() {
+    let in_0_2 = guest(
+        r#"(func $spin (loop (br 0)))
+           (func (export "handle") (param i32 i32) (call $spin))"#,
+    );
+    let in_0_3 = guest_0_3(
+        r#"(func $spin (loop (br 0)))
+           (func (export "handle") (param i32) (result i32) (call $spin) unreachable)"#,
+    );
+    for guest in [in_0_2, in_0_3] {
+        let by_timeout = Limits {
+            timeout: Duration::from_millis(100),
+            ..limits()
+        };
+        let (lines, event) = told(&load(&guest, by_timeout)).await;
+        assert!(lines[0].starts_with("Timeout: "), "{lines:?}");
+        assert_eq!(lines[1], "    at main!spin");
+        assert!(event.contains(" in spin < "), "{event}");
+
+        let by_cpu_time = Limits {
+            cpu_time: Duration::from_millis(50),
+            ..limits()
+        };
+        let (lines, event) = told(&load(&guest, by_cpu_time)).await;
+        assert!(lines[0].starts_with("CpuTimeout: "), "{lines:?}");
+        assert!(event.contains(" in spin < "), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_until_it_is_stopped_was_nowhere() {
+    let probe = probe_with(|options| options.limits.timeout = Duration::from_millis(50));
+    let stopped = probe.function.handle(get_of("/slow?ms=60000")).await;
+    assert!(matches!(stopped, Err(InvokeError::Timeout(_))));
+    assert_eq!(probe.logs.of(LogStream::Hive).len(), 1);
 }
 
 /// An event for each text that a guest makes up would be an object for each.
