@@ -3,8 +3,10 @@
 mod bounds;
 mod egress;
 mod files;
+mod memory;
 mod network;
 mod probe;
+mod time;
 
 use std::sync::LazyLock;
 

@@ -1,0 +1,110 @@
+//! Wherever a guest spends time, it is held to its limits, and others are answered meanwhile.
+
+use std::time::{Duration, Instant};
+
+use hive_functions::{BoxBody, FunctionOptions, InvokeError, Limits};
+use http_body_util::BodyExt;
+
+use super::{answer, probe, probe_with};
+use crate::guests::{Loaded, eventually, get, get_of, guest, limits, load};
+
+const TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Much more than a tick of the epoch, and enough where many tests share two cores.
+const SOON_AFTER: Duration = Duration::from_secs(5);
+
+fn briefly(options: &mut FunctionOptions) {
+    options.limits.timeout = TIMEOUT;
+}
+
+async fn is_gone(loaded: &Loaded) {
+    eventually("the guest is gone", || {
+        loaded.function.usage().in_flight == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_starts_before_the_handler_has_the_same_limits() {
+    let endless = guest(
+        r#"(func $first (loop (br 0)))
+           (start $first)
+           (func (export "handle") (param i32 i32))"#,
+    );
+    let cpu_time = Duration::from_millis(50);
+    let by_timeout = Limits {
+        timeout: TIMEOUT,
+        ..limits()
+    };
+    let by_cpu_time = Limits {
+        cpu_time,
+        ..limits()
+    };
+    for (limits, expected) in [
+        (by_timeout, InvokeError::Timeout(TIMEOUT)),
+        (by_cpu_time, InvokeError::CpuTimeout(cpu_time)),
+    ] {
+        let error = load(&endless, limits).function.handle(get()).await;
+        assert_eq!(error.unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_computes_on_after_its_answer_is_stopped() {
+    let probe = probe_with(briefly);
+    let started = Instant::now();
+    assert_eq!(answer(&probe, "/after").await, "answered\n");
+    is_gone(&probe).await;
+    assert!(started.elapsed() < SOON_AFTER, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_cut_off_at_the_timeout() {
+    let probe = probe_with(briefly);
+    let response = probe.function.handle(get_of("/stream?chunks=100000&ms=5"));
+    let mut body: BoxBody = response.await.unwrap().into_body();
+    let error = loop {
+        match body.frame().await.expect("the body must not look complete") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let error: Box<InvokeError> = error.downcast().unwrap();
+    assert_eq!(*error, InvokeError::Timeout(TIMEOUT));
+    is_gone(&probe).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_sleeps_for_ever_is_stopped() {
+    let probe = probe_with(briefly);
+    let stopped = probe.function.handle(get_of("/slow?ms=4000000000")).await;
+    assert_eq!(stopped.unwrap_err(), InvokeError::Timeout(TIMEOUT));
+    assert!(probe.function.usage().cpu_micros < TIMEOUT.as_micros() as u64);
+    is_gone(&probe).await;
+}
+
+/// On a single thread: what loops, what polls without end and what goes on after its answer must
+/// all let others run.
+#[tokio::test]
+async fn busy_guests_of_every_kind_let_others_be_answered() {
+    for target in ["/spin", "/poll0", "/after"] {
+        let busy = probe();
+        let running = tokio::spawn({
+            let function = busy.function.clone();
+            async move {
+                let answered = function.handle(get_of(target)).await;
+                // Holds on to the body of what has answered.
+                std::future::pending::<()>().await;
+                drop(answered);
+            }
+        });
+        eventually("it runs", || busy.function.usage().in_flight == 1).await;
+        let neighbour = probe();
+        for _ in 0..5 {
+            assert_eq!(answer(&neighbour, "/").await, "hello\n", "{target}");
+        }
+        assert_eq!(busy.function.usage().in_flight, 1, "{target}");
+        running.abort();
+        is_gone(&busy).await;
+    }
+}
