@@ -41,7 +41,8 @@ pub struct Globals {
     #[arg(short, long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// The kubeconfig file; else $KUBECONFIG, ~/.kube/config, or the one `hive up` writes
+    /// The kubeconfig file; else what $HIVE_SERVER, $HIVE_TOKEN and $HIVE_CA say, else $KUBECONFIG,
+    /// ~/.kube/config, or the one `hive up` writes
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 

@@ -10,6 +10,8 @@
 //!
 //! It never prints a credential; `redact` is what `config view` shows.
 
+pub mod environment;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,11 @@ pub enum KubeconfigError {
     Credentials(#[source] kube::Error),
     #[error("the kubeconfig's plugin gave no credential: {0}")]
     Plugin(String),
+    #[error("{variable}: {message}")]
+    Environment {
+        variable: &'static str,
+        message: String,
+    },
     #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,

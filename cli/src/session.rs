@@ -86,7 +86,14 @@ impl<'w> Session<'w> {
         if let Some(connected) = &self.connected {
             return Ok(connected.clone());
         }
-        let (_, kubeconfig) = self.kubeconfig()?;
+        let given = match self.globals.kubeconfig {
+            Some(_) => None,
+            None => kubeconfig::environment::read(&self.world.environment)?,
+        };
+        let kubeconfig = match given {
+            Some(kubeconfig) => kubeconfig,
+            None => self.kubeconfig()?.1,
+        };
         let named = kubeconfig::context(&kubeconfig, self.globals.context.as_deref())?;
         let context_name = named.name.clone();
         let context = named.context.clone().unwrap_or_default();
