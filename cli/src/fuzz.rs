@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::jsonpath::Template;
 use crate::selector::Selector;
-use crate::{kubeconfig, selection, threeway};
+use crate::{kubeconfig, selection, spin, threeway};
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
@@ -67,6 +67,26 @@ fn kubeconfigs_are_read_or_refused() {
         "{}",
         "[]",
         "token: ",
+    ])
+    .at_most(8 * 1024)
+    .hold();
+}
+
+#[test]
+fn spin_applications_are_read_or_refused() {
+    Target::new("spin", |input: &[u8]| {
+        let document = spin::read(text(input)?, "spin.toml").map_err(|all| all.join("\n"))?;
+        let spec = &document.value["spec"];
+        assert!(spec["http"]["path"].is_string());
+        assert!(spec["artifact"].is_object());
+        Ok::<_, String>(())
+    })
+    .seeds([
+        "spin_manifest_version = 2\n[application]\nname = \"a\"\n[[trigger.http]]\nroute = \"/b/...\"\ncomponent = \"c\"\n[component.c]\nsource = \"c.wasm\"\nallowed_outbound_hosts = [\"https://*.d:1\"]\nenvironment = { E = \"f\" }\n",
+        "spin_manifest_version = 2\n[application]\nname = \"a\"\n[[trigger.http]]\nroute = \"/...\"\ncomponent = \"c\"\n[component.c]\nsource = { registry = \"r\", package = \"p:q\", version = \"1\" }\n",
+    ])
+    .words([
+        "[component.", "]]", "[[", "\"\"\"", " = ", "{ ", " }", "route", "source", "...", "://", "*", "{{", "\n", "#",
     ])
     .at_most(8 * 1024)
     .hold();

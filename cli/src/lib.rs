@@ -23,6 +23,7 @@ mod progress;
 mod selection;
 mod selector;
 mod session;
+mod spin;
 mod suggest;
 mod table;
 mod threeway;

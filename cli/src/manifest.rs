@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hive_manifests::validate::resource_of;
@@ -16,6 +17,7 @@ use crate::failure::{Failure, chain};
 use crate::object;
 use crate::selection::Selection;
 use crate::session::Session;
+use crate::spin;
 
 /// What is read of a directory.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -119,8 +121,8 @@ async fn read(files: &FileArguments, session: &mut Session<'_>) -> Result<Vec<Ma
     for (source, directory, documents) in documents(files, session)? {
         let documents = match documents {
             Ok(documents) => documents,
-            Err(error) => {
-                failures.push(Failure::new(chain(&error)));
+            Err(failure) => {
+                failures.push(failure);
                 continue;
             }
         };
@@ -154,7 +156,7 @@ async fn read(files: &FileArguments, session: &mut Session<'_>) -> Result<Vec<Ma
     }
 }
 
-type FileDocuments = (String, PathBuf, Result<Vec<Document>, DocumentError>);
+type FileDocuments = (String, PathBuf, Result<Vec<Document>, Failure>);
 
 fn documents(
     files: &FileArguments,
@@ -164,22 +166,45 @@ fn documents(
     for path in &files.files {
         if path.as_os_str() == "-" {
             let documents = document::read(&mut session.world.input, "stdin");
+            let documents = documents.map_err(|error| Failure::new(chain(&error)));
             read.push(("stdin".into(), PathBuf::from("."), documents));
             continue;
         }
         for file in files_of(path, files.recursive)? {
             let source = file.display().to_string();
-            let documents = fs::File::open(&file)
-                .map_err(|error| DocumentError::Read {
-                    file: source.clone(),
-                    source: error,
-                })
-                .and_then(|open| document::read(open, &source));
+            let documents = match file
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                true => spin_application(&file, &source),
+                false => fs::File::open(&file)
+                    .map_err(|error| DocumentError::Read {
+                        file: source.clone(),
+                        source: error,
+                    })
+                    .and_then(|open| document::read(open, &source))
+                    .map_err(|error| Failure::new(chain(&error))),
+            };
             let directory = file.parent().map(Path::to_owned).unwrap_or_default();
             read.push((source, directory, documents));
         }
     }
     Ok(read)
+}
+
+/// An application of Spin is one function.
+fn spin_application(file: &Path, source: &str) -> Result<Vec<Document>, Failure> {
+    let mut text = String::new();
+    // One more is as good as too many.
+    fs::File::open(file)
+        .and_then(|open| {
+            open.take(spin::MAX_BYTES as u64 + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|error| Failure::new(format_args!("{source}: cannot be read: {error}")))?;
+    let document = spin::read(&text, source)
+        .map_err(|problems| Failure::several(problems.into_iter().map(Failure::new)))?;
+    Ok(vec![document])
 }
 
 /// The file itself, or the manifests of a directory, sorted by name.

@@ -68,6 +68,16 @@ pub enum DocumentError {
 }
 
 impl Document {
+    /// One that was made from another text: where each of its fields stands there.
+    pub fn placed(value: Value, source: &str, places: &[(FieldPath, usize)]) -> Self {
+        Self {
+            value,
+            source: source.to_owned(),
+            line: 1,
+            lines: Lines::of(places),
+        }
+    }
+
     /// The line of a field, or of the nearest thing around it that is there: a missing field is
     /// shown where it should be. `None` when the text did not say (escapes that only JSON has).
     pub fn line_of(&self, path: &FieldPath) -> Option<usize> {

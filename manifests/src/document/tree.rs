@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, Spanned};
 
-use crate::Segment;
+use crate::{FieldPath, Segment};
 
 /// A value and the lines inside it. Without `PLACES` every line is unknown.
 pub(super) struct Tree<const PLACES: bool> {
@@ -39,6 +39,56 @@ enum Inner {
 }
 
 impl Lines {
+    /// What is around a place stands where the first place in it does.
+    pub(super) fn of(places: &[(FieldPath, usize)]) -> Self {
+        let mut all = Self {
+            line: 1,
+            inner: Inner::Scalar,
+        };
+        for (path, line) in places {
+            let line = u32::try_from(*line).unwrap_or(0);
+            all.place(path.segments(), line);
+        }
+        all
+    }
+
+    fn place(&mut self, path: &[Segment], line: u32) {
+        let Some((first, rest)) = path.split_first() else {
+            self.line = line;
+            return;
+        };
+        let fresh = || Self {
+            line,
+            inner: Inner::Scalar,
+        };
+        let inside = match first {
+            Segment::Field(name) => {
+                if !matches!(self.inner, Inner::Object(_)) {
+                    self.inner = Inner::Object(BTreeMap::new());
+                }
+                match &mut self.inner {
+                    Inner::Object(fields) => fields.entry(name.clone()).or_insert_with(fresh),
+                    _ => return,
+                }
+            }
+            Segment::Index(index) => {
+                if !matches!(self.inner, Inner::List(_)) {
+                    self.inner = Inner::List(Vec::new());
+                }
+                match &mut self.inner {
+                    Inner::List(items) => {
+                        if items.len() <= *index {
+                            items.resize_with(index + 1, fresh);
+                        }
+                        &mut items[*index]
+                    }
+                    _ => return,
+                }
+            }
+        };
+        inside.place(rest, line);
+    }
+
     pub(super) fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line as usize)
     }
