@@ -13,6 +13,8 @@ pub enum Progress {
     Done,
     /// What is still missing, in a few words.
     Waiting(String),
+    /// The newest spec has reached no further copy for too long: why, in a few words.
+    Failed(String),
 }
 
 /// Reasons of the condition Available with which nothing is left to do.
@@ -26,8 +28,24 @@ pub fn of(function: &Value) -> Progress {
         return Progress::Waiting("nothing is known of it yet".into());
     };
     let text = |key: &str| available[key].as_str().unwrap_or_default();
+    let rollout = &function["status"]["rollout"];
     if text("status") == "True" && SETTLED.contains(&text("reason")) {
-        return Progress::Done;
+        let settles =
+            rollout["phase"] == "Progressing" && !function["spec"]["minReadySeconds"].is_null();
+        return match settles {
+            false => Progress::Done,
+            true => Progress::Waiting("the new copies have to answer for minReadySeconds".into()),
+        };
+    }
+    // What is said of the spec before this one is not said of this one.
+    let is_of_newest =
+        rollout["observedGeneration"].as_i64() >= function["metadata"]["generation"].as_i64();
+    if is_of_newest
+        && let Some(progressing) = object::condition(function, "Progressing")
+        && progressing["status"] == "False"
+    {
+        let why = progressing["message"].as_str().unwrap_or_default();
+        return Progress::Failed(why.to_owned());
     }
     let ready = function["status"]["readyReplicas"].as_u64().unwrap_or(0);
     let wanted = function["status"]["replicas"].as_u64().unwrap_or(0);
@@ -60,5 +78,39 @@ mod tests {
             of(&function),
             Progress::Waiting("1 of 2 copies run the newest version".into())
         );
+    }
+
+    #[test]
+    fn a_change_that_is_stuck_has_failed_until_there_is_another() {
+        let mut function = json!({
+            "metadata": {"generation": 2},
+            "status": {
+                "observedGeneration": 2,
+                "rollout": {"phase": "Progressing", "observedGeneration": 2},
+                "conditions": [
+                    {"type": "Available", "status": "True", "reason": "Failing", "message": "it traps"},
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no copy"}]
+            }
+        });
+        assert_eq!(of(&function), Progress::Failed("no copy".into()));
+        function["metadata"]["generation"] = json!(3);
+        function["status"]["observedGeneration"] = json!(3);
+        assert_eq!(of(&function), Progress::Waiting("it traps".into()));
+    }
+
+    #[test]
+    fn a_change_is_done_when_its_copies_have_answered_long_enough() {
+        let mut function = json!({
+            "metadata": {"generation": 1},
+            "spec": {"minReadySeconds": 30},
+            "status": {
+                "observedGeneration": 1,
+                "rollout": {"phase": "Progressing", "observedGeneration": 1},
+                "conditions": [{"type": "Available", "status": "True", "reason": "Ready"}]
+            }
+        });
+        assert!(matches!(of(&function), Progress::Waiting(_)));
+        function["status"]["rollout"]["phase"] = json!("Complete");
+        assert_eq!(of(&function), Progress::Done);
     }
 }

@@ -288,14 +288,21 @@ async fn wait_available(
         let available = watch::until(cluster, &scope, Some(deadline), |objects| {
             last = objects.values().next()?.clone();
             let current = last["metadata"]["generation"].as_i64() >= generation;
-            (current && progress::of(&last) == Progress::Done).then_some(())
+            let is_over = !matches!(progress::of(&last), Progress::Waiting(_));
+            (current && is_over).then_some(())
         })
         .await?;
-        if available.is_none() {
-            let mut failure = Failure::new(format_args!(
-                "timed out waiting for functions/{name} to become available"
-            ));
-            if let Progress::Waiting(why) = progress::of(&last) {
+        let progress = progress::of(&last);
+        if available.is_none() || progress != Progress::Done {
+            let mut failure = match progress {
+                Progress::Failed(_) => Failure::new(format_args!(
+                    "functions/{name} exceeded its progress deadline"
+                )),
+                _ => Failure::new(format_args!(
+                    "timed out waiting for functions/{name} to become available"
+                )),
+            };
+            if let Progress::Waiting(why) | Progress::Failed(why) = progress {
                 failure = failure.hint(why);
             }
             return Err(failure.hint(format_args!(

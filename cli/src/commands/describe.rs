@@ -102,7 +102,13 @@ async fn function(
         status["readyReplicas"].as_u64().unwrap_or(0)
     );
     description.line("Replicas", &ready);
+    if let Some(rollout) = rollout(status) {
+        description.line("Rollout", &rollout);
+    }
     for (label, field) in [
+        ("Strategy", "strategy"),
+        ("Min Ready Seconds", "minReadySeconds"),
+        ("Restarted", "restartedAt"),
         ("Timeout", "timeout"),
         ("Concurrency", "concurrency"),
         ("Resources", "resources"),
@@ -177,6 +183,22 @@ fn headline(function: &Value) -> String {
         true => format!("Ready: {message}"),
         false => format!("Not ready ({reason}): {message}"),
     }
+}
+
+/// How far the newest version is, in one sentence.
+fn rollout(status: &Value) -> Option<String> {
+    let conditions = status["conditions"].as_array()?;
+    let progressing = conditions.iter().find(|it| it["type"] == "Progressing")?;
+    let mut sentence = progressing["message"].as_str()?.to_owned();
+    if status["rollout"]["phase"] != "Complete" {
+        let count = |field: &str| status[field].as_u64().unwrap_or(0);
+        sentence.push_str(&format!(
+            ": {} of {} copies run the newest spec",
+            count("updatedReplicas"),
+            count("replicas"),
+        ));
+    }
+    Some(sentence)
 }
 
 async fn node(

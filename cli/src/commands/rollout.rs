@@ -1,17 +1,24 @@
-//! `hivectl rollout status`: follow a change of a function until it runs everywhere.
+//! `hivectl rollout`: the versions of a function: how far the newest is, what they were, and back.
 
-use std::time::Instant;
+mod history;
+mod hold;
+mod restart;
+mod revisions;
+mod status;
+mod undo;
+
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use hive_manifests::Resource;
-use hive_manifests::duration::GoDuration;
+use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::commands::lookup;
 use crate::failure::Failure;
-use crate::progress::{self, Progress};
+use crate::object;
 use crate::selection;
 use crate::session::Session;
-use crate::watch::{self, Scope};
 
 #[derive(Debug, Args)]
 pub struct Rollout {
@@ -25,79 +32,110 @@ enum Command {
     #[command(after_help = "Examples:
   hivectl rollout status function/hello
   hivectl rollout status hello --timeout=1m")]
-    Status(Status),
+    Status(status::Status),
+    /// List the versions that are kept, or show one
+    #[command(after_help = "Examples:
+  hivectl rollout history function/hello
+  hivectl rollout history hello --revision=3
+
+Why there is a version is the annotation kubernetes.io/change-cause that the function had.")]
+    History(history::History),
+    /// Go back to an earlier version
+    #[command(after_help = "Examples:
+  hivectl rollout undo function/hello                     to the one before
+  hivectl rollout undo hello --to-revision=3
+
+Replicas, placement and the other fields that make no version stay as they are.")]
+    Undo(undo::Undo),
+    /// Hold changes back: no copy goes over to another version
+    #[command(after_help = "Examples:
+  hivectl rollout pause function/hello")]
+    Pause(FunctionName),
+    /// Let changes go on
+    #[command(after_help = "Examples:
+  hivectl rollout resume function/hello")]
+    Resume(FunctionName),
+    /// Start all copies anew, a few at a time
+    #[command(after_help = "Examples:
+  hivectl rollout restart function/hello")]
+    Restart(FunctionName),
 }
 
 #[derive(Debug, Args)]
-struct Status {
+struct FunctionName {
     /// FUNCTION, or function/NAME
     #[arg(value_name = "FUNCTION", required = true)]
     words: Vec<String>,
+}
 
-    /// How long to follow; 0 as long as it takes
-    #[arg(long, default_value = "0", value_name = "DURATION")]
-    timeout: GoDuration,
-
-    /// Report once, don't follow
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
-          default_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    watch: bool,
+/// A function that a command is about, as it is.
+struct Subject {
+    cluster: Arc<Cluster>,
+    namespace: String,
+    name: String,
+    live: Value,
 }
 
 pub async fn run(rollout: Rollout, session: &mut Session<'_>) -> Result<(), Failure> {
-    let Command::Status(status) = rollout.command;
-    let (resource, name) = selection::single(&status.words, Resource::Function)?;
-    if resource != Resource::Function {
-        return Err(Failure::usage(format!(
-            "{} are not rolled out; functions are",
-            resource.plural()
-        )));
-    }
-    let cluster = session.cluster().await?;
-    let namespace = session.namespace().await?;
-    let live = lookup::get(&cluster, resource, Some(&namespace), &name).await?;
-    if !status.watch {
-        session.world.line(say(&name, &progress::of(&live)))?;
-        return Ok(());
-    }
-    let deadline = Some(status.timeout.0)
-        .filter(|timeout| !timeout.is_zero())
-        .map(|timeout| Instant::now() + timeout);
-    let scope = Scope::one(resource, Some(&namespace), &name);
-    let mut said = String::new();
-    let world = &mut *session.world;
-    let mut output = Ok(());
-    let end = watch::until(&cluster, &scope, deadline, |objects| {
-        let Some(function) = objects.values().next() else {
-            return Some(false);
-        };
-        let progress = progress::of(function);
-        let text = say(&name, &progress);
-        if text != said {
-            output = world.line(&text);
-            said = text;
-        }
-        (progress == Progress::Done || output.is_err()).then_some(true)
-    })
-    .await?;
-    output?;
-    match end {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new(format_args!("function {name:?} was deleted"))),
-        None => Err(Failure::new(format_args!(
-            "timed out waiting for the rollout of function {name:?}"
-        ))
-        .hint(format_args!(
-            "`hivectl describe function/{name}` tells more"
-        ))),
+    match rollout.command {
+        Command::Status(status) => status::run(status, session).await,
+        Command::History(history) => history::run(history, session).await,
+        Command::Undo(undo) => undo::run(undo, session).await,
+        Command::Pause(function) => hold::run(function, true, session).await,
+        Command::Resume(function) => hold::run(function, false, session).await,
+        Command::Restart(function) => restart::run(function, session).await,
     }
 }
 
-fn say(name: &str, progress: &Progress) -> String {
-    match progress {
-        Progress::Done => format!("function {name:?} successfully rolled out"),
-        Progress::Waiting(why) => {
-            format!("Waiting for function {name:?} rollout to finish: {why}...")
+impl FunctionName {
+    async fn find(&self, session: &mut Session<'_>) -> Result<Subject, Failure> {
+        let (resource, name) = selection::single(&self.words, Resource::Function)?;
+        if resource != Resource::Function {
+            return Err(Failure::usage(format!(
+                "{} are not rolled out; functions are",
+                resource.plural()
+            )));
         }
+        let cluster = session.cluster().await?;
+        let namespace = session.namespace().await?;
+        let live = lookup::get(&cluster, resource, Some(&namespace), &name).await?;
+        Ok(Subject {
+            cluster,
+            namespace,
+            name,
+            live,
+        })
+    }
+}
+
+impl Subject {
+    fn reference(&self) -> String {
+        object::reference(Resource::Function, &self.name)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.live["spec"]["paused"] == true
+    }
+
+    /// Refuses what would only be held back.
+    fn refuse_paused(&self, what: &str) -> Result<(), Failure> {
+        match self.is_paused() {
+            false => Ok(()),
+            true => Err(
+                Failure::new(format_args!("{} is paused: {what}", self.reference())).hint(
+                    format_args!("`hivectl rollout resume function/{}` first", self.name),
+                ),
+            ),
+        }
+    }
+
+    /// Changes the function if it is still as it was read.
+    async fn patch(&self, mut patch: Value) -> Result<Value, Failure> {
+        patch["metadata"]["resourceVersion"] = object::resource_version(&self.live).into();
+        let namespace = Some(&*self.namespace);
+        self.cluster
+            .merge_patch(Resource::Function, namespace, &self.name, &patch, false)
+            .await
+            .map_err(Failure::from)
     }
 }

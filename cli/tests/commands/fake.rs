@@ -151,10 +151,13 @@ struct Place {
 }
 
 fn place(path: &str) -> Option<Place> {
-    let (group, rest) = match path.strip_prefix("/api/v1/") {
-        Some(rest) => ("", rest),
-        None => ("hive.dev", path.strip_prefix("/apis/hive.dev/v1/")?),
-    };
+    let (group, rest) = [
+        ("", "/api/v1/"),
+        ("hive.dev", "/apis/hive.dev/v1/"),
+        ("apps", "/apis/apps/v1/"),
+    ]
+    .into_iter()
+    .find_map(|(group, root)| Some((group, path.strip_prefix(root)?)))?;
     let mut words = rest.split('/').map(str::to_owned).peekable();
     let mut first = words.next()?;
     let mut namespace = None;

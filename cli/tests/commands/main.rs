@@ -11,5 +11,6 @@ mod harness;
 mod login;
 mod objects;
 mod push;
+mod rollouts;
 mod servers;
 mod tokens;

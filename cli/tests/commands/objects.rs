@@ -1,4 +1,4 @@
-//! Commands that change or follow objects: scale, label, wait, drain, rollout, logs, invoke.
+//! Commands that change or follow objects: scale, label, wait, drain, rollout status, logs, invoke.
 
 use serde_json::json;
 

@@ -1,0 +1,153 @@
+//! Versions of a function: their history, back, held, started anew.
+
+use serde_json::{Value, json};
+
+use crate::harness::Swarm;
+
+const FUNCTION: &str = "/apis/hive.dev/v1/namespaces/default/functions/hello";
+
+async fn swarm() -> Swarm {
+    let swarm = Swarm::start().await;
+    swarm.fake.put(
+        FUNCTION,
+        json!({"apiVersion": "hive.dev/v1", "kind": "Function",
+               "metadata": {"name": "hello", "namespace": "default", "generation": 3, "uid": "u",
+                            "annotations": {"kubernetes.io/change-cause": "newer"}},
+               "spec": {"replicas": 5, "artifact": {"sha256": "new"}, "env": [{"name": "A"}]},
+               "status": {"updateRevision": "hello-c", "updatedReplicas": 1, "replicas": 5,
+                    "rollout": {"phase": "Progressing", "observedGeneration": 3},
+                    "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+                        "message": "no copy went over to revision 4 for 600 s"},
+                        {"type": "Available", "status": "True", "reason": "Failing", "message": "it traps"}],
+                    "observedGeneration": 3}}),
+    );
+    for (name, owner, number, sha256, cause) in [
+        ("a", "u", 2, "old", Some("older")),
+        ("b", "u", 10, "older", None),
+        ("c", "u", 11, "new", Some("newer")),
+        ("d", "another function of that name", 12, "x", None),
+    ] {
+        let mut metadata = json!({
+            "name": format!("hello-{name}"), "namespace": "default",
+            "labels": {"hive.dev/function": "hello"}, "ownerReferences": [{"uid": owner}],
+        });
+        if let Some(cause) = cause {
+            metadata["annotations"] = json!({"kubernetes.io/change-cause": cause});
+        }
+        swarm.fake.put(
+            &format!("/apis/apps/v1/namespaces/default/controllerrevisions/hello-{name}"),
+            json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
+                   "revision": number, "data": {"spec": {"artifact": {"sha256": sha256}}}}),
+        );
+    }
+    swarm
+}
+
+fn live(swarm: &Swarm) -> Value {
+    swarm.fake.object(FUNCTION).unwrap()
+}
+
+#[tokio::test]
+async fn history_is_listed_by_number_and_shown_in_full() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["rollout", "history", "fn/hello"]).await;
+    run.expect(
+        0,
+        "function.hive.dev/hello\nREVISION   CHANGE-CAUSE\n2          older\n10         <none>\n11         newer\n",
+        "",
+    );
+    let run = swarm
+        .run(&["rollout", "history", "hello", "--revision=10"])
+        .await;
+    run.expect(
+        0,
+        "function.hive.dev/hello with revision #10\nartifact:\n  sha256: older\n",
+        "",
+    );
+    let run = swarm
+        .run(&["rollout", "history", "hello", "--revision=12"])
+        .await;
+    run.expect(
+        1,
+        "",
+        "error: function.hive.dev/hello has no revision 12\n  there are 2, 10, 11\n",
+    );
+}
+
+#[tokio::test]
+async fn undo_brings_back_the_version_and_leaves_the_rest() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["rollout", "undo", "fn/hello"]).await;
+    run.expect(
+        0,
+        "function.hive.dev/hello rolled back to revision 10\n",
+        "",
+    );
+    let spec = json!({"replicas": 5, "artifact": {"sha256": "older"}});
+    assert_eq!(live(&swarm)["spec"], spec);
+    assert_eq!(live(&swarm)["metadata"]["annotations"], json!({}));
+    let run = swarm
+        .run(&["rollout", "undo", "hello", "--to-revision=2"])
+        .await;
+    run.expect(0, "function.hive.dev/hello rolled back to revision 2\n", "");
+    let annotations = json!({"kubernetes.io/change-cause": "older"});
+    assert_eq!(live(&swarm)["metadata"]["annotations"], annotations);
+    let run = swarm
+        .run(&["rollout", "undo", "hello", "--to-revision=2"])
+        .await;
+    run.expect(
+        0,
+        "function.hive.dev/hello skipped: it is as revision 2 was\n",
+        "",
+    );
+    swarm.fake.edit(FUNCTION, |function| {
+        function["status"]["updateRevision"] = json!("hello-a");
+    });
+    let run = swarm.run(&["rollout", "undo", "hello"]).await;
+    assert_eq!(run.code, 1);
+    assert!(
+        run.err.contains("has no version before this one"),
+        "{}",
+        run.err
+    );
+}
+
+#[tokio::test]
+async fn what_is_held_goes_on_and_starts_anew_only_then() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["rollout", "pause", "fn/hello"]).await;
+    run.expect(0, "function.hive.dev/hello paused\n", "");
+    assert_eq!(live(&swarm)["spec"]["paused"], true);
+    let run = swarm.run(&["rollout", "pause", "fn/hello"]).await;
+    run.expect(1, "", "error: function.hive.dev/hello is already paused\n");
+    for what in ["restart", "undo"] {
+        let run = swarm.run(&["rollout", what, "fn/hello"]).await;
+        assert_eq!(run.code, 1);
+        let remedy = "`hivectl rollout resume function/hello` first";
+        assert!(run.err.contains(remedy), "{}", run.err);
+    }
+    let run = swarm.run(&["rollout", "resume", "fn/hello"]).await;
+    run.expect(0, "function.hive.dev/hello resumed\n", "");
+    assert!(live(&swarm)["spec"].get("paused").is_none());
+    let run = swarm.run(&["rollout", "restart", "fn/hello"]).await;
+    run.expect(0, "function.hive.dev/hello restarted\n", "");
+    assert!(live(&swarm)["spec"]["restartedAt"].is_string());
+    let run = swarm.run(&["rollout", "pause", "node/pi"]).await;
+    assert_eq!(run.code, 2);
+}
+
+#[tokio::test]
+async fn a_version_that_is_stuck_ends_the_waiting() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["rollout", "status", "fn/hello"]).await;
+    assert_eq!(run.code, 1);
+    assert!(
+        run.err
+            .contains("function \"hello\" exceeded its progress deadline"),
+        "{}",
+        run.err
+    );
+    let run = swarm.run(&["describe", "fn", "hello"]).await;
+    let sentence = "no copy went over to revision 4 for 600 s: 1 of 5 copies run the newest spec";
+    assert!(run.out.contains(sentence), "{}", run.out);
+}
