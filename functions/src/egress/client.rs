@@ -5,10 +5,12 @@
 //! requests, and at no time are there more than the function, and all of the node, may have.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use futures::future;
 use http::{Method, Uri, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -183,35 +185,36 @@ impl Client {
     /// An idle connection, or leave to make one. None when neither came in time.
     async fn find(&self, to: &Destination, until: Instant) -> Option<Found> {
         loop {
-            // Before looking, so that no change in between is missed.
-            let of_function = self.open.changed.notified();
-            let of_node = self.outbound.open.changed.notified();
+            // Each is registered before the look that it follows, so that no change in between is
+            // missed.
+            let mut of_function = pin!(self.open.changed.notified());
+            of_function.as_mut().enable();
             if let Some(connection) = lock(&self.idle).take(to) {
                 return Some(Found::Idle(connection));
             }
             // What is closed gives its place back when its task is dropped, and is waited for.
             if !self.open.has_room() {
                 lock(&self.idle).close_longest_idle();
-            } else if !self.outbound.open.has_room() {
+                timeout_at(until, of_function).await.ok()?;
+                continue;
+            }
+            // Not sooner: who lacks room of its own must not use up the word that the node has some.
+            let mut of_node = pin!(self.outbound.open.changed.notified());
+            of_node.as_mut().enable();
+            if !self.outbound.open.has_room() {
                 self.outbound.close_idle();
-            } else if let (Some(of_function), Some(of_node)) =
+                let changed = future::select(of_function, of_node);
+                timeout_at(until, changed).await.ok()?;
+                continue;
+            }
+            if let (Some(of_function), Some(of_node)) =
                 (self.open.take(), self.outbound.open.take())
             {
                 return Some(Found::Places(Places {
                     _of_function: of_function,
                     _of_node: of_node,
                 }));
-            } else {
-                continue;
             }
-            timeout_at(until, async {
-                tokio::select! {
-                    () = of_function => {}
-                    () = of_node => {}
-                }
-            })
-            .await
-            .ok()?;
         }
     }
 
@@ -273,6 +276,8 @@ impl Client {
         }
         drop(idle);
         self.open.changed.notify_one();
+        // Another function may have the place, if the node has no other.
+        self.outbound.open.changed.notify_one();
     }
 }
 

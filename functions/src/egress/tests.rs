@@ -462,6 +462,36 @@ async fn a_node_has_a_bound_of_its_own_and_idle_connections_of_others_yield() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_node_is_not_forgotten() {
+    let server = Server::start().await;
+    let outbound = Outbound::with(Connector::new(Names::of([])), 1, FOR_EVER);
+    let first = Function::of(&outbound, &["127.0.0.1:*"], limits(1));
+    let second = Function::of(&outbound, &["127.0.0.1:*"], limits(1));
+    let uri = server.uri("/");
+    for path in ["/", "/stuck"] {
+        // The node's only connection is in use,
+        let held = first.get(&server.uri(path)).await.unwrap();
+        let release = async {
+            // and becomes idle, or ends, when all others wait.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            if path == "/" {
+                held.into_body().collect().await.unwrap();
+            }
+        };
+        tokio::join!(
+            first.text(&uri),
+            second.text(&uri),
+            first.text(&uri),
+            release
+        );
+    }
+    assert!(first.lines().is_empty());
+    assert!(second.lines().is_empty());
+}
+
+#[tokio::test]
 async fn guests_may_be_less_patient_but_not_more() {
     let server = Server::start().await;
     let limits = EgressLimits {
