@@ -113,6 +113,7 @@ async fn get(swarm: &Swarm) {
     let described = swarm.ctl(&["describe", "function", "hello"]).await;
     for part in [
         "Name:",
+        "Status:          Ready: all copies are ready\n",
         "Conditions:",
         "Assignments:",
         "hello.0",
