@@ -15,6 +15,7 @@ mod events;
 #[cfg(test)]
 mod fuzz;
 mod ids;
+mod key_value;
 mod ledger;
 mod links;
 mod logs;

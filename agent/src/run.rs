@@ -20,6 +20,7 @@ use crate::controllers::ControllersFile;
 use crate::declared::Declared;
 use crate::enrol::{Enrolled, Enrolment};
 use crate::events::Events;
+use crate::key_value::KeyValues;
 use crate::ledger::Ledger;
 use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
@@ -123,6 +124,7 @@ impl Agent {
         let (store, found) = ArtifactStore::open(&config.data_dir.join("artifacts"))?;
         let links = Links::default();
         let (logs, events, retired) = (Logs::default(), Events::default(), Retired::default());
+        let key_values = KeyValues::in_dir(config.data_dir.clone());
         let table = watch::Sender::<Arc<Table<Instance>>>::default();
         let told = watch::Sender::<Arc<Told>>::default();
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
@@ -138,6 +140,7 @@ impl Agent {
             store,
             links: links.clone(),
             logs: logs.clone(),
+            key_values: key_values.clone(),
             events: events.clone(),
             retired,
             table,
@@ -145,6 +148,8 @@ impl Agent {
         };
         let reconciler = Reconciler::new(surroundings, found).run(stop.clone());
         parts.spawn(named("reconciler", reconciler));
+        let tending = key_values.tend(declared.desired(), stop.clone());
+        parts.spawn(named("functions' stores", tending));
         if let Some(listener) = listener {
             let serving = local::serve(listener, server.clone(), answers.clone(), stop.clone());
             parts.spawn(named("local address", serving));

@@ -12,6 +12,7 @@ async fn a_function_uses_what_its_manifest_gives_it() {
 
     secret(&swarm, "one").await;
     let spec = json!({
+        "keyValue": {},
         "env": [{ "name": "ONLY_ENVIRONMENT", "value": "1" }],
         "config": [
             { "name": "greeting", "value": "hello" },
@@ -53,6 +54,53 @@ async fn a_function_uses_what_its_manifest_gives_it() {
                 holds(found, &logs.stdout)
             })
             .await;
+        })
+        .await;
+    steps
+        .run("what it keeps survives the agent's end", async {
+            for (path, expected) in [
+                ("/kv/draft/increment?key=visits", "1\n"),
+                ("/kv/draft2/increment?key=visits", "2\n"),
+                (
+                    "/kv/draft2/get?key=a&bucket=other",
+                    "refused Error::NoSuchStore\n",
+                ),
+            ] {
+                assert_eq!(swarm.invoke("services", path).await.text(), expected);
+            }
+            swarm.agents[0].member.kill9().await;
+            swarm.agents[0].member.start();
+            until("the count goes on", PATIENCE, async || {
+                let visits = swarm.invoke("services", "/kv/draft/get?key=visits").await;
+                holds(visits.text() == "2\n", visits.text())
+            })
+            .await;
+        })
+        .await;
+    steps
+        .run("another function begins with nothing", async {
+            let spec = json!({ "keyValue": {} });
+            swarm.deploy("others", &guests::services(), spec).await;
+            let visits = swarm.invoke("others", "/kv/draft/get?key=visits").await;
+            assert_eq!(visits.text(), "nothing\n");
+        })
+        .await;
+    steps
+        .run("its quota holds", async {
+            let spec = json!({ "keyValue": { "sizeLimit": "1Mi" } });
+            swarm.deploy("small", &guests::services(), spec).await;
+            let large = swarm
+                .invoke("small", "/kv/draft/set?key=a&bytes=600000")
+                .await;
+            assert_eq!(large.text(), "done\n");
+            let more = swarm
+                .invoke("small", "/kv/draft/set?key=b&bytes=600000")
+                .await;
+            assert!(
+                more.text().contains("spec.keyValue.sizeLimit"),
+                "{}",
+                more.text()
+            );
         })
         .await;
     steps.finish();

@@ -34,7 +34,7 @@ const ENTRIES_PER_HANDLE: usize = 4;
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     egress: Egress,
     pub(crate) services: HostServices,
     pub(crate) memory: MemoryMeter,

@@ -10,9 +10,14 @@ use wasmtime::component::Linker;
 use crate::guest::Guest;
 
 mod config;
+mod keyvalue;
 mod logging;
 
 pub use config::Config;
+pub use keyvalue::{
+    Buckets, Entry, Expected, KeyValue, KeyValueError, MAX_BATCH, MAX_BATCH_BYTES, MAX_KEY_BYTES,
+    MAX_VALUE_BYTES, PAGE, Write,
+};
 pub(crate) use logging::Log;
 pub use logging::LogLevel;
 
@@ -20,6 +25,8 @@ pub use logging::LogLevel;
 #[derive(Clone)]
 pub struct HostServices {
     pub config: Arc<dyn Config>,
+    /// None: it may open no bucket.
+    pub key_value: Option<Buckets>,
 }
 
 impl Default for HostServices {
@@ -27,11 +34,13 @@ impl Default for HostServices {
     fn default() -> Self {
         Self {
             config: Arc::new(BTreeMap::new()),
+            key_value: None,
         }
     }
 }
 
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     config::link(linker)?;
+    keyvalue::link(linker)?;
     logging::link(linker)
 }

@@ -16,6 +16,20 @@ pub(crate) const SPIN_VARIABLES: &str = "fermyon:spin/variables@2.0.0";
 /// The draft, and the same without a version, as early clients of wasmCloud have it.
 pub(crate) const LOGGING: [&str; 2] = ["wasi:logging/logging@0.1.0-draft", "wasi:logging/logging"];
 
+/// `store`, `atomics` and `batch`: what wasmtime and wasmCloud have.
+pub(crate) const KEY_VALUE_DRAFT: [&str; 3] = [
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft",
+];
+
+/// The same of the second draft, which Spin has.
+pub(crate) const KEY_VALUE_DRAFT_2: [&str; 3] = [
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+];
+
 /// Every name above.
 #[cfg(feature = "compile")]
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
@@ -23,4 +37,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain([SPIN_VARIABLES])
         .chain(LOGGING)
+        .chain(KEY_VALUE_DRAFT)
+        .chain(KEY_VALUE_DRAFT_2)
 }

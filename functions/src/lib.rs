@@ -68,7 +68,10 @@ pub use egress::{AllowedHosts, InvalidHostPattern, Resolve};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]
-pub use host::{Config, HostServices, LogLevel};
+pub use host::{
+    Buckets, Config, Entry, Expected, HostServices, KeyValue, KeyValueError, LogLevel, MAX_BATCH,
+    MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE, Write,
+};
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::function::{
-    Egress, FunctionLimits, Http, Resources, default_concurrency, default_queue_timeout,
+    Egress, FunctionLimits, Http, KeyValue, Resources, default_concurrency, default_queue_timeout,
     default_timeout,
 };
 use crate::validate::normal_digest;
@@ -81,6 +81,11 @@ fn complete_function(spec: &mut Map<String, Value>) {
         set(fields, "cpuTime", || json!(limits.cpu_time));
         set(fields, "responseSize", || json!(limits.response_size));
         set(fields, "handles", || json!(limits.handles));
+    }
+    let key_value = KeyValue::default();
+    if let Some(fields) = spec.get_mut("keyValue").and_then(Value::as_object_mut) {
+        set(fields, "stores", || json!(key_value.stores));
+        set(fields, "sizeLimit", || json!(key_value.size_limit));
     }
     set(spec, "http", || json!({}));
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
@@ -175,6 +180,23 @@ mod tests {
         assert_eq!(function.spec.replicas, Some(1));
         assert_eq!(function.spec.resources, Resources::default());
         assert_eq!(function.spec.egress, Egress::default());
+    }
+
+    #[test]
+    fn a_function_that_keeps_something_has_a_bucket_and_a_bound() {
+        let complete = |key_value: Value| {
+            let mut value =
+                json!({"spec": {"artifact": {"path": "a.wasm"}, "keyValue": key_value}});
+            apply_defaults(Resource::Function, &mut value);
+            value["spec"].get("keyValue").cloned()
+        };
+        assert_eq!(complete(Value::Null), None);
+        assert_eq!(
+            complete(json!({})),
+            Some(json!({"stores": ["default"], "sizeLimit": "16Mi"}))
+        );
+        let said = json!({"stores": ["a"], "sizeLimit": "1Mi"});
+        assert_eq!(complete(said.clone()), Some(said));
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub const MAX_CONNECTIONS: u32 = 1000;
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 /// Longer work belongs in a topic: a request this old has lost its caller.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// More names for what one function keeps would be keys.
+pub const MAX_STORES: usize = 16;
+/// What a counter and a few settings take.
+pub const MIN_KEY_VALUE: Bytes = Bytes(4 * 1024);
+/// The cards and phones that nodes are made of have a few gigabytes to give, for all functions.
+pub const MAX_KEY_VALUE: Bytes = Bytes(1024 * Bytes::MIB);
 /// Answering with some headers and one outgoing request takes a dozen.
 pub const MIN_HANDLES: u32 = 64;
 /// Each can cost the node 64 KiB.
@@ -195,6 +201,10 @@ pub struct FunctionSpec {
     /// What outgoing requests may take.
     #[serde(default)]
     pub egress: Egress,
+    /// Buckets of keys and values that the function keeps on its node, by wasi:keyvalue. They stay when
+    /// it is changed or started anew, and do not move with it. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_value: Option<KeyValue>,
 }
 
 /// Where the bytes of a component come from.
@@ -274,6 +284,28 @@ pub struct EnvVar {
     /// Take the value from a Secret or ConfigMap of the same namespace. Not together with value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<EnvVarSource>,
+}
+
+/// What a function may keep on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeyValue {
+    /// Names of the buckets that it may open: 1 to 16, of letters, digits, '-', '_' and '.'. Default
+    /// "default".
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub stores: Vec<String>,
+    /// The most that all of its buckets take on one node, from "4Ki" to "1Gi". Default "16Mi". An entry
+    /// counts its key, its value and 64 bytes.
+    pub size_limit: Bytes,
+}
+
+impl Default for KeyValue {
+    fn default() -> Self {
+        Self {
+            stores: vec!["default".to_owned()],
+            size_limit: Bytes(16 * Bytes::MIB),
+        }
+    }
 }
 
 /// A setting: its value, or where to take it from.

@@ -51,6 +51,8 @@ fn functions_that_are_good() {
             {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}]}),
         json!({"config": [{"name": "greeting"}, {"name": "db.url-1_a", "value": "x"},
             {"name": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+        json!({"keyValue": {}}),
+        json!({"keyValue": {"stores": ["default", "sessions.v1"], "sizeLimit": "1Gi"}}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
         json!({"egress": {}}),
@@ -180,6 +182,18 @@ fn functions_that_are_not() {
         (
             json!({"restartedAt": "yesterday"}),
             "spec.restartedAt: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+        ),
+        (
+            json!({"keyValue": {"stores": []}}),
+            "spec.keyValue.stores: 0 names, not 1 to 16",
+        ),
+        (
+            json!({"keyValue": {"stores": ["a", "b c"]}}),
+            "spec.keyValue.stores[1]: \"b c\" is not a name: use letters, digits, '-', '_' and '.'",
+        ),
+        (
+            json!({"keyValue": {"sizeLimit": "2Gi"}}),
+            "spec.keyValue.sizeLimit: \"2Gi\" is not between 4Ki and 1Gi",
         ),
         (
             json!({"nodeSelector": {"a b": "c"}}),

@@ -23,6 +23,7 @@ use crate::artifacts::{ArtifactStore, Found};
 use crate::desired::DesiredSet;
 use crate::events::{Events, Kind};
 use crate::ids::{Digest, FunctionId, SlotId};
+use crate::key_value::KeyValues;
 use crate::links::Links;
 use crate::logs::{Logs, Version};
 use crate::serve::Instance;
@@ -38,6 +39,7 @@ pub struct Surroundings {
     pub store: ArtifactStore,
     pub links: Links,
     pub logs: Logs,
+    pub key_values: KeyValues,
     pub events: Events,
     pub retired: Retired,
     pub table: watch::Sender<Arc<Table<Instance>>>,
@@ -87,6 +89,7 @@ impl Reconciler {
             loader: Loader::new(
                 around.logs.clone(),
                 around.events.clone(),
+                around.key_values.clone(),
                 around.memory_bytes,
             ),
             around,

@@ -15,6 +15,7 @@ use hive_proto::v1;
 
 use crate::events::Events;
 use crate::ids::{Digest, FunctionId, SlotId};
+use crate::key_value::{KeyValues, OpenError};
 use crate::logs::{Logs, Version};
 use crate::serve::Instance;
 
@@ -23,6 +24,7 @@ pub struct Loader {
     logs: Logs,
     events: Events,
     options: RuntimeOptions,
+    key_values: KeyValues,
 }
 
 /// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
@@ -37,6 +39,8 @@ pub enum LoadFailure {
     Runtime(#[source] StartError),
     #[error("{0}")]
     Load(#[source] LoadError),
+    #[error("what functions keep on this node cannot be used: {0}")]
+    KeyValue(#[source] OpenError),
     #[error("loading the function failed in the agent: {0}")]
     Panic(#[source] tokio::task::JoinError),
 }
@@ -57,6 +61,8 @@ impl LoadFailure {
                 LoadError::TooManyMemories { .. } => "TooManyMemories",
                 LoadError::NoConcurrency | LoadError::AllowedHosts(_) => "BadAssignment",
             },
+            Self::KeyValue(OpenError::Io { .. }) => "DiskError",
+            Self::KeyValue(OpenError::Damaged { .. }) => "KeyValueDamaged",
             Self::Panic(_) => "AgentError",
         }
     }
@@ -69,18 +75,19 @@ impl LoadFailure {
             Self::Artifact(VerifyError::Read { source, .. }) => {
                 source.kind() == io::ErrorKind::NotFound
             }
-            Self::Runtime(_) | Self::Load(_) | Self::Panic(_) => false,
+            Self::Runtime(_) | Self::Load(_) | Self::KeyValue(_) | Self::Panic(_) => false,
         }
     }
 }
 
 impl Loader {
     /// `memory_bytes` is what the node offers.
-    pub fn new(logs: Logs, events: Events, memory_bytes: u64) -> Self {
+    pub fn new(logs: Logs, events: Events, key_values: KeyValues, memory_bytes: u64) -> Self {
         Self {
             runtime: Arc::default(),
             logs,
             events,
+            key_values,
             options: RuntimeOptions {
                 memory_bytes: for_functions(memory_bytes),
                 ..RuntimeOptions::default()
@@ -100,11 +107,14 @@ impl Loader {
         let id = FunctionId::of(&assignment);
         let version = Version::of(&assignment);
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
+        let key_values = self.key_values.clone();
         let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
             let runtime = started(&runtime, runtime_options).map_err(LoadFailure::Runtime)?;
+            let given = assignment.key_value.as_ref();
+            let buckets = given.map(|given| key_values.given(given)).transpose();
             let options = FunctionOptions {
                 name: id.to_string(),
                 limits: limits(assignment.limits.unwrap_or_default()),
@@ -113,6 +123,7 @@ impl Loader {
                 egress: egress(assignment.egress.unwrap_or_default()),
                 services: HostServices {
                     config: Arc::new(assignment.config.clone()),
+                    key_value: buckets.map_err(LoadFailure::KeyValue)?,
                 },
                 logs,
             };

@@ -56,6 +56,7 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
     let namespace = object.key().namespace.clone();
     let AssignmentSpec {
         function_name,
+        function_uid,
         function_generation,
         function,
         artifact,
@@ -82,6 +83,11 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
         env: environment(state, &namespace, &function_name, &function.env)?,
         config: configuration(state, &namespace, &function.config)?,
         egress: egress(&function.egress),
+        key_value: function.key_value.map(|given| v1::KeyValue {
+            function_uid,
+            stores: given.stores,
+            size_limit: given.size_limit.0,
+        }),
         allowed_hosts: function.allowed_hosts,
         routes: vec![v1::Route { host, path }],
         function: function_name,
@@ -266,6 +272,7 @@ mod tests {
         assert_eq!(assignment.limits.as_ref().unwrap().timeout_ms, 30_000);
         assert_eq!(assignment.routes[0].host, "hello.default.localhost");
         assert_eq!(assignment.config, BTreeMap::new());
+        assert_eq!(assignment.key_value, None);
     }
 
     #[test]

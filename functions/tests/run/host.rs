@@ -1,7 +1,9 @@
 //! What the host offers besides WASI, used by a guest: each interface as its clients know it.
 
 mod config;
+mod keyvalue;
 mod logging;
+mod memory;
 
 use std::sync::LazyLock;
 

@@ -57,7 +57,7 @@ fn a_component_that_handles_no_http_is_told_what_it_exports() {
 fn imports_that_functions_do_not_get_are_named() {
     let component = wat::parse_str(
         r#"(component
-             (import "wasi:keyvalue/store@0.2.0-draft" (instance))
+             (import "wasi:blobstore/container@0.2.0-draft" (instance))
              (import "wasi:random/random@0.2.0" (instance))
              (instance $h)
              (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#,
@@ -66,7 +66,7 @@ fn imports_that_functions_do_not_get_are_named() {
     assert!(
         error
             .to_string()
-            .contains("wasi:keyvalue/store@0.2.0-draft"),
+            .contains("wasi:blobstore/container@0.2.0-draft"),
         "{error}"
     );
     assert!(!error.to_string().contains("wasi:random"), "{error}");

@@ -13,7 +13,7 @@ use super::metadata::check_labels;
 use super::{Reason, hosts, names, rollout, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
-use crate::function::{MAX_TIMEOUT, MIN_TIMEOUT};
+use crate::function::{MAX_KEY_VALUE, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_TIMEOUT};
 use crate::quantity::{Bytes, MilliCpu};
 
 /// A component cannot be instantiated in less.
@@ -69,6 +69,9 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     }
     check_env(list(spec, "env"), &path.field("env"), findings);
     check_config(list(spec, "config"), &path.field("config"), findings);
+    if let Some(key_value) = object(spec, "keyValue") {
+        check_key_value(key_value, &path.field("keyValue"), findings);
+    }
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
     }
@@ -332,6 +335,44 @@ fn check_config(config: &[Value], path: &FieldPath, findings: &mut Findings) {
             }
         }
         check_value(setting, &path, findings);
+    }
+}
+
+fn check_key_value(key_value: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    let stores = list(key_value, "stores");
+    let field = path.field("stores");
+    if present(key_value, "stores") && !(1..=MAX_STORES).contains(&stores.len()) {
+        findings.invalid(
+            &field,
+            format!("{} names, not 1 to {MAX_STORES}", stores.len()),
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for (index, store) in stores.iter().enumerate() {
+        let Some(name) = store.as_str() else {
+            continue;
+        };
+        let path = field.index(index);
+        if let Err(why) = names::data_key(name) {
+            findings.invalid(&path, format!("{} is not a name: {why}", quoted(name)));
+        }
+        if !seen.insert(name) {
+            findings.duplicate(&path, format!("{} is listed twice", quoted(name)));
+        }
+    }
+    if let Some(text) = amount(key_value, "sizeLimit") {
+        let path = path.field("sizeLimit");
+        match text.parse::<Bytes>() {
+            Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
+            Ok(bytes) if !(MIN_KEY_VALUE..=MAX_KEY_VALUE).contains(&bytes) => {
+                let message = format!(
+                    "{} is not between {MIN_KEY_VALUE} and {MAX_KEY_VALUE}",
+                    quoted(&text)
+                );
+                findings.invalid(&path, message);
+            }
+            Ok(_) => {}
+        }
     }
 }
 

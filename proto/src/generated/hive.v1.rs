@@ -339,6 +339,9 @@ pub struct Assignment {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// What wasi:keyvalue keeps for it; absent = nothing.
+    #[prost(message, optional, tag = "12")]
+    pub key_value: ::core::option::Option<KeyValue>,
     /// Unset = the agent's own defaults.
     #[prost(message, optional, tag = "15")]
     pub egress: ::core::option::Option<Egress>,
@@ -358,6 +361,18 @@ pub struct Egress {
     /// The longest pause within the answer; unset = likewise.
     #[prost(uint64, optional, tag = "4")]
     pub idle_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyValue {
+    /// Whose it is: names are given again, uids are not.
+    #[prost(string, tag = "1")]
+    pub function_uid: ::prost::alloc::string::String,
+    /// The buckets that it may open.
+    #[prost(string, repeated, tag = "2")]
+    pub stores: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes, of all of them on this node.
+    #[prost(uint64, tag = "3")]
+    pub size_limit: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Route {

@@ -166,6 +166,24 @@ const KNOWN_BY: &[Known] = &[
         &[("logging", Function("log"))],
     ),
     ("wasi:logging", "", &[("logging", Function("log"))]),
+    (
+        "wasi:keyvalue",
+        "0.2.0-draft",
+        &[
+            ("store", Resource("bucket")),
+            ("atomics", Function("increment")),
+            ("batch", Function("get-many")),
+        ],
+    ),
+    (
+        "wasi:keyvalue",
+        "0.2.0-draft2",
+        &[
+            ("store", Resource("bucket")),
+            ("atomics", Resource("cas")),
+            ("batch", Function("get-many")),
+        ],
+    ),
 ];
 
 fn name((package, version): (&str, &str), interface: &str) -> String {

@@ -14,6 +14,7 @@ fn set(settings: &[(&str, &str)]) -> Loaded {
         .collect();
     given(HostServices {
         config: Arc::new(settings),
+        ..HostServices::default()
     })
 }
 

@@ -5,6 +5,7 @@
 //! hidden: that is what the tests are about.
 
 mod config;
+mod keyvalue;
 mod logging;
 #[path = "../../probe/src/query.rs"]
 #[allow(dead_code, reason = "the probe uses more of it")]
@@ -64,6 +65,14 @@ fn done(target: &str) -> Result<Outcome, BadParameter> {
         "/variable" => config::variable(&query.required("name")?),
         "/log" => logging::say(&query)?,
         "/log/bare" => logging::say_bare(&query)?,
-        path => return Err(BadParameter(format!("nothing is at {path}"))),
+        "/kv/draft2/swap" => keyvalue::swap(&query)?,
+        path => match path
+            .strip_prefix("/kv/")
+            .and_then(|rest| rest.split_once('/'))
+        {
+            Some(("draft", what)) => keyvalue::by_first(what, &query)?,
+            Some(("draft2", what)) => keyvalue::by_second(what, &query)?,
+            _ => return Err(BadParameter(format!("nothing is at {path}"))),
+        },
     })
 }
