@@ -9,10 +9,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::StreamExt;
 use hive_functions::engine_version;
 use hive_identity::CertificateAuthority;
+use hive_manifests::Function;
 use hive_manifests::function::CompiledArtifact;
 use hive_proto::ARTIFACT_CONTEXT;
 use hive_proto::v1::ArtifactDescription;
 use prost::Message;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::CompileWorker;
@@ -25,6 +27,7 @@ use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
 use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
+use crate::reconcile::schedule::source_sha256;
 use crate::state::{Key, State};
 use crate::together::{self, Together};
 
@@ -303,10 +306,7 @@ async fn write(writer: &Together, key: &Key, records: &Records) -> bool {
     }
 }
 
+/// As its spec has it, or as its image was found to be.
 fn source_of(function: &Value) -> Option<String> {
-    let digest: Digest = function["spec"]["artifact"]["sha256"]
-        .as_str()?
-        .parse()
-        .ok()?;
-    Some(digest.hex())
+    source_sha256(&Function::deserialize(function).ok()?)
 }
