@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use forward::Forwarder;
+pub use forward::{Forwarder, NothingRan};
 use routes::{Follower, Routes};
 
 use crate::accept::{Accepted, Doorway};

@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod compile;
+pub mod cron;
 pub mod events;
 pub mod garbage;
 pub mod health;
@@ -36,6 +37,7 @@ use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
 use compile::{Compilation, CompileWorker};
+use cron::Cron;
 pub use looks::{Looks, Outlook};
 
 /// Retries of what failed for a passing reason.
@@ -62,6 +64,8 @@ pub struct Reconcilers {
     pub compile_worker: CompileWorker,
     /// What this controller's own kind of machine is called.
     pub own_target: &'static str,
+    /// Makes the calls of schedules.
+    pub cron: Cron,
 }
 
 impl Reconcilers {
@@ -206,6 +210,14 @@ impl Reconcilers {
             looks_at_images
                 .with_rests()
                 .run(async move |_, state| pulls.pass(state).await),
+        );
+
+        let (cron, mut agenda) = (self.cron.clone(), cron::Agenda::default());
+        tasks.spawn(
+            looks()
+                .only_for(cron::concerns)
+                .with_rests()
+                .run(async move |replica, state| cron.pass(&mut agenda, replica, state).await),
         );
 
         let mut unused = collect::Unused::default();

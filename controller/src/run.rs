@@ -26,6 +26,7 @@ use crate::ingress::{self, Forwarder};
 use crate::own_certificate;
 use crate::peers::Peers;
 use crate::reconcile::compile::CompileWorker;
+use crate::reconcile::cron::Cron;
 use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
@@ -117,6 +118,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
             node_grace: args.node_grace(),
             compile_worker,
             own_target: Target::host().as_str(),
+            cron: Cron::new(forwarder.clone()),
         }
         .run(stop.clone()),
     );

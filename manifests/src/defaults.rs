@@ -11,6 +11,7 @@ use crate::function::{
     Egress, FunctionLimits, Http, KeyValue, Resources, default_concurrency, default_queue_timeout,
     default_timeout,
 };
+use crate::schedule::{default_path, default_starting_deadline_seconds, default_time_zone};
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
 
@@ -86,6 +87,16 @@ fn complete_function(spec: &mut Map<String, Value>) {
     if let Some(fields) = spec.get_mut("keyValue").and_then(Value::as_object_mut) {
         set(fields, "stores", || json!(key_value.stores));
         set(fields, "sizeLimit", || json!(key_value.size_limit));
+    }
+    let schedules = spec.get_mut("schedules").and_then(Value::as_array_mut);
+    for schedule in schedules.into_iter().flatten() {
+        if let Some(fields) = schedule.as_object_mut() {
+            set(fields, "timeZone", || json!(default_time_zone()));
+            set(fields, "startingDeadlineSeconds", || {
+                json!(default_starting_deadline_seconds())
+            });
+            set(fields, "path", || json!(default_path()));
+        }
     }
     set(spec, "http", || json!({}));
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 use crate::quantity::{Bytes, MilliCpu};
 use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, RolloutStatus, Strategy};
+use crate::schedule::{Schedule, ScheduleStatus};
 
 /// Large enough for a Python or JavaScript component (18 MB) with much beside it; small enough that one
 /// upload can't fill an SD card. Bytes.
@@ -205,6 +206,11 @@ pub struct FunctionSpec {
     /// it is changed or started anew, and do not move with it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_value: Option<KeyValue>,
+    /// Times at which the function is called, once in the whole swarm. Default none. Unless its call
+    /// has ended the next is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub schedules: Vec<Schedule>,
 }
 
 /// Where the bytes of a component come from.
@@ -458,6 +464,10 @@ pub struct FunctionStatus {
     /// Where the function is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What became of the schedules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub schedules: Vec<ScheduleStatus>,
     /// Label selector of the function's assignments, as text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,

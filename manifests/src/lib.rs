@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod quota;
 pub mod resource;
 pub mod rollout;
+pub mod schedule;
 pub mod schema;
 pub mod validate;
 

@@ -25,7 +25,7 @@ pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
 const DEFAULT_PERCENT: u64 = 25;
 
 /// Fields of a spec that are no part of its template, as they are written.
-pub const OUTSIDE_TEMPLATE: [&str; 10] = [
+pub const OUTSIDE_TEMPLATE: [&str; 11] = [
     "imagePullSecrets",
     "replicas",
     "everyNode",
@@ -36,6 +36,7 @@ pub const OUTSIDE_TEMPLATE: [&str; 10] = [
     "minReadySeconds",
     "progressDeadlineSeconds",
     "revisionHistoryLimit",
+    "schedules",
 ];
 
 /// How copies go over to a new version.
@@ -120,6 +121,7 @@ impl FunctionSpec {
             min_ready_seconds: _,
             progress_deadline_seconds: _,
             revision_history_limit: _,
+            schedules: _,
         } = self.clone();
         Self {
             artifact,
@@ -145,6 +147,7 @@ impl FunctionSpec {
             min_ready_seconds: 0,
             progress_deadline_seconds: None,
             revision_history_limit: None,
+            schedules: Vec::new(),
         }
     }
 
@@ -162,6 +165,7 @@ impl FunctionSpec {
             min_ready_seconds: own.min_ready_seconds,
             progress_deadline_seconds: own.progress_deadline_seconds,
             revision_history_limit: own.revision_history_limit,
+            schedules: own.schedules,
             ..template.clone()
         }
     }
@@ -243,6 +247,7 @@ mod tests {
             "http": { "path": "/x" },
             "allowedHosts": ["*"],
             "egress": { "maxConnections": 1 },
+            "schedules": [{ "name": "a", "schedule": "@daily" }],
         })
     }
 

@@ -15,6 +15,7 @@ mod owners;
 pub mod quota;
 mod rbac;
 mod rollout;
+mod schedules;
 mod structure;
 pub mod suggest;
 mod taints;

@@ -54,6 +54,9 @@ fn functions_that_are_good() {
         json!({"keyValue": {}}),
         json!({"keyValue": {"stores": ["default", "sessions.v1"], "sizeLimit": "1Gi"}}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
+        json!({"schedules": [{"name": "nightly", "schedule": "0 3 * * *", "timeZone": "Europe/Berlin",
+            "startingDeadlineSeconds": 0, "path": "/nightly?full=1", "suspend": true},
+            {"name": "often", "schedule": "@hourly"}]}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
         json!({"egress": {}}),
         json!({"egress": {"maxConnections": 1, "connectTimeout": "10ms", "firstByteTimeout": "1m", "idleTimeout": "15m"}}),
@@ -250,6 +253,22 @@ fn functions_that_are_not() {
         (
             json!({"timeout": "30"}),
             "spec.timeout: \"30\": a duration needs a unit after each number: ms, s, m or h, such as 30s",
+        ),
+        (
+            json!({"schedules": [{"name": "nightly", "schedule": "0 3 * *"}]}),
+            "spec.schedules[0].schedule: \"0 3 * *\": it has 4 fields of five: minute, hour, day of month, month, day of week",
+        ),
+        (
+            json!({"schedules": [{"name": "a", "schedule": "0 3 * * *", "timeZone": "Berlin"}]}),
+            "spec.schedules[0].timeZone: \"Berlin\" is not a time zone; they are named as in \"UTC\" or \"Europe/Berlin\" (IANA's database)",
+        ),
+        (
+            json!({"schedules": [{"name": "a", "schedule": "@daily"}, {"name": "a", "schedule": "@daily"}]}),
+            "spec.schedules[1].name: \"a\" is there twice",
+        ),
+        (
+            json!({"schedules": [{"name": "a", "schedule": "@daily", "path": "nightly"}]}),
+            "spec.schedules[0].path: \"nightly\" is not the path of a request, such as \"/nightly?full=1\"",
         ),
         (
             json!({"timeout": "1h"}),

@@ -46,6 +46,10 @@ pub struct Forwarder {
     turn: Arc<AtomicUsize>,
 }
 
+/// In the extensions of an answer: nothing of the function ran, so the request can be made again.
+#[derive(Clone, Copy, Debug)]
+pub struct NothingRan;
+
 /// Why no function answered.
 #[derive(Debug, thiserror::Error)]
 enum ForwardError {
@@ -125,7 +129,12 @@ impl Forwarder {
             Err(error) => Err(error),
         };
         let mut response = match answered {
-            Ok(response) => response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
+            Ok(mut response) => {
+                if response.headers().contains_key(invoke::RETRY) {
+                    response.extensions_mut().insert(NothingRan);
+                }
+                response.map(|body| body.map_err(BoxError::from).boxed_unsync())
+            }
             Err(error) => {
                 tracing::debug!(request = ?id, error = &error as &dyn std::error::Error, "request failed");
                 error_response(&error)
@@ -300,10 +309,13 @@ fn error_response(error: &ForwardError) -> Response<Body> {
     headers.insert(invoke::REASON, HeaderValue::from_static(reason));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response.extensions_mut().insert(NothingRan);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(allowed));
     }
     response
 }

@@ -7,7 +7,7 @@ mod roll;
 mod run;
 #[cfg(test)]
 mod scenarios;
-mod view;
+pub mod view;
 
 pub use copies::{Copies, copies};
 pub use plan::{Plan, Step, plan};

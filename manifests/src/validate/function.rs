@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
 use super::metadata::check_labels;
-use super::{Reason, hosts, names, rollout, taints};
+use super::{Reason, hosts, names, rollout, schedules, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::function::{MAX_KEY_VALUE, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_TIMEOUT};
@@ -89,6 +89,7 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         &path.field("allowedHosts"),
         findings,
     );
+    schedules::check(list(spec, "schedules"), &path.field("schedules"), findings);
 }
 
 fn object<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
@@ -447,7 +448,7 @@ fn check_http(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findin
     }
 }
 
-fn is_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     text.bytes()
         .all(|c| c.is_ascii_graphic() && !matches!(c, b'?' | b'#'))
         && text.split('/').all(|part| part != "..")

@@ -1,0 +1,407 @@
+//! When a function is called by time alone: what a person writes, what became of it, and the times
+//! that an expression means.
+//!
+//! An expression is cron's, five fields, in a time zone. Where clocks are put forward or back it is
+//! as in Vixie's cron: one that says `*` for hours or minutes goes by the time that passes; any other
+//! means times of day, each of which comes once, an hour late if the clock jumps over it.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// More would be a program of its own.
+pub const MAX_SCHEDULES: usize = 16;
+/// What is a day late is another day's.
+pub const MAX_STARTING_DEADLINE_SECONDS: u32 = 24 * 60 * 60;
+/// Far longer than any expression that means something.
+const MAX_EXPRESSION_BYTES: usize = 256;
+
+/// A time at which a function is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// What the schedule is called in the function's status and events: lower-case letters, digits
+    /// and '-'.
+    pub name: String,
+    /// Minute, hour, day of month, month, day of week, as in "0 3 * * *" for three o'clock each
+    /// night; or @hourly, @daily, @weekly, @monthly, @yearly.
+    pub schedule: String,
+    /// Name of a time zone, such as "Europe/Berlin". Default "UTC".
+    #[serde(default = "default_time_zone")]
+    pub time_zone: String,
+    /// How late a call may come when it could not be made in time, because no controller led or no
+    /// copy was ready: 0 to 86400. Default 300. Of several that were missed only the last is made up
+    /// for. With 0 none is, but for one that is a few seconds late.
+    #[serde(default = "default_starting_deadline_seconds")]
+    #[schemars(range(min = 0, max = MAX_STARTING_DEADLINE_SECONDS))]
+    pub starting_deadline_seconds: u32,
+    /// The path of the request, which is a POST. Default "/".
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// Makes no calls while it is true. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+pub(crate) fn default_time_zone() -> String {
+    "UTC".to_owned()
+}
+
+pub(crate) fn default_starting_deadline_seconds() -> u32 {
+    300
+}
+
+pub(crate) fn default_path() -> String {
+    "/".to_owned()
+}
+
+/// What became of a schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// Name of the schedule.
+    pub name: String,
+    /// The expression and time zone that this is about.
+    pub observed: String,
+    /// Times up to this have been dealt with.
+    pub since: Time,
+    /// The time of the last call that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// The time of the last call that was answered with success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Time>,
+    /// A call that has begun and not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveCall>,
+}
+
+/// A call that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveCall {
+    /// The time that it was due.
+    pub time: Time,
+    /// When the request was sent. Absent while no copy could take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+}
+
+/// Why an expression means no times.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    #[error("{0}")]
+    Expression(String),
+    #[error(
+        "{0:?} is not a time zone; they are named as in \"UTC\" or \"Europe/Berlin\" (IANA's database)"
+    )]
+    TimeZone(String),
+    #[error("it names no time: there is no such day")]
+    Never,
+}
+
+impl ScheduleError {
+    /// The field of [`Schedule`] that is wrong.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::TimeZone(_) => "timeZone",
+            Self::Expression(_) | Self::Never => "schedule",
+        }
+    }
+}
+
+/// The times that an expression means.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// Read as if every zone were UTC: its times are times of day, whatever clocks do.
+    table: cronexpr::Crontab,
+    /// Where it goes by the time that passes instead.
+    by_instants: Option<cronexpr::Crontab>,
+    zone: TimeZone,
+}
+
+impl Times {
+    pub fn parse(expression: &str, zone_name: &str) -> Result<Self, ScheduleError> {
+        let fields = fields(expression)?;
+        // "Local" would be another time on each controller; and a name goes into a text that is parsed.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
+        let zone = Some(zone_name)
+            .filter(|name| name.chars().all(is_name) && !name.eq_ignore_ascii_case("local"))
+            .and_then(|name| TimeZone::get(name).ok())
+            .ok_or_else(|| ScheduleError::TimeZone(zone_name.to_owned()))?;
+        let read = |zone: &str| {
+            cronexpr::parse_crontab(&format!("{} {zone}", fields.join(" ")))
+                .map_err(|error| ScheduleError::Expression(first_line(&error.to_string())))
+        };
+        let goes_by_instants = fields[..2].iter().any(|field| field.starts_with('*'));
+        let times = Self {
+            table: read("UTC")?,
+            by_instants: goes_by_instants.then(|| read(zone_name)).transpose()?,
+            zone,
+        };
+        match times.next_after(Timestamp::UNIX_EPOCH) {
+            Some(_) => Ok(times),
+            None => Err(ScheduleError::Never),
+        }
+    }
+
+    /// The first time after `at`. None when there is none within four years.
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        if let Some(table) = &self.by_instants {
+            return Some(
+                table
+                    .find_next(cronexpr::MakeTimestamp(at))
+                    .ok()?
+                    .timestamp(),
+            );
+        }
+        let mut of_day = self.zone.to_datetime(at);
+        loop {
+            let as_utc = TimeZone::UTC.to_timestamp(of_day).ok()?;
+            let next = self.table.find_next(cronexpr::MakeTimestamp(as_utc)).ok()?;
+            of_day = next.datetime();
+            // What a clock shows twice is its first time, what it jumps over comes an hour later.
+            let instant = self.zone.to_timestamp(of_day).ok()?;
+            if instant > at {
+                return Some(instant);
+            }
+        }
+    }
+
+    /// The last time after `after`, up to `until`.
+    pub fn last_within(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        std::iter::successors(self.next_after(after), |at| self.next_after(*at))
+            .take_while(|at| *at <= until)
+            .last()
+    }
+}
+
+/// The five fields of an expression, of which nothing but numbers, names, `*`, `,`, `-` and `/` is left.
+fn fields(expression: &str) -> Result<Vec<String>, ScheduleError> {
+    let wrong = |why: &str| ScheduleError::Expression(why.to_owned());
+    if expression.len() > MAX_EXPRESSION_BYTES {
+        return Err(wrong("it is longer than 256 characters"));
+    }
+    let expression = match expression.trim() {
+        "@hourly" => "0 * * * *",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@weekly" => "0 0 * * 0",
+        "@monthly" => "0 0 1 * *",
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        other if other.starts_with('@') => {
+            return Err(wrong(
+                "there are @hourly, @daily, @weekly, @monthly and @yearly",
+            ));
+        }
+        other if other.to_ascii_uppercase().contains("TZ=") => {
+            return Err(wrong("the time zone goes into timeZone"));
+        }
+        other => other,
+    };
+    let fields: Vec<String> = expression
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
+    if fields.len() != 5 {
+        return Err(ScheduleError::Expression(format!(
+            "it has {} fields of five: minute, hour, day of month, month, day of week",
+            fields.len()
+        )));
+    }
+    for (index, field) in fields.iter().enumerate() {
+        for part in field.split([',', '-', '/']) {
+            let is_number = !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+            // Months and days of the week have names.
+            let is_name =
+                index >= 3 && part.len() == 3 && part.bytes().all(|c| c.is_ascii_alphabetic());
+            if !(part == "*" || is_number || is_name) {
+                return Err(ScheduleError::Expression(format!(
+                    "{part:?} in its field {} is no number{}, nor \"*\"",
+                    index + 1,
+                    if index >= 3 {
+                        " or name such as MON or JAN"
+                    } else {
+                        ""
+                    }
+                )));
+            }
+        }
+    }
+    Ok(fields)
+}
+
+/// The library draws where the mistake is, over several lines; the last says what it is.
+fn first_line(text: &str) -> String {
+    let said = text.lines().last().unwrap_or(text);
+    said.trim_start_matches([' ', '^']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn next(expression: &str, zone: &str, at: &str, count: usize) -> Vec<String> {
+        let times = Times::parse(expression, zone).unwrap();
+        let mut at: Timestamp = at.parse().unwrap();
+        (0..count)
+            .map(|_| {
+                at = times.next_after(at).unwrap();
+                at.to_zoned(times.zone.clone())
+                    .strftime("%a %Y-%m-%d %H:%M %Z")
+                    .to_string()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn times_are_those_of_cron() {
+        assert_eq!(
+            next("*/20 9-10 * * MON-FRI", "UTC", "2026-11-20T10:30:00Z", 3),
+            [
+                "Fri 2026-11-20 10:40 UTC",
+                "Mon 2026-11-23 09:00 UTC",
+                "Mon 2026-11-23 09:20 UTC"
+            ]
+        );
+        assert_eq!(
+            next("0 3 * * *", "Europe/Berlin", "2026-11-21T01:59:59Z", 2),
+            ["Sat 2026-11-21 03:00 CET", "Sun 2026-11-22 03:00 CET"]
+        );
+        assert_eq!(
+            next("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", 1),
+            ["Tue 2028-02-29 00:00 UTC"]
+        );
+        // Either of both days, as in every cron.
+        assert_eq!(
+            next("0 0 13 * FRI", "UTC", "2026-11-12T00:00:00Z", 3),
+            [
+                "Fri 2026-11-13 00:00 UTC",
+                "Fri 2026-11-20 00:00 UTC",
+                "Fri 2026-11-27 00:00 UTC"
+            ]
+        );
+        assert_eq!(
+            next("@monthly", "Asia/Tokyo", "2026-12-15T00:00:00Z", 1),
+            ["Fri 2027-01-01 00:00 JST"]
+        );
+        assert_eq!(
+            next("0 12 31 12 7", "UTC", "2026-12-01T00:00:00Z", 2),
+            ["Sun 2026-12-06 12:00 UTC", "Sun 2026-12-13 12:00 UTC"]
+        );
+    }
+
+    #[test]
+    fn a_time_of_day_comes_once_a_day_whatever_clocks_do() {
+        // Forward from 02:00 to 03:00 on 2026-03-29.
+        assert_eq!(
+            next("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3),
+            [
+                "Sat 2026-03-28 02:30 CET",
+                "Sun 2026-03-29 03:30 CEST",
+                "Mon 2026-03-30 02:30 CEST"
+            ]
+        );
+        // Back from 03:00 to 02:00 on 2026-10-25.
+        assert_eq!(
+            next("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
+            ["Sun 2026-10-25 02:30 CEST", "Mon 2026-10-26 02:30 CET"]
+        );
+        // What goes by the time that passes neither waits an hour nor comes twice at once.
+        assert_eq!(
+            next("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 4),
+            [
+                "Sun 2026-10-25 02:30 CEST",
+                "Sun 2026-10-25 02:00 CET",
+                "Sun 2026-10-25 02:30 CET",
+                "Sun 2026-10-25 03:00 CET"
+            ]
+        );
+        assert_eq!(
+            next("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:30:00Z", 2),
+            ["Sun 2026-03-29 03:00 CEST", "Sun 2026-03-29 03:30 CEST"]
+        );
+    }
+
+    #[test]
+    fn of_what_was_missed_the_last_counts() {
+        let times = Times::parse("0 * * * *", "UTC").unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let last = |after, until| times.last_within(at(after), at(until));
+        assert_eq!(
+            last("2026-01-01T00:00:00Z", "2026-01-01T05:30:00Z"),
+            Some(at("2026-01-01T05:00:00Z"))
+        );
+        assert_eq!(last("2026-01-01T05:00:00Z", "2026-01-01T05:59:59Z"), None);
+        assert_eq!(
+            last("2026-01-01T05:00:00Z", "2026-01-01T06:00:00Z"),
+            Some(at("2026-01-01T06:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn what_means_no_times_says_why() {
+        let cases = [
+            ("0 3 * *", "UTC", "it has 4 fields of five"),
+            ("0 3 * * * *", "UTC", "it has 6 fields of five"),
+            ("", "UTC", "it has 0 fields of five"),
+            ("60 3 * * *", "UTC", "60"),
+            ("0 3 * * MOON", "UTC", "\"MOON\" in its field 5"),
+            ("0 3 L * *", "UTC", "\"L\" in its field 3"),
+            ("H 3 * * *", "UTC", "\"H\" in its field 1"),
+            ("@every 5m", "UTC", "@hourly"),
+            ("TZ=UTC 0 3 * * *", "UTC", "timeZone"),
+            ("0 0 30 2 *", "UTC", "no such day"),
+            (
+                "0 3 * * *",
+                "Europe/Berln",
+                "\"Europe/Berln\" is not a time zone",
+            ),
+            ("0 3 * * *", "local", "is not a time zone"),
+            ("0 3 * * *", "UTC 0 0 * * *", "is not a time zone"),
+            ("0 3 * * *", "../../etc/passwd", "is not a time zone"),
+        ];
+        for (expression, zone, why) in cases {
+            let error = Times::parse(expression, zone).unwrap_err();
+            assert!(
+                error.to_string().contains(why),
+                "{expression:?} {zone:?}: {error}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(expression in "[-0-9*/, @A-Z]{0,40}", zone in ".{0,12}") {
+            let _ = Times::parse(&expression, &zone);
+        }
+
+        /// In zones that jump by an hour, by half an hour, at midnight; none.
+        #[test]
+        fn times_only_go_on(
+            minute in prop::sample::select(vec!["*", "0", "*/7", "30", "0,59"]),
+            hour in prop::sample::select(vec!["*", "0", "2", "*/3", "1-4"]),
+            day in prop::sample::select(vec!["*", "1", "29", "31"]),
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana",
+            ]),
+            start in 1_700_000_000i64..1_900_000_000,
+        ) {
+            let times = Times::parse(&format!("{minute} {hour} {day} * *"), zone).unwrap();
+            let mut at = Timestamp::from_second(start).unwrap();
+            for _ in 0..50 {
+                let next = times.next_after(at).unwrap();
+                prop_assert!(next > at);
+                // Asked from anywhere in between the answer is the same.
+                let between = Timestamp::from_second((at.as_second() + next.as_second()) / 2).unwrap();
+                if between > at && times.by_instants.is_some() {
+                    prop_assert_eq!(times.next_after(between).unwrap(), next);
+                }
+                at = next;
+            }
+        }
+    }
+}
