@@ -88,6 +88,11 @@ pub enum LoadError {
     AllowedHosts(#[from] InvalidHostPattern),
 }
 
+/// Memory that an instance may grow by without asking the node, as it has it from the start: what
+/// answers with little more than it begins with waits for its turn while others take all there is, but
+/// does not fail. Bytes.
+const HEADROOM: u64 = 1 << 20;
+
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
@@ -196,11 +201,14 @@ impl Runtime {
             });
         }
         // It would wait for ever.
-        let bytes = initial.saturating_add(INSTANCE_BYTES);
+        let least = initial.saturating_add(INSTANCE_BYTES);
         let given = self.0.admission.memory().limit();
-        if bytes > given {
+        if least > given {
             return Err(LoadError::NodeMemory { initial, given });
         }
+        let room = initial.saturating_add(HEADROOM);
+        let room = room.min(options.limits.memory_bytes);
+        let bytes = room.saturating_add(INSTANCE_BYTES).min(given);
         let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
         let given = self.0.allocation.slots();
         if memories > given {
