@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hive_e2e::ctl::Output;
@@ -280,7 +280,7 @@ async fn what_is_refused_is_not_written() {
     let path = format!("/apis/hive.dev/v1/artifacts/{digest}");
     // The manifests below name it.
     swarm.manifest("good", &guests::probe(), json!({}));
-    let before = revision(&client).await;
+    let before = revision_at_rest(&client).await;
     let mut steps = Steps::new();
 
     for (name, manifest, says) in manifests() {
@@ -396,6 +396,23 @@ async fn revision(client: &Client) -> String {
         .as_str()
         .unwrap()
         .to_owned()
+}
+
+/// A controller that has just started writes its roles and accounts: the revision after which nothing
+/// comes for a second.
+async fn revision_at_rest(client: &Client) -> String {
+    let mut last = (revision(client).await, Instant::now());
+    until("the new controller rests", PATIENCE, async || {
+        let now = revision(client).await;
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        match last.1.elapsed() > Duration::from_secs(1) {
+            true => Ok(last.0.clone()),
+            false => Err(format!("at {} it still writes", last.0)),
+        }
+    })
+    .await
 }
 
 fn files(directory: &Path) -> Vec<String> {

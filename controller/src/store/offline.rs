@@ -64,6 +64,9 @@ pub async fn read(dir: &Path, keys: &Keys) -> Result<Offline, StartError> {
         .map_err(failed)?;
     // Not closed: that writes to it, and looking must not change when the log was written last.
     drop(log);
+    if let Some(written) = written {
+        set_back(&log_dir, written).map_err(failed)?;
+    }
     let applied = published.applied.borrow().clone();
     let membership = applied.membership.membership();
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -128,6 +131,18 @@ fn newest_write(log: &Path) -> Option<SystemTime> {
         .filter(|file| file.file_name() != "lock")
         .filter_map(|file| file.metadata().ok()?.modified().ok())
         .max()
+}
+
+/// To open a log may mend its end, which is no news of the others.
+fn set_back(log: &Path, written: SystemTime) -> io::Result<()> {
+    for file in fs::read_dir(log)? {
+        let file = file?;
+        if file.metadata()?.modified()? > written {
+            let file = File::options().append(true).open(file.path())?;
+            file.set_modified(written)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a controller runs on a replica's directory.
