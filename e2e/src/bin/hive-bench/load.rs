@@ -13,18 +13,38 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// What one round of load found.
-#[derive(Clone, Debug)]
-pub struct Round {
-    pub requests_per_second: f64,
-    pub p50: Duration,
-    pub p99: Duration,
-}
+use super::process;
+
+/// As many as a busy small site sees at once.
+const CONNECTIONS: usize = 64;
+
+const ROUND: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 5;
 
 #[derive(Clone, Debug)]
 pub struct Target {
     pub address: SocketAddr,
     pub host: String,
+    /// The process that answers.
+    pub pid: u32,
+}
+
+/// What all rounds of a contestant found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The median of the rounds.
+    pub requests_per_second: f64,
+    /// Of all requests of all rounds.
+    pub p50: Duration,
+    pub p99: Duration,
+    /// Of the process that answers, for each request.
+    pub cpu: Duration,
+}
+
+struct Round {
+    latencies: Vec<Duration>,
+    requests_per_second: f64,
+    cpu: Duration,
 }
 
 pub async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
@@ -47,12 +67,47 @@ pub async fn get(sender: &mut SendRequest<Empty<Bytes>>, host: &str) -> anyhow::
     Ok(())
 }
 
-/// Runs `connections` for `length`. Any failed request fails the round: figures with errors in
-/// them compare nothing.
-pub async fn round(target: &Target, connections: usize, length: Duration) -> anyhow::Result<Round> {
+/// Interleaved rounds of all contestants, after one that is not counted.
+pub async fn rounds(contestants: &[(String, Target)]) -> anyhow::Result<Vec<Found>> {
+    let mut rounds: Vec<Vec<Round>> = contestants.iter().map(|_| Vec::new()).collect();
+    for (_, target) in contestants {
+        round(target, Duration::from_secs(1)).await?;
+    }
+    for _ in 0..ROUNDS {
+        for (index, (name, target)) in contestants.iter().enumerate() {
+            let found = round(target, ROUND).await.with_context(|| name.clone())?;
+            rounds[index].push(found);
+        }
+    }
+    Ok(rounds.into_iter().map(found).collect())
+}
+
+pub fn print_rounds(contestants: &[(String, Target)], found: &[Found]) {
+    println!(
+        "{CONNECTIONS} connections, medians of {ROUNDS} interleaved rounds of {} s, latencies of all of them",
+        ROUND.as_secs()
+    );
+    println!(
+        "{:<22} {:>12} {:>9} {:>9} {:>15}",
+        "", "requests/s", "p50 ms", "p99 ms", "CPU us/request"
+    );
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    for ((name, _), found) in contestants.iter().zip(found) {
+        println!(
+            "{name:<22} {:>12.0} {:>9.2} {:>9.2} {:>15.1}",
+            found.requests_per_second,
+            ms(found.p50),
+            ms(found.p99),
+            found.cpu.as_secs_f64() * 1e6
+        );
+    }
+}
+
+/// Any failed request fails the round: figures with errors in them compare nothing.
+async fn round(target: &Target, length: Duration) -> anyhow::Result<Round> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
-    for _ in 0..connections {
+    for _ in 0..CONNECTIONS {
         let mut sender = connect(target.address)
             .await
             .with_context(|| format!("cannot connect to {}", target.address))?;
@@ -67,41 +122,39 @@ pub async fn round(target: &Target, connections: usize, length: Duration) -> any
             anyhow::Ok(latencies)
         }));
     }
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), process::cpu(target.pid)?);
     tokio::time::sleep(length).await;
     stop.store(true, Ordering::Relaxed);
     let mut latencies = Vec::new();
     for task in tasks {
         latencies.extend(task.await??);
     }
-    let elapsed = started.elapsed().as_secs_f64();
-    latencies.sort_unstable();
     if latencies.is_empty() {
         bail!("{} answered nothing", target.address);
     }
     Ok(Round {
-        requests_per_second: latencies.len() as f64 / elapsed,
+        requests_per_second: latencies.len() as f64 / started.elapsed().as_secs_f64(),
+        cpu: process::cpu(target.pid)?.saturating_sub(cpu),
+        latencies,
+    })
+}
+
+fn found(rounds: Vec<Round>) -> Found {
+    let mut rates: Vec<f64> = rounds.iter().map(|r| r.requests_per_second).collect();
+    rates.sort_by(f64::total_cmp);
+    let cpu: Duration = rounds.iter().map(|round| round.cpu).sum();
+    let mut latencies: Vec<Duration> = rounds.into_iter().flat_map(|r| r.latencies).collect();
+    latencies.sort_unstable();
+    Found {
+        requests_per_second: rates[rates.len() / 2],
         p50: percentile(&latencies, 50),
         p99: percentile(&latencies, 99),
-    })
+        cpu: cpu.div_f64(latencies.len() as f64),
+    }
 }
 
 /// Of sorted values; the nearest rank.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]
-}
-
-/// Of the rounds, each figure's median by itself.
-pub fn median(rounds: &[Round]) -> Round {
-    let middle = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let of = |figure: fn(&Round) -> f64| middle(rounds.iter().map(figure).collect());
-    Round {
-        requests_per_second: of(|r| r.requests_per_second),
-        p50: Duration::from_secs_f64(of(|r| r.p50.as_secs_f64())),
-        p99: Duration::from_secs_f64(of(|r| r.p99.as_secs_f64())),
-    }
 }

@@ -1,14 +1,14 @@
-//! Measures a swarm on this machine and prints a table; `hive-bench control-plane` measures the
-//! controllers' store and API against etcd instead, `hive-bench agents` three controllers with ten thousand
-//! simulated agents. Of a swarm: throughput and latency on an agent's local
-//! address and through the ingress, against `wasmtime serve` where it is installed; cold start;
-//! apply to first response; what idle processes cost.
+//! Measures a swarm on this machine and prints tables. Without a word: what idle processes cost, and
+//! apply to first response. `hive-bench functions` measures functions on an agent, against `wasmtime
+//! serve`; `hive-bench control-plane` the controllers' store and API against etcd; `hive-bench agents`
+//! three controllers with ten thousand simulated agents.
 //!
 //! Rounds of the contestants are interleaved and medians compared, so that a machine that slows
 //! down slows all of them. Figures of one run compare; figures of different days do not.
 
 mod agents;
 mod control_plane;
+mod functions;
 mod load;
 mod process;
 mod swarm;
@@ -18,23 +18,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use load::{Round, Target, median, round};
-use process::Process;
-use swarm::{COMPONENT, Swarm};
-
-/// As many as a busy small site sees at once.
-const CONNECTIONS: usize = 64;
-
-const ROUND: Duration = Duration::from_secs(3);
-const ROUNDS: usize = 5;
+use swarm::{Swarm, fresh_component};
 
 /// For what happens once: starts, applies.
 const REPEATS: usize = 5;
 
 const IDLE: Duration = Duration::from_secs(30);
-
-/// Where `wasmtime serve` listens, if it is there.
-const PEER_PORT: u16 = 18_999;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -52,9 +41,10 @@ async fn run() -> anyhow::Result<()> {
         None => {}
         Some((word, parts)) if word == "control-plane" => return control_plane::run(parts).await,
         Some((word, count)) if word == "agents" => return agents::run(count).await,
-        Some((other, _)) => {
-            anyhow::bail!("{other:?} is not known: there are `control-plane` and `agents`")
-        }
+        Some((word, parts)) if word == "functions" => return functions::run(parts).await,
+        Some((other, _)) => anyhow::bail!(
+            "{other:?} is not known: there are `functions`, `control-plane` and `agents`"
+        ),
     }
     let hive = beside("hive")?;
     println!("hive: {}", hive.display());
@@ -63,8 +53,6 @@ async fn run() -> anyhow::Result<()> {
     shipped_agent(&quiet).await?;
     drop(quiet);
     let swarm = Swarm::start(&hive, 18_800, &[])?;
-    throughput(&swarm).await?;
-    cold_start(&swarm).await?;
     apply(&swarm).await
 }
 
@@ -129,107 +117,15 @@ async fn shipped_agent(swarm: &Swarm) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn throughput(swarm: &Swarm) -> anyhow::Result<()> {
-    let mut contestants = vec![
-        ("agent, local address".to_owned(), swarm.local()?),
-        ("ingress, over QUIC".to_owned(), swarm.ingress()),
-    ];
-    let peer = peer(swarm).await?;
-    if let Some((_, target)) = &peer {
-        contestants.push(("wasmtime serve".to_owned(), target.clone()));
-    }
-    println!(
-        "\nhello (Rust, WASI 0.2), {CONNECTIONS} connections, medians of {ROUNDS} interleaved rounds of {} s",
-        ROUND.as_secs()
-    );
-    let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); contestants.len()];
-    for (_, target) in &contestants {
-        round(target, CONNECTIONS, Duration::from_secs(1)).await?;
-    }
-    for _ in 0..ROUNDS {
-        for (index, (name, target)) in contestants.iter().enumerate() {
-            let measured = round(target, CONNECTIONS, ROUND)
-                .await
-                .with_context(|| name.clone())?;
-            rounds[index].push(measured);
-        }
-    }
-    let medians: Vec<Round> = rounds.iter().map(|rounds| median(rounds)).collect();
-    println!(
-        "{:<22} {:>12} {:>9} {:>9}",
-        "", "requests/s", "p50 ms", "p99 ms"
-    );
-    for ((name, _), figures) in contestants.iter().zip(&medians) {
-        println!(
-            "{name:<22} {:>12.0} {:>9.2} {:>9.2}",
-            figures.requests_per_second,
-            ms(figures.p50),
-            ms(figures.p99)
-        );
-    }
-    let ratio =
-        |a: usize, b: usize| medians[a].requests_per_second / medians[b].requests_per_second;
-    println!("ingress / local: {:.2}x", ratio(1, 0));
-    match peer {
-        Some(_) => println!(
-            "local / wasmtime serve: {:.2}x requests/s, p99 {:.2}x",
-            ratio(0, 2),
-            medians[0].p99.as_secs_f64() / medians[2].p99.as_secs_f64()
-        ),
-        None => println!(
-            "SKIPPED: wasmtime serve is not installed (cargo install --locked wasmtime-cli@48.0.8, and put it on PATH or name it in WASMTIME)"
-        ),
-    }
-    Ok(())
-}
-
-/// `wasmtime serve` of the same component with its pooling flags.
-async fn peer(swarm: &Swarm) -> anyhow::Result<Option<(Process, Target)>> {
-    let program =
-        std::env::var_os("WASMTIME").map_or_else(|| PathBuf::from("wasmtime"), PathBuf::from);
-    if process::output(&program, &["--version"]).is_err() {
-        return Ok(None);
-    }
-    let component = swarm.write("hello.wasm", COMPONENT)?;
-    let address = format!("127.0.0.1:{PEER_PORT}");
-    let arguments = [
-        "serve",
-        "-Scli",
-        "-Opooling-allocator=y",
-        "--addr",
-        &address,
-        component.to_str().context("path")?,
-    ];
-    let process = Process::start(&program, &arguments)?;
-    let target = Target {
-        address: address.parse()?,
-        host: "localhost".into(),
-    };
-    swarm::answers(&target, Duration::from_secs(30)).await?;
-    Ok(Some((process, target)))
-}
-
-async fn cold_start(swarm: &Swarm) -> anyhow::Result<()> {
-    let mut times = Vec::new();
-    for _ in 0..REPEATS {
-        times.push(swarm.cold_start().await?);
-    }
-    times.sort_unstable();
-    println!(
-        "\nagent started with its artifact on disk, to the first response: median {:.0} ms of {REPEATS}",
-        ms(times[REPEATS / 2])
-    );
-    Ok(())
-}
-
 async fn apply(swarm: &Swarm) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for number in 0..REPEATS {
         let name = format!("fresh-{number}");
-        let manifest = swarm.fresh_function(&name, number)?;
+        let component = fresh_component(&format!("{name} {:?}", Instant::now()))?;
+        let manifest = swarm.function(&name, &component)?;
         let started = Instant::now();
         swarm.hivectl(&["apply", "-f", manifest.to_str().context("path")?])?;
-        swarm::answers(&swarm.ingress_of(&name), Duration::from_secs(60)).await?;
+        swarm::answers(&swarm.ingress(&name)?, Duration::from_secs(60)).await?;
         times.push(started.elapsed());
     }
     times.sort_unstable();

@@ -12,7 +12,7 @@ use super::process::{self, Process};
 pub const COMPONENT: &[u8] = include_bytes!("../../../../manifests/examples/hello/hello.wasm");
 
 /// Between two questions whether something answers: it bounds the error of what is measured.
-const POLL: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_micros(200);
 
 pub struct Swarm {
     hive: PathBuf,
@@ -66,41 +66,40 @@ impl Swarm {
         process::output(&self.hive, &all)
     }
 
-    pub fn ingress(&self) -> Target {
-        self.ingress_of("hello")
-    }
-
-    pub fn ingress_of(&self, function: &str) -> Target {
-        Target {
+    pub fn ingress(&self, function: &str) -> anyhow::Result<Target> {
+        // Whoever answers there, a request costs the agent that runs the function.
+        Ok(Target {
             address: ([127, 0, 0, 1], self.base_port).into(),
             host: format!("{function}.default.localhost"),
-        }
-    }
-
-    /// The local address of the agent that runs the first copy of the example.
-    pub fn local(&self) -> anyhow::Result<Target> {
-        let number = self.node()?;
-        Ok(Target {
-            address: self.listen(number),
-            host: "hello.default.localhost".into(),
+            pid: self.agent(1)?,
         })
     }
 
-    fn node(&self) -> anyhow::Result<u16> {
-        let path = "-ojsonpath={.spec.nodeName}";
-        let node = self.hivectl(&["get", "assignment", "hello.0", path])?;
-        let number = node.trim().strip_prefix("node-").context("node-N")?;
-        Ok(number.parse()?)
+    /// The first agent's local address.
+    pub fn local(&self, function: &str) -> anyhow::Result<Target> {
+        Ok(Target {
+            address: self.listen(1),
+            host: format!("{function}.default.localhost"),
+            pid: self.agent(1)?,
+        })
     }
 
-    /// Ends the agent of the example and starts it again with its ledger and artifact; the time
+    /// The process of an agent, as it was started with the swarm.
+    pub fn agent(&self, number: u16) -> anyhow::Result<u32> {
+        let name = format!("node-{number}");
+        let members = self.members()?;
+        let agent = members.iter().find(|(member, _)| *member == name);
+        Ok(agent.with_context(|| format!("no {name}"))?.1)
+    }
+
+    /// Ends the only agent and starts it again with its ledger and artifact; the time
     /// from the start of its process to the first response.
-    pub async fn cold_start(&self) -> anyhow::Result<Duration> {
-        let (number, target) = (self.node()?, self.local()?);
-        self.end_agent(number).await?;
+    pub async fn cold_start(&self, function: &str) -> anyhow::Result<Duration> {
+        let target = self.local(function)?;
+        self.end_agent(1).await?;
         let started = Instant::now();
-        let _agent = self.start_agent(&self.hive, &["agent"], number)?;
-        answers(&target, Duration::from_secs(10)).await?;
+        let _agent = self.start_agent(&self.hive, &["agent"], 1)?;
+        answers(&target, Duration::from_secs(30)).await?;
         Ok(started.elapsed())
     }
 
@@ -112,13 +111,8 @@ impl Swarm {
 
     /// Only the first time: later ones were started, and ended, here.
     async fn end_agent(&self, number: u16) -> anyhow::Result<()> {
-        let name = format!("node-{number}");
-        let members = self.members()?;
-        let (_, pid) = members
-            .iter()
-            .find(|(member, _)| *member == name)
-            .context("the node's process")?;
-        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid)?).context("pid")?;
+        let pid = i32::try_from(self.agent(number)?)?;
+        let pid = rustix::process::Pid::from_raw(pid).context("pid")?;
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         while connect(self.listen(number)).await.is_ok() {
             tokio::time::sleep(POLL).await;
@@ -139,13 +133,12 @@ impl Swarm {
         ([127, 0, 0, 1], self.base_port + 40 + number - 1).into()
     }
 
-    /// A manifest of a function whose component nobody has seen.
-    pub fn fresh_function(&self, name: &str, number: usize) -> anyhow::Result<PathBuf> {
-        let component = fresh_component(&format!("{name} {number} {:?}", Instant::now()))?;
+    /// A manifest of a function.
+    pub fn function(&self, name: &str, component: &[u8]) -> anyhow::Result<PathBuf> {
         let file = format!("{name}.wasm");
-        self.write(&file, &component)?;
+        self.write(&file, component)?;
         let manifest = format!(
-            "apiVersion: hive.dev/v1\nkind: Function\nmetadata:\n  name: {name}\nspec:\n  artifact:\n    path: {file}\n  resources:\n    memory: 16Mi\n    cpu: 10m\n"
+            "apiVersion: hive.dev/v1\nkind: Function\nmetadata:\n  name: {name}\nspec:\n  artifact:\n    path: {file}\n  resources:\n    memory: 128Mi\n    cpu: 10m\n"
         );
         self.write(&format!("{name}.yaml"), manifest.as_bytes())
     }

@@ -1,0 +1,113 @@
+//! `hive-bench functions [PART ...]`: what functions cost on an agent, against `wasmtime serve` of the
+//! same component where that is installed, and against the same component run with no limits at all.
+//!
+//! Every part prints what it measured and says which aims it met; the table at the end repeats them.
+
+mod bare;
+mod cold;
+mod front;
+mod idle;
+mod instances;
+mod limits;
+mod serve;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hive_functions::{
+    EgressLimits, Function, FunctionOptions, HostServices, Limits, Runtime, VerifiedArtifact,
+};
+use sha2::{Digest, Sha256};
+
+const PARTS: [&str; 5] = ["serve", "instances", "limits", "cold", "idle"];
+
+/// JavaScript on QuickJS, WASI 0.3: an interpreter that starts anew for each request.
+const QUICKJS: &[u8] = include_bytes!("../../../../functions/tests/fixtures/js-hello-p3.wasm");
+
+pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let parts: Vec<&str> = match arguments {
+        [] => PARTS.to_vec(),
+        named => named.iter().map(String::as_str).collect(),
+    };
+    if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
+        bail!("{unknown:?} is no part: there are {}", PARTS.join(", "));
+    }
+    let mut aims = Aims::default();
+    for part in parts {
+        match part {
+            "serve" => serve::run(&mut aims).await?,
+            "instances" => instances::run(&mut aims).await?,
+            "limits" => limits::run(&mut aims).await?,
+            "cold" => cold::run(&mut aims).await?,
+            _ => idle::run(&mut aims).await?,
+        }
+    }
+    aims.print();
+    Ok(())
+}
+
+/// What was aimed at, and what was measured.
+#[derive(Default)]
+struct Aims(Vec<(String, String, String, bool)>);
+
+impl Aims {
+    /// `figure` must be at least `aim`.
+    fn at_least(&mut self, what: &str, figure: f64, aim: f64, unit: &str) {
+        self.add(what, figure, ">=", aim, unit, figure >= aim);
+    }
+
+    fn at_most(&mut self, what: &str, figure: f64, aim: f64, unit: &str) {
+        self.add(what, figure, "<=", aim, unit, figure <= aim);
+    }
+
+    fn add(&mut self, what: &str, figure: f64, sign: &str, aim: f64, unit: &str, met: bool) {
+        self.0.push((
+            what.to_owned(),
+            format!("{figure:.2}{unit}"),
+            format!("{sign} {aim}{unit}"),
+            met,
+        ));
+    }
+
+    fn print(&self) {
+        println!("\n| what | measured | aim | |\n|---|---|---|---|");
+        for (what, measured, aim, met) in &self.0 {
+            let met = if *met { "met" } else { "**missed**" };
+            println!("| {what} | {measured} | {aim} | {met} |");
+        }
+    }
+}
+
+/// A component, compiled for this machine into `directory`.
+fn compiled(component: &[u8], directory: &Path) -> anyhow::Result<(VerifiedArtifact, [u8; 32])> {
+    let code = hive_functions::Compiler::new(hive_functions::host_target())?.compile(component)?;
+    let digest: [u8; 32] = Sha256::digest(&code).into();
+    let path = directory.join(format!("{:02x}{:02x}", digest[0], digest[1]));
+    std::fs::write(&path, &code)?;
+    let artifact = VerifiedArtifact::verify(&path, &digest)?;
+    Ok((artifact, digest))
+}
+
+/// With the limits of a function that names none.
+fn loaded(runtime: &Runtime, artifact: &VerifiedArtifact) -> anyhow::Result<Function> {
+    let limits = Limits {
+        memory_bytes: 128 << 20,
+        timeout: Duration::from_secs(30),
+        concurrency: 100,
+        queue: Limits::QUEUE,
+        cpu_time: Limits::CPU_TIME,
+        response_bytes: Limits::RESPONSE_BYTES,
+        handles: Limits::HANDLES,
+    };
+    let options = FunctionOptions {
+        name: "bench/function".to_owned(),
+        limits,
+        env: Vec::new(),
+        allowed_hosts: Vec::new(),
+        egress: EgressLimits::default(),
+        services: HostServices::default(),
+        logs: std::sync::Arc::new(|_| {}),
+    };
+    runtime.load(artifact, options).context("load")
+}
