@@ -13,7 +13,7 @@ use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, co
 use crate::ingress::routes;
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
-use crate::state::{Key, State};
+use crate::state::{Key, State, level};
 use crate::store::Replica;
 use explain::Situation;
 
@@ -110,16 +110,16 @@ impl<'a> Base<'a> {
 /// One look: writes the statuses that say something else.
 pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
     let mut outlook = Outlook::Settled;
-    let now = Timestamp::now();
+    let (now, level) = (Timestamp::now(), state.level());
     for (key, summary) in seen.at(state, now, |view, plan| summaries(state, view, plan)) {
         let stale = state
             .get(&key)
-            .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key));
+            .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key, level));
         if !stale {
             continue;
         }
         let written = objects::edit(replica, &key, |body| {
-            set(&mut body["status"], &summary, &key)
+            set(&mut body["status"], &summary, &key, level)
         })
         .await;
         match written {
@@ -133,7 +133,9 @@ pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
     outlook
 }
 
-fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
+/// At the swarm's `level`: controllers before revisions refuse a function whose status says more than
+/// they know, whoever wrote it.
+fn set(status: &mut Value, summary: &Summary, key: &Key, level: u32) -> bool {
     let before = status.clone();
     let now = SystemTime::now();
     for (kind, is_so) in [
@@ -147,7 +149,9 @@ fn set(status: &mut Value, summary: &Summary, key: &Key) -> bool {
     status["observedGeneration"] = json!(summary.generation);
     status["replicas"] = json!(summary.replicas);
     status["readyReplicas"] = json!(summary.ready);
-    status["updatedReplicas"] = json!(summary.updated);
+    if level >= level::REVISIONS {
+        status["updatedReplicas"] = json!(summary.updated);
+    }
     status["ready"] = json!(format!("{}/{}", summary.ready, summary.replicas));
     status["url"] = json!(summary.url);
     status["selector"] = json!(format!("hive.dev/function={}", key.name));
@@ -338,7 +342,7 @@ mod tests {
     fn ready(state: &State) -> (String, String) {
         let (key, summary) = all(state).pop_first().unwrap();
         let mut body = json!({});
-        assert!(set(&mut body["status"], &summary, &key));
+        assert!(set(&mut body["status"], &summary, &key, level::REVISIONS));
         let conditions = body["status"]["conditions"].as_array().unwrap();
         let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
         let text = |field: &str| ready[field].as_str().unwrap().to_owned();
