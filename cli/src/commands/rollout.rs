@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use hive_manifests::Resource;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RequestError};
 use crate::commands::lookup;
 use crate::failure::Failure;
 use crate::object;
@@ -87,6 +87,9 @@ pub async fn run(rollout: Rollout, session: &mut Session<'_>) -> Result<(), Fail
     }
 }
 
+/// More often than that statuses do not change within the time of a request.
+const ATTEMPTS: usize = 8;
+
 impl FunctionName {
     async fn find(&self, session: &mut Session<'_>) -> Result<Subject, Failure> {
         let (resource, name) = selection::single(&self.words, Resource::Function)?;
@@ -129,13 +132,31 @@ impl Subject {
         }
     }
 
-    /// Changes the function if it is still as it was read.
+    /// Changes the function if what people wrote of it is still as it was read. The swarm writes its
+    /// status at any time, above all while versions come and go.
     async fn patch(&self, mut patch: Value) -> Result<Value, Failure> {
-        patch["metadata"]["resourceVersion"] = object::resource_version(&self.live).into();
         let namespace = Some(&*self.namespace);
-        self.cluster
-            .merge_patch(Resource::Function, namespace, &self.name, &patch, false)
-            .await
-            .map_err(Failure::from)
+        let generation = &self.live["metadata"]["generation"];
+        let mut version = object::resource_version(&self.live).to_owned();
+        for _ in 0..ATTEMPTS {
+            patch["metadata"]["resourceVersion"] = version.as_str().into();
+            let written = self
+                .cluster
+                .merge_patch(Resource::Function, namespace, &self.name, &patch, false)
+                .await;
+            let conflict = match written {
+                Err(RequestError::Status(status)) if status.code == 409 => status,
+                other => return other.map_err(Failure::from),
+            };
+            let now = lookup::get(&self.cluster, Resource::Function, namespace, &self.name).await?;
+            if now["metadata"]["generation"] != *generation {
+                return Err(RequestError::Status(conflict).into());
+            }
+            version = object::resource_version(&now).to_owned();
+        }
+        Err(Failure::new(format_args!(
+            "{} kept changing; try again",
+            self.reference()
+        )))
     }
 }
