@@ -5,7 +5,6 @@
 //! only what was judged is dialled. Nothing else may reach a socket (see `guest`), and whatever is
 //! refused is said in the log. Redirects are not followed: the guest's next request is judged anew.
 
-mod address;
 mod allowed;
 mod client;
 mod connect;

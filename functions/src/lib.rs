@@ -5,6 +5,7 @@
 //! agent's side takes that code and HTTP requests and gives HTTP responses. Neither side may ever
 //! hold an engine whose settings differ from [`config`], and the agent's side carries no compiler.
 
+pub mod address;
 pub mod config;
 
 #[cfg(feature = "compile")]

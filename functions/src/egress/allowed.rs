@@ -8,10 +8,8 @@ use std::{net::IpAddr, str::FromStr};
 
 use http::Uri;
 
-use super::{
-    address::{Class, Network, class},
-    destination::{Destination, Host, is_name, number},
-};
+use super::destination::{Destination, Host, is_name, number};
+use crate::address::{Class, Network, class};
 
 /// The hosts of `spec.allowedHosts`. Empty: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,20 +5,20 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use hive_functions::address::{Class, Network, class};
 use hyper_util::client::legacy::connect::dns::Name;
 
 /// A host, or a network, that is allowed although it is not the internet's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allow {
     Host(String),
-    /// An address and how many of its first bits count.
-    Network(IpAddr, u8),
+    Network(Network),
 }
 
 impl FromStr for Allow {
@@ -28,20 +28,11 @@ impl FromStr for Allow {
         let wrong = || {
             format!("{text:?} is neither a host name nor an address or network, such as 10.0.0.0/8")
         };
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        if let Ok(address) = address.parse::<IpAddr>() {
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            let bits = bits.map_or(Ok(most), str::parse).map_err(|_| wrong())?;
-            return match bits <= most {
-                true => Ok(Self::Network(address, bits)),
-                false => Err(wrong()),
-            };
+        if let Ok(network) = text.parse() {
+            return Ok(Self::Network(network));
         }
         let is_letter = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-');
-        match bits.is_none() && !text.is_empty() && text.bytes().all(is_letter) {
+        match !text.is_empty() && text.bytes().all(is_letter) {
             true => Ok(Self::Host(text.to_ascii_lowercase())),
             false => Err(wrong()),
         }
@@ -50,17 +41,9 @@ impl FromStr for Allow {
 
 impl Allow {
     fn holds(&self, host: &str, address: IpAddr) -> bool {
-        match (self, address) {
-            (Self::Host(name), _) => name == host,
-            (Self::Network(IpAddr::V4(network), bits), IpAddr::V4(address)) => {
-                let differing = u32::from(*network) ^ u32::from(address);
-                differing.leading_zeros() >= u32::from(*bits)
-            }
-            (Self::Network(IpAddr::V6(network), bits), IpAddr::V6(address)) => {
-                let differing = u128::from(*network) ^ u128::from(address);
-                differing.leading_zeros() >= u32::from(*bits)
-            }
-            _ => false,
+        match self {
+            Self::Host(name) => name == host,
+            Self::Network(network) => network.contains(address),
         }
     }
 }
@@ -77,48 +60,7 @@ impl Allowed {
     pub fn permits(&self, host: &str, address: IpAddr) -> bool {
         // ::ffff:10.0.0.1 is 10.0.0.1 to the system that connects.
         let address = address.to_canonical();
-        is_public(address) || self.0.iter().any(|allow| allow.holds(host, address))
-    }
-}
-
-/// An address of the internet. What carries another inside is as public as that.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(address.is_loopback()
-        || address.is_private()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_documentation()
-        // This network; carriers' (RFC 6598); protocols'; benchmarks'; reserved, and broadcast.
-        || a == 0
-        || (a == 100 && (64..128).contains(&b))
-        || (a, b, c) == (192, 0, 0)
-        || (a == 198 && (18..20).contains(&b))
-        || a >= 240)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let parts = address.segments();
-    let inside = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match parts {
-        // NAT64 and 6to4 lead to an IPv4 address.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => inside(high, low),
-        [0x2002, high, low, ..] => inside(high, low),
-        // Teredo, and documentation.
-        [0x2001, 0, ..] | [0x2001, 0xdb8, ..] => false,
-        // Only this eighth is given out; all else is local, multicast or nobody's.
-        [first, ..] => first & 0xe000 == 0x2000,
+        class(address) == Class::Public || self.0.iter().any(|allow| allow.holds(host, address))
     }
 }
 

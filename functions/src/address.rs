@@ -1,4 +1,5 @@
-//! Which IP addresses anybody may reach, and which are somebody's own.
+//! Which IP addresses anybody may reach, and which are somebody's own: for what functions ask, and for what
+//! controllers ask for others.
 //!
 //! Addresses come in and a [`Class`] goes out: pure, no clock, no network. An address that is not
 //! known to be public must never be called so: what the registries (RFC 6890 and its successors)
@@ -12,7 +13,7 @@ use std::{
 
 /// Whether an address belongs to the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     Public,
     /// Not for strangers; in words what it is for.
     Special(&'static str),
@@ -85,7 +86,7 @@ const GLOBAL_UNICAST: Network = Network {
     prefix: 3,
 };
 
-pub(crate) fn class(address: IpAddr) -> Class {
+pub fn class(address: IpAddr) -> Class {
     match address {
         IpAddr::V4(address) => class_v4(address),
         IpAddr::V6(address) => class_v6(address),
@@ -128,8 +129,8 @@ fn class_v6(address: Ipv6Addr) -> Class {
 fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let last = |segments: [u16; 8]| Ipv4Addr::from_bits(pair(segments[6], segments[7]));
     match address.segments() {
-        // Mapped (the socket speaks IPv4), compatible (long deprecated), translated (NAT64).
-        s @ ([0, 0, 0, 0, 0, 0xffff | 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..]) => Some(last(s)),
+        // Mapped (the socket speaks IPv4), translated (NAT64).
+        s @ ([0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..]) => Some(last(s)),
         // 6to4.
         [0x2002, high, low, ..] => Some(Ipv4Addr::from_bits(pair(high, low))),
         _ => None,
@@ -142,13 +143,13 @@ fn pair(high: u16, low: u16) -> u32 {
 
 /// Addresses that share a prefix; one address is the longest prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
+pub struct Network {
     first: IpAddr,
     prefix: u32,
 }
 
 impl Network {
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
                 let differ = first.to_bits() ^ address.to_bits();
