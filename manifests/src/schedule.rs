@@ -133,7 +133,7 @@ impl Times {
             .ok_or_else(|| ScheduleError::TimeZone(zone_name.to_owned()))?;
         let read = |zone: &str| {
             cronexpr::parse_crontab(&format!("{} {zone}", fields.join(" ")))
-                .map_err(|error| ScheduleError::Expression(first_line(&error.to_string())))
+                .map_err(|error| ScheduleError::Expression(last_line(&error.to_string())))
         };
         let goes_by_instants = fields[..2].iter().any(|field| field.starts_with('*'));
         let times = Self {
@@ -233,7 +233,7 @@ fn fields(expression: &str) -> Result<Vec<String>, ScheduleError> {
 }
 
 /// The library draws where the mistake is, over several lines; the last says what it is.
-fn first_line(text: &str) -> String {
+fn last_line(text: &str) -> String {
     let said = text.lines().last().unwrap_or(text);
     said.trim_start_matches([' ', '^']).to_owned()
 }

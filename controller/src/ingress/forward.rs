@@ -309,6 +309,8 @@ fn error_response(error: &ForwardError) -> Response<Body> {
     headers.insert(invoke::REASON, HeaderValue::from_static(reason));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if matches!(error, ForwardError::NotReady(_)) {
         response.extensions_mut().insert(NothingRan);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {

@@ -52,29 +52,18 @@ impl Scheduled {
         if object.is_being_deleted() {
             schedules.clear();
         }
-        let schedules = schedules
-            .into_iter()
-            .map(|schedule| {
-                let times = Times::parse(&schedule.schedule, &schedule.time_zone).ok();
-                (schedule, times.map(Arc::new))
-            })
-            .collect();
         Some(Self {
             key: object.key().clone(),
             revision: object.revision(),
             uid: object.uid().to_owned(),
             timeout: function.spec.timeout.0,
-            schedules,
+            schedules: schedules.into_iter().map(with_times).collect(),
             statuses: function.status.unwrap_or_default().schedules,
         })
     }
 
     #[cfg(test)]
     pub fn made(key: Key, schedules: Vec<Schedule>, statuses: Vec<ScheduleStatus>) -> Self {
-        let with_times = |schedule: Schedule| {
-            let times = Times::parse(&schedule.schedule, &schedule.time_zone).ok();
-            (schedule, times.map(Arc::new))
-        };
         Self {
             key,
             revision: 0,
@@ -84,4 +73,9 @@ impl Scheduled {
             statuses,
         }
     }
+}
+
+fn with_times(schedule: Schedule) -> (Schedule, Option<Arc<Times>>) {
+    let times = Times::parse(&schedule.schedule, &schedule.time_zone).ok();
+    (schedule, times.map(Arc::new))
 }
