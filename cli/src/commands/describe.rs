@@ -111,12 +111,15 @@ async fn function(
         ("Restarted", "restartedAt"),
         ("Timeout", "timeout"),
         ("Concurrency", "concurrency"),
+        ("Queue Timeout", "queueTimeout"),
         ("Resources", "resources"),
+        ("Limits", "limits"),
         ("HTTP", "http"),
         ("Node Selector", "nodeSelector"),
         ("Tolerations", "tolerations"),
         ("Allowed Hosts", "allowedHosts"),
         ("Egress", "egress"),
+        ("Key Value", "keyValue"),
     ] {
         if !spec[field].is_null() {
             description.field(label, &spec[field]);
@@ -124,6 +127,18 @@ async fn function(
     }
     description.environment(&spec["env"]);
     description.conditions(function);
+    let schedules = schedules(spec, status);
+    if !schedules.is_empty() {
+        let headers = [
+            "Name",
+            "Schedule",
+            "Time Zone",
+            "Last Call",
+            "Last Success",
+            "Under Way",
+        ];
+        description.table("Schedules", &headers, schedules);
+    }
     description.table(
         "Compiled",
         &["Target", "Size", "Wasmtime", "SHA-256"],
@@ -165,6 +180,32 @@ async fn function(
             .collect(),
     );
     Ok(())
+}
+
+/// What was declared, and what became of it.
+fn schedules(spec: &Value, status: &Value) -> Vec<Vec<String>> {
+    let told = status["schedules"].as_array();
+    let declared = spec["schedules"].as_array().into_iter().flatten();
+    declared
+        .map(|schedule| {
+            let mut told = told.into_iter().flatten();
+            let status = told.find(|status| status["name"] == schedule["name"]);
+            let status = status.unwrap_or(&Value::Null);
+            let suspended = if schedule["suspend"] == true {
+                " (suspended)"
+            } else {
+                ""
+            };
+            vec![
+                text::plain(&schedule["name"]),
+                format!("{}{suspended}", text::plain(&schedule["schedule"])),
+                text::plain(&schedule["timeZone"]),
+                text::plain(&status["lastScheduleTime"]),
+                text::plain(&status["lastSuccessfulTime"]),
+                text::plain(&status["active"]["time"]),
+            ]
+        })
+        .collect()
 }
 
 /// Whether a function is ready, and why it is not, in one sentence.

@@ -197,6 +197,35 @@ async fn a_description_shows_what_belongs_to_the_object() {
             run.out
         );
     }
+    assert!(!run.out.contains("Schedules"), "{}", run.out);
+
+    swarm.fake.put(
+        "/apis/hive.dev/v1/namespaces/default/functions/clock",
+        json!({"apiVersion": "hive.dev/v1", "kind": "Function",
+               "metadata": {"name": "clock", "namespace": "default"},
+               "spec": {"artifact": {"sha256": "ab"}, "queueTimeout": "0s",
+                        "limits": {"cpuTime": "2s"},
+                        "schedules": [
+                            {"name": "nightly", "schedule": "0 3 * * *", "timeZone": "Europe/Berlin"},
+                            {"name": "held", "schedule": "@daily", "timeZone": "UTC", "suspend": true}]},
+               "status": {"schedules": [
+                   {"name": "nightly", "lastScheduleTime": "2026-01-02T02:00:00Z",
+                    "lastSuccessfulTime": "2026-01-01T02:00:00Z"}]}}),
+    );
+    let run = swarm.run(&["describe", "fn", "clock"]).await;
+    for part in [
+        "Queue Timeout:   0s\n",
+        "Cpu Time: 2s\n",
+        "  nightly   0 3 * * *            Europe/Berlin   2026-01-02T02:00:00Z   2026-01-01T02:00:00Z",
+        "  held      @daily (suspended)   UTC",
+    ] {
+        assert!(
+            run.out.contains(part),
+            "{part:?} is missing in\n{}",
+            run.out
+        );
+    }
+
     let run = swarm.run(&["describe", "node/pi"]).await;
     assert!(
         run.out.contains("  default     hello      Ready"),
