@@ -35,9 +35,33 @@ pub struct Load {
     stop: watch::Sender<bool>,
 }
 
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub method: Method,
+    pub path: &'static str,
+    /// More than 16 KiB stream through an ingress, which cannot send them again.
+    pub body: Bytes,
+}
+
+impl Shape {
+    pub fn get() -> Self {
+        Self {
+            method: Method::GET,
+            path: "/",
+            body: Bytes::new(),
+        }
+    }
+}
+
 impl Load {
     /// `rate` GETs a second at each of the ingresses (addresses), for one host.
     pub fn start(ingresses: &[String], host: &str, rate: u32) -> Self {
+        Self::of(Shape::get(), ingresses, host, rate)
+    }
+
+    /// `rate` requests a second at each of the ingresses (addresses), for one host.
+    pub fn of(shape: Shape, ingresses: &[String], host: &str, rate: u32) -> Self {
         let outcomes = Arc::<Mutex<Vec<Outcome>>>::default();
         let stop = watch::Sender::new(false);
         let mut senders = JoinSet::new();
@@ -45,6 +69,7 @@ impl Load {
             let sender = Sender {
                 ingress: ingress.clone(),
                 host: host.to_owned(),
+                shape: shape.clone(),
                 idle: Idle::default(),
                 outcomes: outcomes.clone(),
             };
@@ -79,6 +104,7 @@ type Idle = Arc<Mutex<Vec<Connection>>>;
 struct Sender {
     ingress: String,
     host: String,
+    shape: Shape,
     idle: Idle,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
 }
@@ -126,9 +152,8 @@ impl Sender {
             Some(connection) => connection,
             None => Connection::open(&self.ingress).await?,
         };
-        let answer = connection
-            .send(Method::GET, &self.host, "/", Bytes::new())
-            .await?;
+        let Shape { method, path, body } = self.shape.clone();
+        let answer = connection.send(method, &self.host, path, body).await?;
         self.idle.lock().expect("no holder panics").push(connection);
         Ok(answer.status)
     }

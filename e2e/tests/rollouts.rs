@@ -1,11 +1,13 @@
 //! Versions of a function on a live swarm: out, back, held, started anew, while it is asked.
 #![allow(clippy::unwrap_used)]
 
-use hive_e2e::load::{Load, summary};
+use bytes::Bytes;
+use hive_e2e::load::{Load, Shape, summary};
 use hive_e2e::swarm::host;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Swarm, guests};
-use serde_json::json;
+use http::Method;
+use serde_json::{Value, json};
 
 /// Requests a second: a swap takes some of them in its middle.
 const RATE: u32 = 50;
@@ -107,4 +109,91 @@ async fn versions_come_and_go_and_no_request_fails() {
         holds(!left.stdout.contains("hello"), left)
     })
     .await;
+}
+
+/// Every ingress is asked for small answers, and sent bodies that it streams.
+fn loads(swarm: &Swarm, function: &str) -> Vec<Load> {
+    let ingresses: Vec<String> = swarm
+        .controllers
+        .iter()
+        .map(|controller| controller.ingress_address())
+        .collect();
+    let upload = Shape {
+        method: Method::POST,
+        path: "/echo",
+        body: Bytes::from(vec![b'x'; 64 << 10]),
+    };
+    [Shape::get(), upload]
+        .map(|shape| Load::of(shape, &ingresses, &host(function), RATE / 10))
+        .into()
+}
+
+/// The nodes that a function's copies are on, sorted.
+async fn nodes_of(swarm: &Swarm) -> Vec<String> {
+    let listed = swarm.ctl(&["get", "assignments", "-o", "json"]).await;
+    let listed: Value = serde_json::from_str(listed.ok()).unwrap();
+    let nodes = listed["items"].as_array().unwrap().iter();
+    let mut nodes: Vec<String> = nodes
+        .map(|copy| copy["spec"]["nodeName"].as_str().unwrap().to_owned())
+        .collect();
+    nodes.sort();
+    nodes
+}
+
+/// The node has let go of all of its copies.
+async fn has_ended(swarm: &mut Swarm, node: &str) {
+    let member = &swarm.agent(node).member;
+    until(&format!("{node} serves no more"), PATIENCE, async || {
+        let log = member.log_of_this_run();
+        let count = |what: &str| log.matches(what).count();
+        let (began, ended) = (count("function serves"), count("function ends here"));
+        holds(ended > 0, format!("{began} began, {ended} ended"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_come_and_go_and_no_request_fails() {
+    let mut swarm = Swarm::builder().controllers(3).agents(3).start().await;
+    let spec = |replicas: u32, version: &str| json!({ "replicas": replicas, "env": [{ "name": "V", "value": version }] });
+    swarm.deploy("probe", &guests::probe(), spec(3, "1")).await;
+    let everywhere = nodes_of(&swarm).await;
+    assert_eq!(everywhere, ["node-1", "node-2", "node-3"]);
+    let loads = loads(&swarm, "probe");
+
+    // Fewer copies: the nodes that are left out stop when nobody sends them anything.
+    let scale = async |swarm: &mut Swarm, count: &str| {
+        swarm.ctl(&["scale", "fn/probe", count]).await.ok();
+        swarm.function_ready("probe").await;
+    };
+    scale(&mut swarm, "--replicas=1").await;
+    let kept = until("one copy is left", PATIENCE, async || {
+        let left = nodes_of(&swarm).await;
+        holds(left.len() == 1, format!("{left:?}")).map(|()| left[0].clone())
+    })
+    .await;
+    for node in everywhere.iter().filter(|node| **node != kept) {
+        has_ended(&mut swarm, node).await;
+    }
+
+    // More again, another version of them, and one moves.
+    scale(&mut swarm, "--replicas=2").await;
+    let two = swarm.manifest("probe", &guests::probe(), spec(2, "2"));
+    swarm
+        .ctl(&["apply", "-f", two.to_str().unwrap()])
+        .await
+        .ok();
+    let rollout = ["rollout", "status", "function/probe", "--timeout=60s"];
+    swarm.ctl(&rollout).await.ok();
+    swarm.ctl(&["drain", &kept, "--timeout=60s"]).await.ok();
+    swarm.function_ready("probe").await;
+    assert!(!nodes_of(&swarm).await.contains(&kept));
+    has_ended(&mut swarm, &kept).await;
+
+    for load in loads {
+        let outcomes = load.stop().await;
+        println!("{}", summary(&outcomes));
+        let failed: Vec<_> = outcomes.iter().filter(|one| !one.is_good()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
 }

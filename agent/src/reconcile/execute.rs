@@ -414,6 +414,9 @@ impl Executor for Reconciler {
                     .serving
                     .take();
                 self.drop_if_empty(&slot);
+                if let Some(old) = &old {
+                    tracing::info!(function = %old.id, assignment = %slot, "function ends here");
+                }
                 self.stop_serving(old);
             }
             Step::RemoveArtifact(digest) => {

@@ -1,7 +1,7 @@
 //! What is so on this node: what each slot serves, which artifacts are on the disk, what is under
 //! way, what failed and when. Only the executor writes it, as steps begin and end; no I/O here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use crate::ids::{Digest, FunctionId, SlotId};
@@ -26,6 +26,8 @@ pub struct Slot {
     /// Ready to serve, and not serving yet.
     pub prepared: Option<Loaded>,
     pub loading: Option<Loaded>,
+    /// Since when the function that serves in it is not wanted on this node.
+    pub leaving: Option<Instant>,
 }
 
 /// An instance of a function, and what it was made from.
@@ -118,6 +120,18 @@ impl Observed {
         for digest in artifacts {
             if let Some(on_disk) = self.artifacts.get_mut(&digest) {
                 on_disk.last_wanted = now;
+            }
+        }
+    }
+
+    /// Notes which functions are wanted on this node now.
+    pub fn mark_leaving(&mut self, wanted: &HashSet<&FunctionId>, now: Instant) {
+        for slot in self.slots.values_mut() {
+            let serving = slot.serving.as_ref();
+            if serving.is_some_and(|serving| !wanted.contains(&serving.function)) {
+                slot.leaving.get_or_insert(now);
+            } else {
+                slot.leaving = None;
             }
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! A new instance is loaded beside the old one and takes its place when it is ready; until then, and
 //! if it never is, the old one serves. A function that is wanted here and serves here is never
-//! without an instance that serves.
+//! without an instance that serves; one that is wanted here no more serves until nobody asks for it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::backoff::backoff;
@@ -19,6 +19,11 @@ pub const MAX_FETCHES: usize = 2;
 /// How long an artifact that nothing uses stays on the disk: a roll back on the same day costs a
 /// metered link nothing.
 pub const ARTIFACT_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a function serves on after its last assignment here is gone. The controllers' ingresses
+/// hear of that at about the same time as this node, and what they sent by what they knew before may
+/// have waited 5 s for a link. This is twice as long. A request whose body streams can't be sent again.
+pub const LINGER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -56,6 +61,10 @@ pub fn needed_artifacts(wanted: &[Wanted], observed: &Observed) -> BTreeSet<Dige
         .collect()
 }
 
+pub fn wanted_functions(wanted: &[Wanted]) -> HashSet<&FunctionId> {
+    wanted.iter().map(|wanted| &wanted.function).collect()
+}
+
 pub fn plan(wanted: &[Wanted], observed: &Observed, now: Instant) -> Plan {
     let mut plan = Plan::default();
     let mut fetching: BTreeSet<Digest> = observed
@@ -67,7 +76,7 @@ pub fn plan(wanted: &[Wanted], observed: &Observed, now: Instant) -> Plan {
     for wanted in wanted {
         plan.fill(wanted, observed, &mut fetching, now);
     }
-    plan.empty_unwanted_slots(wanted, observed);
+    plan.empty_unwanted_slots(wanted, observed, now);
     plan.remove_artifacts(wanted, observed, now);
     plan
 }
@@ -124,9 +133,9 @@ impl Plan {
         }
     }
 
-    fn empty_unwanted_slots(&mut self, wanted: &[Wanted], observed: &Observed) {
+    fn empty_unwanted_slots(&mut self, wanted: &[Wanted], observed: &Observed, now: Instant) {
         let slots: HashSet<&SlotId> = wanted.iter().map(|wanted| &wanted.slot).collect();
-        let waiting = functions_that_wait(wanted, observed);
+        let functions = functions_served(wanted, observed);
         for (id, slot) in &observed.slots {
             if slots.contains(id) {
                 continue;
@@ -134,10 +143,20 @@ impl Plan {
             if slot.prepared.is_some() {
                 self.steps.push(Step::Discard(id.clone()));
             }
-            if let Some(serving) = &slot.serving
-                && !waiting.contains(&serving.function)
-            {
+            let Some(serving) = &slot.serving else {
+                continue;
+            };
+            let until = match functions.get(&serving.function) {
+                // Another slot answers in its place.
+                Some(true) => now,
+                // Until another slot does.
+                Some(false) => continue,
+                None => slot.leaving.unwrap_or(now) + LINGER,
+            };
+            if until <= now {
                 self.steps.push(Step::Unload(id.clone()));
+            } else {
+                self.wake_at(until);
             }
         }
     }
@@ -187,18 +206,18 @@ impl Plan {
     }
 }
 
-/// Functions that are wanted in slots of this node and serve in none of them yet: an instance in an
-/// unwanted slot must go on for them.
-fn functions_that_wait<'a>(wanted: &'a [Wanted], observed: &Observed) -> HashSet<&'a FunctionId> {
-    let serves = |wanted: &&Wanted| {
+/// The functions that are wanted on this node, and whether they serve in one of the slots for them.
+fn functions_served<'a>(
+    wanted: &'a [Wanted],
+    observed: &Observed,
+) -> HashMap<&'a FunctionId, bool> {
+    let mut served = HashMap::new();
+    for wanted in wanted {
         let slot = observed.slots.get(&wanted.slot);
-        slot.is_some_and(|slot| slot.serving.is_some())
-    };
-    let mut waiting: HashSet<&FunctionId> = wanted.iter().map(|wanted| &wanted.function).collect();
-    for wanted in wanted.iter().filter(serves) {
-        waiting.remove(&wanted.function);
+        *served.entry(&wanted.function).or_default() |=
+            slot.is_some_and(|slot| slot.serving.is_some());
     }
-    waiting
+    served
 }
 
 fn loaded(wanted: &Wanted, artifact: Digest) -> Loaded {

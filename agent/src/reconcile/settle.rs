@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::observed::Observed;
-use super::plan::{Step, needed_artifacts, plan};
+use super::plan::{Step, needed_artifacts, plan, wanted_functions};
 use super::wanted::Wanted;
 
 /// Who takes the steps, and writes down in what is observed that it did.
@@ -21,6 +21,7 @@ pub fn settle(executor: &mut impl Executor) -> Option<Instant> {
         let (wanted, observed) = executor.wanted_and_observed();
         let needed = needed_artifacts(wanted, observed);
         observed.touch(needed, now);
+        observed.mark_leaving(&wanted_functions(wanted), now);
         let plan = plan(wanted, observed, now);
         if plan.steps.is_empty() {
             return plan.wake;

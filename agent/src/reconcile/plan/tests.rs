@@ -138,6 +138,8 @@ impl Node {
     fn plan(&mut self, wanted: &[Wanted]) -> Plan {
         let needed = needed_artifacts(wanted, &self.observed);
         self.observed.touch(needed, self.now);
+        self.observed
+            .mark_leaving(&wanted_functions(wanted), self.now);
         plan(wanted, &self.observed, self.now)
     }
 
@@ -264,8 +266,37 @@ fn a_change_of_mind_while_loading_ends_in_what_was_wanted_last() {
 fn an_assignment_that_is_gone_stops_serving() {
     let mut node = Node::new();
     node.settle(&[want("a", 1, 1, 10)]);
+    node.now += Duration::from_secs(3600);
+    assert_eq!(node.settle(&[]), Vec::<String>::new());
+    assert_eq!(node.plan(&[]).wake, Some(node.now + LINGER));
+    node.now += LINGER;
     assert_eq!(node.settle(&[]), ["unload a"]);
     assert!(node.observed.slots.is_empty());
+}
+
+#[test]
+fn an_assignment_that_comes_back_serves_on_for_good() {
+    let mut node = Node::new();
+    let wanted = [want("a", 1, 1, 10)];
+    node.settle(&wanted);
+    node.settle(&[]);
+    node.now += LINGER / 2;
+    assert_eq!(node.settle(&wanted), Vec::<String>::new());
+    node.now += LINGER;
+    assert_eq!(node.plan(&wanted), Plan::default());
+    // It leaves anew, and has all of its time again.
+    assert_eq!(node.settle(&[]), Vec::<String>::new());
+    node.now += LINGER / 2;
+    assert_eq!(node.settle(&[]), Vec::<String>::new());
+    assert_eq!(node.serving().len(), 1);
+}
+
+#[test]
+fn one_of_two_copies_goes_at_once() {
+    let mut node = Node::new();
+    let both = [want("a", 1, 1, 10), want("b", 1, 1, 10)];
+    node.settle(&both);
+    assert_eq!(node.settle(&both[..1]), ["unload b"]);
 }
 
 #[test]
@@ -282,6 +313,8 @@ fn a_function_that_moves_to_another_slot_is_served_throughout() {
 fn what_nobody_uses_is_removed_after_its_grace() {
     let mut node = Node::new();
     node.settle(&[want("a", 1, 1, 10)]);
+    node.settle(&[]);
+    node.now += LINGER;
     node.settle(&[]);
     let waiting = node.plan(&[]);
     assert_eq!(waiting.steps, []);
@@ -341,27 +374,28 @@ fn some_desired() -> impl Strategy<Value = Vec<Wanted>> {
 
 proptest! {
     /// Whatever came before, and whatever failed, the node ends up serving what is wanted and
-    /// nothing else; and on the way no function that is wanted and serves stops serving.
+    /// nothing else; and on the way no function that serves stops serving while it is wanted, or
+    /// before it was not for a while.
     #[test]
     fn converges_without_an_outage(
         phases in prop::collection::vec(
-            (some_desired(), prop::collection::vec((any::<bool>(), any::<bool>(), any::<u8>()), 0..6)),
+            (some_desired(), prop::collection::vec((any::<bool>(), any::<bool>(), any::<u8>(), 0u8..12), 0..6)),
             1..6,
         ),
         last in some_desired(),
     ) {
         let mut node = Node::new();
+        let mut last_wanted: BTreeMap<FunctionId, Instant> = BTreeMap::new();
         for (wanted, rounds) in &phases {
-            for (fetches_end, loads_end, failing) in rounds {
+            for (fetches_end, loads_end, failing, pause) in rounds {
+                let functions = wanted.iter().map(|wanted| wanted.function.clone());
+                last_wanted.extend(functions.map(|function| (function, node.now)));
                 for step in node.plan(wanted).steps {
                     let before = node.serving_functions();
                     node.begin(&step);
                     let after = node.serving_functions();
                     for lost in before.difference(&after) {
-                        prop_assert!(
-                            !wanted.iter().any(|wanted| wanted.function == *lost),
-                            "{step:?} ends {lost}"
-                        );
+                        prop_assert!(node.now - last_wanted[lost] >= LINGER, "{step:?} ends {lost}");
                     }
                 }
                 if *fetches_end {
@@ -370,13 +404,15 @@ proptest! {
                 if *loads_end {
                     node.finish_loads(|loaded| failing & (1 << (loaded.instance.0[0] % 8)) != 0);
                 }
-                node.now += Duration::from_secs(1);
+                node.now += Duration::from_secs((*pause).into());
             }
         }
         // Past every backoff, with nothing failing any more.
         node.finish_fetches(|_| false);
         node.finish_loads(|_| false);
         node.now += Duration::from_secs(3600);
+        node.settle(&last);
+        node.now += LINGER;
         node.settle(&last);
 
         let expected: BTreeMap<_, _> = last
