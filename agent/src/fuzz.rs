@@ -103,8 +103,10 @@ fn desired_sets_are_taken_or_refused() {
         let mut table = Table::<u8>::default();
         for wanted in wanted(&set, &host) {
             assert!(wanted.artifact.is_err(), "nobody signed it");
-            table.serve(wanted.function.clone(), Arc::new(0));
-            for route in &wanted.assignment.routes {
+            let assignment = &wanted.assignment;
+            let trial = assignment.canary.then_some(&*assignment.revision);
+            table.serve(wanted.function.clone(), trial, Arc::new(0));
+            for route in &assignment.routes {
                 table.add_route(&wanted.function, route);
                 table.route(&route.host, &route.path);
             }

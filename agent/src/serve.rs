@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hive_functions::{BoxBody, Function};
-use hive_proto::invoke::{FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, request_id};
+use hive_proto::invoke::{
+    FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, REVISION, request_id,
+};
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -35,6 +37,8 @@ const INTERNAL_PREFIX: &str = "x-hive-";
 pub struct Instance {
     pub id: FunctionId,
     pub version: Version,
+    /// The revision that it tries, if it does.
+    pub trial: Option<String>,
     pub function: Function,
 }
 
@@ -119,8 +123,12 @@ impl Server {
         origin: Origin,
     ) -> Result<Arc<Instance>, Failure> {
         let table = self.table.borrow().clone();
+        let mut revision = None;
         let function = match origin {
-            Origin::Controller => named(headers).ok_or(Failure::NotNamed)?,
+            Origin::Controller => {
+                revision = text(headers, REVISION);
+                named(headers).ok_or(Failure::NotNamed)?
+            }
             Origin::Local => {
                 let host = host(uri, headers);
                 table
@@ -134,19 +142,25 @@ impl Server {
             }
         };
         table
-            .instance(&function)
+            .instance(&function, revision)
             .ok_or(Failure::NotReady { function })
     }
 }
 
 fn named(headers: &HeaderMap) -> Option<FunctionId> {
-    let text = |name| headers.get(name)?.to_str().ok();
-    Some(FunctionId::new(text(NAMESPACE)?, text(FUNCTION)?))
+    Some(FunctionId::new(
+        text(headers, NAMESPACE)?,
+        text(headers, FUNCTION)?,
+    ))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// How long the request may wait for its turn here, where that is not for the function to say.
 fn patience(headers: &HeaderMap) -> Option<Duration> {
-    let millis = headers.get(QUEUE_MS)?.to_str().ok()?.parse().ok()?;
+    let millis = text(headers, QUEUE_MS)?.parse().ok()?;
     Some(Duration::from_millis(millis))
 }
 

@@ -5,6 +5,7 @@
 
 mod forward;
 pub mod routes;
+mod split;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -84,6 +84,10 @@ impl Connection {
             .header("host", host)
             .body(Full::new(body))
             .expect("hosts and paths of tests are well-formed");
+        self.exchange(request).await
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
         let exchange = async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
@@ -104,6 +108,22 @@ impl Connection {
 pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer, HttpError> {
     let mut connection = Connection::open(address).await?;
     connection.send(Method::GET, host, path, Bytes::new()).await
+}
+
+/// A GET of "/" with more headers, on a connection of its own.
+pub async fn get_with(
+    address: &str,
+    host: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, HttpError> {
+    let mut request = Request::get("/").header("host", host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(Full::default())
+        .expect("headers of tests are well-formed");
+    Connection::open(address).await?.exchange(request).await
 }
 
 /// A POST on a connection of its own.

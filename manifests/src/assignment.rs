@@ -60,11 +60,18 @@ pub struct AssignmentSpec {
     pub function_generation: i64,
     /// The node that runs it.
     pub node_name: String,
-    /// Which copy this is: "0", "1", ..., or with everyNode the name of the node.
+    /// Which copy this is: "0", "1", ..., or with everyNode the name of the node. Those of a version that
+    /// is being tried are "c0", "c1", ...
     pub slot: String,
     /// What runs: the function's spec at that generation. A later generation reaches one
     /// assignment after the other.
     pub function: FunctionSpec,
+    /// The name of the ControllerRevision of what runs; not of what was assigned before there were any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// It runs a version that is being tried, beside the copies that are wanted of the function. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
     /// Its component, compiled for the node.
     pub artifact: CompiledArtifact,
 }
@@ -91,7 +98,10 @@ pub struct AssignmentStatus {
     /// The generation of the function that the node runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Since when it has answered with that generation.
+    /// The spec.revision that the node runs; a generation can stand for one version after another.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub observed_revision: String,
+    /// Since when it has answered with that version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
     /// Pending: the node has not heard of it. Fetching: it gets the component. Ready: it answers

@@ -148,8 +148,8 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = MAX_WAIT_SECONDS))]
     pub min_ready_seconds: u32,
-    /// How long, in seconds, a new version may reach no further copy before the condition Progressing is False:
-    /// more than minReadySeconds. Default 600.
+    /// How long, in seconds, a new version may reach no further copy before all go back to the version before;
+    /// the condition Progressing is False then. More than minReadySeconds. Default 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_WAIT_SECONDS))]
     pub progress_deadline_seconds: Option<u32>,

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::GoDuration;
 use crate::function::FunctionSpec;
 
 /// Each older version is an object of some kilobytes in every controller's memory.
@@ -23,6 +24,12 @@ const DEFAULT_DEADLINE: u32 = 600;
 pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
 /// As a Deployment's: small functions go one by one, large ones in four steps or so.
 const DEFAULT_PERCENT: u64 = 25;
+/// More steps than that nobody follows.
+pub const MAX_STEPS: usize = 20;
+/// Each is looked for in every request.
+pub const MAX_HEADER_MATCHES: usize = 8;
+/// Of a header's value to be matched. Bytes.
+pub const MAX_HEADER_VALUE: usize = 256;
 
 /// Fields of a spec that are no part of its template, as they are written.
 pub const OUTSIDE_TEMPLATE: [&str; 11] = [
@@ -43,13 +50,16 @@ pub const OUTSIDE_TEMPLATE: [&str; 11] = [
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Strategy {
-    /// RollingUpdate, which is all there is: the new version is loaded beside the old one, and takes over when
-    /// it is ready.
+    /// RollingUpdate: the new version is loaded beside the old one, and takes over when it is ready. Canary:
+    /// before that it answers a part of the requests, on copies of its own. Default RollingUpdate.
     #[serde(rename = "type")]
     pub kind: StrategyType,
     /// How fast.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<RollingUpdate>,
+    /// How a new version is tried, with type Canary. Needed there, and not together with everyNode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 // Without doc comments, as they would turn the schema's plain list of values into alternatives.
@@ -57,6 +67,7 @@ pub struct Strategy {
 pub enum StrategyType {
     #[default]
     RollingUpdate,
+    Canary,
 }
 
 /// How fast copies go over to a new version.
@@ -69,19 +80,88 @@ pub struct RollingUpdate {
     pub max_unavailable: Option<IntOrString>,
 }
 
+/// How a new version is tried before the copies go over to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Canary {
+    /// One after the other, 1 to 20; the first is a setWeight. After the last one all copies go over.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub steps: Vec<CanaryStep>,
+    /// Requests that always go to the version that is being tried. Whoever knows how can make such a request.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<CanaryMatch>,
+}
+
+/// One step: exactly one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CanaryStep {
+    /// How many of a hundred requests go to the new version, 0 to 99 and more than before: it gets as large a
+    /// share of spec.replicas in copies of its own, one at least. The step is done when they answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 99))]
+    pub set_weight: Option<u32>,
+    /// Wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// A pause between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pause {
+    /// How long, such as "5m": up to "24h". Default: until `hivectl rollout promote`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<GoDuration>,
+}
+
+/// Which requests: those with one of the headers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CanaryMatch {
+    /// 1 to 8.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A header that has exactly this value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderMatch {
+    /// Such as "x-canary", in lower case. Not "host", not "connection", and none of Hive's own.
+    pub name: String,
+    /// Such as "always".
+    pub value: String,
+}
+
 /// How far a version has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
     /// The metadata.generation at which this was written.
     pub observed_generation: i64,
-    /// Progressing: copies go over to updateRevision. Paused: they would, but spec.paused is set. Complete: all
-    /// that were wanted did.
+    /// Progressing: copies go over to updateRevision, or it is being tried. Paused: they would, but spec.paused
+    /// is set. Complete: all that were wanted did. RolledBack: it failed, and all run currentRevision.
     pub phase: RolloutPhase,
     /// When the version began to reach copies.
     pub start_time: Time,
     /// Since when it is in this phase.
     pub phase_time: Time,
+    /// How far it is tried, while copies of its own do so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+}
+
+/// How far a version is tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStatus {
+    /// Which of the steps is under way, from 0. When it is their number all are done.
+    pub step: u32,
+    /// How many of a hundred requests go to the version.
+    pub weight: u32,
+    /// Since when this step is under way.
+    pub step_time: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +169,7 @@ pub enum RolloutPhase {
     Progressing,
     Paused,
     Complete,
+    RolledBack,
 }
 
 impl FunctionSpec {
@@ -183,6 +264,43 @@ impl FunctionSpec {
             Some(IntOrString::String(text)) => share(percent(text).unwrap_or(0)),
         };
         usize::try_from(number).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The steps by which a new version is tried; none where it is not.
+    pub fn canary_steps(&self) -> &[CanaryStep] {
+        match &self.strategy {
+            Some(Strategy {
+                kind: StrategyType::Canary,
+                canary: Some(canary),
+                ..
+            }) if !self.every_node => &canary.steps,
+            _ => &[],
+        }
+    }
+
+    /// Headers whose requests always go to a version that is being tried.
+    pub fn canary_headers(&self) -> &[HeaderMatch] {
+        let canary = self.strategy.as_ref().and_then(|it| it.canary.as_ref());
+        let matches = canary.and_then(|canary| canary.matches.as_ref());
+        matches.map_or(&[], |matches| &matches.headers)
+    }
+
+    /// How many copies try a version beside `replicas` others; when no step is left as many as did.
+    pub fn canary_copies(&self, canary: &CanaryStatus, replicas: u32) -> u32 {
+        let (steps, step) = (self.canary_steps(), canary.step as usize);
+        let weight = match steps.get(..=step) {
+            Some(begun) => begun.iter().rev().find_map(|step| step.set_weight),
+            None => (!steps.is_empty()).then_some(canary.weight),
+        };
+        let Some(weight) = weight else {
+            return 0;
+        };
+        // Both are bounded far below what would not fit.
+        replicas
+            .saturating_mul(weight)
+            .div_ceil(100)
+            .max(1)
+            .min(replicas)
     }
 
     /// How long a new copy must answer before the next one follows.
@@ -280,6 +398,30 @@ mod tests {
         let back = spec.with_template(&other);
         assert_eq!(back.template(), other.template());
         assert_eq!(back.with_template(&spec), spec);
+    }
+
+    #[test]
+    fn copies_that_try_a_version_are_its_share_of_them() {
+        let steps = json!([
+            { "setWeight": 0 }, { "pause": {} }, { "setWeight": 10 }, { "setWeight": 26 },
+        ]);
+        let canary = |step| CanaryStatus {
+            step,
+            weight: 5,
+            step_time: Time(Default::default()),
+        };
+        let copies = |replicas: u32| {
+            let strategy = json!({ "type": "Canary", "canary": { "steps": steps } });
+            let spec = parsed(&json!({ "artifact": {}, "strategy": strategy }));
+            [0, 1, 2, 3, 4, 9].map(|step| spec.canary_copies(&canary(step), replicas))
+        };
+        assert_eq!(copies(0), [0; 6]);
+        assert_eq!(copies(1), [1; 6]);
+        assert_eq!(copies(10), [1, 1, 1, 3, 1, 1]);
+        assert_eq!(copies(1000), [1, 1, 100, 260, 50, 50]);
+        for step in [0, 9] {
+            assert_eq!(parsed(&full()).canary_copies(&canary(step), 5), 0);
+        }
     }
 
     #[test]

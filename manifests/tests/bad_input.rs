@@ -160,7 +160,7 @@ fn functions_that_are_not() {
         ),
         (
             json!({"strategy": {"type": "Recreate"}}),
-            "spec.strategy.type: \"Recreate\" is none of RollingUpdate",
+            "spec.strategy.type: \"Recreate\" is none of RollingUpdate, Canary",
         ),
         (
             json!({"strategy": {"rollingUpdate": {"maxUnavailable": "0%"}}}),
@@ -173,6 +173,54 @@ fn functions_that_are_not() {
         (
             json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}}),
             "spec.strategy.rollingUpdate.maxSurge: unknown field",
+        ),
+        (
+            json!({"strategy": {"type": "Canary"}}),
+            "spec.strategy.canary: required, but missing",
+        ),
+        (
+            json!({"strategy": {"canary": {"steps": [{"setWeight": 1}]}}}),
+            "spec.strategy.canary: needs strategy.type: Canary",
+        ),
+        (
+            json!({"everyNode": true, "strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 1}]}}}),
+            "spec.strategy.canary: not together with everyNode: use rollingUpdate.maxUnavailable",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {}}}),
+            "spec.strategy.canary.steps: 0 steps: 1 to 20 are needed",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"pause": {}}]}}}),
+            "spec.strategy.canary.steps[0]: the first step is a setWeight",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}, {}]}}}),
+            "spec.strategy.canary.steps[1]: exactly one of setWeight and pause",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}, {"setWeight": 5}]}}}),
+            "spec.strategy.canary.steps[1].setWeight: must be more than the weight before",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 100}]}}}),
+            "spec.strategy.canary.steps[0].setWeight: 100 is more than 99",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}, {"pause": {"duration": "25h"}}]}}}),
+            "spec.strategy.canary.steps[1].pause.duration: from \"1s\" to \"24h\"; without it the pause ends by `hivectl rollout promote`",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}], "match": {"headers": [{"name": "X-Canary", "value": "1"}]}}}}),
+            "spec.strategy.canary.match.headers[0].name: \"X-Canary\" is no header's name in lower case",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}], "match": {"headers": [{"name": "host", "value": "1"}]}}}}),
+            "spec.strategy.canary.match.headers[0].name: \"host\" says something else",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}], "match": {"headers": [{"name": "x-canary", "value": ""}]}}}}),
+            "spec.strategy.canary.match.headers[0].value: 1 to 256 printable characters of ASCII",
         ),
         (
             json!({"minReadySeconds": 30, "progressDeadlineSeconds": 30}),

@@ -16,6 +16,10 @@ pub const MAX_REQUEST_BODY: u64 = 32 << 20;
 pub const NAMESPACE: HeaderName = HeaderName::from_static("x-hive-namespace");
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-hive-function");
 
+/// The version of the function that is meant, where one is being tried. Another answers rather than none.
+/// Trusted on a link only.
+pub const REVISION: HeaderName = HeaderName::from_static("x-hive-revision");
+
 /// Says that another node may be asked instead, and how many milliseconds a request may wait for its
 /// turn before; without it, it may as long as the function says. Trusted on a link only.
 pub const QUEUE_MS: HeaderName = HeaderName::from_static("x-hive-queue-ms");

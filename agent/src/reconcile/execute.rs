@@ -348,7 +348,11 @@ impl Reconciler {
             .values()
             .filter_map(|slot| slot.serving.as_ref())
         {
-            table.serve(instance.id.clone(), instance.clone());
+            table.serve(
+                instance.id.clone(),
+                instance.trial.as_deref(),
+                instance.clone(),
+            );
         }
         for wanted in &self.wanted {
             for route in &wanted.assignment.routes {

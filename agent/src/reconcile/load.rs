@@ -106,6 +106,7 @@ impl Loader {
         let runtime = self.runtime.clone();
         let id = FunctionId::of(&assignment);
         let version = Version::of(&assignment);
+        let (revision, canary) = (assignment.revision.clone(), assignment.canary);
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
         let key_values = self.key_values.clone();
         let runtime_options = self.options.clone();
@@ -133,6 +134,7 @@ impl Loader {
             Ok(Arc::new(Instance {
                 id,
                 version,
+                trial: canary.then_some(revision),
                 function,
             }))
         });

@@ -38,6 +38,8 @@ pub struct Loaded {
     pub function: FunctionId,
     pub uid: String,
     pub generation: u64,
+    /// As its assignment calls it; may be empty.
+    pub revision: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -227,6 +227,7 @@ fn loaded(wanted: &Wanted, artifact: Digest) -> Loaded {
         function: wanted.function.clone(),
         uid: wanted.assignment.uid.clone(),
         generation: wanted.assignment.function_generation,
+        revision: wanted.assignment.revision.clone(),
     }
 }
 

@@ -52,35 +52,41 @@ fn status(wanted: &Wanted, observed: &Observed) -> AssignmentStatus {
         .and_then(|slot| slot.serving.as_ref())
         // A predecessor of the same name is not this assignment.
         .filter(|serving| serving.uid == assignment.uid);
-    let status = |phase: Phase, generation, reason: &str, message: String| AssignmentStatus {
-        namespace: wanted.slot.namespace.clone(),
-        name: wanted.slot.name.clone(),
-        uid: assignment.uid.clone(),
-        function_generation: generation,
-        phase: phase.into(),
-        reason: reason.to_owned(),
-        message,
+    let status = |phase: Phase, reason: &str, message: String| {
+        // What serves if anything does, else what is on its way.
+        let (generation, revision) = match serving {
+            Some(serving) => (serving.generation, &serving.revision),
+            None => (assignment.function_generation, &assignment.revision),
+        };
+        AssignmentStatus {
+            namespace: wanted.slot.namespace.clone(),
+            name: wanted.slot.name.clone(),
+            uid: assignment.uid.clone(),
+            function_generation: generation,
+            phase: phase.into(),
+            reason: reason.to_owned(),
+            message,
+            revision: revision.clone(),
+        }
     };
-    let generation = assignment.function_generation;
-
     if let Some(serving) = serving
         && serving.instance == wanted.instance
     {
-        return status(Phase::Ready, generation, "", String::new());
+        return status(Phase::Ready, "", String::new());
     }
     if let Some((reason, message)) = failure(wanted, observed) {
         return match serving {
             // It answers requests: the ingress must not pass it over.
             Some(serving) => {
                 let message = format!("{message}; generation {} serves on", serving.generation);
-                status(Phase::Ready, serving.generation, reason, message)
+                status(Phase::Ready, reason, message)
             }
-            None => status(Phase::Failed, generation, reason, message),
+            None => status(Phase::Failed, reason, message),
         };
     }
     match serving {
-        Some(serving) => status(Phase::Ready, serving.generation, "", String::new()),
-        None => status(Phase::Fetching, generation, "", String::new()),
+        Some(_) => status(Phase::Ready, "", String::new()),
+        None => status(Phase::Fetching, "", String::new()),
     }
 }
 
@@ -139,6 +145,7 @@ mod tests {
             function: wanted.function.clone(),
             uid: wanted.assignment.uid.clone(),
             generation: wanted.assignment.function_generation,
+            revision: wanted.assignment.revision.clone(),
         };
         observed.start_load(&wanted.slot, loaded);
     }
@@ -184,6 +191,35 @@ mod tests {
                 "it is broken; generation 1 serves on".into()
             )
         );
+    }
+
+    #[test]
+    fn the_version_that_is_told_is_the_one_that_serves() {
+        let named = |revision: &str, version: u8| Wanted {
+            instance: Digest([version; 32]),
+            assignment: Arc::new(v1::Assignment {
+                uid: "u1".into(),
+                function_generation: 2,
+                revision: revision.into(),
+                ..Default::default()
+            }),
+            ..want(2)
+        };
+        let mut observed = Observed::default();
+        let (bad, good) = (named("bad", 1), named("good", 2));
+        load(&mut observed, &bad);
+        observed.finish_load(&bad.slot);
+        observed.swap(&bad.slot);
+        // Back to the one before, at the same generation.
+        for (serving, now) in [("bad", &bad), ("bad", &good)] {
+            let status = statuses(std::slice::from_ref(now), &observed).remove(0);
+            assert_eq!(status.revision, serving);
+        }
+        load(&mut observed, &good);
+        observed.finish_load(&good.slot);
+        observed.swap(&good.slot);
+        let status = statuses(std::slice::from_ref(&good), &observed).remove(0);
+        assert_eq!((status.phase(), &*status.revision), (Phase::Ready, "good"));
     }
 
     #[test]

@@ -22,7 +22,19 @@ type Paths = BTreeMap<(Reverse<usize>, String), FunctionId>;
 
 struct Service<I> {
     instances: Vec<Arc<I>>,
+    /// Of versions that are being tried, by revision.
+    trials: Vec<(String, Arc<I>)>,
     turn: AtomicUsize,
+}
+
+impl<I> Default for Service<I> {
+    fn default() -> Self {
+        Self {
+            instances: Vec::new(),
+            trials: Vec::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl<I> Default for Table<I> {
@@ -35,16 +47,13 @@ impl<I> Default for Table<I> {
 }
 
 impl<I> Table<I> {
-    /// Adds an instance that serves.
-    pub fn serve(&mut self, function: FunctionId, instance: Arc<I>) {
-        self.functions
-            .entry(function)
-            .or_insert_with(|| Service {
-                instances: Vec::new(),
-                turn: AtomicUsize::new(0),
-            })
-            .instances
-            .push(instance);
+    /// Adds an instance that serves; `trial` names the revision that it tries, if it does.
+    pub fn serve(&mut self, function: FunctionId, trial: Option<&str>, instance: Arc<I>) {
+        let service = self.functions.entry(function).or_default();
+        match trial {
+            None => service.instances.push(instance),
+            Some(revision) => service.trials.push((revision.to_owned(), instance)),
+        }
     }
 
     /// Makes the function answer at a host and below a path. Of two that claim the same, the first
@@ -78,13 +87,26 @@ impl<I> Table<I> {
             .map(|(_, function)| function)
     }
 
-    /// The instance whose turn it is; `None` while none serves.
-    pub fn instance(&self, function: &FunctionId) -> Option<Arc<I>> {
+    /// The instance whose turn it is; `None` while none serves. One of another revision answers rather than
+    /// none: a version that is being tried may be gone, or be the only one, by the time that a request comes.
+    pub fn instance(&self, function: &FunctionId, revision: Option<&str>) -> Option<Arc<I>> {
         let service = self.functions.get(function)?;
         let turn = service.turn.fetch_add(1, Ordering::Relaxed);
-        service
-            .instances
-            .get(turn % service.instances.len())
+        let trials = |wanted: Option<&str>| {
+            let all = service.trials.iter();
+            let mut fit = all
+                .filter(|(own, _)| wanted.is_none_or(|it| it == own))
+                .map(|(_, instance)| instance);
+            let count = fit.clone().count();
+            fit.nth(turn.checked_rem(count)?)
+        };
+        let asked_for = revision.and_then(|revision| trials(Some(revision)));
+        asked_for
+            .or_else(|| {
+                let index = turn.checked_rem(service.instances.len())?;
+                service.instances.get(index)
+            })
+            .or_else(|| trials(None))
             .cloned()
     }
 
@@ -93,9 +115,11 @@ impl<I> Table<I> {
     }
 
     pub fn instances(&self) -> impl Iterator<Item = (&FunctionId, &Arc<I>)> {
-        self.functions
-            .iter()
-            .flat_map(|(id, service)| service.instances.iter().map(move |instance| (id, instance)))
+        self.functions.iter().flat_map(|(id, service)| {
+            let trials = service.trials.iter().map(|(_, instance)| instance);
+            let all = service.instances.iter().chain(trials);
+            all.map(move |instance| (id, instance))
+        })
     }
 }
 
@@ -107,6 +131,10 @@ mod tests {
 
     fn id(name: &str) -> FunctionId {
         FunctionId::new("default", name)
+    }
+
+    fn turns(table: &Table<u8>, revision: Option<&str>) -> [u8; 4] {
+        [0; 4].map(|_| *table.instance(&id("f"), revision).unwrap())
     }
 
     fn table(routes: &[(&str, &str, &str)]) -> Table<u8> {
@@ -161,10 +189,29 @@ mod tests {
     #[test]
     fn instances_take_turns() {
         let mut table = Table::default();
-        assert_eq!(table.instance(&id("f")), None);
-        table.serve(id("f"), Arc::new(1));
-        table.serve(id("f"), Arc::new(2));
-        let turns: Vec<u8> = (0..4).map(|_| *table.instance(&id("f")).unwrap()).collect();
-        assert_eq!(turns, [1, 2, 1, 2]);
+        assert_eq!(table.instance(&id("f"), None), None);
+        table.serve(id("f"), None, Arc::new(1));
+        table.serve(id("f"), None, Arc::new(2));
+        assert_eq!(turns(&table, None), [1, 2, 1, 2]);
+        // There is no such version here.
+        assert_eq!(turns(&table, Some("f-1")), [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_version_on_trial_answers_who_asks_for_it() {
+        let mut table = Table::default();
+        table.serve(id("f"), Some("f-2"), Arc::new(2));
+        // It is better than nothing.
+        for revision in [None, Some("f-2"), Some("f-3")] {
+            assert_eq!(turns(&table, revision), [2; 4]);
+        }
+        table.serve(id("f"), None, Arc::new(1));
+        table.serve(id("f"), Some("f-3"), Arc::new(3));
+        table.serve(id("f"), Some("f-2"), Arc::new(4));
+        assert_eq!(turns(&table, None), [1; 4]);
+        assert_eq!(turns(&table, Some("f-2")), [2, 4, 2, 4]);
+        assert_eq!(turns(&table, Some("f-3")), [3; 4]);
+        assert_eq!(turns(&table, Some("f-1")), [1; 4]);
+        assert_eq!(table.instances().count(), 4);
     }
 }

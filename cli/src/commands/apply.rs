@@ -296,7 +296,7 @@ async fn wait_available(
         if available.is_none() || progress != Progress::Done {
             let mut failure = match progress {
                 Progress::Failed(_) => Failure::new(format_args!(
-                    "functions/{name} exceeded its progress deadline"
+                    "the newest version of functions/{name} does not run"
                 )),
                 _ => Failure::new(format_args!(
                     "timed out waiting for functions/{name} to become available"

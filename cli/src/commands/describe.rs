@@ -231,7 +231,8 @@ fn rollout(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array()?;
     let progressing = conditions.iter().find(|it| it["type"] == "Progressing")?;
     let mut sentence = progressing["message"].as_str()?.to_owned();
-    if status["rollout"]["phase"] != "Complete" {
+    let rollout = &status["rollout"];
+    if rollout["canary"].is_null() && rollout["phase"] != "Complete" {
         let count = |field: &str| status[field].as_u64().unwrap_or(0);
         sentence.push_str(&format!(
             ": {} of {} copies run the newest spec",

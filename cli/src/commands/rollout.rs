@@ -2,7 +2,9 @@
 
 mod history;
 mod hold;
+mod promote;
 mod restart;
+mod retry;
 mod revisions;
 mod status;
 mod undo;
@@ -55,6 +57,15 @@ Replicas, placement and the other fields that make no version stay as they are."
     #[command(after_help = "Examples:
   hivectl rollout resume function/hello")]
     Resume(FunctionName),
+    /// End the pause of a version that is being tried
+    #[command(after_help = "Examples:
+  hivectl rollout promote function/hello           to the next step
+  hivectl rollout promote hello --full             to all copies")]
+    Promote(promote::Promote),
+    /// Roll out once more what was rolled back
+    #[command(after_help = "Examples:
+  hivectl rollout retry function/hello")]
+    Retry(FunctionName),
     /// Start all copies anew, a few at a time
     #[command(after_help = "Examples:
   hivectl rollout restart function/hello")]
@@ -83,6 +94,8 @@ pub async fn run(rollout: Rollout, session: &mut Session<'_>) -> Result<(), Fail
         Command::Undo(undo) => undo::run(undo, session).await,
         Command::Pause(function) => hold::run(function, true, session).await,
         Command::Resume(function) => hold::run(function, false, session).await,
+        Command::Promote(promote) => promote::run(promote, session).await,
+        Command::Retry(function) => retry::run(function, session).await,
         Command::Restart(function) => restart::run(function, session).await,
     }
 }

@@ -137,13 +137,62 @@ async fn what_is_held_goes_on_and_starts_anew_only_then() {
 }
 
 #[tokio::test]
+async fn what_is_asked_of_a_rollout_names_it() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["rollout", "promote", "fn/hello"]).await;
+    run.expect(
+        1,
+        "",
+        "error: no version of function.hive.dev/hello is being tried\n",
+    );
+    let run = swarm.run(&["rollout", "retry", "fn/hello"]).await;
+    run.expect(
+        1,
+        "",
+        "error: function.hive.dev/hello was not rolled back\n",
+    );
+
+    let mut function = live(&swarm);
+    let steps = json!([{"setWeight": 10}, {"pause": {}}]);
+    function["spec"]["strategy"] = json!({"type": "Canary", "canary": {"steps": steps}});
+    function["status"]["rollout"] = json!({
+        "phase": "Progressing", "observedGeneration": 3, "startTime": "2026-01-01T00:00:00Z",
+        "canary": {"step": 0, "weight": 0},
+    });
+    swarm.fake.put(FUNCTION, function.clone());
+    let run = swarm.run(&["rollout", "promote", "fn/hello"]).await;
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("its copies are starting"), "{}", run.err);
+
+    function["status"]["rollout"]["canary"]["step"] = json!(1);
+    swarm.fake.put(FUNCTION, function.clone());
+    let asked = || live(&swarm)["metadata"]["annotations"].clone();
+    let run = swarm.run(&["rollout", "promote", "fn/hello"]).await;
+    run.expect(0, "function.hive.dev/hello promoted\n", "");
+    assert_eq!(asked()["hive.dev/promote"], "2026-01-01T00:00:00Z/1");
+    let run = swarm
+        .run(&["rollout", "promote", "fn/hello", "--full"])
+        .await;
+    run.expect(0, "function.hive.dev/hello fully promoted\n", "");
+    assert_eq!(asked()["hive.dev/promote"], "2026-01-01T00:00:00Z/full");
+
+    function["status"]["rollout"] = json!({
+        "phase": "RolledBack", "observedGeneration": 3, "phaseTime": "2026-01-01T00:00:09Z",
+    });
+    swarm.fake.put(FUNCTION, function);
+    let run = swarm.run(&["rollout", "retry", "fn/hello"]).await;
+    run.expect(0, "function.hive.dev/hello is rolled out once more\n", "");
+    assert_eq!(asked()["hive.dev/retry"], "2026-01-01T00:00:09Z");
+}
+
+#[tokio::test]
 async fn a_version_that_is_stuck_ends_the_waiting() {
     let swarm = swarm().await;
     let run = swarm.run(&["rollout", "status", "fn/hello"]).await;
     assert_eq!(run.code, 1);
     assert!(
         run.err
-            .contains("function \"hello\" exceeded its progress deadline"),
+            .contains("the newest version of function \"hello\" does not run"),
         "{}",
         run.err
     );

@@ -53,6 +53,7 @@ pub fn report(mut report: Report) -> Report {
     for mut status in report.assignments {
         status.reason = reason(status.reason);
         cut(&mut status.message, MAX_MESSAGE_BYTES);
+        cut(&mut status.revision, MAX_WORD_BYTES);
         last.insert((status.namespace.clone(), status.name.clone()), status);
     }
     report.assignments = last.into_values().collect();

@@ -59,6 +59,8 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
         function_uid,
         function_generation,
         function,
+        revision,
+        canary,
         artifact,
         ..
     } = parsed.spec;
@@ -70,7 +72,11 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
             )
         })
     };
-    let (host, path) = routes::route_of(&function_name, &namespace, &function.http, domain);
+    // Which version is tried how often is for the ingress to say, so a node's own address does not find it.
+    let route = (!canary).then(|| {
+        let (host, path) = routes::route_of(&function_name, &namespace, &function.http, domain);
+        v1::Route { host, path }
+    });
     Ok(v1::Assignment {
         name: object.key().name.clone(),
         uid: object.uid().to_owned(),
@@ -89,7 +95,9 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
             size_limit: given.size_limit.0,
         }),
         allowed_hosts: function.allowed_hosts,
-        routes: vec![v1::Route { host, path }],
+        routes: route.into_iter().collect(),
+        revision,
+        canary,
         function: function_name,
         namespace,
     })
@@ -273,6 +281,26 @@ mod tests {
         assert_eq!(assignment.routes[0].host, "hello.default.localhost");
         assert_eq!(assignment.config, BTreeMap::new());
         assert_eq!(assignment.key_value, None);
+        assert_eq!((&*assignment.revision, assignment.canary), ("", false));
+    }
+
+    #[test]
+    fn a_copy_on_trial_says_of_what_and_has_no_route() {
+        let mut state = State::default();
+        assign(&mut state, "hello.c0", "pi", json!([]));
+        let key = Key::new(Resource::Assignment, "default", "hello.c0");
+        let mut body = state.get(&key).unwrap().body().clone();
+        body["spec"]["revision"] = json!("hello-1");
+        body["spec"]["canary"] = json!(true);
+        let (body, expect) = (body.into(), None);
+        state.apply(Command::Replace { key, body, expect }).unwrap();
+        let set = desired(&state, "pi");
+        let assignment = set.assignments[0].assignment();
+        assert_eq!(
+            (&*assignment.revision, assignment.canary),
+            ("hello-1", true)
+        );
+        assert_eq!(assignment.routes, []);
     }
 
     #[test]

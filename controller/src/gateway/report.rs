@@ -90,6 +90,8 @@ pub struct StatusWrite {
 pub struct Reported {
     pub phase: &'static str,
     pub generation: Option<u64>,
+    /// Of the version that serves; may be empty.
+    pub revision: String,
     pub reason: String,
     pub message: String,
 }
@@ -122,6 +124,7 @@ pub fn status_writes(
         let status = Reported {
             phase: "Failed",
             generation: None,
+            revision: String::new(),
             reason: problem.reason.to_owned(),
             message: problem.message.clone(),
         };
@@ -142,7 +145,7 @@ fn push_if_new(
     node: &str,
     key: Key,
     uid: &str,
-    status: Reported,
+    mut status: Reported,
     writes: &mut Vec<StatusWrite>,
 ) {
     let Some(object) = state.get(&key) else {
@@ -151,6 +154,11 @@ fn push_if_new(
     let body = object.to_value();
     if object.uid() != uid || body["spec"]["nodeName"] != node {
         return;
+    }
+    // Controllers before revisions cannot read a status that names one, and nothing is assigned by one
+    // while they are there.
+    if body["spec"]["revision"].is_null() {
+        status.revision.clear();
     }
     let mut stored = body["status"].clone();
     if set_assignment_status(&mut stored, &status, SystemTime::UNIX_EPOCH) {
@@ -173,6 +181,7 @@ fn from_agent(status: &AssignmentStatus) -> Reported {
             Phase::Unspecified => "Pending",
         },
         generation: (status.function_generation > 0).then_some(status.function_generation),
+        revision: status.revision.clone(),
         reason: status.reason.clone(),
         message: status.message.clone(),
     }
@@ -199,8 +208,11 @@ pub fn set_assignment_status(status: &mut Value, reported: &Reported, now: Syste
         now,
     );
     let generation = reported.generation.map(Value::from);
-    let served =
-        before["phase"] == "Ready" && before.get("observedGeneration") == generation.as_ref();
+    let text = |text: &str| (!text.is_empty()).then(|| json!(text));
+    let revision = text(&reported.revision);
+    let served = before["phase"] == "Ready"
+        && before.get("observedGeneration") == generation.as_ref()
+        && before.get("observedRevision") == revision.as_ref();
     if let Some(fields) = status.as_object_mut() {
         // Of one that has served since before this was noted it stays unknown.
         if !ready {
@@ -210,7 +222,7 @@ pub fn set_assignment_status(status: &mut Value, reported: &Reported, now: Syste
         }
         fields.insert("phase".into(), json!(reported.phase));
         set_or_remove(fields, "observedGeneration", generation);
-        let text = |text: &str| (!text.is_empty()).then(|| json!(text));
+        set_or_remove(fields, "observedRevision", revision);
         set_or_remove(fields, "reason", text(&reported.reason));
         set_or_remove(fields, "message", text(&reported.message));
     }
@@ -288,6 +300,7 @@ mod tests {
             let reported = Reported {
                 phase,
                 generation,
+                revision: if at == 7 { "back" } else { "" }.to_owned(),
                 reason: String::new(),
                 message: if at == 3 { "the next one fails" } else { "" }.to_owned(),
             };
@@ -303,6 +316,7 @@ mod tests {
         assert_eq!(say("Ready", Some(2), 4).as_deref(), Some("04Z"));
         assert_eq!(say("Unknown", Some(2), 5), None);
         assert_eq!(say("Ready", Some(2), 6).as_deref(), Some("06Z"));
+        assert_eq!(say("Ready", Some(2), 7).as_deref(), Some("07Z"));
     }
 
     #[test]

@@ -5,7 +5,6 @@ mod headers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::routes::{Backend, Routes};
+use super::split::Way;
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::state::Key;
 
@@ -43,7 +43,6 @@ const LINK_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Forwarder {
     routes: watch::Receiver<Arc<Routes>>,
     invoker: Invoker,
-    turn: Arc<AtomicUsize>,
 }
 
 /// In the extensions of an answer: nothing of the function ran, so the request can be made again.
@@ -73,11 +72,7 @@ enum ForwardError {
 
 impl Forwarder {
     pub fn new(routes: watch::Receiver<Arc<Routes>>, invoker: Invoker) -> Self {
-        Self {
-            routes,
-            invoker,
-            turn: Arc::default(),
-        }
+        Self { routes, invoker }
     }
 
     /// Answers a request that came in at the ingress.
@@ -151,20 +146,21 @@ impl Forwarder {
         request: Request<Body>,
         mut copy: Option<Copy>,
     ) -> Result<Response<Incoming>, ForwardError> {
-        let nodes = &backend.nodes;
-        self.invoker.linked(nodes, LINK_PATIENCE).await;
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let ways = backend.ways(request.headers());
+        self.invoker.linked(&ways.nodes(), LINK_PATIENCE).await;
         let mut next = Some(request);
         let (mut tries, mut unwilling, mut lost) = (0, None, None);
-        for attempt in 0..nodes.len() {
+        for attempt in 0..ways.len() {
+            let Some(way) = ways.get(attempt) else {
+                break;
+            };
             let Some(request) = next.take().or_else(|| copy.as_ref().map(Copy::request)) else {
                 break;
             };
-            let node = &nodes[(first + attempt) % nodes.len()];
-            let others = copy.is_some() && tries + 1 < MAX_TRIES && attempt + 1 < nodes.len();
-            match self.ask(backend, node, request, others).await {
+            let others = copy.is_some() && tries + 1 < MAX_TRIES && attempt + 1 < ways.len();
+            match self.ask(backend, way, request, others).await {
                 Ok(response) if response.headers().contains_key(invoke::RETRY) => {
-                    unwilling = Some((response, node, others));
+                    unwilling = Some((response, way, others));
                 }
                 Ok(response) => return Ok(response),
                 Err(failed) => {
@@ -186,8 +182,8 @@ impl Forwarder {
             }
         }
         // The nodes that were to be asked last could not be reached: then it waits at a busy one.
-        if let (Some((_, node, true)), Some(copy)) = (&unwilling, &copy) {
-            match self.ask(backend, node, copy.request(), false).await {
+        if let (Some((_, way, true)), Some(copy)) = (&unwilling, &copy) {
+            match self.ask(backend, *way, copy.request(), false).await {
                 Ok(response) => return Ok(response),
                 Err(failed) if failed.request.is_some() => {}
                 Err(failed) if matches!(failed.error, SendError::Silent) => {
@@ -210,11 +206,15 @@ impl Forwarder {
     async fn ask(
         &self,
         backend: &Backend,
-        node: &str,
+        Way { node, revision }: Way<'_>,
         mut request: Request<Body>,
         others: bool,
     ) -> Result<Response<Incoming>, Failed> {
         let headers = request.headers_mut();
+        match revision {
+            Some(revision) => drop(headers.insert(invoke::REVISION, revision.clone())),
+            None => drop(headers.remove(invoke::REVISION)),
+        }
         if others {
             headers.insert(invoke::QUEUE_MS, HeaderValue::from_static("0"));
         } else {

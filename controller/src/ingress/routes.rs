@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use hive_manifests::Resource;
 use hive_manifests::function::Http;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use imbl::{HashMap, OrdMap, OrdSet};
 
+use super::split::{Canary, Share, Ways};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::state::{Key, State};
 
@@ -47,10 +48,28 @@ pub fn route_of(name: &str, namespace: &str, http: &Http, domain: &str) -> (Stri
 pub struct Backend {
     pub namespace: HeaderValue,
     pub function: HeaderValue,
-    /// Nodes with a ready assignment, sorted.
-    pub nodes: Vec<String>,
+    /// The copies that are wanted of it.
+    pub stable: Share,
+    /// Beside them, those that try a version.
+    pub canary: Option<Canary>,
     /// How long the function may take, as its node counts it.
     pub timeout: Duration,
+}
+
+impl Backend {
+    /// Takes over whose turn it is.
+    fn go_on(&self, before: &Self) {
+        self.stable.turn.follow(&before.stable.turn);
+        if let (Some(canary), Some(before)) = (&self.canary, &before.canary) {
+            canary.turn.follow(&before.turn);
+            canary.share.turn.follow(&before.share.turn);
+        }
+    }
+
+    /// The nodes to ask for a request with these headers.
+    pub fn ways(&self, headers: &HeaderMap) -> Ways<'_> {
+        Ways::choose(&self.stable, self.canary.as_ref(), headers)
+    }
 }
 
 /// All routes of the swarm at one revision. A clone is O(1), and shares what is the same.
@@ -217,7 +236,72 @@ mod tests {
         assignment(&mut state, "hello.2", "hello", "laptop", "True");
         let routes = Routes::of(&state);
         let backend = routes.find("hello.default.localhost", "/").unwrap();
-        assert_eq!(backend.nodes, ["laptop", "pi"]);
+        assert_eq!(backend.stable.nodes, ["laptop", "pi"]);
+        assert_eq!(backend.canary, None);
+    }
+
+    #[test]
+    fn a_version_that_is_tried_gets_its_share_and_moves_no_route() {
+        let mut state = State::default();
+        let key = |resource, name: &str| Key::new(resource, "default", name);
+        let body =
+            |resource, name: &str, extra| objects::fresh(&key(resource, name), json!({}), extra);
+        let before = json!({ "artifact": { "sha256": "00" }, "http": { "host": "old.org" } });
+        let steps = json!([{ "setWeight": 10 }, { "pause": {} }]);
+        let headers = json!([{ "name": "x-canary", "value": "yes" }]);
+        let time = "2026-01-01T00:00:00Z";
+        let rollout = json!({
+            "observedGeneration": 2, "phase": "Progressing", "startTime": time, "phaseTime": time,
+            "canary": { "step": 1, "weight": 10, "stepTime": time },
+        });
+        let function = json!({
+            "spec": {
+                "artifact": { "sha256": "11" }, "http": { "host": "new.org" }, "timeout": "1s",
+                "strategy": { "type": "Canary", "canary": { "steps": steps, "match": { "headers": headers } } },
+            },
+            "status": { "currentRevision": "hello-1", "updateRevision": "hello-2", "rollout": rollout },
+        });
+        put(
+            &mut state,
+            Resource::ControllerRevision,
+            "hello-1",
+            json!({ "data": { "spec": before } }),
+        );
+        put(&mut state, Resource::Function, "hello", function.clone());
+        assignment(&mut state, "hello.0", "hello", "pi", "True");
+        let mut follower = Follower::of(&state);
+        let trial = json!({
+            "spec": { "functionName": "hello", "nodeName": "pi", "canary": true, "revision": "hello-2" },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+        });
+        put(&mut state, Resource::Assignment, "hello.c0", trial);
+        assert!(follower.follow(&state));
+        let routes = follower.routes();
+        let backend = routes.find("old.org", "/").unwrap();
+        assert_eq!(backend.stable.nodes, ["pi"]);
+        assert_eq!(backend.timeout, Duration::from_secs(30));
+        let canary = backend.canary.as_ref().unwrap();
+        assert_eq!(
+            (&canary.share.nodes[..], canary.weight),
+            (&["pi".to_owned()][..], 10)
+        );
+        assert_eq!(canary.share.revision.as_ref().unwrap(), "hello-2");
+        assert_eq!(canary.headers[0].0, "x-canary");
+        assert!(routes.find("new.org", "/").is_none());
+
+        // All steps are done.
+        let mut over = body(Resource::Function, "hello", function);
+        over["status"]["rollout"]["canary"]["step"] = json!(2);
+        let command = Command::Replace {
+            key: key(Resource::Function, "hello"),
+            body: over.into(),
+            expect: None,
+        };
+        state.apply(command).unwrap();
+        assert!(follower.follow(&state));
+        let routes = follower.routes();
+        assert!(routes.find("new.org", "/").unwrap().canary.is_some());
+        assert_eq!(routes, Routes::of(&state));
     }
 
     #[test]

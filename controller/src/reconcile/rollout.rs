@@ -3,12 +3,14 @@
 //! Specs are people's: this looks at them, keeps each version as a ControllerRevision, and says in statuses what
 //! becomes of it. Which copy changes when is the scheduler's part.
 
+mod canary;
 mod plan;
 mod run;
 mod view;
 
+pub use canary::Asked;
 pub use plan::{Standing, Step, Subject, plan};
 pub use run::Rollouts;
 #[cfg(test)]
 pub use run::command;
-pub use view::{RevisionView, TemplateDigest, template_of};
+pub use view::{RevisionView, TemplateDigest, proven_artifacts, template_of};

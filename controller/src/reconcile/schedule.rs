@@ -2,14 +2,17 @@
 
 mod board;
 mod copies;
+mod course;
 mod plan;
 mod roll;
 mod run;
 #[cfg(test)]
 mod scenarios;
+mod trial;
 pub mod view;
 
-pub use copies::{Copies, copies};
+pub use copies::{Copies, copies, moved_on_at, settled_at};
+pub use course::Version;
 pub use plan::{Plan, Step, plan};
 pub use run::pass;
-pub use view::{AssignmentView, FunctionView, Seen, View, follow, source_sha256};
+pub use view::{AssignmentView, FunctionView, Seen, View, digest_of, follow, source_sha256};

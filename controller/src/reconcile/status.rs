@@ -49,10 +49,15 @@ pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summa
             };
             let ready = copies.own.iter().filter(is_ready).count();
             let updated = copies.updated(&function.spec.template()).count();
-            let Copies { own, wanted } = copies;
+            let Copies {
+                own,
+                trials,
+                wanted,
+            } = copies;
             let situation = Situation {
                 function,
                 own: &own,
+                trials: &trials,
                 ready_nodes: &ready_nodes,
                 ready,
                 updated,

@@ -20,6 +20,8 @@ pub(super) struct Placement(OrdSet<(String, Key)>);
 pub struct Placed {
     pub node: String,
     pub function: String,
+    /// The revision that it tries, if it does.
+    pub tries: Option<String>,
     /// Its Ready condition is True.
     pub ready: bool,
 }
@@ -42,6 +44,10 @@ impl Placed {
             node_name: Cow<'a, str>,
             #[serde(default, borrow)]
             function_name: Cow<'a, str>,
+            #[serde(default)]
+            canary: bool,
+            #[serde(default, borrow)]
+            revision: Cow<'a, str>,
         }
 
         #[derive(Default, Deserialize)]
@@ -67,6 +73,7 @@ impl Placed {
             ready: conditions.any(|one| one.kind == "Ready" && one.status == "True"),
             node: read.spec.node_name.into_owned(),
             function: read.spec.function_name.into_owned(),
+            tries: read.spec.canary.then(|| read.spec.revision.into_owned()),
         })
     }
 }

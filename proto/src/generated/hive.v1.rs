@@ -182,6 +182,9 @@ pub struct AssignmentStatus {
     /// For people.
     #[prost(string, tag = "7")]
     pub message: ::prost::alloc::string::String,
+    /// Of what serves, as its assignment said; a generation can stand for one version after another.
+    #[prost(string, tag = "40")]
+    pub revision: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentEvent {
@@ -345,6 +348,13 @@ pub struct Assignment {
     /// Unset = the agent's own defaults.
     #[prost(message, optional, tag = "15")]
     pub egress: ::core::option::Option<Egress>,
+    /// The version of the function, as controllers call it; empty of what was assigned before there were any.
+    #[prost(string, tag = "40")]
+    pub revision: ::prost::alloc::string::String,
+    /// A copy of a version that is being tried: it answers who asks for that revision, and others only where
+    /// there is no other copy.
+    #[prost(bool, tag = "41")]
+    pub canary: bool,
 }
 /// What outgoing requests may take. Unset = the agent's own default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -79,7 +79,7 @@ fn say(name: &str, progress: &Progress) -> String {
         Progress::Waiting(why) => {
             format!("Waiting for function {name:?} rollout to finish: {why}...")
         }
-        Progress::Failed(why) => format!("function {name:?} is stuck: {why}"),
+        Progress::Failed(why) => format!("function {name:?} failed: {why}"),
     }
 }
 
@@ -88,9 +88,9 @@ fn failed(name: &str, progress: &Progress) -> Result<(), Failure> {
         return Ok(());
     };
     let failure = Failure::new(format_args!(
-        "function {name:?} exceeded its progress deadline"
+        "the newest version of function {name:?} does not run"
     ));
     Err(failure.hint(format_args!(
-        "`hivectl describe function/{name}` tells more; `hivectl rollout undo function/{name}` goes back"
+        "`hivectl describe function/{name}` tells more; `hivectl rollout undo function/{name}` goes back for good"
     )))
 }

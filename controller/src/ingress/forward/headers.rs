@@ -12,7 +12,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 10] = [
+const NOT_FORWARDED: [&str; 11] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -23,6 +23,7 @@ const NOT_FORWARDED: [&str; 10] = [
     "x-hive-function",
     "x-hive-queue-ms",
     "x-hive-retry",
+    "x-hive-revision",
 ];
 
 /// Removes what is not to be passed on, in either direction.
@@ -140,6 +141,7 @@ mod tests {
             ("upgrade", "websocket"),
             ("transfer-encoding", "chunked"),
             ("x-hive-function", "other"),
+            ("x-hive-revision", "other-0"),
             ("accept", "c"),
         ]);
         clean(&mut all);

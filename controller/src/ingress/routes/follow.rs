@@ -3,12 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hive_manifests::{Function, Resource};
+use hive_manifests::rollout::RolloutPhase;
+use hive_manifests::{Function, FunctionSpec, Resource};
 use http::HeaderValue;
 
 use super::{Backend, Claim, Routes, SETTINGS, domain, route_of};
 use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::ingress::split::{Canary, Share, Turn};
+use crate::reconcile::rollout::template_of;
 use crate::state::{Change, Key, Object, Placed, State};
+
+/// The revision that an assignment tries, if it does, and its node.
+type Place = (Option<String>, String);
 
 /// A table of routes, and what is needed to know what a change does to it.
 #[derive(Debug)]
@@ -19,8 +25,8 @@ pub struct Follower {
     claims: HashMap<Key, Claim>,
     /// The assignments that serve.
     serving: HashMap<Key, Placed>,
-    /// By function, how many of its assignments serve on each node.
-    nodes: HashMap<Key, BTreeMap<String, usize>>,
+    /// By function, how many of its assignments serve at each place.
+    places: HashMap<Key, BTreeMap<Place, usize>>,
     /// The revision of the state that it follows.
     seen: u64,
 }
@@ -32,14 +38,14 @@ impl Follower {
             domain: domain(state).to_owned(),
             claims: HashMap::new(),
             serving: HashMap::new(),
-            nodes: HashMap::new(),
+            places: HashMap::new(),
             seen: state.revision(),
         };
         for assignment in state.list(Resource::Assignment, None) {
             follower.place(assignment.key(), Some(assignment));
         }
         for function in state.list(Resource::Function, None) {
-            follower.answer(function.key(), Some(function));
+            follower.answer(state, function.key());
         }
         follower
     }
@@ -75,7 +81,7 @@ impl Follower {
         }
         let mut any = false;
         for function in functions {
-            any |= self.answer(&function, state.get(&function).map(|object| &**object));
+            any |= self.answer(state, &function);
         }
         any
     }
@@ -93,37 +99,38 @@ impl Follower {
             |placed: &Placed| Key::new(Resource::Function, &key.namespace, &placed.function);
         let left = self.serving.remove(key).map(|placed| {
             let function = function_of(&placed);
-            self.remove_copy(&function, &placed.node);
+            self.remove_copy(&function, &place_of(&placed));
             function
         });
         let joined = now.map(|placed| {
             let function = function_of(&placed);
-            let nodes = self.nodes.entry(function.clone()).or_default();
-            *nodes.entry(placed.node.clone()).or_default() += 1;
+            let places = self.places.entry(function.clone()).or_default();
+            *places.entry(place_of(&placed)).or_default() += 1;
             self.serving.insert(key.clone(), placed);
             function
         });
         [left, joined]
     }
 
-    fn remove_copy(&mut self, function: &Key, node: &str) {
-        let Some(nodes) = self.nodes.get_mut(function) else {
+    fn remove_copy(&mut self, function: &Key, place: &Place) {
+        let Some(places) = self.places.get_mut(function) else {
             return;
         };
-        if let Some(copies) = nodes.get_mut(node) {
+        if let Some(copies) = places.get_mut(place) {
             *copies -= 1;
             if *copies == 0 {
-                nodes.remove(node);
+                places.remove(place);
             }
         }
-        if nodes.is_empty() {
-            self.nodes.remove(function);
+        if places.is_empty() {
+            self.places.remove(function);
         }
     }
 
     /// Takes over how a function answers now; true if that is another way than before.
-    fn answer(&mut self, key: &Key, function: Option<&Object>) -> bool {
-        let (claim, backend) = function.and_then(|object| self.read(object)).unzip();
+    fn answer(&mut self, state: &State, key: &Key) -> bool {
+        let function = state.get(key);
+        let (claim, backend) = function.and_then(|object| self.read(state, object)).unzip();
         let mut any = false;
         if self.claims.get(key) != claim.as_ref() {
             if let Some(before) = self.claims.remove(key) {
@@ -136,6 +143,9 @@ impl Follower {
             any = true;
         }
         if self.routes.backend(key) != backend.as_ref() {
+            if let (Some(before), Some(backend)) = (self.routes.backend(key), &backend) {
+                backend.go_on(before);
+            }
             match backend {
                 Some(backend) => self.routes.backends.insert(key.clone(), Arc::new(backend)),
                 None => self.routes.backends.remove(key),
@@ -146,24 +156,83 @@ impl Follower {
     }
 
     /// `None` of what this version of the program cannot read: it answers nothing.
-    fn read(&self, object: &Object) -> Option<(Claim, Backend)> {
+    fn read(&self, state: &State, object: &Object) -> Option<(Claim, Backend)> {
         let key = object.key();
         let function: Function = object.parse().ok()?;
         let created = function.metadata.creation_timestamp.as_ref()?.0.to_string();
-        let (host, path) = route_of(&key.name, &key.namespace, &function.spec.http, &self.domain);
-        let nodes = self.nodes.get(key);
+        let spec = &function.spec;
+        let kept = kept(state, key, &function);
+        let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
+        let (host, path) = route_of(&key.name, &key.namespace, http, &self.domain);
+        // Both versions answer.
+        let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
         let backend = Backend {
             namespace: HeaderValue::from_str(&key.namespace).ok()?,
             function: HeaderValue::from_str(&key.name).ok()?,
-            nodes: nodes
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .cloned()
-                .collect(),
-            timeout: function.spec.timeout.0,
+            stable: Share {
+                nodes: self.nodes(key, None),
+                ..Share::default()
+            },
+            canary: self.canary(key, &function),
+            timeout: spec.timeout.max(timeout).0,
         };
         Some((Claim::new(host, &path, created, key.clone()), backend))
     }
+
+    fn nodes(&self, function: &Key, revision: Option<&str>) -> Vec<String> {
+        let places = self.places.get(function);
+        places
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .filter(|(tried, _)| tried.as_deref() == revision)
+            .map(|(_, node)| node.clone())
+            .collect()
+    }
+
+    fn canary(&self, key: &Key, function: &Function) -> Option<Canary> {
+        let status = function.status.as_ref()?;
+        let weight = status.rollout.as_ref()?.canary.as_ref()?.weight;
+        let revision = &status.update_revision;
+        let nodes = self.nodes(key, Some(revision));
+        let headers = function.spec.canary_headers().iter();
+        (!nodes.is_empty()).then_some(Canary {
+            share: Share {
+                nodes,
+                revision: HeaderValue::from_str(revision).ok(),
+                turn: Turn::default(),
+            },
+            weight,
+            headers: headers
+                .filter_map(|one| Some((one.name.parse().ok()?, one.value.parse().ok()?)))
+                .collect(),
+            turn: Turn::default(),
+        })
+    }
+}
+
+fn place_of(placed: &Placed) -> Place {
+    (placed.tries.clone(), placed.node.clone())
+}
+
+/// The version that all copies run which are wanted, where that is not the newest: what that one says of its
+/// route is not heeded before.
+fn kept(state: &State, key: &Key, function: &Function) -> Option<FunctionSpec> {
+    let status = function.status.as_ref()?;
+    let rollout = status.rollout.as_ref()?;
+    let steps = function.spec.canary_steps().len();
+    let is_tried = rollout
+        .canary
+        .as_ref()
+        .is_some_and(|canary| (canary.step as usize) < steps);
+    if !is_tried && rollout.phase != RolloutPhase::RolledBack {
+        return None;
+    }
+    let revision = Key::new(
+        Resource::ControllerRevision,
+        key.namespace.clone(),
+        &*status.current_revision,
+    );
+    template_of(state.get(&revision)?)
 }
 
 /// Whether a change can touch a route. What a function or an assignment reports of itself often does

@@ -24,9 +24,10 @@ use super::progress::{self, Progress, Rates};
 use super::view::{Kind, View};
 use crate::artifacts::{Artifacts, BadDigest, Digest};
 use crate::gateway::bounds::cut;
-use crate::objects::{self, EditError};
+use crate::objects::{self, EditError, Writer as _};
 use crate::reconcile::Outlook;
 use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
+use crate::reconcile::rollout::proven_artifacts;
 use crate::reconcile::schedule::source_sha256;
 use crate::state::{Key, State};
 use crate::together::{self, Together};
@@ -293,7 +294,11 @@ async fn write(writer: &Together, key: &Key, records: &Records) -> bool {
             let status = &mut body["status"];
             objects::set_condition(status, "Compiled", "True", "Compiled", &message, now);
         }
-        body["status"]["artifacts"] = json!(records.artifacts);
+        let state = writer.replica().state();
+        let mut artifacts = proven_artifacts(&state, key, &body["status"]);
+        artifacts.retain(|artifact| artifact.source_sha256 != records.source);
+        artifacts.extend(records.artifacts.iter().cloned());
+        body["status"]["artifacts"] = json!(artifacts);
         body["status"] != before
     })
     .await;

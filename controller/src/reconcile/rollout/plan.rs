@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use hive_manifests::FunctionStatus;
-use hive_manifests::rollout::{RolloutPhase, RolloutStatus};
+use hive_manifests::rollout::{CanaryStatus, RolloutPhase, RolloutStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::canary::{Trial, advance};
 use super::view::RevisionView;
 use crate::reconcile::events::Notice;
-use crate::reconcile::schedule::{Copies, FunctionView};
+use crate::reconcile::schedule::{Copies, FunctionView, moved_on_at, settled_at};
 use crate::state::Key;
 
 /// A function, what it was, and what runs of it.
@@ -160,16 +161,32 @@ impl Planning {
             }
         };
         let is_first = standing.update.is_empty();
-        if is_first {
-            standing.current.clone_from(&name);
-        }
         standing.update = name;
-        self.enter(standing, function, RolloutPhase::Progressing, true);
-        standing.condition = Some(reaches(number));
-        self.again = Some(self.now + function.spec.progress_deadline());
+        self.start(subject, standing, number);
         // How the first one comes is told by its assignments.
         if !is_first {
             self.tell(function, false, "RolloutStarted", reaches(number).2);
+        }
+    }
+
+    fn start(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
+        let function = subject.function;
+        self.enter(standing, function, RolloutPhase::Progressing, true);
+        standing.condition = Some(reaches(number));
+        self.look_again_at(self.now + function.spec.progress_deadline());
+        // There is nothing to compare with before a first version has come, and nothing to try where no copy
+        // is wanted.
+        let has_other = !standing.current.is_empty() && standing.current != standing.update;
+        let is_tried = !function.spec.canary_steps().is_empty() && subject.copies.wanted > 0;
+        if has_other && is_tried {
+            if let Some(rollout) = &mut standing.rollout {
+                rollout.canary = Some(CanaryStatus {
+                    step: 0,
+                    weight: 0,
+                    step_time: Time(self.now),
+                });
+            }
+            self.look_again_at(self.now);
         }
     }
 
@@ -177,6 +194,17 @@ impl Planning {
     fn go_on(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
         let function = subject.function;
         let phase = standing.rollout.as_ref().map(|rollout| rollout.phase);
+        if let Some(rollout) = &mut standing.rollout
+            && rollout.phase == RolloutPhase::RolledBack
+        {
+            // Until it is another, or is to be tried again.
+            rollout.observed_generation = function.generation;
+            if !function.spec.paused && function.asked.retries(&rollout.phase_time) {
+                self.start(subject, standing, number);
+                self.tell(function, false, "RolloutStarted", reaches(number).2);
+            }
+            return;
+        }
         if function.spec.paused {
             if phase != Some(RolloutPhase::Paused) {
                 self.enter(standing, function, RolloutPhase::Paused, false);
@@ -196,39 +224,97 @@ impl Planning {
             return;
         }
         rollout.observed_generation = function.generation;
+        let phase_time = rollout.phase_time.0;
+        if let Some(canary) = rollout.canary.clone() {
+            let weight = canary.weight;
+            let (canary, trial) = advance(canary, subject, &rollout.start_time, self.now);
+            rollout.canary = Some(canary.clone());
+            if canary.weight != weight {
+                self.tell(function, false, "CanaryStep", tried(number, &canary));
+            }
+            match trial {
+                Trial::Over => {}
+                Trial::Pausing(until) => {
+                    standing.condition = Some(pausing(number, &canary, until));
+                    return self.again_at(until);
+                }
+                Trial::Coming { settled, since } => {
+                    let since = since.max(phase_time);
+                    let says = trying(number, &canary);
+                    return self.wait_or_give_up(subject, standing, number, settled, since, says);
+                }
+            }
+        }
         let template = function.spec.template();
-        let settled = subject
-            .copies
-            .settled_at(&template, function.spec.min_ready());
-        match settled {
-            Some(due) if due <= self.now => {
-                self.enter(standing, function, RolloutPhase::Complete, false);
-                let done = complete(number);
-                if standing.current != standing.update {
-                    standing.current.clone_from(&standing.update);
+        let updated = || subject.copies.updated(&template);
+        let (wanted, min_ready) = (subject.copies.wanted, function.spec.min_ready());
+        let settled = settled_at(updated(), wanted, min_ready);
+        if settled.is_some_and(|due| due <= self.now) {
+            self.enter(standing, function, RolloutPhase::Complete, false);
+            let done = complete(number);
+            if standing.current != standing.update {
+                // Of the very first one the assignments tell.
+                if !standing.current.is_empty() || number > 1 {
                     self.tell(function, false, "RolloutComplete", done.2.clone());
                 }
-                standing.condition = Some(done);
-                return;
+                standing.current.clone_from(&standing.update);
             }
-            Some(due) => self.look_again_at(due),
-            None => {}
+            standing.condition = Some(done);
+            return;
         }
-        let moved = subject.copies.moved_on_at(&template);
-        let since = moved.unwrap_or(Timestamp::MIN).max(rollout.phase_time.0);
+        let since = moved_on_at(updated()).unwrap_or(Timestamp::MIN);
+        // After a trial it is the last step that it came from.
+        let canary = standing.rollout.as_ref().and_then(|it| it.canary.as_ref());
+        let step_time = canary.map_or(Timestamp::MIN, |canary| canary.step_time.0);
+        let since = since.max(phase_time).max(step_time);
+        let says = reaches(number);
+        self.wait_or_give_up(subject, standing, number, settled, since, says);
+    }
+
+    /// Copies are on their way, as `says` tells, unless nothing came forward `since` for too long.
+    fn wait_or_give_up(
+        &mut self,
+        subject: &Subject<'_>,
+        standing: &mut Standing,
+        number: i64,
+        settled: Option<Timestamp>,
+        since: Timestamp,
+        says: Condition,
+    ) {
+        self.again_at(settled);
+        let function = subject.function;
         let deadline = function.spec.progress_deadline();
         let due = since + deadline;
         // A copy that settles is on its way, however long it has to answer first.
-        if settled.is_none() && due <= self.now {
-            let stands = exceeded(number, deadline);
-            if standing.condition.as_ref() != Some(&stands) {
-                self.tell(function, true, "ProgressDeadlineExceeded", stands.2.clone());
-                standing.condition = Some(stands);
-            }
-            return;
+        if settled.is_some() || due > self.now {
+            standing.condition = Some(says);
+            return self.again_at(Some(due).filter(|due| *due > self.now));
         }
-        self.look_again_at(due.max(self.now));
-        standing.condition = Some(reaches(number));
+        let stands = exceeded(number, deadline);
+        let back = subject
+            .revisions
+            .iter()
+            .find(|it| it.key.name == standing.current && standing.current != standing.update);
+        if let Some(back) = back {
+            self.roll_back(function, standing, number, back.number, &stands.2);
+        } else if standing.condition.as_ref() != Some(&stands) {
+            self.tell(function, true, "ProgressDeadlineExceeded", stands.2.clone());
+            standing.condition = Some(stands);
+        }
+    }
+
+    fn roll_back(
+        &mut self,
+        function: &FunctionView,
+        standing: &mut Standing,
+        number: i64,
+        to: i64,
+        why: &str,
+    ) {
+        self.enter(standing, function, RolloutPhase::RolledBack, false);
+        let message = format!("revision {number} was rolled back to revision {to}: {why}");
+        self.tell(function, true, "RolledBack", message.clone());
+        standing.condition = Some(condition("False", "RolledBack", message));
     }
 
     /// What is beyond the history, oldest first; never what runs or should.
@@ -255,16 +341,25 @@ impl Planning {
         is_new: bool,
     ) {
         let now = Time(self.now);
-        let start_time = match &standing.rollout {
-            Some(known) if !is_new => known.start_time.clone(),
-            _ => now.clone(),
+        let known = standing.rollout.take().filter(|_| !is_new);
+        let start_time = match &known {
+            Some(known) => known.start_time.clone(),
+            None => now.clone(),
         };
+        let goes_on = matches!(phase, RolloutPhase::Progressing | RolloutPhase::Paused);
         standing.rollout = Some(RolloutStatus {
             observed_generation: function.generation,
             phase,
             start_time,
             phase_time: now,
+            canary: known.and_then(|known| known.canary).filter(|_| goes_on),
         });
+    }
+
+    fn again_at(&mut self, due: Option<Timestamp>) {
+        if let Some(due) = due {
+            self.look_again_at(due);
+        }
     }
 
     fn look_again_at(&mut self, due: Timestamp) {
@@ -294,6 +389,36 @@ fn condition(status: &str, reason: &str, message: String) -> Condition {
 fn reaches(number: i64) -> Condition {
     let message = format!("revision {number} is reaching the copies");
     condition("True", "RollingUpdate", message)
+}
+
+/// How many requests a version gets that is being tried.
+fn tried(number: i64, canary: &CanaryStatus) -> String {
+    format!("revision {number} gets {}% of the requests", canary.weight)
+}
+
+fn trying(number: i64, canary: &CanaryStatus) -> Condition {
+    let message = format!(
+        "{}, step {}: its copies are starting",
+        tried(number, canary),
+        canary.step + 1
+    );
+    condition("True", "Canary", message)
+}
+
+fn pausing(number: i64, canary: &CanaryStatus, until: Option<Timestamp>) -> Condition {
+    let step = canary.step + 1;
+    let tried = tried(number, canary);
+    match until {
+        Some(until) => {
+            let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
+            let message = format!("{tried}, step {step}: a pause until {until}");
+            condition("True", "Canary", message)
+        }
+        None => {
+            let message = format!("{tried}, step {step}: a pause until `hivectl rollout promote`");
+            condition("Unknown", "CanaryPaused", message)
+        }
+    }
 }
 
 fn complete(number: i64) -> Condition {

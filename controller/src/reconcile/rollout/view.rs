@@ -1,11 +1,14 @@
 //! Revisions as plans look at them.
 
-use hive_manifests::FunctionSpec;
+use hive_manifests::function::CompiledArtifact;
+use hive_manifests::{FunctionSpec, Resource};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::state::{Key, Object};
+use crate::reconcile::schedule::digest_of;
+use crate::state::{Key, Object, State};
 
 /// Of a version as this program reads it: a field that it fills in is no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,22 @@ pub fn template_of(object: &Object) -> Option<FunctionSpec> {
     let body = object.to_value();
     let data = Data::deserialize(&body["data"]).ok()?;
     Some(data.spec.template())
+}
+
+/// What a function's status knows of the component that all its copies ran last: they may go back to it, and
+/// must not wait for the compiler then.
+pub fn proven_artifacts(state: &State, function: &Key, status: &Value) -> Vec<CompiledArtifact> {
+    let name = status["currentRevision"].as_str().unwrap_or_default();
+    let namespace = function.namespace.clone();
+    let revision = state.get(&Key::new(Resource::ControllerRevision, namespace, name));
+    let template = revision.and_then(|revision| template_of(revision));
+    let Some(source) = template.and_then(|template| digest_of(&template.artifact)) else {
+        return Vec::new();
+    };
+    let known = Vec::<CompiledArtifact>::deserialize(&status["artifacts"]);
+    let mut known = known.unwrap_or_default();
+    known.retain(|artifact| artifact.source_sha256 == source);
+    known
 }
 
 impl RevisionView {

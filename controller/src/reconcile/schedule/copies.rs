@@ -11,6 +11,8 @@ use super::view::{AssignmentView, FunctionView, View};
 
 pub struct Copies<'a> {
     pub own: Vec<&'a AssignmentView>,
+    /// Beside them, those that try a version.
+    pub trials: Vec<&'a AssignmentView>,
     /// How many there should be.
     pub wanted: usize,
 }
@@ -34,12 +36,18 @@ pub fn copies<'a>(
             .push(assignment);
     }
     let counted = view.functions.iter().map(|function| {
-        let own = by_function.remove(&*function.uid).unwrap_or_default();
+        let all = by_function.remove(&*function.uid).unwrap_or_default();
+        let (trials, own): (Vec<_>, Vec<_>) = all.into_iter().partition(|copy| copy.spec.canary);
         let wanted = match function.spec.every_node {
             true => own.len() + coming.get(&*function.uid).copied().unwrap_or(0),
             false => function.spec.replicas.unwrap_or(1) as usize,
         };
-        (function, Copies { own, wanted })
+        let copies = Copies {
+            own,
+            trials,
+            wanted,
+        };
+        (function, copies)
     });
     // The plan is borrowed no longer than this.
     counted.collect::<Vec<_>>().into_iter()
@@ -51,26 +59,42 @@ impl Copies<'_> {
         &'s self,
         template: &'s FunctionSpec,
     ) -> impl Iterator<Item = &'s AssignmentView> {
-        let own = self.own.iter().copied();
-        own.filter(move |copy| copy.current && copy.spec.function == *template)
+        running(&self.own, template)
     }
 
-    /// When the last of them began to, if any did.
-    pub fn moved_on_at(&self, template: &FunctionSpec) -> Option<Timestamp> {
-        self.updated(template)
-            .filter_map(|copy| copy.ready_since)
-            .max()
+    /// Those that try a version and answer.
+    pub fn trying<'s>(
+        &'s self,
+        template: &'s FunctionSpec,
+    ) -> impl Iterator<Item = &'s AssignmentView> {
+        running(&self.trials, template)
     }
+}
 
-    /// When all that are wanted will have answered for `min_ready`; `None` while one does not answer.
-    pub fn settled_at(&self, template: &FunctionSpec, min_ready: Duration) -> Option<Timestamp> {
-        let due: Vec<_> = self
-            .updated(template)
-            .filter_map(|copy| copy.settled_at(min_ready))
-            .collect();
-        match due.len() >= self.wanted {
-            true => Some(due.into_iter().max().unwrap_or(Timestamp::MIN)),
-            false => None,
-        }
+fn running<'s>(
+    copies: &'s [&AssignmentView],
+    template: &'s FunctionSpec,
+) -> impl Iterator<Item = &'s AssignmentView> {
+    let copies = copies.iter().copied();
+    copies.filter(move |copy| copy.current && copy.spec.function == *template)
+}
+
+/// When the last of some copies began to answer, if any did.
+pub fn moved_on_at<'s>(copies: impl Iterator<Item = &'s AssignmentView>) -> Option<Timestamp> {
+    copies.filter_map(|copy| copy.ready_since).max()
+}
+
+/// When `wanted` of some copies will have answered for `min_ready`; `None` while one does not answer.
+pub fn settled_at<'s>(
+    copies: impl Iterator<Item = &'s AssignmentView>,
+    wanted: usize,
+    min_ready: Duration,
+) -> Option<Timestamp> {
+    let due: Vec<_> = copies
+        .filter_map(|copy| copy.settled_at(min_ready))
+        .collect();
+    match due.len() >= wanted {
+        true => Some(due.into_iter().max().unwrap_or(Timestamp::MIN)),
+        false => None,
     }
 }

@@ -10,7 +10,9 @@ use hive_manifests::{AssignmentSpec, Phase, Resource};
 use jiff::Timestamp;
 
 use super::board::{Board, tolerates};
+use super::course::Version;
 use super::roll;
+use super::trial::plan_trials;
 use super::view::{AssignmentView, Ending, FunctionView, View};
 use crate::state::Key;
 
@@ -59,6 +61,15 @@ impl Plan {
     }
 }
 
+/// A place for one copy of a function.
+pub struct Slot<'a> {
+    pub name: &'a str,
+    /// The only node that will do.
+    pub pinned: Option<&'a str>,
+    /// It is for one that tries a version.
+    pub canary: bool,
+}
+
 pub fn plan(view: &View, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut board = Board::of(view);
@@ -73,7 +84,14 @@ pub fn plan(view: &View, now: Timestamp) -> Plan {
         let existing = by_function
             .remove(&(&*function.key.namespace, &*function.uid))
             .unwrap_or_default();
-        plan_function(function, &existing, &mut board, now, &mut plan);
+        let wanted = match &function.course.kept {
+            None => Cow::Borrowed(function),
+            Some(kept) => Cow::Owned(roll::at(function, kept, &existing)),
+        };
+        plan_function(&wanted, &existing, &mut board, now, &mut plan);
+        if function.ending != Some(Ending::CopiesStay) {
+            plan_trials(function, &existing, &mut board, &mut plan);
+        }
     }
     // What is left belongs to functions that are gone.
     let mut orphans: Vec<_> = by_function
@@ -94,13 +112,16 @@ pub fn plan(view: &View, now: Timestamp) -> Plan {
     plan
 }
 
+/// The copies that are wanted of a function; trials are no business of this.
 fn plan_function(
     function: &FunctionView,
-    existing: &[&AssignmentView],
+    all: &[&AssignmentView],
     board: &mut Board,
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    let copies = all.iter().copied().filter(|copy| !copy.spec.canary);
+    let existing: &[&AssignmentView] = &copies.collect::<Vec<_>>();
     let by_slot: HashMap<&str, &AssignmentView> = existing
         .iter()
         .map(|assignment| (&*assignment.spec.slot, *assignment))
@@ -114,15 +135,19 @@ fn plan_function(
         }
     }
     // What new copies run: with a function that is paused not yet its newest version.
-    let version = match &function.held {
+    let version = match &function.course.held {
         None => Cow::Borrowed(function),
-        Some(template) => Cow::Owned(roll::at(function, template, existing)),
+        Some(held) => Cow::Owned(roll::at(function, held, existing)),
     };
     let template = function.spec.template();
     let mut outdated = Vec::new();
-    for slot in &slots {
-        let found = by_slot.get(&**slot).copied();
-        let pinned = function.spec.every_node.then_some(&**slot);
+    for name in &slots {
+        let found = by_slot.get(&**name).copied();
+        let slot = &Slot {
+            name,
+            pinned: function.spec.every_node.then_some(&**name),
+            canary: false,
+        };
         match found {
             Some(assignment) if board.may_stay(function, assignment) => {
                 if roll::is_outdated(function, &template, assignment, board) {
@@ -131,10 +156,14 @@ fn plan_function(
             }
             // It goes elsewhere as it is.
             Some(assignment) if function.spec.paused => {
-                let own = roll::at(function, &assignment.spec.function, existing);
-                place(&own, slot, pinned, found, board, plan);
+                let own = Version {
+                    name: assignment.spec.revision.clone(),
+                    template: assignment.spec.function.clone(),
+                };
+                let own = roll::at(function, &own, existing);
+                place(&own, slot, found, board, plan);
             }
-            _ => place(&version, slot, pinned, found, board, plan),
+            _ => place(&version, slot, found, board, plan),
         }
     }
     if function.ending.is_none() {
@@ -170,10 +199,9 @@ fn wanted_slots(
 }
 
 /// Finds a node for a slot that has none, or a bad one.
-fn place(
+pub fn place(
     function: &FunctionView,
-    slot: &str,
-    pinned: Option<&str>,
+    slot: &Slot<'_>,
     found: Option<&AssignmentView>,
     board: &mut Board,
     plan: &mut Plan,
@@ -183,7 +211,7 @@ fn place(
     }
     let chosen = match function.ending {
         None => board
-            .choose(function, pinned)
+            .choose(function, slot.pinned)
             .map_err(|unfit| unfit.to_string()),
         Some(_) => Err("the function is being deleted".to_owned()),
     };
@@ -195,13 +223,15 @@ fn place(
                 function_uid: function.uid.clone(),
                 function_generation: function.generation,
                 node_name: node,
-                slot: slot.to_owned(),
+                slot: slot.name.to_owned(),
                 function: function.spec.template(),
+                revision: function.course.newest.clone(),
+                canary: slot.canary,
                 artifact,
             });
             plan.steps.push(match found {
                 None => Step::Create {
-                    key: assignment_key(function, slot),
+                    key: assignment_key(function, slot.name),
                     spec,
                 },
                 Some(assignment) => Step::Move {
@@ -240,7 +270,7 @@ fn place(
     }
 }
 
-fn delete(assignment: &AssignmentView) -> Step {
+pub fn delete(assignment: &AssignmentView) -> Step {
     Step::Delete {
         key: assignment.key.clone(),
         expect: assignment.revision,

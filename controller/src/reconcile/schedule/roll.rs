@@ -9,28 +9,38 @@ use hive_manifests::{AssignmentSpec, FunctionSpec, Phase};
 use jiff::Timestamp;
 
 use super::board::Board;
+use super::course::{Course, Version};
 use super::plan::{Plan, Step};
-use super::view::{AssignmentView, FunctionView};
+use super::view::{AssignmentView, FunctionView, digest_of};
 use crate::state::Key;
 
-/// The function as if `template` was its newest version, with the compiled forms that its copies have of it.
+/// The function as if `version` was its newest one, with the compiled forms that are known of it: from its
+/// status, or those that copies have.
 pub fn at(
     function: &FunctionView,
-    template: &FunctionSpec,
+    version: &Version,
     existing: &[&AssignmentView],
 ) -> FunctionView {
-    let mut version = FunctionView {
-        spec: function.spec.with_template(template),
-        ..function.clone()
-    };
+    let template = &version.template;
+    let mut artifacts = function.artifacts.clone();
     if template.artifact != function.spec.artifact {
-        version.artifacts = existing
-            .iter()
-            .filter(|copy| copy.spec.function.artifact == template.artifact)
-            .map(|copy| copy.spec.artifact.clone())
+        let source = digest_of(&template.artifact);
+        let older = function.older.iter();
+        artifacts = older
+            .filter(|artifact| Some(&artifact.source_sha256) == source.as_ref())
+            .cloned()
             .collect();
+        let held = existing
+            .iter()
+            .filter(|copy| copy.spec.function.artifact == template.artifact);
+        artifacts.extend(held.map(|copy| copy.spec.artifact.clone()));
     }
-    version
+    FunctionView {
+        spec: function.spec.with_template(template),
+        course: Course::only(&version.name),
+        artifacts,
+        ..function.clone()
+    }
 }
 
 /// Whether a copy runs something else than the function's newest version.
@@ -96,7 +106,7 @@ pub fn roll(
 }
 
 /// Where the new version is loaded: on the same node, or on another one if it needs more than there is left.
-fn change(
+pub fn change(
     function: &FunctionView,
     template: &FunctionSpec,
     assignment: &AssignmentView,
@@ -111,6 +121,7 @@ fn change(
         Box::new(AssignmentSpec {
             function_generation: function.generation,
             function: template.clone(),
+            revision: function.course.newest.clone(),
             node_name,
             artifact,
             ..assignment.spec.clone()

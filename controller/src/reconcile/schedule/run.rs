@@ -99,6 +99,7 @@ pub(super) fn command(step: &Step, state: &State) -> Option<Command> {
                 let unknown = Reported {
                 phase: "Unknown",
                 generation: body["status"]["observedGeneration"].as_u64(),
+                revision: body["status"]["observedRevision"].as_str().unwrap_or_default().into(),
                 reason: "NodeLost".into(),
                 message: "nothing was heard of the node for a while, and no other node takes this copy".into(),
             };
@@ -117,6 +118,7 @@ fn fresh_status() -> Value {
     let pending = Reported {
         phase: "Pending",
         generation: None,
+        revision: String::new(),
         reason: String::new(),
         message: String::new(),
     };

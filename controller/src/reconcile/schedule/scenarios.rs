@@ -59,6 +59,8 @@ fn played(script: &str) -> String {
     happened
 }
 
+const CANARY: &str = r#"{"type":"Canary","canary":{"steps":[{"setWeight":30},{"pause":{"duration":"5s"}},{"setWeight":60},{"pause":{}}]}}"#;
+
 /// What people, nodes and time do to a function of at most seven copies, of which one changes at a time.
 fn any_script() -> impl Strategy<Value = Vec<String>> {
     let line = prop_oneof![
@@ -72,6 +74,10 @@ fn any_script() -> impl Strategy<Value = Vec<String>> {
         (0..8).prop_map(|n| format!("fail hello.{n} it traps at once")),
         Just("answer".to_owned()),
         Just("wait 9s".to_owned()),
+        Just("wait 11m".to_owned()),
+        Just(format!("function hello strategy={CANARY}")),
+        Just("promote hello".to_owned()),
+        Just("promote hello full".to_owned()),
         prop::sample::select(vec!["lose a", "find a", "lose b", "find b"]).prop_map(str::to_owned),
     ];
     prop::collection::vec(line, 0..40)
@@ -96,7 +102,7 @@ proptest! {
             world.run("plan");
             world.check("hello");
         }
-        let end = "function hello paused=false minReadySeconds=0 component=v5 revisionHistoryLimit=1";
+        let end = "function hello paused=false minReadySeconds=0 component=v5 revisionHistoryLimit=1 strategy=null";
         for line in ["find a", "find b", end, "settle"] {
             world.run(line);
         }

@@ -9,11 +9,12 @@ use hive_manifests::{Assignment, AssignmentSpec, Function, Node, Phase, Resource
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 
+use super::course::{Course, Version};
 use super::plan::{Plan, plan};
 use crate::deletion::{FOREGROUND, finalizers};
 use crate::node_record::NodeRecord;
-use crate::reconcile::rollout::{Standing, TemplateDigest, template_of};
-use crate::state::{Key, Object, State};
+use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
+use crate::state::{Key, Object, State, level};
 
 /// The view as it was seen last, and the plan for it. A clone is the same: what one reconciler has read and
 /// planned, others need not. Ten thousand nodes and assignments take a third of a second to read, and little
@@ -86,9 +87,13 @@ pub struct FunctionView {
     pub artifacts: Vec<CompiledArtifact>,
     /// Of the version that `spec` holds.
     pub digest: TemplateDigest,
-    /// What new copies run instead: the version that had begun to roll out before it was paused.
-    pub held: Option<FunctionSpec>,
+    /// Compiled forms of other components, of the version that all copies ran last.
+    pub older: Vec<CompiledArtifact>,
+    /// Which version its copies are to run.
+    pub course: Course,
     pub standing: Standing,
+    /// What people asked of its rollout.
+    pub asked: Asked,
 }
 
 /// How a function that is being deleted ends.
@@ -226,8 +231,11 @@ impl AssignmentView {
             key: object.key().clone(),
             revision: object.revision(),
             phase: status.phase,
+            // Agents before revisions report none.
             current: status.phase == Phase::Ready
-                && status.observed_generation == Some(assignment.spec.function_generation),
+                && status.observed_generation == Some(assignment.spec.function_generation)
+                && (status.observed_revision.is_empty()
+                    || status.observed_revision == assignment.spec.revision),
             ready_since: status.ready_since.map(|time| time.0),
             spec: assignment.spec,
             message: status.message,
@@ -246,18 +254,17 @@ impl FunctionView {
         (&self.key.namespace, &self.key.name, self.revision)
     }
 
-    /// Of the state only the revision that it names is read, which never changes.
+    /// Of the state only the revisions that it names are read, which never change, and the level.
     fn of(object: &Object, state: &State) -> Option<Self> {
         let function: Function = object.parse().ok()?;
         let status = function.status.clone().unwrap_or_default();
-        let rolling = || {
-            let key = &object.key().namespace;
-            let key = Key::new(
-                Resource::ControllerRevision,
-                key.clone(),
-                &*status.update_revision,
-            );
-            template_of(state.get(&key)?)
+        let named = |name: &str| {
+            let namespace = object.key().namespace.clone();
+            let key = Key::new(Resource::ControllerRevision, namespace, name);
+            Some(Version {
+                name: name.to_owned(),
+                template: template_of(state.get(&key)?)?,
+            })
         };
         let spec = match function.component() {
             Some(artifact) => FunctionSpec {
@@ -265,8 +272,8 @@ impl FunctionView {
                 ..function.spec
             },
             // Its image is not here yet: until then it is what it was.
-            None => match rolling() {
-                Some(template) => function.spec.with_template(&template),
+            None => match named(&status.update_revision) {
+                Some(rolling) => function.spec.with_template(&rolling.template),
                 None => function.spec,
             },
         };
@@ -274,24 +281,28 @@ impl FunctionView {
         if source.is_none() && spec.artifact.oci.is_none() {
             return None;
         }
-        let template = spec.template();
+        let digest = TemplateDigest::of(&spec.template());
+        let standing = Standing::of(&status);
+        let own = match state.level() < level::REVISIONS {
+            true => String::new(),
+            false => digest.name(object.key(), object.uid()),
+        };
+        let (artifacts, older) = status
+            .artifacts
+            .into_iter()
+            .partition(|artifact| Some(&artifact.source_sha256) == source.as_ref());
         Some(Self {
             key: object.key().clone(),
             revision: object.revision(),
             uid: object.uid().to_owned(),
             ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
-            digest: TemplateDigest::of(&template),
-            held: match spec.paused {
-                true => rolling().filter(|rolling| *rolling != template),
-                false => None,
-            },
-            standing: Standing::of(&status),
-            artifacts: status
-                .artifacts
-                .into_iter()
-                .filter(|artifact| Some(&artifact.source_sha256) == source.as_ref())
-                .collect(),
+            digest,
+            course: Course::of(&spec, spec.replicas.unwrap_or(1), own, &standing, named),
+            standing,
+            asked: Asked::of(&function.metadata),
+            artifacts,
+            older,
             spec,
         })
     }
@@ -302,7 +313,7 @@ pub fn source_sha256(function: &Function) -> Option<String> {
     digest_of(&function.component()?)
 }
 
-fn digest_of(artifact: &Artifact) -> Option<String> {
+pub fn digest_of(artifact: &Artifact) -> Option<String> {
     let digest: crate::artifacts::Digest = artifact.sha256.as_ref()?.parse().ok()?;
     Some(digest.hex())
 }

@@ -13,10 +13,15 @@ use crate::reconcile::pull;
 use crate::reconcile::schedule::{AssignmentView, FunctionView};
 use crate::state::State;
 
+/// Reasons of the condition Progressing that say best why not all copies run the newest version.
+const OWN_WORDS: [&str; 3] = ["Canary", "CanaryPaused", "RolledBack"];
+
 /// A function, and how it stands with its copies.
 pub struct Situation<'a> {
     pub function: &'a FunctionView,
     pub own: &'a [&'a AssignmentView],
+    /// Beside them, those that try a version.
+    pub trials: &'a [&'a AssignmentView],
     /// All nodes that are ready.
     pub ready_nodes: &'a BTreeSet<&'a str>,
     pub ready: usize,
@@ -67,7 +72,7 @@ impl Situation<'_> {
         // Also of a copy that serves an older generation because the newest one fails.
         let fails =
             |a: &&&AssignmentView| !a.current && a.phase != Phase::Unknown && !a.message.is_empty();
-        let copy = self.own.iter().find(fails)?;
+        let copy = self.own.iter().chain(self.trials).find(fails)?;
         Some(("Failing", format!("{}: {}", on_node(copy), copy.message)))
     }
 
@@ -126,6 +131,11 @@ impl Situation<'_> {
         } = self;
         if updated >= wanted {
             return None;
+        }
+        if let Some((_, reason, message)) = &self.function.standing.condition
+            && let Some(reason) = OWN_WORDS.iter().find(|it| *it == reason)
+        {
+            return Some((reason, message.clone()));
         }
         let message = format!("{updated} of {wanted} copies run the newest version");
         Some(match self.function.spec.paused {

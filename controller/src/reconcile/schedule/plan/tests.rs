@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::course::Course;
 use super::super::view::NodeView;
 use super::*;
-use crate::reconcile::rollout::{Standing, TemplateDigest};
+use crate::reconcile::rollout::{Asked, Standing, TemplateDigest};
 
 fn plan(view: &View) -> Plan {
     super::plan(view, Timestamp::UNIX_EPOCH)
@@ -34,8 +35,10 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         ending: None,
         revision: 0,
         digest: TemplateDigest::of(&spec.template()),
-        held: None,
+        older: Vec::new(),
+        course: Course::default(),
         standing: Standing::default(),
+        asked: Asked::default(),
         key: Key::new(Resource::Function, "default", name),
         uid: format!("uid-{name}"),
         generation: 1,

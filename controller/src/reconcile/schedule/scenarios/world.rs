@@ -14,7 +14,7 @@ use super::super::{Plan, Step, View, plan};
 use crate::artifacts::Digest;
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects;
-use crate::reconcile::rollout::{self, Rollouts};
+use crate::reconcile::rollout::{self, Rollouts, proven_artifacts};
 use crate::state::{Command, Key, Member, State, level};
 
 /// More looks than any scenario needs: one that goes on never settles.
@@ -69,6 +69,9 @@ impl World {
                 let (told, _) = self.look();
                 return told;
             }
+            ("promote", [name]) => self.promote(name, "step"),
+            ("promote", [name, "full"]) => self.promote(name, "full"),
+            ("retry", [name]) => self.retry(name),
             ("status", [name]) => return self.status(name),
             ("history", [name]) => return self.history(name),
             ("settle", []) => return self.settle(),
@@ -166,6 +169,26 @@ impl World {
         }
     }
 
+    fn promote(&mut self, name: &str, upto: &str) {
+        self.edit(&function_key(name), |body| {
+            let rollout = body["status"]["rollout"].clone();
+            let started = rollout["startTime"].as_str().unwrap();
+            let upto = match upto {
+                "full" => "full".to_owned(),
+                _ => rollout["canary"]["step"].to_string(),
+            };
+            body["metadata"]["annotations"]["hive.dev/promote"] =
+                json!(format!("{started}/{upto}"));
+        });
+    }
+
+    fn retry(&mut self, name: &str) {
+        self.edit(&function_key(name), |body| {
+            let at = body["status"]["rollout"]["phaseTime"].clone();
+            body["metadata"]["annotations"]["hive.dev/retry"] = at;
+        });
+    }
+
     fn component(&mut self, name: &str) -> String {
         let digest = Digest::of(name.as_bytes()).hex();
         self.components.insert(digest.clone(), name.to_owned());
@@ -173,15 +196,19 @@ impl World {
     }
 
     fn compile(&mut self, function: &str) {
-        self.edit(&function_key(function), |body| {
-            let source = &body["spec"]["artifact"]["sha256"];
-            let compiled = TARGETS.map(|target| {
+        let (state, key) = (self.state.clone(), function_key(function));
+        self.edit(&key.clone(), |body| {
+            let source = body["spec"]["artifact"]["sha256"].clone();
+            let mut compiled = proven_artifacts(&state, &key, &body["status"]);
+            compiled.retain(|artifact| source != artifact.source_sha256.as_str());
+            let mut compiled = json!(compiled).as_array().unwrap().clone();
+            compiled.extend(TARGETS.map(|target| {
                 let name = format!("{source} for {target}");
                 json!({
                     "target": target, "sourceSha256": source, "sha256": Digest::of(name.as_bytes()).hex(),
                     "size": 1, "wasmtimeVersion": "48", "description": "", "signature": "",
                 })
-            });
+            }));
             body["status"]["artifacts"] = json!(compiled);
         });
     }
@@ -198,13 +225,20 @@ impl World {
         let body = self.body(&function_key(function));
         for field in ["currentRevision", "updateRevision"] {
             let name = body["status"][field].as_str().unwrap();
+            if name.is_empty() {
+                assert_eq!(field, "currentRevision");
+                continue;
+            }
             let key = Key::new(Resource::ControllerRevision, "default", name);
             assert!(self.state.get(&key).is_some(), "{field} {name}");
         }
         let changing = self.assignments().into_iter().filter(|key| {
             let body = self.body(key);
-            let observed = &body["status"]["observedGeneration"];
-            body["status"]["phase"] == "Ready" && *observed != body["spec"]["functionGeneration"]
+            let (spec, status) = (&body["spec"], &body["status"]);
+            status["phase"] == "Ready"
+                && spec["canary"] != true
+                && (status["observedGeneration"] != spec["functionGeneration"]
+                    || status["observedRevision"] != spec["revision"])
         });
         let spec: FunctionSpec = serde_json::from_value(body["spec"].clone()).unwrap();
         let most = spec.max_unavailable(spec.replicas.unwrap_or(1) as usize);
@@ -222,7 +256,8 @@ impl World {
                 .is_some_and(|node| objects::condition(node.body(), "Ready") == Some("True"));
             if is_there && (names.is_empty() || names.contains(&&*key.name)) {
                 let generation = body["spec"]["functionGeneration"].as_u64();
-                self.report(&key, "Ready", generation, "");
+                let revision = body["spec"]["revision"].as_str().unwrap_or_default();
+                self.report(&key, "Ready", (generation, revision), "");
             }
         }
     }
@@ -230,17 +265,25 @@ impl World {
     /// The newest version fails; what served before serves on.
     fn fail(&mut self, name: &str, why: &str) {
         let key = Key::new(Resource::Assignment, "default", name);
-        let status = &self.body(&key)["status"];
+        let status = self.body(&key)["status"].clone();
         let serves = status["phase"] == "Ready";
         let generation = status["observedGeneration"].as_u64().filter(|_| serves);
+        let revision = status["observedRevision"].as_str().unwrap_or_default();
         let phase = if serves { "Ready" } else { "Failed" };
-        self.report(&key, phase, generation, why);
+        self.report(&key, phase, (generation, revision), why);
     }
 
-    fn report(&mut self, key: &Key, phase: &'static str, generation: Option<u64>, why: &str) {
+    fn report(
+        &mut self,
+        key: &Key,
+        phase: &'static str,
+        (generation, revision): (Option<u64>, &str),
+        why: &str,
+    ) {
         let reported = Reported {
             phase,
             generation,
+            revision: revision.to_owned(),
             reason: if why.is_empty() { "" } else { "LoadFailed" }.to_owned(),
             message: why.to_owned(),
         };
@@ -314,6 +357,8 @@ impl World {
             let observed = &status["observedGeneration"];
             if observed.is_u64() && *observed != spec["functionGeneration"] {
                 let _ = write!(line, " at {observed}");
+            } else if observed.is_u64() && status["observedRevision"] != spec["revision"] {
+                line.push_str(" at another version");
             }
             if status["message"].is_string() {
                 let _ = write!(line, " ({})", text(&status["message"]));
@@ -372,8 +417,11 @@ impl World {
                 format!("forget revision {}", self.body(key)["revision"])
             }
             rollout::Step::Stand { standing, .. } => {
-                let phase = standing.rollout.as_ref().unwrap().phase;
-                format!("rollout {phase:?}")
+                let rollout = standing.rollout.as_ref().unwrap();
+                let tried = rollout.canary.as_ref().map_or_else(String::new, |canary| {
+                    format!(" at step {}, {}%", canary.step + 1, canary.weight)
+                });
+                format!("rollout {:?}{tried}", rollout.phase)
             }
             rollout::Step::Tell { notice, .. } => {
                 format!("event {}: {}", notice.reason, notice.message)

@@ -1,0 +1,153 @@
+//! Versions that are tried before all copies run them, and versions that are rolled back, while they are asked.
+#![allow(clippy::unwrap_used)]
+
+use hive_e2e::load::{Load, summary};
+use hive_e2e::swarm::host;
+use hive_e2e::wait::{PATIENCE, holds, until};
+use hive_e2e::{Swarm, guests, web};
+use serde_json::{Value, json};
+
+/// Requests a second: a swap takes some of them in its middle.
+const RATE: u32 = 50;
+
+async fn apply(swarm: &Swarm, spec: Value) {
+    let path = swarm.manifest("hello", &guests::hello(), spec);
+    swarm
+        .ctl(&["apply", "-f", path.to_str().unwrap()])
+        .await
+        .ok();
+}
+
+fn ordinary(greeting: &str) -> Value {
+    json!({ "replicas": 2, "env": [{ "name": "GREETING", "value": greeting }] })
+}
+
+/// What the function's status says, once it is that.
+async fn told(swarm: &Swarm, path: &str, expected: &str) {
+    let path = format!("jsonpath={{.status.{path}}}");
+    until(expected, PATIENCE, async || {
+        let told = swarm.ctl(&["get", "fn", "hello", "-o", &path]).await;
+        holds(told.ok() == expected, told)
+    })
+    .await;
+}
+
+/// How one request with these headers is answered.
+async fn greeted(address: &str, headers: &[(&str, &str)]) -> String {
+    let answer = web::get_with(address, &host("hello"), headers)
+        .await
+        .unwrap();
+    let text = answer.text();
+    let greeting = text.split(|c: char| !c.is_ascii_alphabetic()).next();
+    greeting.unwrap().to_owned()
+}
+
+async fn all_say(swarm: &Swarm, greeting: &str) {
+    let follow = ["rollout", "status", "fn/hello", "--timeout=60s"];
+    swarm.ctl(&follow).await.ok();
+    let address = swarm.controllers[0].ingress_address();
+    for _ in 0..4 {
+        assert_eq!(greeted(&address, &[]).await, greeting);
+    }
+}
+
+async fn no_request_failed(load: Load) {
+    let outcomes = load.stop().await;
+    println!("{}", summary(&outcomes));
+    let failed: Vec<_> = outcomes.iter().filter(|one| !one.is_good()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_tried_by_weight_and_by_header_before_all_copies_run_it() {
+    let mut swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    let spec = |greeting: &str| {
+        let steps = json!([{ "setWeight": 20 }, { "pause": {} }]);
+        let headers = json!([{ "name": "x-canary", "value": "always" }]);
+        json!({
+            "replicas": 2,
+            "env": [{ "name": "GREETING", "value": greeting }],
+            "strategy": { "type": "Canary", "canary": { "steps": steps, "match": { "headers": headers } } },
+        })
+    };
+    apply(&swarm, spec("One")).await;
+    swarm.function_ready("hello").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+    let address = swarm.controllers[0].ingress_address();
+    let load = Load::start(std::slice::from_ref(&address), &host("hello"), RATE);
+
+    apply(&swarm, spec("Two")).await;
+    told(&swarm, "rollout.canary.step", "1").await;
+    let asks = [("x-canary", "always")];
+    until("the ingress tries the version", PATIENCE, async || {
+        let said = greeted(&address, &asks).await;
+        holds(said == "Two", said)
+    })
+    .await;
+    let described = swarm.ctl(&["describe", "fn", "hello"]).await;
+    let sentence =
+        "revision 2 gets 20% of the requests, step 2: a pause until `hivectl rollout promote`";
+    assert!(described.ok().contains(sentence), "{described}");
+    no_request_failed(load).await;
+
+    // Nobody else asks now.
+    let mut tried = 0;
+    for _ in 0..100 {
+        tried += usize::from(greeted(&address, &[]).await == "Two");
+        assert_eq!(greeted(&address, &asks).await, "Two");
+    }
+    assert_eq!(tried, 20);
+
+    let load = Load::start(std::slice::from_ref(&address), &host("hello"), RATE);
+    swarm.ctl(&["rollout", "promote", "fn/hello"]).await.ok();
+    all_say(&swarm, "Two").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+    until("the copy that tried it is gone", PATIENCE, async || {
+        let listed = swarm.ctl(&["get", "assignments"]).await;
+        holds(!listed.ok().contains("hello.c0"), listed)
+    })
+    .await;
+    no_request_failed(load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_never_becomes_ready_is_rolled_back() {
+    let mut swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    apply(&swarm, ordinary("One")).await;
+    swarm.function_ready("hello").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+    let address = swarm.controllers[0].ingress_address();
+    let load = Load::start(std::slice::from_ref(&address), &host("hello"), RATE);
+
+    // No node has as much.
+    let mut too_large = ordinary("Two");
+    too_large["progressDeadlineSeconds"] = json!(3);
+    too_large["resources"] = json!({ "cpu": "900" });
+    apply(&swarm, too_large).await;
+    told(&swarm, "rollout.phase", "RolledBack").await;
+    let status = swarm.ctl(&["rollout", "status", "fn/hello"]).await;
+    let why = "revision 2 was rolled back to revision 1: no copy went over to revision 2 for 3 s";
+    assert!(status.stdout.contains(why), "{status}");
+    assert_ne!(status.code, 0);
+    assert_eq!(greeted(&address, &[]).await, "One");
+
+    // A trial that does not start, for there is no such secret.
+    let secret = json!({ "secretKeyRef": { "name": "none", "key": "greeting" } });
+    let no_secret = json!({
+        "replicas": 2, "progressDeadlineSeconds": 3,
+        "env": [{ "name": "GREETING", "valueFrom": secret }],
+        "strategy": { "type": "Canary", "canary": { "steps": [{ "setWeight": 50 }] } },
+    });
+    apply(&swarm, no_secret).await;
+    told(
+        &swarm,
+        "conditions[?(@.type==\"Progressing\")].message",
+        "revision 3 was rolled back to revision 1: no copy went over to revision 3 for 3 s",
+    )
+    .await;
+
+    // The next one starts from what runs.
+    apply(&swarm, ordinary("Four")).await;
+    all_say(&swarm, "Four").await;
+    no_request_failed(load).await;
+}
