@@ -10,6 +10,11 @@ impl AbortOnDrop {
         Self(Some(task))
     }
 
+    /// Of a task that has ended already.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
     /// Lets the task run to its own end.
     pub(crate) fn release(&mut self) {
         self.0 = None;

@@ -7,12 +7,13 @@
 
 use std::{
     future::{self, poll_fn},
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use futures::channel::oneshot;
+use futures::{FutureExt, channel::oneshot};
 use http::{
     Method, StatusCode, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
@@ -28,7 +29,6 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    abort::AbortOnDrop,
     admission::{Admitted, Needs, Turns},
     backtrace::Backtrace,
     egress::{self, Egress},
@@ -39,13 +39,14 @@ use crate::{
         EgressLimits, Limits,
         budget::Share,
         memory::{MemoryMeter, RefusedBy},
-        time::{Metered, Stopped, Stopwatch},
+        time::{Asked, Metered, Stopped, Stopwatch},
     },
     logs::{LogSink, RequestLog},
     response::{ResponseBody, announces_more_than},
     run::{Failed, Run},
     runtime::Shared,
     usage::{Counters, FunctionUsage, InFlight},
+    work::Work,
 };
 
 /// The epoch's next tick, whenever it comes.
@@ -171,7 +172,7 @@ impl Inner {
         let run = Arc::new(Run::new(deadline, log, self.counters.clone()));
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
-        let task = tokio::spawn({
+        let mut work = Work::new({
             let (inner, run) = (self.clone(), run.clone());
             async move {
                 let Admitted { places, share } = admitted;
@@ -179,19 +180,21 @@ impl Inner {
                 drop(places);
             }
         });
-        let mut guard = AbortOnDrop::new(task.abort_handle());
 
-        let failed = match answered.await {
+        let failed = match work.until(answered).await {
             Ok(Ok(response)) => {
                 let limit = self.limits.response_bytes;
-                if to_head || has_no_body(response.status()) {
-                    // The server drops the body unread: that is no caller who went away.
-                    guard.release();
-                } else if announces_more_than(limit, response.headers()) {
+                let is_read = !to_head && !has_no_body(response.status());
+                if is_read && announces_more_than(limit, response.headers()) {
                     return Err(run.fail(InvokeError::ResponseTooLarge(limit)));
                 }
+                let mut rest = work.go_on();
+                if !is_read {
+                    // The server drops the body unread: that is no caller who went away.
+                    rest.release();
+                }
                 return Ok(
-                    response.map(|body| BoxBody::new(ResponseBody::new(body, limit, run, guard)))
+                    response.map(|body| BoxBody::new(ResponseBody::new(body, limit, run, rest)))
                 );
             }
             Ok(Err(error)) => self.failed(&run, &error, || match self.proxy {
@@ -201,12 +204,10 @@ impl Inner {
             }),
             Err(oneshot::Canceled) => InvokeError::NoResponse.into(),
         };
-        if !matches!(failed.error, InvokeError::ErrorCode(_))
+        if !matches!(failed.error, InvokeError::ErrorCode(_)) {
             // The guest's run is ending, and knows better why: a limit looks like a missing
             // response from here.
-            && let Err(error) = task.await
-        {
-            run.fail(InvokeError::Host(error.to_string()));
+            work.end().await;
         }
         Err(run.fail(failed))
     }
@@ -217,16 +218,16 @@ impl Inner {
         let _ticking = self.runtime.ticker.run();
         let stopwatch = Arc::new(Stopwatch::new(run.deadline, self.limits.cpu_time));
         let mut store = self.store(run, share, stopwatch.clone());
-        let mut guest = pin!(Metered::new(
-            self.serve(&mut store, request, head, run),
-            stopwatch,
-            self.counters.cpu_micros.clone(),
-        ));
-        let failed = match guest.as_mut().await {
-            Ok(Ok(())) => return,
-            Ok(Err(failed)) => failed,
-            // While it waited, or just when it yielded.
-            Err(stopped) => self.out_of(stopped).into(),
+        let serving = pin!(self.serve(&mut store, request, head, run));
+        let total = self.counters.cpu_micros.clone();
+        let mut guest = pin!(Metered::new(serving, stopwatch, total));
+        // Of what panicked, nothing is used any more but to be dropped.
+        let failed = match AssertUnwindSafe(guest.as_mut()).catch_unwind().await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(failed))) => failed,
+            // While it waited.
+            Ok(Err(stopped)) => self.out_of(stopped).into(),
+            Err(_) => InvokeError::Host("the host panicked, see its own log".to_owned()).into(),
         };
         // Before the guest goes, and the body that it was writing ends.
         run.fail(failed);
@@ -246,11 +247,12 @@ impl Inner {
         store.limiter(|guest| &mut guest.memory);
         guest::bound(&mut store, self.limits.handles);
         store.set_epoch_deadline(TICKS_PER_TURN);
-        store.epoch_deadline_callback(move |_| match stopwatch.is_up_within() {
+        store.epoch_deadline_callback(move |_| match stopwatch.ask() {
+            Asked::GoesOn => Ok(UpdateDeadline::Continue(TICKS_PER_TURN)),
             // It ends where it is, which the backtrace names.
-            Some(stopped) => Err(stopped.into()),
+            Asked::Stops(stopped) => Err(stopped.into()),
             // wasmtime's own way to yield would be the worker's next turn, before everybody else.
-            None => Ok(UpdateDeadline::YieldCustom(
+            Asked::Yields => Ok(UpdateDeadline::YieldCustom(
                 TICKS_PER_TURN,
                 Box::pin(tokio::task::yield_now()),
             )),

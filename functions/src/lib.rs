@@ -51,6 +51,8 @@ mod runtime;
 mod ticker;
 #[cfg(feature = "run")]
 mod usage;
+#[cfg(feature = "run")]
+mod work;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
 pub use limits::{EgressLimits, Limits};

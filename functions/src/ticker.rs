@@ -6,8 +6,11 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -17,83 +20,119 @@ use wasmtime::Engine;
 /// longer delays everybody else's I/O, which tokio looks at once in up to 61 turns.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
-pub(crate) struct Ticker(Arc<Shared>);
-
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
 }
 
+/// Sequentially consistent throughout: whoever adds the first request sees that the thread is about
+/// to sleep, or the thread sees the request.
 #[derive(Default)]
-struct State {
-    requests: usize,
-    closed: bool,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; if it did, the counts would still be whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+struct Shared {
+    requests: AtomicUsize,
+    is_asleep: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Ticker {
     pub(crate) fn start(engine: Engine) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::default());
         let ticking = shared.clone();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("hive-epoch".to_owned())
             // It calls nothing deep.
             .stack_size(64 * 1024)
-            .spawn(move || tick(&ticking, &engine))?;
-        Ok(Self(shared))
+            .spawn(move || tick(&ticking, || engine.increment_epoch()))?;
+        Ok(Self {
+            shared,
+            thread: thread.thread().clone(),
+        })
     }
 
     /// Ticks for as long as what is returned lives.
-    pub(crate) fn run(&self) -> Ticking {
-        let mut state = self.0.state();
-        state.requests += 1;
-        if state.requests == 1 {
-            self.0.changed.notify_one();
+    pub(crate) fn run(&self) -> Ticking<'_> {
+        self.shared.requests.fetch_add(1, SeqCst);
+        // Waking is a system call: only one request in thousands needs it on a busy machine.
+        if self.shared.is_asleep.load(SeqCst) && self.shared.is_asleep.swap(false, SeqCst) {
+            self.thread.unpark();
         }
-        Ticking(self.0.clone())
+        Ticking(&self.shared)
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.0.state().closed = true;
-        self.0.changed.notify_one();
+        self.shared.is_closed.store(true, SeqCst);
+        self.thread.unpark();
     }
 }
 
-pub(crate) struct Ticking(Arc<Shared>);
+pub(crate) struct Ticking<'a>(&'a Shared);
 
-impl Drop for Ticking {
+impl Drop for Ticking<'_> {
     fn drop(&mut self) {
-        self.0.state().requests -= 1;
+        self.0.requests.fetch_sub(1, SeqCst);
     }
 }
 
-fn tick(shared: &Shared, engine: &Engine) {
+fn tick(shared: &Shared, advance: impl Fn()) {
     loop {
-        {
-            let mut state = shared.state();
-            while state.requests == 0 && !state.closed {
-                state = shared
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
+        while shared.requests.load(SeqCst) == 0 {
             // Requests keep their runtime, and so this thread, alive: none are left.
-            if state.closed {
+            if shared.is_closed.load(SeqCst) {
                 return;
             }
+            shared.is_asleep.store(true, SeqCst);
+            if shared.requests.load(SeqCst) == 0 {
+                // Returns at once when it was woken since it looked.
+                thread::park();
+            }
+            shared.is_asleep.store(false, SeqCst);
         }
         thread::sleep(EPOCH_TICK);
-        engine.increment_epoch();
+        advance();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn ticker() -> (Ticker, mpsc::Receiver<()>) {
+        let shared = Arc::new(Shared::default());
+        let (ticked, ticks) = mpsc::channel();
+        let ticking = shared.clone();
+        let thread = thread::spawn(move || tick(&ticking, || ticked.send(()).unwrap_or(())));
+        let thread = thread.thread().clone();
+        (Ticker { shared, thread }, ticks)
+    }
+
+    #[test]
+    fn it_ticks_for_every_request_however_it_had_slept() {
+        let (ticker, ticks) = ticker();
+        for request in 0..100 {
+            let running = ticker.run();
+            // One may be of the request before: the thread was just about to advance.
+            for _ in 0..2 {
+                assert!(ticks.recv_timeout(LONG).is_ok(), "request {request}");
+            }
+            drop(running);
+        }
+    }
+
+    #[test]
+    fn it_ends_with_the_runtime() {
+        let (ticker, ticks) = ticker();
+        drop(ticker.run());
+        drop(ticker);
+        // The other end goes with the thread.
+        while ticks.recv_timeout(LONG).is_ok() {}
+        assert_eq!(ticks.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     }
 }

@@ -3,12 +3,18 @@
 //! Every poll of the guest goes through [`Metered`], which counts processor time and watches the
 //! deadline. It relies on nothing that the guest does: epochs make a busy one ask the [`Stopwatch`]
 //! itself and yield (see `ticker`).
+//!
+//! A poll that is over within [`FRESH`] is counted by the wall clock, which costs no system call; only a
+//! thread that lost its core for less than that makes it too much. A longer one is counted by the
+//! clock of its thread, from a reading that may be [`FRESH`] old: it is never counted as less than it
+//! took, nor as more than a millisecond above that.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -16,6 +22,10 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, Sleep};
+
+/// How old the last reading of a thread's clock may be when a poll begins. Reading it is a system
+/// call, two of which each poll would otherwise make; a thousand a second are nothing.
+const FRESH: Duration = Duration::from_millis(1);
 
 /// Why a guest did not come to its end. Inside a guest it is the error that stops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,63 +36,146 @@ pub(crate) enum Stopped {
     CpuTime,
 }
 
+/// What a guest does that was asked by a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Its turn has just begun: the tick was meant for those that run for longer.
+    GoesOn,
+    Yields,
+    Stops(Stopped),
+}
+
 /// How much of its time a request has used. Who polls the guest starts and stops it; the guest's own
 /// thread asks it in between.
 pub(crate) struct Stopwatch {
     deadline: Instant,
+    made: Instant,
     /// Nanoseconds, as those below.
     cpu_time: u64,
     used: AtomicU64,
-    /// This thread's time when the poll under way began.
+    /// When the poll under way began, since `made`.
     began: AtomicU64,
+    /// What this thread's clock showed then, or shortly before.
+    clock: AtomicU64,
+    /// In this poll, as it was asked to.
+    has_yielded: AtomicBool,
 }
 
 impl Stopwatch {
     pub(crate) fn new(deadline: Instant, cpu_time: Duration) -> Self {
         Self {
             deadline,
+            made: Instant::now(),
             cpu_time: nanos(cpu_time),
             used: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
+            has_yielded: AtomicBool::new(false),
         }
     }
 
     fn start(&self) {
-        self.began.store(thread_time(), Ordering::Relaxed);
+        let now = Instant::now();
+        let clock = Reading::recent(now).clock;
+        self.began.store(self.since_made(now), Ordering::Relaxed);
+        self.clock.store(clock, Ordering::Relaxed);
+        self.has_yielded.store(false, Ordering::Relaxed);
     }
 
-    /// Returns the microseconds of all polls before this one, and with it.
-    fn stop(&self) -> (u64, u64) {
-        let spent = thread_time().saturating_sub(self.began.load(Ordering::Relaxed));
+    /// Returns the microseconds of all polls before this one, and with it; and why the request must
+    /// end, if it must.
+    fn stop(&self) -> (u64, u64, Option<Stopped>) {
+        let now = Instant::now();
+        let spent = self.spent(now);
         let before = self.used.fetch_add(spent, Ordering::Relaxed);
-        (before / 1000, (before + spent) / 1000)
+        let used = before + spent;
+        (before / 1000, used / 1000, self.judge(used, now))
     }
 
-    /// Why the request must end, between polls.
-    fn is_up(&self) -> Option<Stopped> {
-        self.judge(self.used.load(Ordering::Relaxed))
+    /// To be asked within a poll, on the thread that polls.
+    pub(crate) fn ask(&self) -> Asked {
+        let now = Instant::now();
+        let used = self.used.load(Ordering::Relaxed) + self.spent(now);
+        match self.judge(used, now) {
+            Some(stopped) => Asked::Stops(stopped),
+            None if self.wall(now) < nanos(FRESH) => Asked::GoesOn,
+            None => {
+                self.has_yielded.store(true, Ordering::Relaxed);
+                Asked::Yields
+            }
+        }
     }
 
-    /// Why the request must end, within a poll: to be asked on the thread that polls.
-    pub(crate) fn is_up_within(&self) -> Option<Stopped> {
-        let spent = thread_time().saturating_sub(self.began.load(Ordering::Relaxed));
-        self.judge(self.used.load(Ordering::Relaxed) + spent)
+    /// What the poll under way has taken.
+    fn spent(&self, now: Instant) -> u64 {
+        let wall = self.wall(now);
+        if wall < nanos(FRESH) {
+            return wall;
+        }
+        let clock = Reading::take(now).clock;
+        // No thread runs for longer than time passes: the wall is the better of both where the
+        // reading at the begin was old.
+        clock
+            .saturating_sub(self.clock.load(Ordering::Relaxed))
+            .min(wall)
     }
 
-    fn judge(&self, used: u64) -> Option<Stopped> {
+    /// How long ago the poll under way began.
+    fn wall(&self, now: Instant) -> u64 {
+        let began = self.began.load(Ordering::Relaxed);
+        self.since_made(now).saturating_sub(began)
+    }
+
+    fn judge(&self, used: u64, now: Instant) -> Option<Stopped> {
         if used > self.cpu_time {
             Some(Stopped::CpuTime)
-        } else if Instant::now() >= self.deadline {
+        } else if now >= self.deadline {
             Some(Stopped::Deadline)
         } else {
             None
         }
     }
+
+    fn since_made(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.made))
+    }
+}
+
+/// What the clock of this thread showed, and when.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Instant,
+    /// Nanoseconds of processor time: a poll stays on one thread, and what others do on a crowded
+    /// machine is not the guest's to answer for.
+    clock: u64,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+}
+
+impl Reading {
+    fn recent(now: Instant) -> Self {
+        LAST.get()
+            .filter(|last| now.saturating_duration_since(last.at) < FRESH)
+            .unwrap_or_else(|| Self::take(now))
+    }
+
+    fn take(now: Instant) -> Self {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let clock = nanos(Duration::new(
+            time.tv_sec.try_into().unwrap_or(0),
+            time.tv_nsec.try_into().unwrap_or(0),
+        ));
+        let reading = Self { at: now, clock };
+        LAST.set(Some(reading));
+        reading
+    }
 }
 
 /// A future on a budget of wall and processor time.
 pub(crate) struct Metered<F> {
-    future: Pin<Box<F>>,
+    future: F,
     stopwatch: Arc<Stopwatch>,
     /// Made when the future waits for the first time: most never do.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -93,7 +186,7 @@ pub(crate) struct Metered<F> {
 impl<F> Metered<F> {
     pub(crate) fn new(future: F, stopwatch: Arc<Stopwatch>, total: Arc<AtomicU64>) -> Self {
         Self {
-            future: Box::pin(future),
+            future,
             stopwatch,
             sleep: None,
             total,
@@ -101,21 +194,25 @@ impl<F> Metered<F> {
     }
 }
 
-impl<F: Future> Future for Metered<F> {
+impl<F: Future + Unpin> Future for Metered<F> {
     type Output = Result<F::Output, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.stopwatch.start();
-        let polled = self.future.as_mut().poll(cx);
-        let (before, now) = self.stopwatch.stop();
+        let polled = Pin::new(&mut self.future).poll(cx);
+        let (before, now, stopped) = self.stopwatch.stop();
         // Of the sum, not of each poll: many polls take less than a microsecond.
         self.total.fetch_add(now - before, Ordering::Relaxed);
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
+        // It computes, and the next tick finds it where it does.
+        if self.stopwatch.has_yielded.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         // The clock is read besides the timer: with every worker busy in guests, tokio looks at
         // its timers once in tens of polls only.
-        if let Some(stopped) = self.stopwatch.is_up() {
+        if let Some(stopped) = stopped {
             return Poll::Ready(Err(stopped));
         }
         let deadline = self.stopwatch.deadline;
@@ -133,64 +230,104 @@ fn nanos(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds of processor time of this thread; a poll stays on one thread, and what others do on
-/// a crowded machine is not the guest's to answer for.
-fn thread_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    nanos(Duration::new(
-        time.tv_sec.try_into().unwrap_or(0),
-        time.tv_nsec.try_into().unwrap_or(0),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{pin::pin, thread};
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn stopwatch(deadline: Instant, cpu_time: Duration) -> Arc<Stopwatch> {
+        Arc::new(Stopwatch::new(deadline, cpu_time))
+    }
+
+    /// Computes until its thread has used so much more.
+    fn compute(time: Duration) {
+        let clock = || Reading::take(Instant::now()).clock;
+        let end = clock() + nanos(time);
+        while clock() < end {
+            std::hint::spin_loop();
+        }
+    }
 
     #[tokio::test]
     async fn a_future_that_only_waits_uses_no_cpu_time_but_has_a_deadline() {
         let total = Arc::new(AtomicU64::new(0));
-        let waiting = std::future::pending::<()>();
         let deadline = Instant::now() + Duration::from_millis(20);
-        let cpu_time = Duration::from_millis(10);
-        let stopwatch = Arc::new(Stopwatch::new(deadline, cpu_time));
+        let waiting = std::future::pending::<()>();
+        let stopwatch = stopwatch(deadline, LONG);
         let metered = Metered::new(waiting, stopwatch, total.clone());
         assert_eq!(metered.await, Err(Stopped::Deadline));
-        assert!(total.load(Ordering::Relaxed) < 10_000);
+        assert!(total.load(Ordering::Relaxed) < 20_000);
     }
 
     #[tokio::test]
     async fn a_busy_future_is_stopped_by_its_cpu_time() {
-        let busy = async {
+        let busy = pin!(async {
             loop {
                 tokio::task::yield_now().await;
             }
-        };
+        });
         let total = Arc::new(AtomicU64::new(0));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let cpu_time = Duration::from_millis(5);
-        let stopwatch = Arc::new(Stopwatch::new(deadline, cpu_time));
-        let metered = Metered::<_>::new(busy, stopwatch, total.clone());
+        let stopwatch = stopwatch(Instant::now() + LONG, Duration::from_millis(5));
+        let metered = Metered::new(busy, stopwatch, total.clone());
         let stopped: Result<(), _> = metered.await;
         assert_eq!(stopped, Err(Stopped::CpuTime));
         assert!(total.load(Ordering::Relaxed) >= 5_000);
     }
+
     #[test]
     fn a_stopwatch_counts_the_poll_under_way() {
-        let far = Instant::now() + Duration::from_secs(60);
-        let stopwatch = Stopwatch::new(far, Duration::from_millis(5));
+        let far = Instant::now() + LONG;
+        let stopwatch = stopwatch(far, Duration::from_millis(50));
         stopwatch.start();
-        assert_eq!(stopwatch.is_up_within(), None);
-        while stopwatch.is_up_within().is_none() {
-            std::hint::spin_loop();
+        let mut asked = Asked::GoesOn;
+        while !matches!(asked, Asked::Stops(_)) {
+            // Who has yielded once does not go on.
+            let before = asked;
+            asked = stopwatch.ask();
+            assert!(before == Asked::GoesOn || asked != Asked::GoesOn);
         }
-        assert_eq!(stopwatch.is_up_within(), Some(Stopped::CpuTime));
-        assert_eq!(stopwatch.is_up(), None, "not between polls yet");
-        let (before, now) = stopwatch.stop();
-        assert!(before == 0 && now >= 5000, "{now}");
-        assert_eq!(stopwatch.is_up(), Some(Stopped::CpuTime));
+        assert_eq!(asked, Asked::Stops(Stopped::CpuTime));
+        assert_eq!(stopwatch.used.load(Ordering::Relaxed), 0, "it goes on");
+        let (before, now, stopped) = stopwatch.stop();
+        assert!(before == 0 && now >= 50_000, "{now}");
+        assert_eq!(stopped, Some(Stopped::CpuTime));
 
-        let late = Stopwatch::new(Instant::now(), Duration::from_secs(5));
-        assert_eq!(late.is_up(), Some(Stopped::Deadline));
+        let late = Stopwatch::new(Instant::now(), LONG);
+        late.start();
+        assert_eq!(late.ask(), Asked::Stops(Stopped::Deadline));
+    }
+
+    #[test]
+    fn a_long_poll_is_counted_by_what_its_thread_used() {
+        let stopwatch = stopwatch(Instant::now() + LONG, LONG);
+        let began = Reading::take(Instant::now()).clock;
+        for (computes, sleeps) in [(30, 0), (0, 200), (10, 100)] {
+            let before = Reading::take(Instant::now()).clock;
+            stopwatch.start();
+            compute(Duration::from_millis(computes));
+            thread::sleep(Duration::from_millis(sleeps));
+            let (sum, now, _) = stopwatch.stop();
+            let used = (Reading::take(Instant::now()).clock - before) / 1000;
+            assert!(now - sum >= computes * 1000, "{} of {used}", now - sum);
+            // Both clocks, and the microseconds, are read one after the other.
+            assert!(now - sum <= used + 1001, "{} of {used}", now - sum);
+        }
+        let all = Reading::take(Instant::now()).clock - began;
+        assert!(stopwatch.used.load(Ordering::Relaxed) <= all + 3 * nanos(FRESH));
+    }
+
+    #[test]
+    fn short_polls_add_up() {
+        let stopwatch = stopwatch(Instant::now() + LONG, Duration::from_millis(3));
+        let stopped = (0..1_000_000).find_map(|_| {
+            stopwatch.start();
+            stopwatch.stop().2
+        });
+        assert_eq!(stopped, Some(Stopped::CpuTime));
     }
 }
