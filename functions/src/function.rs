@@ -169,17 +169,19 @@ impl Inner {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let deadline = arrived + self.limits.timeout;
         let log = self.log(&request);
-        let run = Arc::new(Run::new(deadline, log, self.counters.clone()));
+        let run = Arc::new(Run::new(log, self.counters.clone()));
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
-        let mut work = Work::new({
-            let (inner, run) = (self.clone(), run.clone());
+        let stopwatch = Arc::new(Stopwatch::new(deadline, self.limits.cpu_time));
+        let running = {
+            let (inner, run, stopwatch) = (self.clone(), run.clone(), stopwatch.clone());
             async move {
                 let Admitted { places, share } = admitted;
-                inner.run(request, head, &run, share).await;
+                inner.run(request, head, &run, share, stopwatch).await;
                 drop(places);
             }
-        });
+        };
+        let mut work = Work::new(running, stopwatch, self.runtime.lane.clone());
 
         let failed = match work.until(answered).await {
             Ok(Ok(response)) => {
@@ -213,10 +215,16 @@ impl Inner {
     }
 
     /// Runs one request in its own instance, to the end of what the guest does for it.
-    async fn run(&self, request: http::Request<BoxBody>, head: Head, run: &Run, share: Share) {
+    async fn run(
+        &self,
+        request: http::Request<BoxBody>,
+        head: Head,
+        run: &Run,
+        share: Share,
+        stopwatch: Arc<Stopwatch>,
+    ) {
         let _in_flight = InFlight::new(&self.counters);
         let _ticking = self.runtime.ticker.run();
-        let stopwatch = Arc::new(Stopwatch::new(run.deadline, self.limits.cpu_time));
         let mut store = self.store(run, share, stopwatch.clone());
         let serving = pin!(self.serve(&mut store, request, head, run));
         let total = self.counters.cpu_micros.clone();

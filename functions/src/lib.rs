@@ -36,6 +36,8 @@ mod host;
 mod interfaces;
 #[cfg(feature = "run")]
 mod invoke;
+#[cfg(feature = "run")]
+mod lane;
 mod limits;
 #[cfg(feature = "run")]
 mod logs;

@@ -6,8 +6,6 @@
 
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 
-use tokio::time::Instant;
-
 use crate::{
     backtrace::Backtrace,
     invoke::InvokeError,
@@ -17,7 +15,6 @@ use crate::{
 };
 
 pub(crate) struct Run {
-    pub deadline: Instant,
     pub log: RequestLog,
     counters: Arc<Counters>,
     /// Set before the guest is dropped.
@@ -27,9 +24,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(deadline: Instant, log: RequestLog, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(log: RequestLog, counters: Arc<Counters>) -> Self {
         Self {
-            deadline,
             log,
             counters,
             failure: OnceLock::new(),

@@ -1,27 +1,54 @@
 //! A guest's work on one request: a future that changes hands.
 //!
 //! Who asks for the answer polls it until that is there: most guests have ended by then, and need no
-//! task of their own. What is left goes on in one. Whoever has it ends the guest by dropping it.
+//! task of their own. What is left goes on in one, and what takes long goes on in the slow [`lane`](crate::lane),
+//! whenever it turns out to. Whoever has it ends the guest by dropping it.
 
-use std::{future::poll_fn, pin::Pin};
+use std::{
+    future::poll_fn,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use crate::abort::AbortOnDrop;
+use tokio::task::JoinHandle;
 
-pub(crate) struct Work(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+use crate::{abort::AbortOnDrop, lane::SlowLane, limits::time::Stopwatch};
+
+pub(crate) struct Work {
+    state: State,
+    /// Says what it has taken.
+    stopwatch: Arc<Stopwatch>,
+    lane: Arc<SlowLane>,
+}
+
+enum State {
+    Here(Pin<Box<dyn Future<Output = ()> + Send>>),
+    InLane {
+        task: JoinHandle<()>,
+        end: AbortOnDrop,
+    },
+    Ended,
+}
 
 impl Work {
-    pub(crate) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(Some(Box::pin(future)))
+    pub(crate) fn new(
+        future: impl Future<Output = ()> + Send + 'static,
+        stopwatch: Arc<Stopwatch>,
+        lane: Arc<SlowLane>,
+    ) -> Self {
+        Self {
+            state: State::Here(Box::pin(future)),
+            stopwatch,
+            lane,
+        }
     }
 
     /// Works until `answer` is there, which the work itself gives, or lets go of when it ends.
     pub(crate) async fn until<A: Future + Unpin>(&mut self, mut answer: A) -> A::Output {
         poll_fn(|cx| {
-            if let Some(future) = &mut self.0
-                && future.as_mut().poll(cx).is_ready()
-            {
-                self.0 = None;
-            }
+            let _ = self.poll(cx);
             // After the work, whose poll gives it.
             Pin::new(&mut answer).poll(cx)
         })
@@ -30,18 +57,41 @@ impl Work {
 
     /// Works to the end.
     pub(crate) async fn end(&mut self) {
-        if let Some(future) = &mut self.0 {
-            future.as_mut().await;
-            self.0 = None;
-        }
+        poll_fn(|cx| self.poll(cx)).await;
     }
 
     /// Leaves what is to be done to a task, which ends with what is returned.
-    pub(crate) fn go_on(self) -> AbortOnDrop {
-        match self.0 {
-            Some(future) => AbortOnDrop::new(tokio::spawn(future).abort_handle()),
-            None => AbortOnDrop::none(),
+    pub(crate) fn go_on(mut self) -> AbortOnDrop {
+        match self.state {
+            State::Here(_) => {
+                let task = tokio::spawn(async move { self.end().await });
+                AbortOnDrop::new(task.abort_handle())
+            }
+            State::InLane { end, .. } => end,
+            State::Ended => AbortOnDrop::none(),
         }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Here(future) = &mut self.state {
+            if future.as_mut().poll(cx).is_ready() {
+                self.state = State::Ended;
+            } else if self.stopwatch.is_long()
+                && let State::Here(future) = mem::replace(&mut self.state, State::Ended)
+            {
+                let task = self.lane.spawn(future);
+                let end = AbortOnDrop::new(task.abort_handle());
+                self.state = State::InLane { task, end };
+            } else {
+                return Poll::Pending;
+            }
+        }
+        if let State::InLane { task, .. } = &mut self.state {
+            // However it ended: it has said so itself.
+            let _ = ready!(Pin::new(task).poll(cx));
+            self.state = State::Ended;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -49,15 +99,22 @@ impl Work {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+        time::Duration,
     };
 
     use futures::{FutureExt, channel::oneshot};
-    use tokio::sync::Notify;
+    use tokio::{sync::Notify, time::Instant};
 
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn stopwatch() -> Arc<Stopwatch> {
+        Arc::new(Stopwatch::new(Instant::now() + LONG, LONG))
+    }
 
     struct Working {
         work: Work,
@@ -75,13 +132,14 @@ mod tests {
         let (end, ended) = oneshot::channel();
         let (rest, alive) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(1)));
         let (until, guard) = (rest.clone(), Alive(alive.clone()));
-        let work = Work::new(async move {
+        let future = async move {
             let _guard = guard;
             tokio::task::yield_now().await;
             head.send(7).unwrap();
             until.notified().await;
             let _ = end.send(());
-        });
+        };
+        let work = Work::new(future, stopwatch(), Arc::default());
         Working {
             work,
             answer,
@@ -126,9 +184,39 @@ mod tests {
     #[tokio::test]
     async fn work_that_ends_without_an_answer_is_told_by_the_answer() {
         let (head, answer) = oneshot::channel::<u32>();
-        let mut work = Work::new(async move { drop(head) });
+        let mut work = Work::new(async move { drop(head) }, stopwatch(), Arc::default());
         assert_eq!(work.until(answer).await, Err(oneshot::Canceled));
         work.end().await;
         work.go_on().release();
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_goes_on_in_the_lane_and_still_ends_with_its_caller() {
+        let (stopwatch, alive) = (stopwatch(), Arc::new(AtomicU32::new(1)));
+        let (heard, hear) = oneshot::channel();
+        let (head, answer) = oneshot::channel::<u32>();
+        let (timed, guard) = (stopwatch.clone(), Alive(alive.clone()));
+        let future = async move {
+            let _held = (guard, head);
+            while !timed.is_long() {
+                timed.start();
+                timed.stop();
+            }
+            tokio::task::yield_now().await;
+            heard
+                .send(thread::current().name().map(str::to_owned))
+                .unwrap();
+            std::future::pending::<()>().await;
+        };
+        let mut work = Work::new(future, stopwatch, Arc::default());
+        let caller = tokio::spawn(async move { work.until(answer).await });
+        assert_eq!(hear.await.unwrap().as_deref(), Some("hive-slow"));
+        assert_eq!(alive.load(Ordering::Relaxed), 1);
+        caller.abort();
+        let deadline = Instant::now() + LONG;
+        while alive.load(Ordering::Relaxed) > 0 {
+            assert!(Instant::now() < deadline, "it goes on");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -23,9 +23,14 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, Sleep};
 
+use crate::ticker::EPOCH_TICK;
+
 /// How old the last reading of a thread's clock may be when a poll begins. Reading it is a system
 /// call, two of which each poll would otherwise make; a thousand a second are nothing.
 const FRESH: Duration = Duration::from_millis(1);
+
+/// Processor time after which a request is a long one: two turns, some hundred times what most answers take.
+const SHORT: Duration = EPOCH_TICK.saturating_mul(2);
 
 /// Why a guest did not come to its end. Inside a guest it is the error that stops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +79,7 @@ impl Stopwatch {
         }
     }
 
-    fn start(&self) {
+    pub(crate) fn start(&self) {
         let now = Instant::now();
         let clock = Reading::recent(now).clock;
         self.began.store(self.since_made(now), Ordering::Relaxed);
@@ -84,12 +89,17 @@ impl Stopwatch {
 
     /// Returns the microseconds of all polls before this one, and with it; and why the request must
     /// end, if it must.
-    fn stop(&self) -> (u64, u64, Option<Stopped>) {
+    pub(crate) fn stop(&self) -> (u64, u64, Option<Stopped>) {
         let now = Instant::now();
         let spent = self.spent(now);
         let before = self.used.fetch_add(spent, Ordering::Relaxed);
         let used = before + spent;
         (before / 1000, used / 1000, self.judge(used, now))
+    }
+
+    /// Whether it is known by now that this is not over soon.
+    pub(crate) fn is_long(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > nanos(SHORT)
     }
 
     /// To be asked within a poll, on the thread that polls.

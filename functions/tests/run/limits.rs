@@ -174,6 +174,26 @@ async fn a_busy_guest_does_not_keep_others_from_being_answered() {
     assert_eq!(busy.function.usage().errors, 0);
 }
 
+/// On a single thread, which this test then holds: what computes for long goes on elsewhere.
+#[tokio::test]
+async fn a_guest_that_computes_for_long_leaves_the_threads_of_the_others() {
+    let busy = load(&looping(), limits());
+    let running = tokio::spawn({
+        let function = busy.function.clone();
+        async move { function.handle(get()).await.map(drop) }
+    });
+    let used = || busy.function.usage().cpu_micros;
+    eventually("the loop is a long one", || used() > 20_000).await;
+
+    let (before, deadline) = (used(), Instant::now() + Duration::from_secs(60));
+    while used() == before {
+        assert!(Instant::now() < deadline, "it waits for this thread");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.abort();
+    eventually("the loop is gone", || busy.function.usage().in_flight == 0).await;
+}
+
 #[tokio::test]
 async fn growing_over_the_memory_limit_is_named_as_the_cause() {
     // Grows by 1 MiB until it gets no more, and traps as an allocator does.

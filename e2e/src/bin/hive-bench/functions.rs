@@ -9,6 +9,7 @@ mod front;
 mod idle;
 mod instances;
 mod limits;
+mod neighbours;
 mod serve;
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use hive_functions::{
 };
 use sha2::{Digest, Sha256};
 
-const PARTS: [&str; 5] = ["serve", "instances", "limits", "cold", "idle"];
+const PARTS: [&str; 6] = ["serve", "instances", "limits", "neighbours", "cold", "idle"];
 
 /// JavaScript on QuickJS, WASI 0.3: an interpreter that starts anew for each request.
 const QUICKJS: &[u8] = include_bytes!("../../../../functions/tests/fixtures/js-hello-p3.wasm");
@@ -39,6 +40,7 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
             "serve" => serve::run(&mut aims).await?,
             "instances" => instances::run(&mut aims).await?,
             "limits" => limits::run(&mut aims).await?,
+            "neighbours" => neighbours::run(&mut aims).await?,
             "cold" => cold::run(&mut aims).await?,
             _ => idle::run(&mut aims).await?,
         }
