@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hive_e2e::swarm::{ASSIGNMENTS, Agent, condition, object};
 use hive_e2e::wait::{PATIENCE, holds, until};
@@ -17,6 +17,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+/// To cut a download before it is over; most are caught at once.
+const ATTEMPTS: usize = 20;
 
 fn hex(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
@@ -171,7 +174,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_cut_in_the_middle_goes_on_where_it_was() {
     let mut swarm = Swarm::builder().agents(0).start().await;
-    let token = swarm.token(&["--uses", "2"]).await;
+    let uses = (2 * ATTEMPTS).to_string();
+    let token = swarm.token(&["--uses", &uses]).await;
     // Compiles to some megabytes: long enough on its way to be cut.
     let spec = json!({ "everyNode": true });
     let manifest = swarm.manifest("js", &guests::javascript_p3(), spec);
@@ -182,9 +186,7 @@ async fn a_download_cut_in_the_middle_goes_on_where_it_was() {
     let mut steps = Steps::new();
     steps
         .run("the agent is killed", async {
-            let mut agent = joining(&mut swarm, "killed", &token);
-            agent.member.start();
-            let frozen = freeze_in_the_middle(&agent).await;
+            let (mut agent, frozen) = frozen_in_the_middle(&mut swarm, "killed", &token).await;
             agent.member.kill9().await;
             agent.member.start();
             resumed(&mut swarm, &agent, &frozen).await;
@@ -192,9 +194,7 @@ async fn a_download_cut_in_the_middle_goes_on_where_it_was() {
         .await;
     steps
         .run("all controllers are killed", async {
-            let mut agent = joining(&mut swarm, "cut-off", &token);
-            agent.member.start();
-            let frozen = freeze_in_the_middle(&agent).await;
+            let (mut agent, frozen) = frozen_in_the_middle(&mut swarm, "cut-off", &token).await;
             for controller in &mut swarm.controllers {
                 controller.member.kill9().await;
             }
@@ -221,33 +221,46 @@ struct Frozen {
     received: u64,
 }
 
-/// Waits for the first bytes of an artifact and stops the agent before the last ones.
-async fn freeze_in_the_middle(agent: &Agent) -> Frozen {
+/// An agent that is stopped after the first bytes of an artifact and before the last ones. On loopback
+/// a download is a matter of milliseconds: an agent that was faster than this test makes room for
+/// another.
+async fn frozen_in_the_middle(swarm: &mut Swarm, name: &str, token: &str) -> (Agent, Frozen) {
+    for attempt in 1..=ATTEMPTS {
+        let mut agent = joining(swarm, &format!("{name}-{attempt}"), token);
+        agent.member.start();
+        if let Some(frozen) = freeze(&agent).await {
+            return (agent, frozen);
+        }
+        println!("  {} was faster than this test", agent.member.name);
+        agent.member.kill9().await;
+    }
+    panic!("{ATTEMPTS} downloads were over before they could be cut");
+}
+
+/// `None` if the download was over before.
+async fn freeze(agent: &Agent) -> Option<Frozen> {
     let dir = agent.member.dir.join("artifacts");
     let part = tokio::task::spawn_blocking(move || {
-        // Looks without a pause: on loopback a download is a matter of milliseconds.
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let part = files(&dir).into_iter().find(|path| {
-                let partial = path.extension().is_some_and(|suffix| suffix == "part");
-                partial && path.metadata().is_ok_and(|found| found.len() > 0)
-            });
-            if let Some(part) = part {
-                return part;
+            for path in files(&dir) {
+                let is_part = path.extension().is_some_and(|suffix| suffix == "part");
+                match path.metadata() {
+                    Ok(_) if !is_part => return None,
+                    Ok(found) if found.len() > 0 => return Some(path),
+                    _ => {}
+                }
             }
             std::thread::yield_now();
         }
         panic!("no download began");
     })
     .await
-    .unwrap();
+    .unwrap()?;
     agent.member.signal(Signal::STOP);
-    let received = part
-        .metadata()
-        .expect("the download is not finished: it was frozen in the middle")
-        .len();
+    let received = part.metadata().ok()?.len();
     let digest = part.file_stem().unwrap().to_str().unwrap().to_owned();
-    Frozen { digest, received }
+    Some(Frozen { digest, received })
 }
 
 /// Waits until the function is loaded, and checks from where the rest was asked for.

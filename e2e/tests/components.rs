@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 /// For an engine of 18 MB: it is uploaded, inspected and compiled, by a debug build.
-const LARGE: Duration = Duration::from_secs(180);
+const LARGE: Duration = Duration::from_secs(600);
 
 /// For a build that downloads its compiler (190 MB for JavaScript) over a slow line.
 const BUILD: Duration = Duration::from_secs(300);
