@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 
 const PARTS: [&str; 6] = ["serve", "instances", "limits", "neighbours", "cold", "idle"];
 
-/// JavaScript on QuickJS, WASI 0.3: an interpreter that starts anew for each request.
-const QUICKJS: &[u8] = include_bytes!("../../../../functions/tests/fixtures/js-hello-p3.wasm");
+/// Of WASI 0.3: its body comes from a task that goes on after the answer has begun.
+const ASYNC: &[u8] = include_bytes!("../../../../manifests/examples/rust-p3/hello_p3.wasm");
 
 pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
     let parts: Vec<&str> = match arguments {

@@ -10,7 +10,7 @@ use hive_functions::{BoxBody, Runtime, RuntimeOptions, VerifiedArtifact};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 
-use super::{Aims, QUICKJS, compiled, loaded};
+use super::{ASYNC, Aims, compiled, loaded};
 use crate::swarm::{self, COMPONENT, Swarm};
 
 const PORT: u16 = 18_600;
@@ -70,7 +70,7 @@ fn cases() -> anyhow::Result<Vec<Case>> {
     };
     let mut cases = vec![
         case("Rust", COMPONENT, 10.0),
-        case("QuickJS", QUICKJS, 50.0),
+        case("Rust, async", ASYNC, 10.0),
     ];
     let Some(fixtures) = std::env::var_os(FIXTURES).map(PathBuf::from) else {
         println!(

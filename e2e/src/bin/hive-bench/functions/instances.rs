@@ -7,7 +7,7 @@ use hive_functions::{BoxBody, Function, Runtime, RuntimeOptions};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 
-use super::{Aims, QUICKJS, compiled, loaded};
+use super::{ASYNC, Aims, compiled, loaded};
 use crate::load::percentile;
 use crate::swarm::COMPONENT;
 
@@ -24,7 +24,7 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     for (name, component, requests) in [
         ("Rust, WASI 0.2", COMPONENT, REQUESTS),
-        ("QuickJS, WASI 0.3", QUICKJS, REQUESTS / 10),
+        ("Rust, WASI 0.3", ASYNC, REQUESTS),
     ] {
         let (artifact, _) = compiled(component, directory.path())?;
         let function = loaded(&runtime, &artifact)?;

@@ -4,7 +4,7 @@
 use hive_functions::{Runtime, RuntimeOptions};
 
 use super::bare::Bare;
-use super::{Aims, QUICKJS, compiled, front, loaded};
+use super::{ASYNC, Aims, compiled, front, loaded};
 use crate::load::{Target, print_rounds, rounds};
 use crate::swarm::COMPONENT;
 
@@ -16,7 +16,7 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     for (name, component) in [
         ("hello (Rust, WASI 0.2)", COMPONENT),
-        ("QuickJS, WASI 0.3", QUICKJS),
+        ("Rust, WASI 0.3", ASYNC),
     ] {
         let (artifact, _) = compiled(component, directory.path())?;
         let function = loaded(&runtime, &artifact)?;
