@@ -41,6 +41,7 @@ fn assignment(name: &str) -> v1::Assignment {
         routes: vec![v1::Route {
             host: "a.example".into(),
             path: "/x".into(),
+            ..Default::default()
         }],
         ..Default::default()
     }
@@ -108,7 +109,7 @@ fn desired_sets_are_taken_or_refused() {
             table.serve(wanted.function.clone(), trial, Arc::new(0));
             for route in &assignment.routes {
                 table.add_route(&wanted.function, route);
-                table.route(&route.host, &route.path);
+                table.route(&route.host, "GET", &route.path);
             }
         }
         Ok::<_, String>(())

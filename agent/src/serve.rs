@@ -19,7 +19,9 @@ use hive_functions::{BoxBody, Function};
 use hive_proto::invoke::{
     FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, REVISION, request_id,
 };
+use hive_proto::routes::Chosen;
 use http::header::{HOST, HeaderMap, HeaderName};
+use http::request::Parts;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -66,7 +68,7 @@ impl Server {
     pub async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<BoxBody> {
         let (mut head, body) = request.into_parts();
         let id = request_id(&mut head.headers);
-        let found = self.find(&head.uri, &head.headers, origin);
+        let found = self.find(&head, origin);
         let patience = match origin {
             Origin::Controller => patience(&head.headers),
             Origin::Local => None,
@@ -116,29 +118,27 @@ impl Server {
         }
     }
 
-    fn find(
-        &self,
-        uri: &Uri,
-        headers: &HeaderMap,
-        origin: Origin,
-    ) -> Result<Arc<Instance>, Failure> {
+    fn find(&self, head: &Parts, origin: Origin) -> Result<Arc<Instance>, Failure> {
         let table = self.table.borrow().clone();
         let mut revision = None;
         let function = match origin {
             Origin::Controller => {
-                revision = text(headers, REVISION);
-                named(headers).ok_or(Failure::NotNamed)?
+                revision = text(&head.headers, REVISION);
+                named(&head.headers).ok_or(Failure::NotNamed)?
             }
             Origin::Local => {
-                let host = host(uri, headers);
-                table
-                    .route(&host, uri.path())
-                    .cloned()
-                    .ok_or_else(|| Failure::NoRoute {
-                        host,
-                        path: uri.path().to_owned(),
-                        known: table.hosts().map(str::to_owned).collect(),
-                    })?
+                let (host, path) = (host(&head.uri, &head.headers), head.uri.path());
+                match table.route(&host, head.method.as_str(), path) {
+                    Chosen::One(function) => function.clone(),
+                    Chosen::OtherMethods(allowed) => return Err(Failure::NoMethod { allowed }),
+                    Chosen::Nobody => {
+                        return Err(Failure::NoRoute {
+                            host,
+                            path: path.to_owned(),
+                            known: table.hosts().map(str::to_owned).collect(),
+                        });
+                    }
+                }
             }
         };
         table

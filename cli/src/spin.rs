@@ -6,6 +6,7 @@
 //! runs with less than it asks for, nor with more.
 
 mod hosts;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,9 +18,6 @@ use toml::de::{DeTable, DeValue};
 
 /// As for other manifests; an application's is some KB.
 pub const MAX_BYTES: usize = 1 << 20;
-
-/// Spin's own end of a route that matches everything below.
-const WILDCARD: &str = "/...";
 
 type Entry<'a> = Spanned<DeValue<'a>>;
 
@@ -227,104 +225,6 @@ impl<'a> Application<'a> {
         self.value["metadata"]["annotations"][annotation] = json!(text);
     }
 
-    /// Takes the one route; the name of the component behind it.
-    fn trigger(&mut self, root: &DeTable<'_>) -> Option<String> {
-        let triggers = root
-            .get("trigger")
-            .and_then(|entry| self.table_of("trigger", entry));
-        for (key, _) in triggers.into_iter().flatten() {
-            if key.get_ref() != "http" {
-                let name = format!("trigger.{}", key.get_ref());
-                self.refuse(
-                    key.span(),
-                    &name,
-                    "a function answers HTTP requests, and nothing else triggers it",
-                );
-            }
-        }
-        let http = triggers.and_then(|triggers| triggers.get("http"));
-        let Some(routes) = http.and_then(|http| http.get_ref().as_array()) else {
-            self.refuse(
-                0..0,
-                "trigger.http",
-                "missing: [[trigger.http]] says which component answers",
-            );
-            return None;
-        };
-        let mut named = None;
-        for (index, trigger) in routes.iter().enumerate() {
-            if index > 0 {
-                let why = "a function has one route; give each its own spin.toml, or one route above them such as \"/...\"";
-                self.refuse(trigger.span(), "trigger.http", why);
-                continue;
-            }
-            let Some(table) = self.table_of("trigger.http", trigger) else {
-                continue;
-            };
-            for (key, entry) in table {
-                let name = format!("trigger.http.{}", key.get_ref());
-                match &**key.get_ref() {
-                    "route" => self.route(entry),
-                    "component" => match entry.get_ref().as_str() {
-                        Some(text) => named = Some(text.to_owned()),
-                        None => self.refuse(
-                            entry.span(),
-                            &name,
-                            "name a component, and write it as [component.NAME]",
-                        ),
-                    },
-                    "id" => {}
-                    "executor" => self.refuse(
-                        key.span(),
-                        &name,
-                        "components answer by wasi:http; leave it out",
-                    ),
-                    _ => self.refuse(key.span(), &name, "not known here"),
-                }
-            }
-            if !table.contains_key("route") {
-                self.refuse(
-                    trigger.span(),
-                    "trigger.http.route",
-                    "missing: \"/...\" is every path",
-                );
-            }
-            if !table.contains_key("component") {
-                self.refuse(trigger.span(), "trigger.http.component", "missing");
-            }
-        }
-        named
-    }
-
-    fn route(&mut self, entry: &Entry<'_>) {
-        const KEY: &str = "trigger.http.route";
-        if entry.get_ref().is_table() {
-            let why =
-                "private routes answer other components of an application, and a function has none";
-            return self.refuse(entry.span(), KEY, why);
-        }
-        let Some(route) = self.text_of(KEY, entry) else {
-            return;
-        };
-        let Some(path) = route.strip_suffix(WILDCARD) else {
-            let meant = format!("{}{WILDCARD}", route.trim_end_matches('/'));
-            let why = format!(
-                "{route:?} is one path, and a function answers all below one: write {meant:?}"
-            );
-            return self.refuse(entry.span(), KEY, why);
-        };
-        if path
-            .split('/')
-            .any(|part| part.starts_with(':') || part == "*")
-        {
-            let why = "segments that stand for any have no place in a route here; take them from the path in the component";
-            return self.refuse(entry.span(), KEY, why);
-        }
-        let path = if path.is_empty() { "/" } else { path };
-        let place = FieldPath::of(["spec", "http", "path"]);
-        self.set(entry.span(), place, "/spec/http", json!({ "path": path }));
-    }
-
     fn component(&mut self, root: &DeTable<'_>, named: Option<&str>) {
         let components = root
             .get("component")
@@ -338,7 +238,7 @@ impl<'a> Application<'a> {
                 self.refuse(
                     key.span(),
                     &name,
-                    "no route leads to it: a function is one component; give it its own spin.toml",
+                    "a function is one component, and no route leads to this one; give it its own spin.toml",
                 );
             } else if let Some(table) = self.table_of(&name, entry) {
                 self.fields(&name, table);
@@ -639,13 +539,27 @@ watch = ["src/**/*.rs", "Cargo.toml"]
     }
 
     #[test]
+    fn several_routes_are_one_functions() {
+        let more =
+            "[[trigger.http]]\nroute = \"/b\"\ncomponent = \"hello-rust\"\n[component.hello-rust]";
+        let text = RUST.replace("[component.hello-rust]", more);
+        let document = read(&text, "spin.toml").unwrap();
+        let routes = json!([{ "path": "/" }, { "path": "/b", "pathType": "Exact" }]);
+        assert_eq!(document.value["spec"]["http"], json!({ "routes": routes }));
+        let second = FieldPath::of(["spec", "http", "routes"]).index(1);
+        assert_eq!(document.line_of(&second.field("path")), Some(16));
+        let one = read(&RUST.replace("/...", "/b"), "spin.toml").unwrap();
+        let routes = json!([{ "path": "/b", "pathType": "Exact" }]);
+        assert_eq!(one.value["spec"]["http"], json!({ "routes": routes }));
+        for document in [document, one] {
+            let kind = hive_manifests::Resource::Function;
+            assert!(hive_manifests::validate(kind, &document.value).is_empty());
+        }
+    }
+
+    #[test]
     fn what_a_function_cannot_do_is_refused_with_its_line() {
         for (from, to, problem) in [
-            (
-                "route = \"/...\"",
-                "route = \"/a\"",
-                "spin.toml:12: trigger.http.route: \"/a\" is one path",
-            ),
             (
                 "route = \"/...\"",
                 "route = \"/:id/...\"",
@@ -659,7 +573,7 @@ watch = ["src/**/*.rs", "Cargo.toml"]
             (
                 "component = \"hello-rust\"",
                 "component = \"other\"",
-                "spin.toml:15: component.hello-rust: no route leads to it",
+                "spin.toml:15: component.hello-rust: a function is one component",
             ),
             (
                 "[[trigger.http]]",
@@ -669,7 +583,7 @@ watch = ["src/**/*.rs", "Cargo.toml"]
             (
                 "[component.hello-rust]",
                 "[[trigger.http]]\nroute = \"/b/...\"\ncomponent = \"b\"\n[component.hello-rust]",
-                "spin.toml:15: trigger.http: a function has one route",
+                "spin.toml:17: trigger.http.component: \"b\" is another component",
             ),
             (
                 "allowed_outbound_hosts = []",

@@ -301,7 +301,8 @@ fn requests_find_a_route_or_none() {
     Target::new("ingress_route", |input: &[u8]| {
         let text = text(input)?;
         let (host, path) = text.split_once(' ').ok_or("one word")?;
-        assert!(routes.find(host, path).is_none());
+        let chosen = routes.find(host, &http::Method::GET, path);
+        assert_eq!(chosen, hive_proto::routes::Chosen::Nobody);
         Ok::<_, String>(())
     })
     .seeds(["a.example:80 /x", "[::1]:80 /", "A. /"])

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::function::{
-    Egress, FunctionLimits, Http, KeyValue, Resources, default_concurrency, default_queue_timeout,
+    Egress, FunctionLimits, KeyValue, Resources, default_concurrency, default_queue_timeout,
     default_timeout,
 };
+use crate::http::{Http, HttpRoute};
 use crate::schedule::{default_path, default_starting_deadline_seconds, default_time_zone};
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
@@ -100,7 +101,17 @@ fn complete_function(spec: &mut Map<String, Value>) {
     }
     set(spec, "http", || json!({}));
     if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
-        set(fields, "path", || json!(Http::default().path));
+        let routes = fields.get_mut("routes").and_then(Value::as_array_mut);
+        let mut routes = routes.into_iter().flatten().peekable();
+        let is_one = routes.peek().is_none();
+        for fields in routes.filter_map(Value::as_object_mut) {
+            let route = HttpRoute::default();
+            set(fields, "path", || json!(route.path));
+            set(fields, "pathType", || json!(route.path_type));
+        }
+        if is_one {
+            set(fields, "path", || json!(Http::default().path));
+        }
     }
     let egress = Egress::default();
     set(spec, "egress", || json!({}));
@@ -208,6 +219,20 @@ mod tests {
         );
         let said = json!({"stores": ["a"], "sizeLimit": "1Mi"});
         assert_eq!(complete(said.clone()), Some(said));
+    }
+
+    #[test]
+    fn a_function_with_routes_has_no_path_beside_them() {
+        let mut value =
+            json!({"spec": {"http": {"routes": [{"methods": ["GET"]}, {"path": "/a"}]}}});
+        apply_defaults(Resource::Function, &mut value);
+        assert_eq!(
+            value["spec"]["http"],
+            json!({"routes": [
+                {"path": "/", "pathType": "Prefix", "methods": ["GET"]},
+                {"path": "/a", "pathType": "Prefix"},
+            ]})
+        );
     }
 
     #[test]

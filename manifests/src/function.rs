@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::http::Http;
 use crate::quantity::{Bytes, MilliCpu};
 use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, RolloutStatus, Strategy};
 use crate::schedule::{Schedule, ScheduleStatus};
@@ -353,27 +354,6 @@ pub struct KeyRef {
     /// function waits for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
-}
-
-/// How a function is reached from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Http {
-    /// The host name to answer for. Default: "<name>.<namespace>.<domain of the swarm>", as in
-    /// hello.default.localhost.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Only requests whose path starts with this reach the function. Default "/": all.
-    pub path: String,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            host: None,
-            path: "/".into(),
-        }
-    }
 }
 
 /// What a function's outgoing requests may take.

@@ -16,6 +16,7 @@ pub mod function;
 #[cfg(test)]
 mod fuzz;
 pub mod generated;
+pub mod http;
 pub mod node;
 pub mod quantity;
 pub mod quota;

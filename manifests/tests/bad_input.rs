@@ -54,6 +54,8 @@ fn functions_that_are_good() {
         json!({"keyValue": {}}),
         json!({"keyValue": {"stores": ["default", "sessions.v1"], "sizeLimit": "1Gi"}}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
+        json!({"http": {"host": "a.example", "routes": [{"path": "/v1", "methods": ["GET", "HEAD"]},
+            {"host": "b.example", "pathType": "Exact"}]}}),
         json!({"schedules": [{"name": "nightly", "schedule": "0 3 * * *", "timeZone": "Europe/Berlin",
             "startingDeadlineSeconds": 0, "path": "/nightly?full=1", "suspend": true},
             {"name": "often", "schedule": "@hourly"}]}),
@@ -395,6 +397,18 @@ fn functions_that_are_not() {
         (
             json!({"http": {"path": "/a/../b"}}),
             "spec.http.path: \"/a/../b\" is not the path of a URL: no spaces, '?', '#', or '..' parts",
+        ),
+        (
+            json!({"http": {"path": "/a", "routes": [{}]}}),
+            "spec.http.path: is not there beside routes: say it as one of them",
+        ),
+        (
+            json!({"http": {"routes": [{"methods": ["get"]}]}}),
+            "spec.http.routes[0].methods[0]: \"get\" is none of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE; did you mean \"GET\"?",
+        ),
+        (
+            json!({"http": {"routes": [{"path": "/"}, {"path": "v1"}]}}),
+            "spec.http.routes[1].path: \"v1\" does not begin with '/'; did you mean \"/v1\"?",
         ),
         (
             json!({"allowedHosts": ["a.example:0"]}),

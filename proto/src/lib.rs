@@ -4,7 +4,7 @@
 //! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
 //! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
-//! state is hashed, [`invoke`] what invocations carry besides the request.
+//! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it.
 
 pub mod calls;
 pub mod desired;
@@ -14,6 +14,7 @@ mod fuzz;
 pub mod grpc;
 pub mod invoke;
 pub mod link;
+pub mod routes;
 
 /// How often an agent tells what its machine and functions use: some 150 bytes each, under a megabyte
 /// a day. What is told stands for as long.

@@ -3,7 +3,7 @@
 
 use hive_functions::{BoxBody, InvokeError};
 use hive_proto::invoke::{MAX_REQUEST_BODY, REASON, RETRY};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
@@ -20,6 +20,8 @@ pub enum Failure {
         path: String,
         known: Vec<String>,
     },
+    #[error("what answers at this path takes {allowed}")]
+    NoMethod { allowed: String },
     #[error("no instance of {function} is ready here")]
     NotReady { function: FunctionId },
     #[error("the request names no function")]
@@ -34,6 +36,7 @@ impl Failure {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotNamed => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -44,6 +47,7 @@ impl Failure {
     fn reason(&self) -> &'static str {
         match self {
             Self::NoRoute { .. } => "NoRoute",
+            Self::NoMethod { .. } => "NoMethod",
             Self::NotReady { .. } => "NotReady",
             Self::NotNamed => "NotNamed",
             Self::BodyTooLarge => "BodyTooLarge",
@@ -55,7 +59,9 @@ impl Failure {
         match self {
             Self::NotReady { .. } => true,
             Self::Invoke(error) => error.nothing_ran(),
-            Self::NoRoute { .. } | Self::NotNamed | Self::BodyTooLarge => false,
+            Self::NoRoute { .. } | Self::NoMethod { .. } | Self::NotNamed | Self::BodyTooLarge => {
+                false
+            }
         }
     }
 
@@ -74,6 +80,11 @@ impl Failure {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(REASON, HeaderValue::from_static(reason));
+        if let Self::NoMethod { allowed } = &self
+            && let Ok(allowed) = HeaderValue::from_str(allowed)
+        {
+            headers.insert(ALLOW, allowed);
+        }
         if self.nothing_ran() {
             headers.insert(RETRY, HeaderValue::from_static("1"));
         }

@@ -1,12 +1,12 @@
 //! Which function a request is for, and which of its instances answers. Built anew at every change
 //! and then only read.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hive_proto::routes::{Chosen, Pattern, choose};
 use hive_proto::v1::Route;
 
 use crate::ids::FunctionId;
@@ -17,8 +17,8 @@ pub struct Table<I> {
     hosts: BTreeMap<String, Paths>,
 }
 
-/// Who answers below each path, the longest path first.
-type Paths = BTreeMap<(Reverse<usize>, String), FunctionId>;
+/// Who answers at each path, in the order in which they are tried.
+type Paths = BTreeMap<Pattern, FunctionId>;
 
 struct Service<I> {
     instances: Vec<Arc<I>>,
@@ -56,35 +56,31 @@ impl<I> Table<I> {
         }
     }
 
-    /// Makes the function answer at a host and below a path. Of two that claim the same, the first
-    /// in order of name has it, on every node.
+    /// Makes the function answer at a host and a path. Of two that claim the same, the first in order
+    /// of name has it, on every node.
     pub fn add_route(&mut self, function: &FunctionId, route: &Route) {
-        let path = route.path.trim_end_matches('/').to_owned();
         let paths = self
             .hosts
             .entry(route.host.to_ascii_lowercase())
             .or_default();
-        match paths.entry((Reverse(path.len()), path)) {
-            Entry::Occupied(mut owner) if *function < *owner.get() => {
-                owner.insert(function.clone());
-            }
-            Entry::Occupied(_) => {}
-            Entry::Vacant(free) => {
-                free.insert(function.clone());
+        for pattern in Pattern::of(route) {
+            match paths.entry(pattern) {
+                Entry::Occupied(mut owner) if *function < *owner.get() => {
+                    owner.insert(function.clone());
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(free) => {
+                    free.insert(function.clone());
+                }
             }
         }
     }
 
-    pub fn route(&self, host: &str, path: &str) -> Option<&FunctionId> {
-        let below = |prefix: &str| {
-            path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.hosts
-            .get(host)?
-            .iter()
-            .find(|((_, prefix), _)| below(prefix))
-            .map(|(_, function)| function)
+    pub fn route(&self, host: &str, method: &str, path: &str) -> Chosen<&FunctionId> {
+        match self.hosts.get(host) {
+            Some(paths) => choose(paths, method, path),
+            None => Chosen::Nobody,
+        }
     }
 
     /// The instance whose turn it is; `None` while none serves. One of another revision answers rather than
@@ -143,6 +139,7 @@ mod tests {
             let route = Route {
                 host: (*host).into(),
                 path: (*path).into(),
+                ..Route::default()
             };
             table.add_route(&id(function), &route);
         }
@@ -167,8 +164,9 @@ mod tests {
             ("other.com", "/", None),
             ("nobody.com", "/", None),
         ] {
-            let found = table.route(host, path).map(|id| id.name.as_str());
-            assert_eq!(found, expected, "{host}{path}");
+            let expected = expected.map(id);
+            let expected = expected.as_ref().map_or(Chosen::Nobody, Chosen::One);
+            assert_eq!(table.route(host, "GET", path), expected, "{host}{path}");
         }
         assert_eq!(
             table.hosts().collect::<Vec<_>>(),
@@ -182,7 +180,8 @@ mod tests {
             [("a", "h", "/"), ("b", "h", "")],
             [("b", "h", ""), ("a", "h", "/")],
         ] {
-            assert_eq!(table(&routes).route("h", "/"), Some(&id("a")));
+            let table = table(&routes);
+            assert_eq!(table.route("h", "GET", "/"), Chosen::One(&id("a")));
         }
     }
 

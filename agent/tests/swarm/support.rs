@@ -112,6 +112,7 @@ pub fn assignment(
         routes: vec![v1::Route {
             host: format!("{function}.test"),
             path: "/".into(),
+            ..Default::default()
         }],
         ..v1::Assignment::default()
     }

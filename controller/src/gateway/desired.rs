@@ -73,10 +73,10 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
         })
     };
     // Which version is tried how often is for the ingress to say, so a node's own address does not find it.
-    let route = (!canary).then(|| {
-        let (host, path) = routes::route_of(&function_name, &namespace, &function.http, domain);
-        v1::Route { host, path }
-    });
+    let routes = match canary {
+        true => Vec::new(),
+        false => routes::routes_of(&function_name, &namespace, &function.http, domain),
+    };
     Ok(v1::Assignment {
         name: object.key().name.clone(),
         uid: object.uid().to_owned(),
@@ -95,7 +95,7 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
             size_limit: given.size_limit.0,
         }),
         allowed_hosts: function.allowed_hosts,
-        routes: route.into_iter().collect(),
+        routes,
         revision,
         canary,
         function: function_name,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hive_proto::invoke::{self, MAX_REQUEST_BODY, REQUEST_ID};
+use hive_proto::routes::Chosen;
 use http::header::{ALLOW, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
@@ -54,6 +55,8 @@ pub struct NothingRan;
 enum ForwardError {
     #[error("no function answers for host {host:?} and path {path:?}")]
     NoRoute { host: String, path: String },
+    #[error("what answers at this path takes {allowed}")]
+    NoMethod { allowed: String },
     #[error("function {0} has no ready copy")]
     NotReady(String),
     #[error("a function is no tunnel")]
@@ -87,9 +90,10 @@ impl Forwarder {
             .map(|authority| authority.as_str())
             .or_else(|| request.headers().get(HOST)?.to_str().ok())
             .unwrap_or_default();
-        match routes.find(host, request.uri().path()) {
-            Some(backend) => self.answer(backend, Some(client), request).await,
-            None => error_response(&ForwardError::NoRoute {
+        match routes.find(host, request.method(), request.uri().path()) {
+            Chosen::One(backend) => self.answer(backend, Some(client), request).await,
+            Chosen::OtherMethods(allowed) => error_response(&ForwardError::NoMethod { allowed }),
+            Chosen::Nobody => error_response(&ForwardError::NoRoute {
                 host: host.to_owned(),
                 path: request.uri().path().to_owned(),
             }),
@@ -291,6 +295,7 @@ fn full(bytes: impl Into<Bytes>) -> Body {
 fn error_response(error: &ForwardError) -> Response<Body> {
     let (status, reason) = match error {
         ForwardError::NoRoute { .. } => (StatusCode::NOT_FOUND, "NoRoute"),
+        ForwardError::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "NoMethod"),
         ForwardError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
         ForwardError::Tunnel => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
         ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
@@ -313,11 +318,13 @@ fn error_response(error: &ForwardError) -> Response<Body> {
     if matches!(error, ForwardError::NotReady(_)) {
         response.extensions_mut().insert(NothingRan);
     }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(allowed));
+    let allowed = match error {
+        ForwardError::Tunnel => Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ForwardError::NoMethod { allowed } => Some(&**allowed),
+        _ => None,
+    };
+    if let Some(allowed) = allowed.and_then(|allowed| HeaderValue::from_str(allowed).ok()) {
+        response.headers_mut().insert(ALLOW, allowed);
     }
     response
 }

@@ -4,13 +4,14 @@
 mod follow;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hive_manifests::Resource;
-use hive_manifests::function::Http;
-use http::{HeaderMap, HeaderValue};
+use hive_manifests::http::{Http, HttpRoute, PathType};
+use hive_proto::routes::{Chosen, Pattern, choose};
+use hive_proto::v1::Route;
+use http::{HeaderMap, HeaderValue, Method};
 use imbl::{HashMap, OrdMap, OrdSet};
 
 use super::split::{Canary, Share, Ways};
@@ -34,13 +35,31 @@ pub fn domain(state: &State) -> &str {
         .unwrap_or(DEFAULT_DOMAIN)
 }
 
-/// The host and the path prefix at which a function answers.
-pub fn route_of(name: &str, namespace: &str, http: &Http, domain: &str) -> (String, String) {
-    let host = match &http.host {
+/// Where a function answers; the first is its address. What its routes leave out is as with one
+/// route.
+pub fn routes_of(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<Route> {
+    let host = |own: Option<&String>| match own.or(http.host.as_ref()) {
         Some(host) => host.to_ascii_lowercase(),
         None => format!("{name}.{namespace}.{domain}"),
     };
-    (host, http.path.clone())
+    if http.routes.is_empty() {
+        return vec![Route {
+            host: host(None),
+            path: http.path.clone(),
+            ..Route::default()
+        }];
+    }
+    let route = |route: &HttpRoute| Route {
+        host: host(route.host.as_ref()),
+        path: route.path.clone(),
+        methods: route
+            .methods
+            .iter()
+            .map(|m| m.as_str().to_owned())
+            .collect(),
+        exact: route.path_type == PathType::Exact,
+    };
+    http.routes.iter().map(route).collect()
 }
 
 /// One function that answers requests.
@@ -79,30 +98,19 @@ pub struct Routes {
     backends: HashMap<Key, Arc<Backend>>,
 }
 
-/// What is claimed below one host, the longest path first.
-type Paths = OrdMap<(Reverse<usize>, String), OrdSet<Claimant>>;
+/// What is claimed below one host, in the order in which it is tried.
+type Paths = OrdMap<Pattern, OrdSet<Claimant>>;
 
 /// When a function was made, and its name: of several that claim one route the oldest has it, and the
 /// next one when that is gone.
 type Claimant = (String, Key);
 
-/// The route at which a function wants to answer.
+/// What a function wants to answer.
 #[derive(Clone, Debug, PartialEq)]
 struct Claim {
     host: String,
-    path: (Reverse<usize>, String),
+    pattern: Pattern,
     by: Claimant,
-}
-
-impl Claim {
-    fn new(host: String, path: &str, created: String, function: Key) -> Self {
-        let path = path.trim_end_matches('/');
-        Self {
-            host,
-            path: (Reverse(path.len()), path.to_owned()),
-            by: (created, function),
-        }
-    }
 }
 
 impl Routes {
@@ -112,7 +120,7 @@ impl Routes {
 
     fn add(&mut self, claim: &Claim) {
         let paths = self.hosts.entry(claim.host.clone()).or_default();
-        let claimants = paths.entry(claim.path.clone()).or_default();
+        let claimants = paths.entry(claim.pattern.clone()).or_default();
         claimants.insert(claim.by.clone());
     }
 
@@ -120,10 +128,10 @@ impl Routes {
         let Some(paths) = self.hosts.get_mut(&claim.host) else {
             return;
         };
-        if let Some(claimants) = paths.get_mut(&claim.path) {
+        if let Some(claimants) = paths.get_mut(&claim.pattern) {
             claimants.remove(&claim.by);
             if claimants.is_empty() {
-                paths.remove(&claim.path);
+                paths.remove(&claim.pattern);
             }
         }
         if paths.is_empty() {
@@ -132,15 +140,23 @@ impl Routes {
     }
 
     /// The function for a request; `host` may carry a port.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Backend> {
+    pub fn find(&self, host: &str, method: &Method, path: &str) -> Chosen<&Backend> {
         let mut host = Cow::Borrowed(without_port(host).trim_end_matches('.'));
         if host.bytes().any(|c| c.is_ascii_uppercase()) {
             host.to_mut().make_ascii_lowercase();
         }
-        let mut paths = self.hosts.get(&*host)?.iter();
-        let (_, claimants) = paths.find(|((_, prefix), _)| covers(prefix, path))?;
-        let (_, function) = claimants.get_min()?;
-        self.backend(function)
+        let Some(paths) = self.hosts.get(&*host) else {
+            return Chosen::Nobody;
+        };
+        let first = |(_, function): &Claimant| self.backend(function);
+        match choose(paths, method.as_str(), path) {
+            Chosen::One(claimants) => {
+                let backend = claimants.get_min().and_then(first);
+                backend.map_or(Chosen::Nobody, Chosen::One)
+            }
+            Chosen::OtherMethods(allowed) => Chosen::OtherMethods(allowed),
+            Chosen::Nobody => Chosen::Nobody,
+        }
     }
 
     pub fn backend(&self, key: &Key) -> Option<&Backend> {
@@ -153,13 +169,6 @@ fn without_port(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) => name,
         _ => host,
     }
-}
-
-/// True when `path` is `prefix`, which ends with no slash, or lies under it: "/api" covers "/api/x", not
-/// "/apix".
-fn covers(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -197,7 +206,17 @@ mod tests {
     }
 
     fn found<'a>(routes: &'a Routes, host: &str, path: &str) -> Option<&'a str> {
-        Some(routes.find(host, path)?.function.to_str().unwrap())
+        match routes.find(host, &Method::GET, path) {
+            Chosen::One(backend) => Some(backend.function.to_str().unwrap()),
+            _ => None,
+        }
+    }
+
+    fn backend_at<'a>(routes: &'a Routes, host: &str) -> Option<&'a Backend> {
+        match routes.find(host, &Method::GET, "/") {
+            Chosen::One(backend) => Some(backend),
+            _ => None,
+        }
     }
 
     #[test]
@@ -228,6 +247,40 @@ mod tests {
     }
 
     #[test]
+    fn a_function_answers_at_each_of_its_routes() {
+        let mut state = State::default();
+        function(
+            &mut state,
+            "shop",
+            json!({ "host": "shop.org", "routes": [
+                { "path": "/cart", "methods": ["GET", "POST"] },
+                { "host": "Pay.org", "path": "/pay", "pathType": "Exact" },
+            ] }),
+        );
+        function(&mut state, "site", json!({ "host": "shop.org" }));
+        function(
+            &mut state,
+            "bare",
+            json!({ "routes": [{ "methods": ["PUT"] }] }),
+        );
+        let routes = Routes::of(&state);
+        for (host, path, expected) in [
+            ("shop.org", "/cart/1", Some("shop")),
+            ("shop.org", "/", Some("site")),
+            ("pay.org", "/pay", Some("shop")),
+            ("pay.org", "/pay/1", None),
+            // Its routes are all that it answers.
+            ("shop.default.localhost", "/", None),
+        ] {
+            assert_eq!(found(&routes, host, path), expected, "{host}{path}");
+        }
+        let put = routes.find("shop.org", &Method::PUT, "/cart");
+        assert!(matches!(put, Chosen::One(backend) if backend.function == "site"));
+        let get = routes.find("bare.default.localhost", &Method::GET, "/");
+        assert_eq!(get, Chosen::OtherMethods("PUT".into()));
+    }
+
+    #[test]
     fn only_ready_assignments_receive_requests() {
         let mut state = State::default();
         function(&mut state, "hello", json!({}));
@@ -235,7 +288,7 @@ mod tests {
         assignment(&mut state, "hello.1", "hello", "phone", "Unknown");
         assignment(&mut state, "hello.2", "hello", "laptop", "True");
         let routes = Routes::of(&state);
-        let backend = routes.find("hello.default.localhost", "/").unwrap();
+        let backend = backend_at(&routes, "hello.default.localhost").unwrap();
         assert_eq!(backend.stable.nodes, ["laptop", "pi"]);
         assert_eq!(backend.canary, None);
     }
@@ -277,7 +330,7 @@ mod tests {
         put(&mut state, Resource::Assignment, "hello.c0", trial);
         assert!(follower.follow(&state));
         let routes = follower.routes();
-        let backend = routes.find("old.org", "/").unwrap();
+        let backend = backend_at(&routes, "old.org").unwrap();
         assert_eq!(backend.stable.nodes, ["pi"]);
         assert_eq!(backend.timeout, Duration::from_secs(30));
         let canary = backend.canary.as_ref().unwrap();
@@ -287,7 +340,7 @@ mod tests {
         );
         assert_eq!(canary.share.revision.as_ref().unwrap(), "hello-2");
         assert_eq!(canary.headers[0].0, "x-canary");
-        assert!(routes.find("new.org", "/").is_none());
+        assert!(backend_at(&routes, "new.org").is_none());
 
         // All steps are done.
         let mut over = body(Resource::Function, "hello", function);
@@ -300,7 +353,7 @@ mod tests {
         state.apply(command).unwrap();
         assert!(follower.follow(&state));
         let routes = follower.routes();
-        assert!(routes.find("new.org", "/").unwrap().canary.is_some());
+        assert!(backend_at(&routes, "new.org").unwrap().canary.is_some());
         assert_eq!(routes, Routes::of(&state));
     }
 
@@ -438,6 +491,9 @@ mod tests {
             Happening::Function(f, host, path, made) => {
                 let path = ["/", "/a", "/a/", "/a/b"][usize::from(path)];
                 let http = match host {
+                    0 if made == 2 => json!({ "routes": [
+                        { "path": path, "methods": ["GET"] }, { "path": "/", "host": "H1.org" },
+                    ] }),
                     0 => json!({ "path": path }),
                     host => json!({ "path": path, "host": format!("H{host}.org") }),
                 };

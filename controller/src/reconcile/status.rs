@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use hive_manifests::Phase;
+use hive_proto::v1;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -103,8 +104,8 @@ impl<'a> Base<'a> {
 
     fn url(&self, function: &FunctionView) -> String {
         let key = &function.key;
-        let (host, path) =
-            routes::route_of(&key.name, &key.namespace, &function.spec.http, self.domain);
+        let routes = routes::routes_of(&key.name, &key.namespace, &function.spec.http, self.domain);
+        let v1::Route { host, path, .. } = &routes[0];
         match &self.port {
             Some(port) => format!("http://{host}:{port}{path}"),
             None => format!("http://{host}{path}"),

@@ -14,6 +14,7 @@ use super::{Reason, hosts, names, rollout, schedules, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::function::{MAX_KEY_VALUE, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_TIMEOUT};
+use crate::http::{Http, MAX_ROUTES};
 use crate::quantity::{Bytes, MilliCpu};
 
 /// A component cannot be instantiated in less.
@@ -424,10 +425,35 @@ fn check_value_from(source: &Map<String, Value>, path: &FieldPath, findings: &mu
 }
 
 fn check_http(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
-    if let Some(host) = text(http, "host") {
+    check_route(http, path, findings);
+    let routes = list(http, "routes");
+    if routes.is_empty() {
+        return;
+    }
+    if text(http, "path").is_some_and(|path| path != Http::default().path) {
+        let message = "is not there beside routes: say it as one of them";
+        findings.invalid(&path.field("path"), message.to_owned());
+    }
+    let path = path.field("routes");
+    if routes.len() > MAX_ROUTES {
+        let message = format!(
+            "{} routes; a function has at most {MAX_ROUTES}",
+            routes.len()
+        );
+        findings.invalid(&path, message);
+    }
+    for (index, route) in routes.iter().enumerate() {
+        if let Some(route) = route.as_object() {
+            check_route(route, &path.index(index), findings);
+        }
+    }
+}
+
+fn check_route(route: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    if let Some(host) = text(route, "host") {
         hosts::check(host, &path.field("host"), findings);
     }
-    if let Some(prefix) = text(http, "path") {
+    if let Some(prefix) = text(route, "path") {
         let path = path.field("path");
         if !prefix.starts_with('/') {
             findings.suggest(

@@ -388,8 +388,14 @@ pub struct KeyValue {
 pub struct Route {
     #[prost(string, tag = "1")]
     pub host: ::prost::alloc::string::String,
+    /// All below it; only itself if exact.
     #[prost(string, tag = "2")]
     pub path: ::prost::alloc::string::String,
+    /// None = all.
+    #[prost(string, repeated, tag = "3")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub exact: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use hive_manifests::rollout::RolloutPhase;
 use hive_manifests::{Function, FunctionSpec, Resource};
+use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::{Backend, Claim, Routes, SETTINGS, domain, route_of};
+use super::{Backend, Claim, Routes, SETTINGS, domain, routes_of};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -22,7 +23,7 @@ pub struct Follower {
     routes: Routes,
     domain: String,
     /// By function.
-    claims: HashMap<Key, Claim>,
+    claims: HashMap<Key, Vec<Claim>>,
     /// The assignments that serve.
     serving: HashMap<Key, Placed>,
     /// By function, how many of its assignments serve at each place.
@@ -130,15 +131,15 @@ impl Follower {
     /// Takes over how a function answers now; true if that is another way than before.
     fn answer(&mut self, state: &State, key: &Key) -> bool {
         let function = state.get(key);
-        let (claim, backend) = function.and_then(|object| self.read(state, object)).unzip();
+        let (claims, backend) = function.and_then(|object| self.read(state, object)).unzip();
         let mut any = false;
-        if self.claims.get(key) != claim.as_ref() {
-            if let Some(before) = self.claims.remove(key) {
+        if self.claims.get(key) != claims.as_ref() {
+            for before in self.claims.remove(key).into_iter().flatten() {
                 self.routes.remove(&before);
             }
-            if let Some(claim) = claim {
-                self.routes.add(&claim);
-                self.claims.insert(key.clone(), claim);
+            if let Some(claims) = claims {
+                claims.iter().for_each(|claim| self.routes.add(claim));
+                self.claims.insert(key.clone(), claims);
             }
             any = true;
         }
@@ -156,14 +157,21 @@ impl Follower {
     }
 
     /// `None` of what this version of the program cannot read: it answers nothing.
-    fn read(&self, state: &State, object: &Object) -> Option<(Claim, Backend)> {
+    fn read(&self, state: &State, object: &Object) -> Option<(Vec<Claim>, Backend)> {
         let key = object.key();
         let function: Function = object.parse().ok()?;
         let created = function.metadata.creation_timestamp.as_ref()?.0.to_string();
         let spec = &function.spec;
         let kept = kept(state, key, &function);
         let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
-        let (host, path) = route_of(&key.name, &key.namespace, http, &self.domain);
+        let routes = routes_of(&key.name, &key.namespace, http, &self.domain);
+        let claims = routes.iter().flat_map(|route| {
+            Pattern::of(route).into_iter().map(|pattern| Claim {
+                host: route.host.clone(),
+                pattern,
+                by: (created.clone(), key.clone()),
+            })
+        });
         // Both versions answer.
         let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
         let backend = Backend {
@@ -176,7 +184,7 @@ impl Follower {
             canary: self.canary(key, &function),
             timeout: spec.timeout.max(timeout).0,
         };
-        Some((Claim::new(host, &path, created, key.clone()), backend))
+        Some((claims.collect(), backend))
     }
 
     fn nodes(&self, function: &Key, revision: Option<&str>) -> Vec<String> {
