@@ -39,3 +39,4 @@ pub mod setup;
 pub mod state;
 pub mod store;
 pub mod together;
+pub mod traffic;

@@ -30,6 +30,7 @@ use crate::reconcile::cron::Cron;
 use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
+use crate::traffic::Loads;
 
 /// What was recorded is written at once, and synced within a second.
 const AUDIT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
@@ -81,9 +82,11 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     // What people talk to stops first: requests under way need the links to finish.
     let doors_stop = stop.child_token();
     let doors = TaskTracker::new();
+    let loads = Loads::default();
     let forwarder = Forwarder::new(
         ingress::follow_routes(&replica, stop.clone()),
         invoker.clone(),
+        loads.clone(),
     );
 
     let tasks = TaskTracker::new();
@@ -106,6 +109,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         peers.clone(),
         nodes.clone(),
         presence.clone(),
+        loads,
         stop.clone(),
     ));
     tasks.spawn(

@@ -17,6 +17,7 @@ use super::Nodes;
 use crate::controllers;
 use crate::peers::Peers;
 use crate::store::Replica;
+use crate::traffic::{Loads, MAX_LOADS, Told, Traffic};
 
 /// How often each controller tells the leader which nodes it is linked to.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub struct Presence {
     seen: Arc<Mutex<Seen>>,
     /// What each controller said of itself last.
     facts: Arc<Mutex<BTreeMap<u64, ControllerFacts>>>,
+    traffic: Traffic,
 }
 
 #[derive(Default)]
@@ -101,9 +103,21 @@ impl Seen {
 
 impl Presence {
     /// Takes a report of a controller. Says which one of it is held now; 0 asks for a whole one.
-    pub fn heard(&self, controller: u64, report: PresenceReport) -> u64 {
+    pub fn heard(&self, controller: u64, mut report: PresenceReport) -> u64 {
         tracing::trace!(controller, nodes = report.nodes.len(), "presence");
-        self.seen().take(controller, report, Instant::now())
+        let now = Instant::now();
+        let (loads, anew) = (std::mem::take(&mut report.loads), report.since == 0);
+        let held = self.seen().take(controller, report, now);
+        // What does not build upon what is held is followed by one that tells all anew.
+        if held != 0 {
+            self.traffic.heard(controller, loads, anew, now);
+        }
+        held
+    }
+
+    /// What all ingresses are asked for.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Takes down what a controller says of itself.
@@ -137,6 +151,7 @@ impl Presence {
     /// Forgets everything: what was heard in an earlier term as leader says nothing now.
     pub fn clear(&self) {
         *self.seen() = Seen::default();
+        self.traffic.clear();
         self.facts
             .lock()
             .expect("no holder of the lock panics")
@@ -181,25 +196,30 @@ impl Reported {
     }
 }
 
-/// Reports the nodes linked here to whoever leads, at once when they change. A report that gets
-/// lost is made good by the next, which is whole then.
+/// Reports the nodes linked here to whoever leads, at once when they change, and what the ingress
+/// counted. A report that gets lost is made good by the next, which is whole then, but for its counts.
 pub async fn report(
     replica: Replica,
     peers: Peers,
     nodes: Nodes,
     presence: Presence,
+    loads: Loads,
     cancel: CancellationToken,
 ) {
     let mut linked = nodes.present();
     let mut leadership = replica.leadership();
     let mut reported = Reported::default();
+    let mut told = Told::default();
     let mut sequence = 0;
     loop {
+        let mut is_full = false;
         let names = linked.borrow_and_update().clone();
         let leader = leadership.borrow_and_update().leader;
         if let Some(id) = leader {
             sequence += 1;
             let mut next = reported.next(id, sequence, &names);
+            (next.loads, told) = loads.since(&told, next.since == 0, Instant::now());
+            is_full = next.loads.len() == MAX_LOADS;
             let held = if id == replica.id() {
                 Some(presence.heard(id, next))
             } else {
@@ -225,6 +245,9 @@ pub async fn report(
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(PACE) => {}
+        }
+        if is_full {
+            continue;
         }
         tokio::select! {
             () = cancel.cancelled() => return,

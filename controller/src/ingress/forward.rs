@@ -21,6 +21,7 @@ use super::routes::{Backend, Routes};
 use super::split::Way;
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::state::Key;
+use crate::traffic::{Counting, Loads};
 
 /// A body that says it is no longer is read whole before a node is chosen: it can then be sent
 /// again, and a slow client takes up no place at a function meanwhile.
@@ -44,6 +45,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Forwarder {
     routes: watch::Receiver<Arc<Routes>>,
     invoker: Invoker,
+    loads: Loads,
 }
 
 /// In the extensions of an answer: nothing of the function ran, so the request can be made again.
@@ -74,8 +76,12 @@ enum ForwardError {
 }
 
 impl Forwarder {
-    pub fn new(routes: watch::Receiver<Arc<Routes>>, invoker: Invoker) -> Self {
-        Self { routes, invoker }
+    pub fn new(routes: watch::Receiver<Arc<Routes>>, invoker: Invoker, loads: Loads) -> Self {
+        Self {
+            routes,
+            invoker,
+            loads,
+        }
     }
 
     /// Answers a request that came in at the ingress.
@@ -149,7 +155,7 @@ impl Forwarder {
         backend: &Backend,
         request: Request<Body>,
         mut copy: Option<Copy>,
-    ) -> Result<Response<Incoming>, ForwardError> {
+    ) -> Result<Response<Counting<Incoming>>, ForwardError> {
         let ways = backend.ways(request.headers());
         self.invoker.linked(&ways.nodes(), LINK_PATIENCE).await;
         let mut next = Some(request);
@@ -213,7 +219,7 @@ impl Forwarder {
         Way { node, revision }: Way<'_>,
         mut request: Request<Body>,
         others: bool,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Response<Counting<Incoming>>, Failed> {
         let headers = request.headers_mut();
         match revision {
             Some(revision) => drop(headers.insert(invoke::REVISION, revision.clone())),
@@ -227,6 +233,10 @@ impl Forwarder {
         }
         let patience = backend.timeout + NODE_GRACE;
         let (namespace, function) = (&backend.namespace, &backend.function);
+        let asked_for = revision.and_then(|it| it.to_str().ok());
+        let counted = self
+            .loads
+            .begin(&backend.key, asked_for.unwrap_or_default());
         let sent = self
             .invoker
             .send(node, namespace, function, request, patience)
@@ -235,7 +245,7 @@ impl Forwarder {
             let error = &failed.error as &dyn std::error::Error;
             tracing::debug!(node, error, "no answer of node");
         }
-        sent
+        sent.map(|response| counted.answered(response))
     }
 }
 

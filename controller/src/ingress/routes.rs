@@ -65,6 +65,7 @@ pub fn routes_of(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<
 /// One function that answers requests.
 #[derive(Debug, PartialEq)]
 pub struct Backend {
+    pub key: Key,
     pub namespace: HeaderValue,
     pub function: HeaderValue,
     /// The copies that are wanted of it.

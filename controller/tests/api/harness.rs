@@ -25,6 +25,7 @@ use hive_controller::state::level;
 use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
+use hive_controller::traffic::Loads;
 use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
 use hive_manifests::Resource;
 use http::{HeaderMap, Request};
@@ -153,7 +154,7 @@ impl Server {
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: artifacts.clone(),
-            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone())),
+            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone()), Loads::default()),
             nodes,
             audit: audit.clone(),
             issuer: Arc::new(Issuer::new(&authority)),

@@ -1287,7 +1287,7 @@ pub struct ReadIndexReply {
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PresenceReport {
     #[prost(string, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -1302,6 +1302,32 @@ pub struct PresenceReport {
     pub since: u64,
     #[prost(string, repeated, tag = "5")]
     pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the sender's ingress counted since its report before. Where `since` is 0: also all that are
+    /// under way.
+    #[prost(message, repeated, tag = "41")]
+    pub loads: ::prost::alloc::vec::Vec<FunctionLoad>,
+}
+/// What was asked of one revision of a function.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FunctionLoad {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub function: ::prost::alloc::string::String,
+    /// Empty where it is not known.
+    #[prost(string, tag = "3")]
+    pub revision: ::prost::alloc::string::String,
+    /// Under way now.
+    #[prost(uint32, tag = "4")]
+    pub in_flight: u32,
+    /// Since the report before: answered by the function or failed by its fault, and of these the failed.
+    #[prost(uint64, tag = "5")]
+    pub requests: u64,
+    #[prost(uint64, tag = "6")]
+    pub failures: u64,
+    /// The time that requests were under way, summed up.
+    #[prost(uint64, tag = "7")]
+    pub busy_us: u64,
 }
 /// What a controller says of itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -175,6 +175,7 @@ impl Follower {
         // Both versions answer.
         let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
         let backend = Backend {
+            key: key.clone(),
             namespace: HeaderValue::from_str(&key.namespace).ok()?,
             function: HeaderValue::from_str(&key.name).ok()?,
             stable: Share {
