@@ -106,6 +106,14 @@ pub fn conditions_text(object: &Value) -> String {
         .join(", ")
 }
 
+/// How many copies of a function there should be: as somebody said, or as was found where it scales by itself.
+pub fn wanted_replicas(function: &Value) -> u64 {
+    let (spec, status) = (&function["spec"], &function["status"]);
+    let found = status["replicas"].as_u64();
+    let found = found.filter(|_| spec["autoscaling"].is_object());
+    spec["replicas"].as_u64().or(found).unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

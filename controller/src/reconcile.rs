@@ -4,6 +4,7 @@
 //! They run on the leader only, and write by compare-and-swap: two leaders for a moment do no
 //! harm. A restart is the ordinary path.
 
+pub mod autoscale;
 pub mod collect;
 pub mod compile;
 pub mod cron;
@@ -131,6 +132,18 @@ impl Reconcilers {
                 .only_for(of_functions)
                 .with_rests()
                 .run(async move |_, state| schedule::pass(&writer, &known, state).await),
+        );
+        let (writer, known, traffic) = (
+            together.clone(),
+            seen.clone(),
+            self.presence.traffic().clone(),
+        );
+        tasks.spawn(
+            looks()
+                .only_for(|change| change.key.resource == Resource::Function)
+                .woken_by(self.presence.traffic().asked())
+                .with_rests()
+                .run(async move |_, state| autoscale::pass(&writer, &known, &traffic, state).await),
         );
         tasks.spawn(
             looks()

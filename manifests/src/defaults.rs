@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::autoscaling::Autoscaling;
 use crate::function::{
     Egress, FunctionLimits, KeyValue, Resources, default_concurrency, default_queue_timeout,
     default_timeout,
@@ -65,8 +66,12 @@ fn complete_function(spec: &mut Map<String, Value>) {
     {
         *digest = normal;
     }
-    if spec.get("everyNode") != Some(&Value::Bool(true)) {
-        set(spec, "replicas", || json!(1));
+    let every_node = spec.get("everyNode") == Some(&Value::Bool(true));
+    match spec.get_mut("autoscaling") {
+        // Here a number of replicas is a hand that holds them.
+        Some(autoscaling) => complete_autoscaling(autoscaling),
+        None if every_node => {}
+        None => set(spec, "replicas", || json!(1)),
     }
     let resources = Resources::default();
     set(spec, "resources", || json!({}));
@@ -119,6 +124,19 @@ fn complete_function(spec: &mut Map<String, Value>) {
         set(fields, "maxConnections", || json!(egress.max_connections));
         set(fields, "connectTimeout", || json!(egress.connect_timeout));
     }
+}
+
+fn complete_autoscaling(autoscaling: &mut Value) {
+    let Some(fields) = autoscaling.as_object_mut() else {
+        return;
+    };
+    let rule = Autoscaling::default();
+    set(fields, "minReplicas", || json!(rule.min_replicas));
+    set(fields, "maxReplicas", || json!(rule.max_replicas));
+    set(fields, "window", || json!(rule.window));
+    set(fields, "scaleToZeroDelay", || {
+        json!(rule.scale_to_zero_delay)
+    });
 }
 
 /// As Kubernetes does: plain text moves from stringData to data, and the type is said.
@@ -233,6 +251,21 @@ mod tests {
                 {"path": "/a", "pathType": "Prefix"},
             ]})
         );
+    }
+
+    #[test]
+    fn what_scales_by_itself_has_bounds_and_no_number() {
+        let complete = |spec: Value| {
+            let mut value = json!({ "spec": spec });
+            apply_defaults(Resource::Function, &mut value);
+            let spec = &value["spec"];
+            (spec.get("replicas").cloned(), spec["autoscaling"].clone())
+        };
+        let all =
+            json!({"minReplicas": 1, "maxReplicas": 10, "window": "1m", "scaleToZeroDelay": "1m"});
+        assert_eq!(complete(json!({"autoscaling": {}})), (None, all.clone()));
+        let held = complete(json!({"autoscaling": all, "replicas": 3}));
+        assert_eq!(held, (Some(json!(3)), all));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::{Autoscaling, AutoscalingStatus};
 use crate::duration::GoDuration;
 use crate::http::Http;
 use crate::quantity::{Bytes, MilliCpu};
@@ -120,8 +121,8 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// How many copies run, each on a node of its own where possible: 0 to 1000. Default 1.
-    /// Not together with everyNode.
+    /// How many copies run, each on a node of its own where possible: 0 to 1000. Default 1; with autoscaling
+    /// none: a number holds the function there. Not together with everyNode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = MAX_REPLICAS))]
     pub replicas: Option<u32>,
@@ -137,6 +138,10 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
+    /// How many copies run by what the function is asked for, instead of a fixed number. Default: as many as
+    /// replicas says. Not together with everyNode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// How copies go over to a new version: that is whatever changes of this spec, but for where and how many
     /// copies run, and how versions follow each other. Default: a quarter of them at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -411,7 +416,7 @@ pub struct FunctionStatus {
     /// The metadata.generation that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Copies wanted now: spec.replicas, or with everyNode one for each node that fits.
+    /// Copies wanted now: spec.replicas, what autoscaling found, or with everyNode one for each node that fits.
     pub replicas: u32,
     /// Copies that answer requests.
     pub ready_replicas: u32,
@@ -422,7 +427,8 @@ pub struct FunctionStatus {
     pub updated_replicas: u32,
     /// Ready: all wanted copies run the newest version and answer. Available: at least one copy
     /// answers. Compiled: the component is ready for every kind of node it runs on. Progressing: a new version
-    /// reaches the copies, or did. Pulled: the image that artifact.oci names is here.
+    /// reaches the copies, or did. Pulled: the image that artifact.oci names is here. ScalingActive: autoscaling
+    /// says how many copies there are. ScalingLimited: it would say another number than its bounds allow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -435,6 +441,9 @@ pub struct FunctionStatus {
     /// How far that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// What autoscaling found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingStatus>,
     /// What spec.artifact.oci was found to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<PulledArtifact>,

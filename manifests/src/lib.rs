@@ -6,6 +6,7 @@
 
 pub mod age;
 pub mod assignment;
+pub mod autoscaling;
 pub mod certificates;
 pub mod controller;
 pub mod defaults;

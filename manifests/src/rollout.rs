@@ -32,12 +32,13 @@ pub const MAX_HEADER_MATCHES: usize = 8;
 pub const MAX_HEADER_VALUE: usize = 256;
 
 /// Fields of a spec that are no part of its template, as they are written.
-pub const OUTSIDE_TEMPLATE: [&str; 11] = [
+pub const OUTSIDE_TEMPLATE: [&str; 12] = [
     "imagePullSecrets",
     "replicas",
     "everyNode",
     "nodeSelector",
     "tolerations",
+    "autoscaling",
     "strategy",
     "paused",
     "minReadySeconds",
@@ -197,6 +198,7 @@ impl FunctionSpec {
             every_node: _,
             node_selector: _,
             tolerations: _,
+            autoscaling: _,
             strategy: _,
             paused: _,
             min_ready_seconds: _,
@@ -223,6 +225,7 @@ impl FunctionSpec {
             every_node: false,
             node_selector: Default::default(),
             tolerations: Vec::new(),
+            autoscaling: None,
             strategy: None,
             paused: false,
             min_ready_seconds: 0,
@@ -241,6 +244,7 @@ impl FunctionSpec {
             every_node: own.every_node,
             node_selector: own.node_selector,
             tolerations: own.tolerations,
+            autoscaling: own.autoscaling,
             strategy: own.strategy,
             paused: own.paused,
             min_ready_seconds: own.min_ready_seconds,
@@ -348,6 +352,7 @@ mod tests {
             "everyNode": true,
             "nodeSelector": { "a": "b" },
             "tolerations": [{ "operator": "Exists" }],
+            "autoscaling": { "minReplicas": 0 },
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2 } },
             "paused": true,
             "minReadySeconds": 1,

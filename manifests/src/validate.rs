@@ -4,6 +4,7 @@
 //! the shape is compared with the kind's schema, then the rules that a schema cannot express are
 //! asked. It never panics, whatever it is given, and never repeats the content of a Secret.
 
+mod autoscaling;
 mod certificates;
 mod config;
 mod findings;

@@ -161,6 +161,30 @@ fn functions_that_are_not() {
             "spec.config[0]: value and valueFrom exclude each other; keep one",
         ),
         (
+            json!({"everyNode": true, "autoscaling": {}}),
+            "spec.autoscaling: not together with everyNode, which runs one copy on every node",
+        ),
+        (
+            json!({"autoscaling": {"minReplicas": 11}}),
+            "spec.autoscaling.maxReplicas: must not be less than minReplicas, which is 11",
+        ),
+        (
+            json!({"autoscaling": {"maxReplicas": 0}}),
+            "spec.autoscaling.maxReplicas: 0 is less than 1",
+        ),
+        (
+            json!({"autoscaling": {"window": "1s"}}),
+            "spec.autoscaling.window: \"1s\" is not between 6s and 5m",
+        ),
+        (
+            json!({"autoscaling": {"scaleToZeroDelay": "soon"}}),
+            "spec.autoscaling.scaleToZeroDelay: \"soon\": a duration is numbers with units, such as 30s, 1m30s or 250ms",
+        ),
+        (
+            json!({"autoscaling": {"target": {"cpu": 1}}}),
+            "spec.autoscaling.target.cpu: unknown field",
+        ),
+        (
             json!({"strategy": {"type": "Recreate"}}),
             "spec.strategy.type: \"Recreate\" is none of RollingUpdate, Canary",
         ),

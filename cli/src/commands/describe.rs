@@ -97,11 +97,14 @@ async fn function(
         "{} wanted, {} ready",
         match spec["everyNode"] == true {
             true => "one on every node".to_owned(),
-            false => spec["replicas"].as_u64().unwrap_or(1).to_string(),
+            false => object::wanted_replicas(function).to_string(),
         },
         status["readyReplicas"].as_u64().unwrap_or(0)
     );
     description.line("Replicas", &ready);
+    if let Some(autoscaling) = autoscaling(function) {
+        description.line("Autoscaling", &autoscaling);
+    }
     if let Some(rollout) = rollout(status) {
         description.line("Rollout", &rollout);
     }
@@ -224,6 +227,22 @@ fn headline(function: &Value) -> String {
         true => format!("Ready: {message}"),
         false => format!("Not ready ({reason}): {message}"),
     }
+}
+
+/// By what a function scales, in one sentence.
+fn autoscaling(function: &Value) -> Option<String> {
+    let rule = &function["spec"]["autoscaling"];
+    let (least, most) = (rule["minReplicas"].as_u64()?, rule["maxReplicas"].as_u64()?);
+    // That it is limited says more than that it scales.
+    let telling = match object::has_condition(function, "ScalingLimited", "True") {
+        true => "ScalingLimited",
+        false => "ScalingActive",
+    };
+    let told = object::condition(function, telling).and_then(|it| it["message"].as_str());
+    Some(match told {
+        Some(told) => format!("{least} to {most} copies: {told}"),
+        None => format!("{least} to {most} copies"),
+    })
 }
 
 /// How far the newest version is, in one sentence.

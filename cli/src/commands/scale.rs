@@ -14,15 +14,20 @@ use crate::session::Session;
 #[command(after_help = "Examples:
   hivectl scale function/hello --replicas=3
   hivectl scale hello --replicas=0
-  hivectl scale fn/hello --current-replicas=2 --replicas=3    only if it has 2")]
+  hivectl scale fn/hello --current-replicas=2 --replicas=3    only if it has 2
+  hivectl scale fn/hello --release     leave the number to spec.autoscaling again")]
 pub struct Scale {
     /// FUNCTION…, or function/NAME…
     #[arg(value_name = "FUNCTION", required = true)]
     words: Vec<String>,
 
-    /// How many to run
-    #[arg(long, value_name = "N")]
-    replicas: u32,
+    /// How many to run; with spec.autoscaling it stays that many until released
+    #[arg(long, value_name = "N", required_unless_present = "release")]
+    replicas: Option<u32>,
+
+    /// Let spec.autoscaling say how many run
+    #[arg(long, conflicts_with = "replicas")]
+    release: bool,
 
     /// Change it only if it asks for this many now
     #[arg(long, value_name = "N")]
@@ -55,7 +60,13 @@ pub async fn run(scale: Scale, session: &mut Session<'_>) -> Result<(), Failure>
             )));
             continue;
         }
-        let current = live["spec"]["replicas"].as_u64().unwrap_or(1);
+        if scale.release && !live["spec"]["autoscaling"].is_object() {
+            failures.push(Failure::new(format_args!(
+                "{reference} has no spec.autoscaling to be released to: say how many with --replicas"
+            )));
+            continue;
+        }
+        let current = object::wanted_replicas(&live);
         if let Some(expected) = scale.current_replicas.filter(|n| u64::from(*n) != current) {
             failures.push(Failure::new(format_args!(
                 "{reference} asks for {current} replicas, not for {expected} as --current-replicas says; nothing was changed"
@@ -70,7 +81,10 @@ pub async fn run(scale: Scale, session: &mut Session<'_>) -> Result<(), Failure>
             .merge_patch(resource, namespace, &name, &patch, false)
             .await
         {
-            Ok(_) => session.world.line(format_args!("{reference} scaled"))?,
+            Ok(_) => {
+                let done = if scale.release { "released" } else { "scaled" };
+                session.world.line(format_args!("{reference} {done}"))?;
+            }
             Err(error) => failures.push(error.into()),
         }
     }

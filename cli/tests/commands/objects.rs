@@ -42,6 +42,44 @@ async fn scale_changes_replicas_if_they_are_as_expected() {
 }
 
 #[tokio::test]
+async fn a_function_that_scales_by_itself_is_held_and_released() {
+    let swarm = swarm().await;
+    let run = swarm.run(&["scale", "fn/hello", "--release"]).await;
+    run.expect(
+        1,
+        "",
+        "error: function.hive.dev/hello has no spec.autoscaling to be released to: say how many with --replicas\n",
+    );
+    swarm.fake.put(
+        FUNCTION,
+        json!({"apiVersion": "hive.dev/v1", "kind": "Function",
+        "metadata": {"name": "hello", "namespace": "default", "generation": 1},
+        "spec": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}},
+        "status": {"replicas": 4, "conditions": [
+            {"type": "ScalingActive", "status": "True", "message": "it scales"},
+            {"type": "ScalingLimited", "status": "True", "message": "all four are busy"},
+        ]}}),
+    );
+    let run = swarm
+        .run(&["scale", "fn/hello", "--current-replicas=4", "--replicas=5"])
+        .await;
+    run.expect(0, "function.hive.dev/hello scaled\n", "");
+    assert_eq!(swarm.fake.object(FUNCTION).unwrap()["spec"]["replicas"], 5);
+    let run = swarm.run(&["scale", "fn/hello", "--release"]).await;
+    run.expect(0, "function.hive.dev/hello released\n", "");
+    let spec = swarm.fake.object(FUNCTION).unwrap()["spec"].clone();
+    assert_eq!(spec.get("replicas"), None, "{spec}");
+    let run = swarm.run(&["describe", "fn", "hello"]).await;
+    assert!(run.out.contains("4 wanted"), "{}", run.out);
+    let scaling = "2 to 4 copies: all four are busy";
+    assert!(run.out.contains(scaling), "{}", run.out);
+    for usage in [&["--release", "--replicas=1"][..], &[]] {
+        let run = swarm.run(&[&["scale", "fn/hello"], usage].concat()).await;
+        assert_eq!(run.code, 2, "{usage:?}");
+    }
+}
+
+#[tokio::test]
 async fn labels_and_annotations_are_set_and_removed() {
     let swarm = swarm().await;
     let run = swarm

@@ -1,6 +1,7 @@
 //! What an object must be before it is proposed: complete, valid, in a living namespace, and for a
 //! Function, about a component that the controllers hold and can run.
 
+mod autoscaling;
 mod limit_ranges;
 
 use hive_functions::{InspectError, InspectLimits};
@@ -64,6 +65,7 @@ pub(super) fn complete(
         });
     }
     limit_ranges::fill(state, key, body);
+    autoscaling::admit(state, key, body)?;
     hive_manifests::apply_defaults(key.resource, body);
     Ok(warnings)
 }

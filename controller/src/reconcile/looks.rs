@@ -5,9 +5,11 @@
 //! what cannot matter to it. In a busy one those that look at everything leave time to others: what
 //! changes meanwhile is looked at together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,7 @@ pub struct Looks {
     cancel: CancellationToken,
     relevant: fn(&Change) -> bool,
     rests: bool,
+    wakes: Arc<Notify>,
 }
 
 impl Looks {
@@ -66,6 +69,7 @@ impl Looks {
             cancel: cancel.clone(),
             relevant: |_| true,
             rests: false,
+            wakes: Arc::default(),
         }
     }
 
@@ -75,6 +79,11 @@ impl Looks {
             rests: true,
             ..self
         }
+    }
+
+    /// Looks also when something is told that is no part of the state.
+    pub fn woken_by(self, wakes: Arc<Notify>) -> Self {
+        Self { wakes, ..self }
     }
 
     /// Looks at changes only that are `relevant`. Those of controllers and artifacts always are.
@@ -113,6 +122,7 @@ impl Looks {
             tokio::select! {
                 () = self.cancel.cancelled() => return,
                 () = due => {}
+                () = self.wakes.notified() => {}
                 changed = touched.changed() => if changed.is_err() { return },
             }
             tokio::select! {

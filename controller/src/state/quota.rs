@@ -77,8 +77,15 @@ impl Charge {
         #[serde(rename_all = "camelCase", default)]
         struct Spec {
             replicas: Option<u32>,
+            autoscaling: Option<Autoscaling>,
             every_node: bool,
             resources: Resources,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Autoscaling {
+            max_replicas: u32,
         }
 
         #[derive(Default, Deserialize)]
@@ -96,13 +103,17 @@ impl Charge {
             memory: spec.resources.memory.0.into(),
             cpu: spec.resources.cpu.0.into(),
         };
+        // As many as there may be: what comes later is nobody's write that could be refused. All controllers
+        // read it alike, as admission lets it in no earlier.
+        let most = spec.autoscaling.map(|it| it.max_replicas);
+        let copies = spec.replicas.or(most).unwrap_or(1);
         match spec.every_node {
             true => Self {
                 each_node: copy,
                 ..Self::default()
             },
             false => Self {
-                fixed: copy.times(spec.replicas.unwrap_or(1).into()),
+                fixed: copy.times(copies.into()),
                 ..Self::default()
             },
         }
@@ -295,6 +306,25 @@ mod tests {
 
     fn copies(replicas: u32, memory: &str) -> Value {
         json!({ "replicas": replicas, "resources": { "memory": memory, "cpu": "100m" } })
+    }
+
+    #[test]
+    fn what_scales_by_itself_counts_as_it_may_become_and_what_is_held_as_it_is() {
+        let mut state = State::default();
+        quota(&mut state, json!({ "requests.memory": "1Gi" }));
+        let scaling = |most: u32, replicas: Value| {
+            json!({
+                "replicas": replicas, "autoscaling": { "maxReplicas": most },
+                "resources": { "memory": "256Mi" },
+            })
+        };
+        assert!(function(&mut state, "a", scaling(5, Value::Null)).is_err());
+        function(&mut state, "a", scaling(4, Value::Null)).unwrap();
+        assert!(function(&mut state, "b", copies(1, "256Mi")).is_err());
+        function(&mut state, "a", scaling(9, json!(3))).unwrap();
+        function(&mut state, "b", copies(1, "256Mi")).unwrap();
+        // To be released it would have to fit.
+        assert!(function(&mut state, "a", scaling(9, Value::Null)).is_err());
     }
 
     #[test]

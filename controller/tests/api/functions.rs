@@ -2,7 +2,7 @@
 
 use hive_controller::access::tokens::Role;
 use hive_controller::artifacts::Digest;
-use hive_controller::state::{Command, Key};
+use hive_controller::state::{Command, Key, level};
 use hive_manifests::Resource;
 use serde_json::{Value, json};
 
@@ -156,6 +156,49 @@ async fn a_function_may_name_config_that_comes_later() {
         "valueFrom": { "secretKeyRef": { "name": "later", "key": "a" } },
     }]);
     server.post(FUNCTIONS, body).await.ok();
+}
+
+#[tokio::test]
+async fn a_function_scales_by_itself_unless_a_number_holds_it() {
+    let server = Server::start().await;
+    hello(&server).await;
+    let path = format!("{FUNCTIONS}/hello");
+    let spec = async || server.get(&path).await.ok()["spec"].clone();
+    assert_eq!(spec().await["replicas"], 1);
+    // The one copy was there by default only.
+    let scaling = json!({ "spec": { "autoscaling": { "maxReplicas": 4 } } });
+    server.merge(&path, scaling.clone()).await.fails(
+        503,
+        "ServiceUnavailable",
+        "once all controllers",
+    );
+    let raised = Command::RaiseLevel { to: level::OWN };
+    server.propose(raised).await;
+    let scaled = server.merge(&path, scaling.clone()).await.ok();
+    assert_eq!(scaled["spec"].get("replicas"), None);
+    assert_eq!(
+        scaled["spec"]["autoscaling"],
+        json!({ "minReplicas": 1, "maxReplicas": 4, "window": "1m", "scaleToZeroDelay": "1m" })
+    );
+    let scale = format!("{path}/scale");
+    let held = json!({ "spec": { "replicas": 3 } });
+    assert_eq!(server.merge(&scale, held).await.ok()["spec"]["replicas"], 3);
+    // A manifest that says nothing about the number leaves it held.
+    server.merge(&path, scaling).await.ok();
+    assert_eq!(spec().await["replicas"], 3);
+    let released = json!({ "spec": { "replicas": null } });
+    server.merge(&path, released).await.ok();
+    assert_eq!(spec().await.get("replicas"), None);
+    // As many as the status says are wanted, once it does.
+    assert_eq!(server.get(&scale).await.ok()["spec"]["replicas"], 0);
+    server
+        .merge(
+            &format!("{path}/status"),
+            json!({ "status": { "replicas": 2 } }),
+        )
+        .await
+        .ok();
+    assert_eq!(server.get(&scale).await.ok()["spec"]["replicas"], 2);
 }
 
 #[tokio::test]

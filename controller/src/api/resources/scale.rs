@@ -86,6 +86,11 @@ async fn apply(
 /// A Function seen as a Scale.
 fn scale(function: &Value) -> Value {
     let metadata = &function["metadata"];
+    let (spec, status) = (&function["spec"], &function["status"]);
+    let wanted = match spec["autoscaling"].is_object() && spec["replicas"].is_null() {
+        true => status["replicas"].as_u64(),
+        false => spec["replicas"].as_u64(),
+    };
     let mut seen = json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -96,7 +101,7 @@ fn scale(function: &Value) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": { "replicas": function["spec"]["replicas"].as_u64().unwrap_or(0) },
+        "spec": { "replicas": wanted.unwrap_or(0) },
         "status": { "replicas": function["status"]["replicas"].as_u64().unwrap_or(0) },
     });
     if let Some(selector) = function["status"]["selector"].as_str() {

@@ -40,7 +40,7 @@ pub fn copies<'a>(
         let (trials, own): (Vec<_>, Vec<_>) = all.into_iter().partition(|copy| copy.spec.canary);
         let wanted = match function.spec.every_node {
             true => own.len() + coming.get(&*function.uid).copied().unwrap_or(0),
-            false => function.spec.replicas.unwrap_or(1) as usize,
+            false => function.wanted_replicas() as usize,
         };
         let copies = Copies {
             own,

@@ -181,7 +181,7 @@ fn wanted_slots(
         return Vec::new();
     }
     if !function.spec.every_node {
-        let replicas = function.spec.replicas.unwrap_or(1);
+        let replicas = function.wanted_replicas();
         return (0..replicas).map(|slot| slot.to_string()).collect();
     }
     board

@@ -13,6 +13,7 @@ use super::course::{Course, Version};
 use super::plan::{Plan, plan};
 use crate::deletion::{FOREGROUND, finalizers};
 use crate::node_record::NodeRecord;
+use crate::reconcile::autoscale::Scaling;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
 use crate::state::{Key, Object, State, level};
 
@@ -94,6 +95,9 @@ pub struct FunctionView {
     pub standing: Standing,
     /// What people asked of its rollout.
     pub asked: Asked,
+    pub scaling: Scaling,
+    /// How many copies were found to be needed, where it scales by itself.
+    pub found_replicas: Option<u32>,
 }
 
 /// How a function that is being deleted ends.
@@ -254,6 +258,11 @@ impl FunctionView {
         (&self.key.namespace, &self.key.name, self.revision)
     }
 
+    /// How many copies there should be, where not one on every node.
+    pub fn wanted_replicas(&self) -> u32 {
+        self.spec.wanted_replicas(self.found_replicas)
+    }
+
     /// Of the state only the revisions that it names are read, which never change, and the level.
     fn of(object: &Object, state: &State) -> Option<Self> {
         let function: Function = object.parse().ok()?;
@@ -287,6 +296,13 @@ impl FunctionView {
             true => String::new(),
             false => digest.name(object.key(), object.uid()),
         };
+        // One that begins to scale by itself goes on with the copies that it has.
+        let found_replicas = match &status.autoscaling {
+            Some(found) => Some(found.replicas),
+            None => Some(status.replicas).filter(|copies| *copies > 0),
+        };
+        let wanted = spec.wanted_replicas(found_replicas);
+        let scaling = Scaling::of(&status);
         let (artifacts, older) = status
             .artifacts
             .into_iter()
@@ -298,9 +314,11 @@ impl FunctionView {
             ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
             digest,
-            course: Course::of(&spec, spec.replicas.unwrap_or(1), own, &standing, named),
+            course: Course::of(&spec, wanted, own, &standing, named),
             standing,
             asked: Asked::of(&function.metadata),
+            scaling,
+            found_replicas,
             artifacts,
             older,
             spec,

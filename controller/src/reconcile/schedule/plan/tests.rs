@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::course::Course;
 use super::super::view::NodeView;
 use super::*;
+use crate::reconcile::autoscale::Scaling;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest};
 
 fn plan(view: &View) -> Plan {
@@ -39,6 +40,8 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         course: Course::default(),
         standing: Standing::default(),
         asked: Asked::default(),
+        scaling: Scaling::default(),
+        found_replicas: None,
         key: Key::new(Resource::Function, "default", name),
         uid: format!("uid-{name}"),
         generation: 1,
