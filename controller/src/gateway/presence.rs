@@ -254,6 +254,7 @@ pub async fn report(
             () = tokio::time::sleep(REPORT_INTERVAL - PACE) => {}
             Ok(()) = linked.changed() => {}
             Ok(()) = leadership.changed() => {}
+            () = loads.hurried() => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One request on its way to a function: choose a node, send, try another where nothing is lost
 //! by that.
 
+mod activate;
 mod headers;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use super::split::Way;
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::state::Key;
 use crate::traffic::{Counting, Loads};
+use activate::WaitingRoom;
 
 /// A body that says it is no longer is read whole before a node is chosen: it can then be sent
 /// again, and a slow client takes up no place at a function meanwhile.
@@ -46,6 +48,7 @@ pub struct Forwarder {
     routes: watch::Receiver<Arc<Routes>>,
     invoker: Invoker,
     loads: Loads,
+    waiting: WaitingRoom,
 }
 
 /// In the extensions of an answer: nothing of the function ran, so the request can be made again.
@@ -61,6 +64,10 @@ enum ForwardError {
     NoMethod { allowed: String },
     #[error("function {0} has no ready copy")]
     NotReady(String),
+    #[error("function {0} was without a copy, and got none in time")]
+    Asleep(String),
+    #[error("function {0} is without a copy, and as many requests wait for one as may")]
+    Crowded(String),
     #[error("a function is no tunnel")]
     Tunnel,
     #[error("a request's body may have {MAX_REQUEST_BODY} bytes")]
@@ -81,6 +88,7 @@ impl Forwarder {
             routes,
             invoker,
             loads,
+            waiting: WaitingRoom::default(),
         }
     }
 
@@ -130,6 +138,7 @@ impl Forwarder {
         headers::add_via(request.headers_mut(), received);
         let id = invoke::request_id(request.headers_mut());
         let answered = match gather(request).await {
+            Ok((request, copy)) if backend.wakes => self.send_awake(backend, request, copy).await,
             Ok((request, copy)) => self.send(backend, request, copy).await,
             Err(error) => Err(error),
         };
@@ -250,6 +259,7 @@ impl Forwarder {
 }
 
 /// A request that can be sent again.
+#[derive(Clone)]
 struct Copy {
     method: Method,
     uri: http::Uri,
@@ -307,6 +317,8 @@ fn error_response(error: &ForwardError) -> Response<Body> {
         ForwardError::NoRoute { .. } => (StatusCode::NOT_FOUND, "NoRoute"),
         ForwardError::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "NoMethod"),
         ForwardError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
+        ForwardError::Asleep(_) => (StatusCode::SERVICE_UNAVAILABLE, "ScalingFromZero"),
+        ForwardError::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
         ForwardError::Tunnel => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
         ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
         ForwardError::BodyCut => (StatusCode::BAD_REQUEST, "BodyCut"),

@@ -72,6 +72,8 @@ pub struct Backend {
     pub stable: Share,
     /// Beside them, those that try a version.
     pub canary: Option<Canary>,
+    /// It scales by itself: where it has no copy, a request makes one come.
+    pub wakes: bool,
     /// How long the function may take, as its node counts it.
     pub timeout: Duration,
 }
@@ -84,6 +86,12 @@ impl Backend {
             canary.turn.follow(&before.turn);
             canary.share.turn.follow(&before.share.turn);
         }
+    }
+
+    /// There is a copy of it somewhere.
+    pub fn is_ready(&self) -> bool {
+        // None tries a version without being ready.
+        !self.stable.nodes.is_empty() || self.canary.is_some()
     }
 
     /// The nodes to ask for a request with these headers.

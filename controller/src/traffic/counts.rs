@@ -12,6 +12,7 @@ use hive_proto::invoke::REASON;
 use hive_proto::v1::FunctionLoad;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 
 use super::window::Sum;
 use crate::state::Key;
@@ -61,6 +62,7 @@ impl Outcome {
 #[derive(Clone, Default)]
 pub struct Loads {
     functions: Arc<RwLock<HashMap<Key, Revisions>>>,
+    hurry: Arc<Notify>,
 }
 
 /// One as a rule, and a few while another version is on its way.
@@ -99,6 +101,16 @@ impl Loads {
         let tally = Arc::new(Tally::new(Instant::now()));
         revisions.push((revision.to_owned(), tally.clone()));
         tally
+    }
+
+    /// Asks for a report before the next is due.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Ends when a report was asked for; the reporter is the only one to wait for it.
+    pub async fn hurried(&self) {
+        self.hurry.notified().await;
     }
 
     /// What to tell of what was counted since `told`, at most [`MAX_LOADS`]; what is left is part of no

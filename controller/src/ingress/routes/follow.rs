@@ -183,6 +183,7 @@ impl Follower {
                 ..Share::default()
             },
             canary: self.canary(key, &function),
+            wakes: spec.autoscaling.is_some() && spec.replicas.is_none(),
             timeout: spec.timeout.max(timeout).0,
         };
         Some((claims.collect(), backend))
