@@ -133,6 +133,7 @@ mod tests {
             ..Default::default()
         };
         v1::Controllers {
+            level: 0,
             endpoints: links.iter().map(endpoint).collect(),
             epoch: 0,
         }

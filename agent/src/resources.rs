@@ -71,6 +71,7 @@ impl Resources {
             battery_percent: sample.battery.map(|battery| battery.percent),
             battery_charging: sample.battery.map(|battery| battery.charging),
             functions: Vec::new(),
+            partial: false,
             agent_memory_bytes: sample.own_memory,
         }
     }

@@ -33,7 +33,7 @@ use crate::resources::Resources;
 use crate::serve::table::Table;
 use crate::serve::{Instance, Server, local};
 use crate::session::Session;
-use crate::usage::{Meter, Retired};
+use crate::usage::{Meters, Usages};
 
 /// For requests under way when the agent is told to stop. Twice as long as most take; less than
 /// service managers wait before they kill.
@@ -95,6 +95,7 @@ impl Agent {
                 declared.declare_controllers(&v1::Controllers {
                     endpoints: controllers,
                     epoch,
+                    ..Default::default()
                 })?;
                 tracing::info!(
                     node = config.name,
@@ -123,14 +124,14 @@ impl Agent {
         let live = LiveCredentials::new(credentials);
         let (store, found) = ArtifactStore::open(&config.data_dir.join("artifacts"))?;
         let links = Links::default();
-        let (logs, events, retired) = (Logs::default(), Events::default(), Retired::default());
+        let (logs, events, meters) = (Logs::default(), Events::default(), Meters::default());
         let key_values = KeyValues::in_dir(config.data_dir.clone());
         let table = watch::Sender::<Arc<Table<Instance>>>::default();
         let told = watch::Sender::<Arc<Told>>::default();
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
         let answers = TaskTracker::new();
         let server = Server::new(table.subscribe());
-        let mut meter = Meter::new(resources, table.subscribe(), retired.clone());
+        let mut usages = Usages::new(resources, meters.clone());
 
         let mut parts = JoinSet::new();
         let surroundings = Surroundings {
@@ -142,7 +143,7 @@ impl Agent {
             logs: logs.clone(),
             key_values: key_values.clone(),
             events: events.clone(),
-            retired,
+            meters,
             table,
             told: told.clone(),
         };
@@ -184,7 +185,7 @@ impl Agent {
             links,
             told: told.subscribe(),
             events,
-            usage: Box::new(move || meter.usage()),
+            usage: Box::new(move |scope| usages.usage(scope)),
             held_with: watch::Sender::default(),
             moved: false,
         };

@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::ledger::LedgerError;
 use crate::links::Links;
 use crate::reconcile::report::Told;
+use crate::usage::Scope;
 use choice::{choose, wait_after};
 
 /// For the controller to take the session, or to take a message when the stream is full.
@@ -40,6 +41,9 @@ const OUTBOX: usize = 8;
 /// A session that lived this long was a good one: the rounds that failed before it are forgotten.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
+/// Of commands: from this level on every controller adds up usage that is told in parts.
+const PARTIAL_USAGE: u32 = 5;
+
 /// Holds what a session needs; [`Session::run`] is the one task that has it.
 pub struct Session {
     pub info: v1::NodeInfo,
@@ -48,7 +52,7 @@ pub struct Session {
     pub told: watch::Receiver<Arc<Told>>,
     pub events: Events,
     /// What the machine and its functions use now.
-    pub usage: Box<dyn FnMut() -> v1::Usage + Send>,
+    pub usage: Box<dyn FnMut(Scope) -> v1::Usage + Send>,
     /// The endpoint of the controller with which a session is held, for whoever looks on.
     pub held_with: watch::Sender<Option<String>>,
     /// There was a session before.
@@ -142,6 +146,8 @@ impl Session {
             session: self,
             outbox,
             reported: None,
+            scope: Scope::Whole,
+            level: 0,
         };
         match talk.begin(link.clone(), sent).await {
             Ok(inbound) => {
@@ -163,6 +169,10 @@ struct Talk<'a> {
     session: &'a mut Session,
     outbox: mpsc::Sender<v1::AgentMessage>,
     reported: Option<Arc<Told>>,
+    /// Of the next usage.
+    scope: Scope,
+    /// What every controller of the swarm understands.
+    level: u32,
 }
 
 type Inbound = tonic::Streaming<v1::ControllerMessage>;
@@ -226,8 +236,12 @@ impl Talk<'_> {
                 }
                 _ = usage.tick() => {
                     self.session.events.flush();
-                    let usage = (self.session.usage)();
+                    let usage = (self.session.usage)(self.scope);
                     self.send(agent_message::Kind::Usage(usage)).await?;
+                    // A controller of the release before takes what it gets for all there is.
+                    if self.level >= PARTIAL_USAGE {
+                        self.scope = Scope::Changed;
+                    }
                     unanswered = link.heard();
                     silence.as_mut().reset(tokio::time::Instant::now() + ANSWER_TIMEOUT);
                 }
@@ -303,6 +317,7 @@ impl Talk<'_> {
                 }
             }
             Some(controller_message::Kind::Controllers(controllers)) => {
+                self.level = controllers.level;
                 blocking(move || declared.declare_controllers(&controllers))
                     .await
                     .map_err(SessionEnd::Controllers)

@@ -135,7 +135,7 @@ impl SimAgent {
             links: links.clone(),
             told: told.subscribe(),
             events,
-            usage: Box::new(usage),
+            usage: Box::new(|_| usage()),
             held_with: held_with.clone(),
             moved: false,
         };

@@ -1,89 +1,184 @@
-//! What the functions of this node used since the agent started: a sum over instances that serve and
-//! those that did, so that no counter falls when a function changes.
+//! What this node and its functions use, for the controllers.
+//!
+//! One [`Meter`] counts for a function, whichever of its copies and versions answer: no counter falls
+//! when one takes over from another. It is dropped when nothing of its function is here any more and
+//! the last that it counted was told.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hive_functions::FunctionUsage;
+use hive_functions::{FunctionUsage, Meter, Reason, latency};
 use hive_proto::v1;
-use tokio::sync::watch;
 
 use crate::ids::FunctionId;
 use crate::resources::Resources;
-use crate::serve::Instance;
-use crate::serve::table::Table;
 
-/// Counters of instances that are gone. A clone is the same.
+/// The meters of all functions of this node. A clone is the same.
 #[derive(Clone, Default)]
-pub struct Retired(Arc<Mutex<BTreeMap<FunctionId, FunctionUsage>>>);
+pub struct Meters(Arc<Mutex<BTreeMap<FunctionId, Entry>>>);
 
-/// Measures machine and functions together.
-pub struct Meter {
-    resources: Resources,
-    table: watch::Receiver<Arc<Table<Instance>>>,
-    retired: Retired,
+struct Entry {
+    meter: Arc<Meter>,
+    /// The node is to run the function, or still does.
+    is_here: bool,
+    /// As it was told last.
+    told: FunctionUsage,
 }
 
-impl Retired {
-    /// Keeps what an instance had counted when it stopped serving.
-    pub fn add(&self, function: &FunctionId, usage: FunctionUsage) {
-        add(self.counters().entry(function.clone()).or_default(), usage);
+/// Measures machine and functions together.
+pub struct Usages {
+    resources: Resources,
+    meters: Meters,
+}
+
+/// Which functions are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that ever had a request.
+    Whole,
+    /// Those that moved since they were told last.
+    Changed,
+}
+
+impl Meters {
+    /// What counts for this function.
+    pub fn of(&self, function: &FunctionId) -> Arc<Meter> {
+        let mut entries = self.entries();
+        let entry = entries.entry(function.clone()).or_insert_with(|| Entry {
+            meter: Arc::default(),
+            is_here: true,
+            told: FunctionUsage::default(),
+        });
+        entry.is_here = true;
+        entry.meter.clone()
     }
 
-    pub fn retain(&self, kept: impl Fn(&FunctionId) -> bool) {
-        self.counters().retain(|function, _| kept(function));
+    /// Forgets the other functions, once the last of them is told.
+    pub fn retain(&self, here: impl Fn(&FunctionId) -> bool) {
+        for (function, entry) in self.entries().iter_mut() {
+            entry.is_here = here(function);
+        }
     }
 
-    fn counters(&self) -> MutexGuard<'_, BTreeMap<FunctionId, FunctionUsage>> {
+    fn tell(&self, scope: Scope) -> Vec<v1::FunctionUsage> {
+        let mut told = Vec::new();
+        self.entries().retain(|function, entry| {
+            // Asked before it is read: then nobody counts any more.
+            let is_final = !entry.is_here && Arc::strong_count(&entry.meter) == 1;
+            let usage = entry.meter.read();
+            let is_told = match scope {
+                Scope::Whole => usage != FunctionUsage::default(),
+                Scope::Changed => usage != entry.told,
+            };
+            if is_told {
+                told.push(message(function, &usage));
+                entry.told = usage;
+            }
+            !is_final
+        });
+        told
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<FunctionId, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Meter {
-    pub fn new(
-        resources: Resources,
-        table: watch::Receiver<Arc<Table<Instance>>>,
-        retired: Retired,
-    ) -> Self {
-        Self {
-            resources,
-            table,
-            retired,
-        }
+impl Usages {
+    pub fn new(resources: Resources, meters: Meters) -> Self {
+        Self { resources, meters }
     }
 
-    pub fn usage(&mut self) -> v1::Usage {
-        let mut totals = self.retired.counters().clone();
-        let table = self.table.borrow().clone();
-        for (id, instance) in table.instances() {
-            let usage = instance.function.usage();
-            let total = totals.entry(id.clone()).or_default();
-            add(total, usage);
-            total.in_flight += usage.in_flight;
-            total.memory_bytes += usage.memory_bytes;
-        }
+    pub fn usage(&mut self, scope: Scope) -> v1::Usage {
         v1::Usage {
-            functions: totals.into_iter().map(message).collect(),
+            functions: self.meters.tell(scope),
+            partial: scope == Scope::Changed,
             ..self.resources.usage()
         }
     }
 }
 
-/// Counters only: what is in flight now is not a matter of the past.
-fn add(total: &mut FunctionUsage, usage: FunctionUsage) {
-    total.requests += usage.requests;
-    total.errors += usage.errors;
-    total.cpu_micros += usage.cpu_micros;
-}
-
-fn message((id, usage): (FunctionId, FunctionUsage)) -> v1::FunctionUsage {
+fn message(function: &FunctionId, usage: &FunctionUsage) -> v1::FunctionUsage {
+    let by_reason = Reason::ALL.into_iter().zip(usage.errors_by_reason);
+    let errors_by_reason = by_reason
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| v1::ErrorCount {
+            reason: reason.as_str().to_owned(),
+            count,
+        })
+        .collect();
     v1::FunctionUsage {
-        namespace: id.namespace,
-        function: id.name,
+        namespace: function.namespace.clone(),
+        function: function.name.clone(),
         requests: usage.requests,
         errors: usage.errors,
         cpu_micros: usage.cpu_micros,
         in_flight: usage.in_flight,
         memory_bytes: usage.memory_bytes,
+        admitted: usage.admitted,
+        cold_starts: usage.cold_starts,
+        bytes_in: usage.bytes_in,
+        bytes_out: usage.bytes_out,
+        high_water_bytes: usage.high_water_bytes,
+        durations: usage.durations.to_vec(),
+        duration_micros: usage.duration_micros,
+        errors_by_reason,
+        responses: usage.responses.to_vec(),
+        layout: latency::LAYOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(told: &[v1::FunctionUsage]) -> Vec<&str> {
+        told.iter().map(|usage| &*usage.function).collect()
+    }
+
+    fn id(name: &str) -> FunctionId {
+        FunctionId::new("default", name)
+    }
+
+    #[test]
+    fn a_session_begins_with_all_and_goes_on_with_what_moved() {
+        let meters = Meters::default();
+        let (busy, _idle) = (meters.of(&id("busy")), meters.of(&id("idle")));
+        assert!(meters.tell(Scope::Whole).is_empty());
+        busy.received(1);
+        assert_eq!(names(&meters.tell(Scope::Changed)), ["busy"]);
+        assert!(meters.tell(Scope::Changed).is_empty());
+        assert_eq!(names(&meters.tell(Scope::Whole)), ["busy"]);
+    }
+
+    #[test]
+    fn what_counts_goes_on_from_one_instance_to_the_next_and_ends_with_the_last() {
+        let meters = Meters::default();
+        let first = meters.of(&id("f"));
+        first.received(1);
+        let next = meters.of(&id("f"));
+        drop(first);
+        next.received(2);
+        meters.retain(|_| false);
+        assert_eq!(meters.tell(Scope::Changed)[0].bytes_in, 3);
+        // A request is under way still: the function left, and what it counts does not.
+        next.received(4);
+        drop(next);
+        assert_eq!(meters.tell(Scope::Changed)[0].bytes_in, 7);
+        assert!(meters.tell(Scope::Whole).is_empty());
+        assert!(meters.entries().is_empty());
+    }
+
+    #[test]
+    fn a_function_that_comes_back_is_the_same() {
+        let meters = Meters::default();
+        let meter = meters.of(&id("f"));
+        meters.retain(|_| false);
+        let again = meters.of(&id("f"));
+        drop(meter);
+        again.received(1);
+        assert_eq!(meters.tell(Scope::Changed)[0].bytes_in, 1);
+        drop(again);
+        assert!(!meters.tell(Scope::Whole).is_empty(), "it is here");
     }
 }

@@ -9,10 +9,14 @@ use std::{
     future::{self, poll_fn},
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, channel::oneshot};
 use http::{
     Method, StatusCode, Uri, header,
@@ -42,10 +46,10 @@ use crate::{
         time::{Asked, Metered, Stopped, Stopwatch},
     },
     logs::{LogSink, RequestLog},
+    meter::{FunctionUsage, InFlight, Meter, Tally},
     response::{ResponseBody, announces_more_than},
     run::{Failed, Run},
     runtime::Shared,
-    usage::{Counters, FunctionUsage, InFlight},
     work::Work,
 };
 
@@ -63,6 +67,8 @@ pub struct FunctionOptions {
     /// What it gets of the host besides WASI.
     pub services: HostServices,
     pub logs: LogSink,
+    /// What counts its requests, as those of its other copies.
+    pub meter: Arc<Meter>,
 }
 
 /// Cheap to clone; all clones are one. Requests under way keep what they need when it is dropped.
@@ -79,7 +85,9 @@ struct Inner {
     outgoing: Arc<egress::Client>,
     services: HostServices,
     logs: LogSink,
-    counters: Arc<Counters>,
+    meter: Arc<Meter>,
+    /// No request has come yet.
+    is_cold: AtomicBool,
 }
 
 type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Response>>;
@@ -102,7 +110,8 @@ impl Function {
             outgoing,
             services: options.services,
             logs: options.logs,
-            counters: Arc::default(),
+            meter: options.meter,
+            is_cold: AtomicBool::new(true),
         }))
     }
 
@@ -111,7 +120,10 @@ impl Function {
     }
 
     pub fn usage(&self) -> FunctionUsage {
-        self.0.counters.read(self.0.turns.waiting())
+        FunctionUsage {
+            waiting: self.0.turns.waiting(),
+            ..self.0.meter.read()
+        }
     }
 
     /// Answers one request. Must be called on a tokio runtime.
@@ -126,9 +138,9 @@ impl Function {
         match inner.admit(arrived, inner.limits.queue).await {
             Ok(admitted) => inner.answer(request, admitted, arrived).await,
             Err(error) => {
-                inner.counters.requests.fetch_add(1, Ordering::Relaxed);
+                inner.meter.refused();
                 let log = inner.log(&request);
-                Err(Failed::from(error).tell(&inner.counters, &log))
+                Err(Failed::from(error).tell(&inner.meter, &log))
             }
         }
     }
@@ -166,10 +178,14 @@ impl Inner {
         admitted: Admitted,
         arrived: Instant,
     ) -> Result<http::Response<BoxBody>, InvokeError> {
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let tally = Tally::begin(self.meter.clone(), arrived);
+        // Read first: all requests but one only do that.
+        if self.is_cold.load(Ordering::Relaxed) && self.is_cold.swap(false, Ordering::Relaxed) {
+            self.meter.started_cold();
+        }
         let deadline = arrived + self.limits.timeout;
         let log = self.log(&request);
-        let run = Arc::new(Run::new(log, self.counters.clone()));
+        let run = Arc::new(Run::new(log, self.meter.clone()));
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
         let stopwatch = Arc::new(Stopwatch::new(deadline, self.limits.cpu_time));
@@ -185,6 +201,7 @@ impl Inner {
 
         let failed = match work.until(answered).await {
             Ok(Ok(response)) => {
+                tally.answered(response.status());
                 let limit = self.limits.response_bytes;
                 let is_read = !to_head && !has_no_body(response.status());
                 if is_read && announces_more_than(limit, response.headers()) {
@@ -195,9 +212,8 @@ impl Inner {
                     // The server drops the body unread: that is no caller who went away.
                     rest.release();
                 }
-                return Ok(
-                    response.map(|body| BoxBody::new(ResponseBody::new(body, limit, run, rest)))
-                );
+                return Ok(response
+                    .map(|body| BoxBody::new(ResponseBody::new(body, limit, run, rest, tally))));
             }
             Ok(Err(error)) => self.failed(&run, &error, || match self.proxy {
                 // The only other error that comes this way.
@@ -223,11 +239,11 @@ impl Inner {
         share: Share,
         stopwatch: Arc<Stopwatch>,
     ) {
-        let _in_flight = InFlight::new(&self.counters);
+        let _in_flight = InFlight::new(&self.meter);
         let _ticking = self.runtime.ticker.run();
         let mut store = self.store(run, share, stopwatch.clone());
         let serving = pin!(self.serve(&mut store, request, head, run));
-        let total = self.counters.cpu_micros.clone();
+        let total = &self.meter.cpu_micros;
         let mut guest = pin!(Metered::new(serving, stopwatch, total));
         // Of what panicked, nothing is used any more but to be dropped.
         let failed = match AssertUnwindSafe(guest.as_mut()).catch_unwind().await {
@@ -247,7 +263,7 @@ impl Inner {
             self.limits.memory_bytes,
             share,
             run.memory.clone(),
-            self.counters.memory_bytes.clone(),
+            self.meter.clone(),
         );
         let services = self.services.clone();
         let guest = Guest::new(&self.env, self.limits.handles, services, egress, memory);
@@ -290,9 +306,13 @@ impl Inner {
             .instantiate_async(&mut *store)
             .await
             .map_err(unable)?;
+        let meter = self.meter.clone();
         let request = addressed(request).map(|body| {
-            body.map_err(|error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string())))
-                .boxed_unsync()
+            body.inspect_frame(move |frame| {
+                meter.received(frame.data_ref().map_or(0, Bytes::len));
+            })
+            .map_err(|error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string())))
+            .boxed_unsync()
         });
         let prepared = Prepared::new(store.as_context_mut(), &proxy, request, Guest::http, head)
             .map_err(unable)?;

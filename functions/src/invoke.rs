@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::reason::Reason;
+
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -93,20 +95,20 @@ impl InvokeError {
     }
 
     /// For machines: the reason of an Event.
-    pub const fn reason(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::Overloaded => "Overloaded",
-            Self::QueueTimeout(_) => "QueueTimeout",
-            Self::Timeout(_) => "Timeout",
-            Self::CpuTimeout(_) => "CpuTimeout",
-            Self::MemoryLimit(_) => "MemoryLimit",
-            Self::NodeMemory => "NodeMemory",
-            Self::HandleLimit(_) => "HandleLimit",
-            Self::ResponseTooLarge(_) => "ResponseTooLarge",
-            Self::Trap(_) => "Trap",
-            Self::NoResponse => "NoResponse",
-            Self::ErrorCode(_) => "ErrorCode",
-            Self::Host(_) => "HostError",
+            Self::Overloaded => Reason::Overloaded,
+            Self::QueueTimeout(_) => Reason::QueueTimeout,
+            Self::Timeout(_) => Reason::Timeout,
+            Self::CpuTimeout(_) => Reason::CpuTimeout,
+            Self::MemoryLimit(_) => Reason::MemoryLimit,
+            Self::NodeMemory => Reason::NodeMemory,
+            Self::HandleLimit(_) => Reason::HandleLimit,
+            Self::ResponseTooLarge(_) => Reason::ResponseTooLarge,
+            Self::Trap(_) => Reason::Trap,
+            Self::NoResponse => Reason::NoResponse,
+            Self::ErrorCode(_) => Reason::ErrorCode,
+            Self::Host(_) => Reason::HostError,
         }
     }
 }

@@ -38,11 +38,15 @@ mod interfaces;
 mod invoke;
 #[cfg(feature = "run")]
 mod lane;
+pub mod latency;
 mod limits;
 #[cfg(feature = "run")]
 mod logs;
 #[cfg(feature = "run")]
+mod meter;
+#[cfg(feature = "run")]
 mod pool;
+mod reason;
 #[cfg(feature = "run")]
 mod response;
 #[cfg(feature = "run")]
@@ -52,12 +56,11 @@ mod runtime;
 #[cfg(feature = "run")]
 mod ticker;
 #[cfg(feature = "run")]
-mod usage;
-#[cfg(feature = "run")]
 mod work;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};
 pub use limits::{EgressLimits, Limits};
+pub use reason::Reason;
 
 #[cfg(feature = "compile")]
 pub use compile::{CompileError, Compiler};
@@ -82,8 +85,8 @@ pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]
 pub use logs::{LogEvent, LogRecord, LogSink, LogStream};
 #[cfg(feature = "run")]
+pub use meter::{FunctionUsage, Meter};
+#[cfg(feature = "run")]
 pub use pool::Allocation;
 #[cfg(feature = "run")]
 pub use runtime::{LoadError, Runtime, RuntimeOptions, StartError};
-#[cfg(feature = "run")]
-pub use usage::FunctionUsage;

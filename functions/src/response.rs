@@ -17,6 +17,7 @@ use wasmtime_wasi_http::WasiBody;
 use crate::{
     abort::AbortOnDrop,
     invoke::{BoxError, InvokeError},
+    meter::Tally,
     run::Run,
 };
 
@@ -34,17 +35,26 @@ pub(crate) struct ResponseBody {
     sent: u64,
     run: Arc<Run>,
     task: AbortOnDrop,
+    /// Until the end of the body.
+    tally: Option<Tally>,
 }
 
 impl ResponseBody {
     /// A body of at most `limit` bytes.
-    pub(crate) fn new(body: WasiBody, limit: u64, run: Arc<Run>, task: AbortOnDrop) -> Self {
+    pub(crate) fn new(
+        body: WasiBody,
+        limit: u64,
+        run: Arc<Run>,
+        task: AbortOnDrop,
+        tally: Tally,
+    ) -> Self {
         Self {
             body,
             limit,
             sent: 0,
             run,
             task,
+            tally: Some(tally),
         }
     }
 }
@@ -59,13 +69,14 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.sent = self.sent.saturating_add(length);
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.sent = self.sent.saturating_add(length as u64);
                 if self.sent > self.limit {
                     let error = self.run.fail(InvokeError::ResponseTooLarge(self.limit));
                     self.task.abort();
                     return Poll::Ready(Some(Err(error.into())));
                 }
+                self.run.meter.sent(length);
                 return Poll::Ready(Some(Ok(frame)));
             }
             // A guest that was stopped in the middle looks like one that ended its body.
@@ -77,6 +88,7 @@ impl Body for ResponseBody {
         };
         // The caller has all there is; the guest may still do what it does after responding.
         self.task.release();
+        self.tally = None;
         Poll::Ready(frame)
     }
 

@@ -2,21 +2,21 @@
 //! that waits for an answer, and the body of that answer.
 //!
 //! Whoever finds out first how it failed says so here, once: that is what the caller reads, the
-//! counters count and the log tells.
+//! meter counts and the log tells.
 
-use std::sync::{Arc, OnceLock, atomic::Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::{
     backtrace::Backtrace,
     invoke::InvokeError,
     limits::memory::Refusal,
     logs::{LogEvent, RequestLog},
-    usage::Counters,
+    meter::Meter,
 };
 
 pub(crate) struct Run {
     pub log: RequestLog,
-    counters: Arc<Counters>,
+    pub meter: Arc<Meter>,
     /// Set before the guest is dropped.
     failure: OnceLock<InvokeError>,
     /// If a memory was not allowed to grow: whatever happened since, this is why.
@@ -24,10 +24,10 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(log: RequestLog, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(log: RequestLog, meter: Arc<Meter>) -> Self {
         Self {
             log,
-            counters,
+            meter,
             failure: OnceLock::new(),
             memory: Arc::default(),
         }
@@ -35,7 +35,7 @@ impl Run {
 
     /// Says how the request failed, unless it has failed already. Returns the first failure.
     pub(crate) fn fail(&self, failed: impl Into<Failed>) -> InvokeError {
-        let tell = || failed.into().tell(&self.counters, &self.log);
+        let tell = || failed.into().tell(&self.meter, &self.log);
         self.failure.get_or_init(tell).clone()
     }
 
@@ -61,14 +61,15 @@ impl From<InvokeError> for Failed {
 
 impl Failed {
     /// Counts and logs it; returns what the caller is told, which is nothing of the guest's inside.
-    pub(crate) fn tell(self, counters: &Counters, log: &RequestLog) -> InvokeError {
+    pub(crate) fn tell(self, meter: &Meter, log: &RequestLog) -> InvokeError {
         let Self { error, backtrace } = self;
-        counters.errors.fetch_add(1, Ordering::Relaxed);
+        let reason = error.reason();
+        meter.failed(reason);
         let mut message = error.cause();
         if let Some(backtrace) = &backtrace {
             message = format!("{message} in {}", backtrace.place());
         }
-        let reason = error.reason();
+        let reason = reason.as_str();
         log.event(format!("{reason}: {error}"), LogEvent { reason, message });
         if let Some(backtrace) = &backtrace {
             backtrace.lines().for_each(|line| log.hive(line));

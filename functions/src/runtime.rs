@@ -305,6 +305,7 @@ mod tests {
                 egress: crate::EgressLimits::default(),
                 services: HostServices::default(),
                 logs: Arc::new(|_| {}),
+                meter: Arc::default(),
             },
         );
         let body = BoxBody::new(Empty::new().map_err(|never| match never {}));

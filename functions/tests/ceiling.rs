@@ -79,6 +79,7 @@ async fn memory_bombs_take_no_more_than_the_node_gives_and_neighbours_are_answer
             egress: EgressLimits::default(),
             services: HostServices::default(),
             logs: Arc::new(|_| {}),
+            meter: Arc::default(),
         };
         runtime.load(&artifact, options).unwrap()
     };

@@ -28,7 +28,7 @@ use crate::links::Links;
 use crate::logs::{Logs, Version};
 use crate::serve::Instance;
 use crate::serve::table::Table;
-use crate::usage::Retired;
+use crate::usage::Meters;
 
 /// What the reconciler works with, and where it says what it did.
 pub struct Surroundings {
@@ -41,7 +41,7 @@ pub struct Surroundings {
     pub logs: Logs,
     pub key_values: KeyValues,
     pub events: Events,
-    pub retired: Retired,
+    pub meters: Meters,
     pub table: watch::Sender<Arc<Table<Instance>>>,
     pub told: watch::Sender<Arc<Told>>,
 }
@@ -57,8 +57,6 @@ pub struct Reconciler {
     instances: BTreeMap<SlotId, Instances>,
     /// Whether the table that was published last says something else than what serves.
     is_stale: bool,
-    /// Instances that serve no longer, and are in that table still.
-    replaced: Vec<Arc<Instance>>,
     under_way: JoinSet<Done>,
     fetches: BTreeMap<Digest, CancellationToken>,
 }
@@ -90,6 +88,7 @@ impl Reconciler {
                 around.logs.clone(),
                 around.events.clone(),
                 around.key_values.clone(),
+                around.meters.clone(),
                 around.memory_bytes,
             ),
             around,
@@ -99,7 +98,6 @@ impl Reconciler {
             observed,
             instances: BTreeMap::new(),
             is_stale: false,
-            replaced: Vec::new(),
             under_way: JoinSet::new(),
             fetches: BTreeMap::new(),
         }
@@ -313,11 +311,6 @@ impl Reconciler {
         );
     }
 
-    fn stop_serving(&mut self, instance: Option<Arc<Instance>>) {
-        self.replaced.extend(instance);
-        self.is_stale = true;
-    }
-
     fn drop_if_empty(&mut self, slot: &SlotId) {
         let is_empty = |slot: &Instances| slot.serving.is_none() && slot.prepared.is_none();
         if self.instances.get(slot).is_some_and(is_empty) {
@@ -332,12 +325,6 @@ impl Reconciler {
             return;
         }
         self.publish_table();
-        // After the table: until then they may be given a request, and count it.
-        for instance in self.replaced.drain(..) {
-            self.around
-                .retired
-                .add(&instance.id, instance.function.usage());
-        }
         self.forget_functions_that_left();
     }
 
@@ -371,7 +358,7 @@ impl Reconciler {
             .collect();
         self.around.logs.retain(|function| here.contains(function));
         self.around
-            .retired
+            .meters
             .retain(|function| here.contains(function));
     }
 }
@@ -400,8 +387,8 @@ impl Executor for Reconciler {
                 if let Some(next) = &next {
                     self.around.logs.serve(&next.id, next.version);
                 }
-                let old = std::mem::replace(&mut instances.serving, next);
-                self.stop_serving(old);
+                instances.serving = next;
+                self.is_stale = true;
                 self.tell_of_swap(&slot);
             }
             Step::Discard(slot) => {
@@ -418,10 +405,10 @@ impl Executor for Reconciler {
                     .serving
                     .take();
                 self.drop_if_empty(&slot);
-                if let Some(old) = &old {
+                if let Some(old) = old {
                     tracing::info!(function = %old.id, assignment = %slot, "function ends here");
                 }
-                self.stop_serving(old);
+                self.is_stale = true;
             }
             Step::RemoveArtifact(digest) => {
                 self.observed.artifacts.remove(&digest);

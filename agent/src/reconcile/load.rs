@@ -18,6 +18,7 @@ use crate::ids::{Digest, FunctionId, SlotId};
 use crate::key_value::{KeyValues, OpenError};
 use crate::logs::{Logs, Version};
 use crate::serve::Instance;
+use crate::usage::Meters;
 
 pub struct Loader {
     runtime: Arc<Mutex<Option<Runtime>>>,
@@ -25,6 +26,7 @@ pub struct Loader {
     events: Events,
     options: RuntimeOptions,
     key_values: KeyValues,
+    meters: Meters,
 }
 
 /// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
@@ -82,12 +84,19 @@ impl LoadFailure {
 
 impl Loader {
     /// `memory_bytes` is what the node offers.
-    pub fn new(logs: Logs, events: Events, key_values: KeyValues, memory_bytes: u64) -> Self {
+    pub fn new(
+        logs: Logs,
+        events: Events,
+        key_values: KeyValues,
+        meters: Meters,
+        memory_bytes: u64,
+    ) -> Self {
         Self {
             runtime: Arc::default(),
             logs,
             events,
             key_values,
+            meters,
             options: RuntimeOptions {
                 memory_bytes: for_functions(memory_bytes),
                 ..RuntimeOptions::default()
@@ -108,6 +117,7 @@ impl Loader {
         let version = Version::of(&assignment);
         let (revision, canary) = (assignment.revision.clone(), assignment.canary);
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
+        let meter = self.meters.of(&id);
         let key_values = self.key_values.clone();
         let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
@@ -127,6 +137,7 @@ impl Loader {
                     key_value: buckets.map_err(LoadFailure::KeyValue)?,
                 },
                 logs,
+                meter,
             };
             let function = runtime
                 .load(&artifact, options)

@@ -51,7 +51,7 @@ impl Failure {
             Self::NotReady { .. } => "NotReady",
             Self::NotNamed => "NotNamed",
             Self::BodyTooLarge => "BodyTooLarge",
-            Self::Invoke(error) => error.reason(),
+            Self::Invoke(error) => error.reason().as_str(),
         }
     }
 

@@ -109,14 +109,6 @@ impl<I> Table<I> {
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.hosts.keys().map(String::as_str)
     }
-
-    pub fn instances(&self) -> impl Iterator<Item = (&FunctionId, &Arc<I>)> {
-        self.functions.iter().flat_map(|(id, service)| {
-            let trials = service.trials.iter().map(|(_, instance)| instance);
-            let all = service.instances.iter().chain(trials);
-            all.map(move |instance| (id, instance))
-        })
-    }
 }
 
 #[cfg(test)]
@@ -211,6 +203,5 @@ mod tests {
         assert_eq!(turns(&table, Some("f-2")), [2, 4, 2, 4]);
         assert_eq!(turns(&table, Some("f-3")), [3; 4]);
         assert_eq!(turns(&table, Some("f-1")), [1; 4]);
-        assert_eq!(table.instances().count(), 4);
     }
 }

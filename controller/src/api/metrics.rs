@@ -2,7 +2,7 @@
 //!
 //! Soft state gathered from all controllers on each request; nothing is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
@@ -17,7 +17,7 @@ use super::errors::ApiError;
 use super::respond;
 use super::{Api, Call};
 use crate::objects::timestamp;
-use crate::state::{Key, State};
+use crate::state::{Key, Placed, State};
 
 /// What is older is forgotten long before; another controller may say anything.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
@@ -112,9 +112,11 @@ pub(super) async fn functions(
     let selected = state
         .list(Resource::Function, namespace.as_deref())
         .filter(|function| labels.matches(function));
+    let nodes = nodes_by_function(&state, namespace.as_deref());
     let metrics = |key: &Key| {
-        let usage = used.get(&(key.namespace.as_str(), key.name.as_str()));
-        function_metrics(key, usage)
+        let name = (key.namespace.as_str(), key.name.as_str());
+        let nodes = nodes.get(&(name.0.to_owned(), name.1.to_owned()));
+        function_metrics(key, nodes.map_or(0, BTreeSet::len), used.get(&name))
     };
     match name {
         None => {
@@ -143,10 +145,24 @@ pub(super) async fn functions(
     }
 }
 
-/// A function's use on all nodes together, and on how many it was seen.
+/// Nodes that have a copy of it, by namespace and name of the function.
+fn nodes_by_function(
+    state: &State,
+    namespace: Option<&str>,
+) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut nodes: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for assignment in state.list(Resource::Assignment, namespace) {
+        if let Some(placed) = Placed::of(assignment) {
+            let function = (assignment.key().namespace.clone(), placed.function);
+            nodes.entry(function).or_default().insert(placed.node);
+        }
+    }
+    nodes
+}
+
+/// A function's use on all nodes together.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sum {
-    nodes: u32,
     requests: u64,
     errors: u64,
     cpu_micros: u64,
@@ -166,10 +182,10 @@ fn sum_by_function(nodes: &[NodeUsage]) -> BTreeMap<(&str, &str), Sum> {
                 cpu_micros,
                 in_flight,
                 memory_bytes,
+                ..
             } = function;
             let sum = sums.entry((namespace, name)).or_default();
             // Nodes can say anything.
-            sum.nodes += 1;
             sum.requests = sum.requests.saturating_add(*requests);
             sum.errors = sum.errors.saturating_add(*errors);
             sum.cpu_micros = sum.cpu_micros.saturating_add(*cpu_micros);
@@ -181,7 +197,7 @@ fn sum_by_function(nodes: &[NodeUsage]) -> BTreeMap<(&str, &str), Sum> {
 }
 
 /// Counters run since the agents started; `inFlight` and `memory` are of the moment.
-fn function_metrics(key: &Key, sum: Option<&Sum>) -> Value {
+fn function_metrics(key: &Key, nodes: usize, sum: Option<&Sum>) -> Value {
     let nothing = Sum::default();
     let sum = sum.unwrap_or(&nothing);
     json!({
@@ -189,7 +205,7 @@ fn function_metrics(key: &Key, sum: Option<&Sum>) -> Value {
         "apiVersion": "metrics.hive.dev/v1",
         "metadata": { "name": key.name, "namespace": key.namespace },
         "timestamp": timestamp(SystemTime::now()),
-        "nodes": sum.nodes,
+        "nodes": nodes,
         "requests": sum.requests,
         "errors": sum.errors,
         "cpuSeconds": sum.cpu_micros as f64 / 1e6,
@@ -222,7 +238,7 @@ mod tests {
         let nodes = [node(3), node(4), NodeUsage::default()];
         let sums = sum_by_function(&nodes);
         let sum = sums.get(&("a", "f")).unwrap();
-        assert_eq!((sum.nodes, sum.requests, sum.in_flight), (2, 7, 2));
+        assert_eq!((sum.requests, sum.in_flight), (7, 2));
     }
 
     #[test]
@@ -257,7 +273,7 @@ mod tests {
             }
             for ((namespace, name), sum) in sum_by_function(&reply.nodes) {
                 let key = Key::new(Resource::Function, namespace, name);
-                function_metrics(&key, Some(&sum)).to_string();
+                function_metrics(&key, 1, Some(&sum)).to_string();
             }
             Ok::<_, String>(())
         })

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hive_proto::v1::{AgentEvent, NodeInfo, Report};
+use hive_functions::{Reason, latency};
+use hive_proto::v1::{AgentEvent, ErrorCount, FunctionUsage, NodeInfo, Report, Usage};
 
 /// Bytes of what a machine says of itself in a word: names, versions, addresses.
 const MAX_WORD_BYTES: usize = 256;
@@ -23,6 +24,15 @@ const MAX_LABELS: usize = 64;
 
 /// Events in one report; the agent sends no more.
 const MAX_EVENTS: usize = 64;
+
+/// Bytes of the name of a function or namespace: what the API lets pass at most.
+const MAX_NAME_BYTES: usize = 253;
+
+/// Classes of statuses: 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// What requests failed for where that is none of the known reasons.
+const OTHER: &str = "Other";
 
 /// What a reason becomes that is none.
 const NO_REASON: &str = "Unspecified";
@@ -68,6 +78,42 @@ pub fn report(mut report: Report) -> Report {
         cut(message, MAX_MESSAGE_BYTES);
     }
     report
+}
+
+/// Only of functions that can be, in words that are known: a newer agent may count what this
+/// controller has no name for.
+pub fn usage(mut usage: Usage) -> Usage {
+    let can_be = |name: &str| (1..=MAX_NAME_BYTES).contains(&name.len());
+    usage
+        .functions
+        .retain(|function| can_be(&function.namespace) && can_be(&function.function));
+    for FunctionUsage {
+        durations,
+        errors_by_reason,
+        responses,
+        layout,
+        ..
+    } in &mut usage.functions
+    {
+        if *layout != latency::LAYOUT || durations.len() != latency::Buckets::default().len() {
+            durations.clear();
+        }
+        responses.truncate(CLASSES);
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for ErrorCount { reason, count } in errors_by_reason.drain(..) {
+            let known = Reason::ALL
+                .into_iter()
+                .find(|known| known.as_str() == reason);
+            let sum = counts.entry(known.map_or(OTHER, |known| known.as_str()));
+            let sum = sum.or_default();
+            *sum = sum.saturating_add(count);
+        }
+        errors_by_reason.extend(counts.into_iter().map(|(reason, count)| ErrorCount {
+            reason: reason.to_owned(),
+            count,
+        }));
+    }
+    usage
 }
 
 /// Empty or CamelCase.
@@ -178,6 +224,54 @@ mod tests {
         assert!(bounded.kernel.len() <= MAX_WORD_BYTES && bounded.kernel.ends_with('…'));
         assert_eq!(bounded.labels.len(), MAX_LABELS);
         assert!(bounded.labels.keys().all(|name| name.starts_with('l')));
+    }
+
+    #[test]
+    fn usage_is_of_functions_that_can_be_in_words_that_are_known() {
+        let count = |reason: &str, count| ErrorCount {
+            reason: reason.into(),
+            count,
+        };
+        let function = |name: &str, layout, buckets| FunctionUsage {
+            namespace: "a".into(),
+            function: name.into(),
+            durations: vec![1; buckets],
+            responses: vec![1; 100],
+            errors_by_reason: vec![
+                count("Trap", 2),
+                count("TheMoon", 1),
+                count("Trap", u64::MAX),
+                count("TheSun", 1),
+            ],
+            layout,
+            ..FunctionUsage::default()
+        };
+        let functions = vec![
+            function("f", 1, 19),
+            function("", 1, 19),
+            function(&"x".repeat(254), 1, 19),
+            function("of-another-layout", 2, 19),
+            function("of-no-layout", 1, 5),
+        ];
+        let bounded = usage(Usage {
+            functions,
+            ..Usage::default()
+        });
+        let counted: Vec<(&str, usize)> = bounded
+            .functions
+            .iter()
+            .map(|one| (&*one.function, one.durations.len()))
+            .collect();
+        assert_eq!(
+            counted,
+            [("f", 19), ("of-another-layout", 0), ("of-no-layout", 0)]
+        );
+        let first = &bounded.functions[0];
+        assert_eq!(first.responses.len(), CLASSES);
+        assert_eq!(
+            first.errors_by_reason,
+            [count(OTHER, 2), count("Trap", u64::MAX)]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use hive_proto::frame;
 use hive_proto::link::{Link, LinkError, Purpose, Stream as LinkStream};
-use hive_proto::v1::{LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
+use hive_proto::v1::{FunctionUsage, LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
 use imbl::OrdSet;
 use tokio::sync::watch;
 
@@ -31,8 +31,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// and not yet known to be.
 const MAX_LINKS: usize = 4;
 
-/// Functions in one report of usage: more than a node can hold in memory.
-const MAX_FUNCTIONS: usize = 512;
+/// Functions whose usage is kept of one node: as many as an agent takes assignments.
+const MAX_FUNCTIONS: usize = 1024;
 
 /// Sessions that a node may begin: each is written down. A link that comes and goes takes one each
 /// time.
@@ -60,8 +60,19 @@ struct Allowances {
 struct Entry {
     /// Newest last: a node that came back is reached by its new link.
     links: Vec<Link>,
-    usage: Option<(Instant, Usage)>,
+    usage: Option<(Instant, NodeUse)>,
 }
+
+/// What a node said of its use, put together.
+#[derive(Default)]
+struct NodeUse {
+    /// Without functions.
+    machine: Usage,
+    functions: BTreeMap<FunctionName, FunctionUsage>,
+}
+
+/// Namespace and name.
+type FunctionName = (String, String);
 
 #[derive(Debug, thiserror::Error)]
 pub enum NodeUnreachable {
@@ -192,10 +203,13 @@ impl Nodes {
             .expect("no holder of the lock panics")
     }
 
-    pub(super) fn set_usage(&self, node: &str, mut usage: Usage) {
-        usage.functions.truncate(MAX_FUNCTIONS);
+    pub(super) fn set_usage(&self, node: &str, usage: Usage) {
         if let Some(entry) = self.entries().get_mut(node) {
-            entry.usage = Some((Instant::now(), usage));
+            let (heard, known) = entry
+                .usage
+                .get_or_insert_with(|| (Instant::now(), NodeUse::default()));
+            *heard = Instant::now();
+            known.take(usage);
         }
     }
 
@@ -249,7 +263,7 @@ impl Nodes {
                 Some(NodeUsage {
                     node: name.clone(),
                     age_ms: at.elapsed().as_millis() as u64,
-                    usage: Some(usage.clone()),
+                    usage: Some(usage.whole()),
                 })
             })
             .collect()
@@ -289,6 +303,30 @@ impl Nodes {
     }
 }
 
+impl NodeUse {
+    fn take(&mut self, mut usage: Usage) {
+        let functions = std::mem::take(&mut usage.functions);
+        if !usage.partial {
+            self.functions.clear();
+        }
+        usage.partial = false;
+        self.machine = usage;
+        for function in functions {
+            let name = (function.namespace.clone(), function.function.clone());
+            if self.functions.len() < MAX_FUNCTIONS || self.functions.contains_key(&name) {
+                self.functions.insert(name, function);
+            }
+        }
+    }
+
+    fn whole(&self) -> Usage {
+        Usage {
+            functions: self.functions.values().cloned().collect(),
+            ..self.machine.clone()
+        }
+    }
+}
+
 /// Opens a stream of a link, which waits while as many are open as the node allows.
 pub(super) async fn open(
     link: &Link,
@@ -302,4 +340,48 @@ pub(super) async fn open(
             node: node.to_owned(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(partial: bool, functions: &[(&str, u64)]) -> Usage {
+        let functions = functions.iter().map(|(name, requests)| FunctionUsage {
+            namespace: "a".into(),
+            function: (*name).into(),
+            requests: *requests,
+            ..FunctionUsage::default()
+        });
+        Usage {
+            partial,
+            functions: functions.collect(),
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn what_is_told_in_parts_is_put_together() {
+        let mut known = NodeUse::default();
+        known.take(usage(false, &[("f", 1), ("g", 2)]));
+        known.take(usage(true, &[("g", 3), ("h", 1)]));
+        assert_eq!(known.whole(), usage(false, &[("f", 1), ("g", 3), ("h", 1)]));
+        known.take(usage(true, &[]));
+        assert_eq!(known.whole().functions.len(), 3);
+        // The next session begins with all there is.
+        known.take(usage(false, &[("h", 2)]));
+        assert_eq!(known.whole(), usage(false, &[("h", 2)]));
+    }
+
+    #[test]
+    fn a_node_has_no_more_functions_than_it_can_run() {
+        let mut known = NodeUse::default();
+        for number in 0..MAX_FUNCTIONS {
+            known.take(usage(true, &[(&format!("f{number}"), 1)]));
+        }
+        known.take(usage(true, &[("one-more", 1), ("f0", 2)]));
+        let functions = known.whole().functions;
+        assert_eq!(functions.len(), MAX_FUNCTIONS);
+        assert_eq!(functions[0].requests, 2);
+    }
 }

@@ -214,7 +214,7 @@ impl Session {
                 Ok(())
             }
             Some(agent_message::Kind::Usage(usage)) => {
-                self.nodes.set_usage(&self.node, usage);
+                self.nodes.set_usage(&self.node, bounds::usage(usage));
                 Ok(())
             }
             Some(agent_message::Kind::Hello(_)) => {
@@ -327,6 +327,7 @@ impl Session {
         let controllers = Controllers {
             endpoints: endpoints(state),
             epoch: state.epoch(),
+            level: state.level(),
         };
         if progress.controllers.as_ref() == Some(&controllers) {
             return Ok(());

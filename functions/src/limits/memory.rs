@@ -5,12 +5,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 use wasmtime::ResourceLimiter;
 
 use super::budget::{INSTANCE_BYTES, Share};
+use crate::meter::{HeldMemory, Meter};
 
 /// Entries of one table. The greatest seen in real components are 20,000 (JavaScript engines);
 /// with 16 bytes each this bounds what a table costs the host to 1.6 MB.
@@ -45,29 +46,21 @@ impl Refusal {
 /// Counts an instance's memory and refuses what is over the limit, or more than the node has.
 pub(crate) struct MemoryMeter {
     limit: u64,
-    used: u64,
+    held: HeldMemory,
     /// What the growth under way adds; taken back when the host cannot give it.
     growing: u64,
     share: Share,
     refusal: Arc<Refusal>,
-    /// The same bytes, for the function's usage.
-    total: Arc<AtomicU64>,
 }
 
 impl MemoryMeter {
-    pub(crate) fn new(
-        limit: u64,
-        share: Share,
-        refusal: Arc<Refusal>,
-        total: Arc<AtomicU64>,
-    ) -> Self {
+    pub(crate) fn new(limit: u64, share: Share, refusal: Arc<Refusal>, meter: Arc<Meter>) -> Self {
         Self {
             limit,
-            used: 0,
+            held: HeldMemory::none(meter),
             growing: 0,
             share,
             refusal,
-            total,
         }
     }
 }
@@ -80,7 +73,7 @@ impl ResourceLimiter for MemoryMeter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
-        let used = self.used.saturating_add(more);
+        let used = self.held.bytes().saturating_add(more);
         if used > self.limit {
             self.refusal.set(RefusedBy::Limit);
             return Ok(false);
@@ -89,16 +82,14 @@ impl ResourceLimiter for MemoryMeter {
             self.refusal.set(RefusedBy::Node);
             return Ok(false);
         }
-        self.used = used;
+        self.held.set(used);
         self.growing = more;
-        self.total.fetch_add(more, Ordering::Relaxed);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         tracing::debug!(%error, "memory could not grow");
-        self.used -= self.growing;
-        self.total.fetch_sub(self.growing, Ordering::Relaxed);
+        self.held.set(self.held.bytes() - self.growing);
         self.growing = 0;
         Ok(())
     }
@@ -113,12 +104,6 @@ impl ResourceLimiter for MemoryMeter {
     }
 }
 
-impl Drop for MemoryMeter {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.used, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -128,12 +113,12 @@ mod tests {
     #[test]
     fn all_memories_of_an_instance_share_the_limit() {
         let budget = Arc::new(Budget::new(u64::MAX));
-        let (refusal, total) = (Arc::new(Refusal::default()), Arc::new(AtomicU64::new(0)));
+        let (refusal, counted) = (Arc::new(Refusal::default()), Arc::new(Meter::default()));
         let share = budget.try_share(INSTANCE_BYTES).unwrap();
-        let mut meter = MemoryMeter::new(300, share, refusal.clone(), total.clone());
+        let mut meter = MemoryMeter::new(300, share, refusal.clone(), counted.clone());
         assert!(meter.memory_growing(0, 100, None).unwrap());
         assert!(meter.memory_growing(0, 200, None).unwrap());
-        assert_eq!(total.load(Ordering::Relaxed), 300);
+        assert_eq!(counted.read().memory_bytes, 300);
         assert_eq!(refusal.get(), None);
 
         assert!(!meter.memory_growing(100, 101, None).unwrap());
@@ -142,10 +127,10 @@ mod tests {
         meter
             .memory_grow_failed(wasmtime::Error::msg("no"))
             .unwrap();
-        assert_eq!(total.load(Ordering::Relaxed), 100);
+        assert_eq!(counted.read().memory_bytes, 100);
         assert!(meter.memory_growing(0, 200, None).unwrap());
         drop(meter);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(counted.read().memory_bytes, 0);
     }
     #[test]
     fn what_the_node_does_not_have_is_refused_and_given_back_in_the_end() {

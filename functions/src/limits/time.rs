@@ -184,17 +184,17 @@ impl Reading {
 }
 
 /// A future on a budget of wall and processor time.
-pub(crate) struct Metered<F> {
+pub(crate) struct Metered<'a, F> {
     future: F,
     stopwatch: Arc<Stopwatch>,
     /// Made when the future waits for the first time: most never do.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Microseconds, for the function's usage.
-    total: Arc<AtomicU64>,
+    /// Microseconds, of all of the function's requests.
+    total: &'a AtomicU64,
 }
 
-impl<F> Metered<F> {
-    pub(crate) fn new(future: F, stopwatch: Arc<Stopwatch>, total: Arc<AtomicU64>) -> Self {
+impl<'a, F> Metered<'a, F> {
+    pub(crate) fn new(future: F, stopwatch: Arc<Stopwatch>, total: &'a AtomicU64) -> Self {
         Self {
             future,
             stopwatch,
@@ -204,7 +204,7 @@ impl<F> Metered<F> {
     }
 }
 
-impl<F: Future + Unpin> Future for Metered<F> {
+impl<F: Future + Unpin> Future for Metered<'_, F> {
     type Output = Result<F::Output, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -265,11 +265,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_that_only_waits_uses_no_cpu_time_but_has_a_deadline() {
-        let total = Arc::new(AtomicU64::new(0));
+        let total = AtomicU64::new(0);
         let deadline = Instant::now() + Duration::from_millis(20);
         let waiting = std::future::pending::<()>();
         let stopwatch = stopwatch(deadline, LONG);
-        let metered = Metered::new(waiting, stopwatch, total.clone());
+        let metered = Metered::new(waiting, stopwatch, &total);
         assert_eq!(metered.await, Err(Stopped::Deadline));
         assert!(total.load(Ordering::Relaxed) < 20_000);
     }
@@ -281,9 +281,9 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let total = Arc::new(AtomicU64::new(0));
+        let total = AtomicU64::new(0);
         let stopwatch = stopwatch(Instant::now() + LONG, Duration::from_millis(5));
-        let metered = Metered::new(busy, stopwatch, total.clone());
+        let metered = Metered::new(busy, stopwatch, &total);
         let stopped: Result<(), _> = metered.await;
         assert_eq!(stopped, Err(Stopped::CpuTime));
         assert!(total.load(Ordering::Relaxed) >= 5_000);

@@ -22,7 +22,7 @@ async fn told(loaded: &Loaded) -> (Vec<String>, String) {
         .filter_map(|record| record.event)
         .collect();
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0].reason, error.reason());
+    assert_eq!(events[0].reason, error.reason().as_str());
     (loaded.logs.of(LogStream::Hive), events[0].message.clone())
 }
 

@@ -104,6 +104,7 @@ pub fn options(limits: Limits, logs: &Logs) -> FunctionOptions {
         egress: EgressLimits::default(),
         services: HostServices::default(),
         logs: logs.sink(),
+        meter: Arc::default(),
     }
 }
 

@@ -22,7 +22,7 @@ async fn error(loaded: &Loaded) -> InvokeError {
     // Its backtrace.
     lines.retain(|line| !line.starts_with("    at "));
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains(error.reason()), "{lines:?}");
+    assert!(lines[0].contains(error.reason().as_str()), "{lines:?}");
     eventually("the instance is gone", || {
         loaded.function.usage().in_flight == 0
     })

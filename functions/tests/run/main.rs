@@ -8,5 +8,6 @@ mod host;
 mod inspecting;
 mod limits;
 mod loading;
+mod metering;
 mod sandbox;
 mod serving;

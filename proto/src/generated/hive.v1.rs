@@ -234,8 +234,11 @@ pub struct Usage {
     /// Resident set of the agent itself.
     #[prost(uint64, tag = "11")]
     pub agent_memory_bytes: u64,
+    /// `functions` are only those that are otherwise than this session has told; the others are as they were.
+    #[prost(bool, tag = "12")]
+    pub partial: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FunctionUsage {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
@@ -253,6 +256,40 @@ pub struct FunctionUsage {
     pub in_flight: u32,
     #[prost(uint64, tag = "7")]
     pub memory_bytes: u64,
+    /// Requests that ran: not those that got no turn.
+    #[prost(uint64, tag = "9")]
+    pub admitted: u64,
+    /// Requests that were the first of a copy since it was loaded.
+    #[prost(uint64, tag = "10")]
+    pub cold_starts: u64,
+    /// Of requests' and answers' bodies.
+    #[prost(uint64, tag = "11")]
+    pub bytes_in: u64,
+    #[prost(uint64, tag = "12")]
+    pub bytes_out: u64,
+    /// The most memory that one instance had.
+    #[prost(uint64, tag = "13")]
+    pub high_water_bytes: u64,
+    /// Requests that came to their end, by how long they took; the bounds are those of `layout`.
+    #[prost(uint64, repeated, tag = "14")]
+    pub durations: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, tag = "15")]
+    pub duration_micros: u64,
+    /// Only of reasons that there were.
+    #[prost(message, repeated, tag = "16")]
+    pub errors_by_reason: ::prost::alloc::vec::Vec<ErrorCount>,
+    /// The function's own answers, by the class of their status: 1xx to 5xx.
+    #[prost(uint64, repeated, tag = "17")]
+    pub responses: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, tag = "19")]
+    pub layout: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ErrorCount {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
@@ -277,6 +314,9 @@ pub struct Controllers {
     /// A list of an earlier epoch than the agent has heard of is ignored.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
+    /// What every controller of the swarm understands; 0 from those that do not say.
+    #[prost(uint32, tag = "3")]
+    pub level: u32,
 }
 /// What this node must run, whole. A lower (epoch, generation) than held, or the same with another hash, is refused.
 #[derive(Clone, PartialEq, ::prost::Message)]

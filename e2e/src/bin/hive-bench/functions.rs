@@ -110,6 +110,7 @@ fn loaded(runtime: &Runtime, artifact: &VerifiedArtifact) -> anyhow::Result<Func
         egress: EgressLimits::default(),
         services: HostServices::default(),
         logs: std::sync::Arc::new(|_| {}),
+        meter: std::sync::Arc::default(),
     };
     runtime.load(artifact, options).context("load")
 }

@@ -54,6 +54,6 @@ async fn it_fails_as_its_table_says() {
         ("/recurse", "Trap"),
     ] {
         let error: InvokeError = probe().function.handle(get_of(target)).await.unwrap_err();
-        assert_eq!(error.reason(), reason, "{target}: {error}");
+        assert_eq!(error.reason().as_str(), reason, "{target}: {error}");
     }
 }
