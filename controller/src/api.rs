@@ -292,6 +292,7 @@ async fn answer(
         Target::OpenApi(group_version) => openapi::document(&group_version, &call.headers),
         Target::OpenApiV2 => openapi::everything(&call.headers),
         Target::Metrics => Ok(telemetry::serve(context)),
+        Target::FunctionTelemetry => Ok(telemetry::functions::serve(context)),
         Target::Live(_) | Target::Ready(_) | Target::Version | Target::Foreign(..) => {
             Err(ApiError::NoSuchPath)
         }

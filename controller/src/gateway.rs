@@ -9,6 +9,7 @@ pub mod bounds;
 mod calls;
 pub mod desired;
 mod enrol;
+mod function_usage;
 mod invoke;
 mod nodes;
 mod notices;
@@ -45,6 +46,9 @@ use crate::together::Together;
 
 pub use calls::serve as serve_calls;
 pub use enrol::{EnrolmentService, api_names};
+#[cfg(test)]
+pub use function_usage::Counters;
+pub use function_usage::{FunctionName, FunctionUse, SwarmUse, WINDOW};
 pub use invoke::{Body, BoxError, Failed, Invoker, SendError};
 pub use nodes::{NodeUnreachable, Nodes};
 pub use presence::{Presence, report};

@@ -275,7 +275,7 @@ async fn what_one_function_does_too_much_costs_no_other() {
     steps
         .run("its requests and errors are in `top functions`", async {
             until("usage is reported", PATIENCE, async || {
-                let top = swarm.ctl(&["top", "functions"]).await;
+                let top = swarm.ctl(&["top", "functions", "--totals"]).await;
                 let row: Vec<String> = top
                     .ok()
                     .lines()

@@ -297,7 +297,12 @@ fn fixed(path: &str, body: &[u8]) -> Option<Response> {
             {"metadata": {"name": "pi"}, "usage": {"cpu": "250m", "memory": "131072Ki"}}]}),
         "/apis/metrics.hive.dev/v1/namespaces/default/functions" => json!({"items": [
             {"metadata": {"name": "hello", "namespace": "default"}, "nodes": 2, "requests": 10,
-             "errors": 1, "cpuSeconds": 1.25, "inFlight": 3, "memory": "65536Ki"}]}),
+             "errors": 1, "cpuSeconds": 1.25, "inFlight": 3, "memory": "65536Ki", "requestsPerSecond": 1.5,
+             "errorsPerSecond": 0.25, "p50": "870us", "p99": "245ms", "cpu": "20m", "memoryHighWater": "10240Ki",
+             "coldStarts": 2},
+            {"metadata": {"name": "aux", "namespace": "default"}, "nodes": 1, "requests": 0, "errors": 0,
+             "cpuSeconds": 0.0, "inFlight": 0, "memory": "0Ki", "requestsPerSecond": 0.0, "errorsPerSecond": 0.0,
+             "cpu": "0m", "memoryHighWater": "0Ki", "coldStarts": 0}]}),
         "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
             let asked: Value = serde_json::from_slice(body).ok()?;
             let verb = &asked["spec"]["resourceAttributes"]["verb"];

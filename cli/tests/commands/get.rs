@@ -275,10 +275,26 @@ async fn top_shows_what_is_used() {
         "NAME   CPU(cores)   CPU%   MEMORY(bytes)   MEMORY%\npi     250m         25%    128Mi           25%\n",
         "",
     );
-    swarm
-        .run(&["top", "functions", "--no-headers"])
-        .await
-        .expect(0, "hello   2     10    1     3     1.2s   64Mi\n", "");
+    swarm.run(&["top", "functions"]).await.expect(
+        0,
+        "NAME    NODES   REQ/S   ERR/S   P50     P99     CPU   MEMORY   HIGH   COLD\n\
+         aux     1       0       0       -       -       0m    0Mi      0Mi    0\n\
+         hello   2       1.50    0.25    870us   245ms   20m   64Mi     10Mi   2\n",
+        "",
+    );
+    let sorted = [
+        "top",
+        "functions",
+        "--totals",
+        "--no-headers",
+        "--sort-by=requests",
+    ];
+    swarm.run(&sorted).await.expect(
+        0,
+        "hello   2     10    1     3     1.2s   64Mi\n\
+         aux     1     0     0     0     0.0s   0Mi\n",
+        "",
+    );
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ fn roles() -> Vec<Wanted> {
                     "/livez",
                     "/livez/*",
                     "/metrics",
+                    "/metrics/functions",
                     "/readyz",
                     "/readyz/*",
                 ],

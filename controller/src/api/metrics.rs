@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
+use hive_functions::latency::quantile;
 use hive_manifests::Resource;
 use hive_manifests::duration::GoDuration;
 use hive_proto::USAGE_INTERVAL;
-use hive_proto::v1::{FunctionUsage, NodeUsage};
+use hive_proto::v1::NodeUsage;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::errors::ApiError;
 use super::respond;
 use super::{Api, Call};
+use crate::gateway::{SwarmUse, WINDOW};
 use crate::objects::timestamp;
 use crate::state::{Key, Placed, State};
 
@@ -106,17 +108,18 @@ pub(super) async fn functions(
     call: &Call,
 ) -> Result<Response, ApiError> {
     let labels = call.query.labels()?;
-    let usages = context.nodes.usage().await;
-    let used = sum_by_function(&usages);
+    let (of, one) = (namespace.as_deref(), name.as_deref());
+    let used = context.nodes.function_use(of, one).await;
     let state = context.state_at_least(call.query.resource_version).await?;
     let selected = state
         .list(Resource::Function, namespace.as_deref())
         .filter(|function| labels.matches(function));
     let nodes = nodes_by_function(&state, namespace.as_deref());
     let metrics = |key: &Key| {
-        let name = (key.namespace.as_str(), key.name.as_str());
-        let nodes = nodes.get(&(name.0.to_owned(), name.1.to_owned()));
-        function_metrics(key, nodes.map_or(0, BTreeSet::len), used.get(&name))
+        let name = (key.namespace.clone(), key.name.clone());
+        let nodes = nodes.get(&name).map_or(0, BTreeSet::len);
+        let nothing = SwarmUse::default();
+        function_metrics(key, nodes, used.get(&name).unwrap_or(&nothing))
     };
     match name {
         None => {
@@ -160,85 +163,104 @@ fn nodes_by_function(
     nodes
 }
 
-/// A function's use on all nodes together.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
-    requests: u64,
-    errors: u64,
-    cpu_micros: u64,
-    in_flight: u64,
-    memory_bytes: u64,
-}
-
-fn sum_by_function(nodes: &[NodeUsage]) -> BTreeMap<(&str, &str), Sum> {
-    let mut sums: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
-    for usage in nodes.iter().filter_map(|node| node.usage.as_ref()) {
-        for function in &usage.functions {
-            let FunctionUsage {
-                namespace,
-                function: name,
-                requests,
-                errors,
-                cpu_micros,
-                in_flight,
-                memory_bytes,
-                ..
-            } = function;
-            let sum = sums.entry((namespace, name)).or_default();
-            // Nodes can say anything.
-            sum.requests = sum.requests.saturating_add(*requests);
-            sum.errors = sum.errors.saturating_add(*errors);
-            sum.cpu_micros = sum.cpu_micros.saturating_add(*cpu_micros);
-            sum.in_flight += u64::from(*in_flight);
-            sum.memory_bytes = sum.memory_bytes.saturating_add(*memory_bytes);
-        }
-    }
-    sums
-}
-
-/// Counters run since the agents started; `inFlight` and `memory` are of the moment.
-fn function_metrics(key: &Key, nodes: usize, sum: Option<&Sum>) -> Value {
-    let nothing = Sum::default();
-    let sum = sum.unwrap_or(&nothing);
-    json!({
+/// Counters run since the agents started; rates, quantiles and `cpu` are of the last minute; `inFlight` and
+/// `memory` are of the moment.
+fn function_metrics(key: &Key, nodes: usize, used: &SwarmUse) -> Value {
+    let told = &used.told;
+    let within = |q| quantile(&used.durations, q).map(in_text);
+    let errors: BTreeMap<&str, u64> = told.errors().collect();
+    let mut metrics = json!({
         "kind": "FunctionMetrics",
         "apiVersion": "metrics.hive.dev/v1",
         "metadata": { "name": key.name, "namespace": key.namespace },
         "timestamp": timestamp(SystemTime::now()),
+        "window": GoDuration(WINDOW),
         "nodes": nodes,
-        "requests": sum.requests,
-        "errors": sum.errors,
-        "cpuSeconds": sum.cpu_micros as f64 / 1e6,
-        "inFlight": sum.in_flight,
-        "memory": format!("{}Ki", sum.memory_bytes / 1024),
-    })
+        "requests": told.requests,
+        "errors": told.failed(),
+        "errorsByReason": errors,
+        "coldStarts": told.cold_starts,
+        "receivedBytes": told.bytes_in,
+        "sentBytes": told.bytes_out,
+        "cpuSeconds": told.cpu_micros as f64 / 1e6,
+        "requestsPerSecond": rounded(used.requests_per_second),
+        "errorsPerSecond": rounded(used.errors_per_second),
+        "cpu": format!("{}m", used.cpu_millis.round() as u64),
+        "inFlight": used.now.in_flight,
+        "memory": format!("{}Ki", used.now.memory_bytes / 1024),
+        "memoryHighWater": format!("{}Ki", used.now.high_water_bytes / 1024),
+    });
+    // Of no requests there are none.
+    for (name, quantile) in [("p50", within(0.5)), ("p99", within(0.99))] {
+        if let Some(quantile) = quantile {
+            metrics[name] = json!(quantile);
+        }
+    }
+    metrics
+}
+
+/// Microseconds, no finer than they are known.
+fn in_text(micros: f64) -> GoDuration {
+    let micros = micros.round() as u64;
+    let step = match micros {
+        0..10_000 => 10,
+        10_000..1_000_000 => 1_000,
+        _ => 10_000,
+    };
+    GoDuration(Duration::from_micros(micros / step * step))
+}
+
+fn rounded(rate: f64) -> f64 {
+    (rate * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use hive_proto::v1::Usage;
+    use hive_proto::v1::{self, FunctionUsage, Usage};
 
     #[test]
-    fn a_function_on_several_nodes_is_one_sum() {
-        let node = |requests| NodeUsage {
-            usage: Some(Usage {
-                functions: vec![FunctionUsage {
-                    namespace: "a".into(),
-                    function: "f".into(),
-                    requests,
+    fn a_function_of_several_controllers_is_one_sum_with_one_rate() {
+        let part = |requests: u64, bucket: usize| {
+            let mut durations = vec![0; 19];
+            durations[bucket] = requests;
+            v1::FunctionUse {
+                told: Some(FunctionUsage {
+                    requests: 10 * requests,
                     in_flight: 1,
+                    high_water_bytes: requests << 20,
                     ..FunctionUsage::default()
-                }],
-                ..Usage::default()
-            }),
-            ..NodeUsage::default()
+                }),
+                recent: Some(FunctionUsage {
+                    requests,
+                    cpu_micros: 600_000,
+                    durations,
+                    layout: 1,
+                    ..FunctionUsage::default()
+                }),
+                recent_ms: 60_000,
+            }
         };
-        let nodes = [node(3), node(4), NodeUsage::default()];
-        let sums = sum_by_function(&nodes);
-        let sum = sums.get(&("a", "f")).unwrap();
-        assert_eq!((sum.requests, sum.in_flight), (7, 2));
+        let mut used = SwarmUse::default();
+        used.add(&part(60, 2));
+        used.add(&part(30, 9));
+        let key = Key::new(Resource::Function, "a", "f");
+        let metrics = function_metrics(&key, 2, &used);
+        for (name, expected) in [
+            ("nodes", json!(2)),
+            ("requests", json!(900)),
+            ("inFlight", json!(2)),
+            ("requestsPerSecond", json!(1.5)),
+            ("cpu", json!("20m")),
+            ("memoryHighWater", json!("61440Ki")),
+            ("p50", json!("870us")),
+            ("p99", json!("245ms")),
+        ] {
+            assert_eq!(metrics[name], expected, "{name}: {metrics}");
+        }
+        let idle = function_metrics(&key, 1, &SwarmUse::default());
+        assert_eq!((&idle["p50"], &idle["requests"]), (&Value::Null, &json!(0)));
     }
 
     #[test]
@@ -271,9 +293,16 @@ mod tests {
             for node in &reply.nodes {
                 node_metrics(node, &state).to_string();
             }
-            for ((namespace, name), sum) in sum_by_function(&reply.nodes) {
-                let key = Key::new(Resource::Function, namespace, name);
-                function_metrics(&key, 1, Some(&sum)).to_string();
+            let key = Key::new(Resource::Function, "a", "f");
+            let mut used = SwarmUse::default();
+            let usages = reply.nodes.into_iter().filter_map(|node| node.usage);
+            for function in usages.flat_map(|usage| usage.functions) {
+                used.add(&v1::FunctionUse {
+                    told: Some(function.clone()),
+                    recent_ms: function.requests,
+                    recent: Some(function),
+                });
+                function_metrics(&key, 1, &used).to_string();
             }
             Ok::<_, String>(())
         })

@@ -20,6 +20,7 @@ pub(super) enum Target {
     Ready(Option<String>),
     /// In Prometheus' form.
     Metrics,
+    FunctionTelemetry,
     Version,
     /// `/api`: versions of the core group.
     CoreVersions,
@@ -105,6 +106,7 @@ impl Target {
             ["readyz"] => Self::Ready(None),
             ["readyz", check] => Self::Ready(Some(check.to_owned())),
             ["metrics"] => Self::Metrics,
+            ["metrics", "functions"] => Self::FunctionTelemetry,
             ["version"] => Self::Version,
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,

@@ -3,6 +3,8 @@
 //! Written by hand: a few counters and what is known anyway need no registry. Labels come from fixed
 //! sets only (verbs, kinds, status codes), so that nobody's requests can make this grow.
 
+pub(super) mod functions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard};
@@ -134,7 +136,11 @@ pub(super) fn serve(context: &Api) -> Response {
     raft(context, &mut out);
     nodes(context, &mut out);
     process(&mut out);
-    let mut response = Response::new(Body::from(out));
+    text(Body::from(out))
+}
+
+fn text(body: Body) -> Response {
+    let mut response = Response::new(body);
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
@@ -214,6 +220,10 @@ fn nodes(context: &Api, out: &mut String) {
     let linked = context.nodes.present().borrow().len();
     let help = "Nodes that hold a link to this controller.";
     single(out, "hive_linked_nodes", "gauge", help, linked);
+    let name = "hive_function_usages_dropped_total";
+    let help = "Times that a node told of a function for which there was no room.";
+    let dropped = context.nodes.function_usages_dropped();
+    single(out, name, "counter", help, dropped);
 }
 
 /// What the system says of this process; nothing where there is no /proc.

@@ -29,10 +29,10 @@ const MAX_EVENTS: usize = 64;
 const MAX_NAME_BYTES: usize = 253;
 
 /// Classes of statuses: 1xx to 5xx.
-const CLASSES: usize = 5;
+pub const CLASSES: usize = 5;
 
 /// What requests failed for where that is none of the known reasons.
-const OTHER: &str = "Other";
+pub const OTHER: &str = "Other";
 
 /// What a reason becomes that is none.
 const NO_REASON: &str = "Unspecified";

@@ -7,14 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::Stream;
+use hive_manifests::Resource;
 use hive_proto::frame;
 use hive_proto::link::{Link, LinkError, Purpose, Stream as LinkStream};
-use hive_proto::v1::{FunctionUsage, LogLine, LogRequest, NodeUsage, NodeUsageRequest, Usage};
+use hive_proto::v1::{
+    self, FunctionUsage, FunctionUseRequest, LogLine, LogRequest, NodeUsage, NodeUsageRequest,
+    Usage,
+};
 use imbl::OrdSet;
 use tokio::sync::watch;
 
 use super::bounds::Allowance;
+use super::function_usage::{FunctionName, FunctionUsages, FunctionUse, SwarmUse, Teller};
 use crate::peers::Peers;
+use crate::state::{Key, State};
 use crate::store::Replica;
 
 /// A log line is at most 8 KiB of text on the agent; the rest is names.
@@ -31,9 +37,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// and not yet known to be.
 const MAX_LINKS: usize = 4;
 
-/// Functions whose usage is kept of one node: as many as an agent takes assignments.
-const MAX_FUNCTIONS: usize = 1024;
-
 /// Sessions that a node may begin: each is written down. A link that comes and goes takes one each
 /// time.
 const SESSIONS: (u32, Duration) = (20, Duration::from_secs(3));
@@ -47,6 +50,7 @@ pub struct Nodes {
     allowances: Arc<Mutex<BTreeMap<String, Allowances>>>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     present: Arc<watch::Sender<OrdSet<String>>>,
+    usages: Arc<Mutex<FunctionUsages>>,
     replica: Replica,
     peers: Peers,
 }
@@ -60,19 +64,15 @@ struct Allowances {
 struct Entry {
     /// Newest last: a node that came back is reached by its new link.
     links: Vec<Link>,
-    usage: Option<(Instant, NodeUse)>,
 }
 
-/// What a node said of its use, put together.
-#[derive(Default)]
-struct NodeUse {
-    /// Without functions.
-    machine: Usage,
-    functions: BTreeMap<FunctionName, FunctionUsage>,
+/// Takes what a session tells; when it is dropped, what that is now is forgotten.
+pub(super) struct Telling {
+    nodes: Nodes,
+    node: String,
+    session: String,
+    moved: bool,
 }
-
-/// Namespace and name.
-type FunctionName = (String, String);
 
 #[derive(Debug, thiserror::Error)]
 pub enum NodeUnreachable {
@@ -100,6 +100,7 @@ impl Nodes {
             allowances: Arc::default(),
             entries: Arc::default(),
             present: Arc::new(watch::Sender::default()),
+            usages: Arc::new(Mutex::new(FunctionUsages::new(Instant::now()))),
             replica,
             peers,
         }
@@ -203,14 +204,18 @@ impl Nodes {
             .expect("no holder of the lock panics")
     }
 
-    pub(super) fn set_usage(&self, node: &str, usage: Usage) {
-        if let Some(entry) = self.entries().get_mut(node) {
-            let (heard, known) = entry
-                .usage
-                .get_or_insert_with(|| (Instant::now(), NodeUse::default()));
-            *heard = Instant::now();
-            known.take(usage);
+    /// `moved`: the node's agent has held a session before.
+    pub(super) fn telling(&self, node: &str, session: &str, moved: bool) -> Telling {
+        Telling {
+            nodes: self.clone(),
+            node: node.to_owned(),
+            session: session.to_owned(),
+            moved,
         }
+    }
+
+    fn usages(&self) -> MutexGuard<'_, FunctionUsages> {
+        self.usages.lock().expect("no holder of the lock panics")
     }
 
     /// The newest link of a node that lives.
@@ -255,18 +260,81 @@ impl Nodes {
 
     /// What this controller heard itself.
     pub fn own_usage(&self) -> Vec<NodeUsage> {
-        let entries = self.entries();
-        entries
-            .iter()
-            .filter_map(|(name, entry)| {
-                let (at, usage) = entry.usage.as_ref()?;
-                Some(NodeUsage {
-                    node: name.clone(),
-                    age_ms: at.elapsed().as_millis() as u64,
-                    usage: Some(usage.whole()),
-                })
+        self.usages().nodes(Instant::now()).collect()
+    }
+
+    /// The same by functions: of those that there are, and had a request.
+    pub fn own_function_use(&self) -> BTreeMap<FunctionName, FunctionUse> {
+        let state = self.replica.state();
+        self.usages()
+            .functions(Instant::now(), |name| exists(&state, name))
+    }
+
+    /// Functions that found no room in what is kept.
+    pub fn function_usages_dropped(&self) -> u64 {
+        self.usages().dropped()
+    }
+
+    /// What all controllers heard of functions: of one, of a namespace's, or of all.
+    pub async fn function_use(
+        &self,
+        namespace: Option<&str>,
+        function: Option<&str>,
+    ) -> BTreeMap<FunctionName, SwarmUse> {
+        let ask = FunctionUseRequest {
+            namespace: namespace.unwrap_or_default().to_owned(),
+            function: function.unwrap_or_default().to_owned(),
+        };
+        let state = self.replica.state();
+        let others = state.controllers().map(|(id, _)| id);
+        let asks = others
+            .filter(|id| *id != self.replica.id())
+            .map(|id| self.function_use_of(id, ask.clone()));
+        let answers = futures::future::join_all(asks).await;
+        let mut all: BTreeMap<FunctionName, SwarmUse> = BTreeMap::new();
+        let answers = answers.into_iter().flatten();
+        for one in answers.chain(self.own_function_use_of(&ask)) {
+            let name = one.told.as_ref();
+            let name = name.map(|told| (told.namespace.clone(), told.function.clone()));
+            all.entry(name.unwrap_or_default()).or_default().add(&one);
+        }
+        all
+    }
+
+    /// Answers another controller.
+    pub(super) fn own_function_use_of(&self, ask: &FunctionUseRequest) -> Vec<v1::FunctionUse> {
+        let is_asked = |asked: &str, name: &str| asked.is_empty() || asked == name;
+        self.own_function_use()
+            .into_iter()
+            .filter(|((namespace, function), _)| {
+                is_asked(&ask.namespace, namespace) && is_asked(&ask.function, function)
             })
+            .map(|(name, used)| used.message(name))
             .collect()
+    }
+
+    async fn function_use_of(
+        &self,
+        controller: u64,
+        ask: FunctionUseRequest,
+    ) -> Vec<v1::FunctionUse> {
+        let ask = async {
+            let mut client = self.peers.requests(controller).ok()?;
+            match client.function_use(ask).await {
+                Ok(reply) => Some(reply.into_inner().functions),
+                // One of the release before adds up nothing.
+                Err(status) if status.code() == tonic::Code::Unimplemented => {
+                    let reply = client.node_usage(NodeUsageRequest {}).await.ok()?;
+                    let nodes = reply.into_inner().nodes.into_iter();
+                    let usages = nodes.filter_map(|node| node.usage);
+                    let told = usages.flat_map(|usage| usage.functions);
+                    Some(told.map(without_rates).collect())
+                }
+                Err(_) => None,
+            }
+        };
+        let answer = tokio::time::timeout(USAGE_TIMEOUT, ask).await;
+        answer.ok().flatten().unwrap_or_default()
     }
 
     /// The newest usage of every node, whichever controller its session is with.
@@ -303,27 +371,36 @@ impl Nodes {
     }
 }
 
-impl NodeUse {
-    fn take(&mut self, mut usage: Usage) {
-        let functions = std::mem::take(&mut usage.functions);
-        if !usage.partial {
-            self.functions.clear();
-        }
-        usage.partial = false;
-        self.machine = usage;
-        for function in functions {
-            let name = (function.namespace.clone(), function.function.clone());
-            if self.functions.len() < MAX_FUNCTIONS || self.functions.contains_key(&name) {
-                self.functions.insert(name, function);
-            }
-        }
+impl Telling {
+    pub fn tell(&self, usage: Usage) {
+        let state = self.nodes.replica.state();
+        let teller = Teller {
+            node: &self.node,
+            session: &self.session,
+            moved: self.moved,
+        };
+        let exists = |name: &FunctionName| exists(&state, name);
+        self.nodes
+            .usages()
+            .take(teller, usage, Instant::now(), exists);
     }
+}
 
-    fn whole(&self) -> Usage {
-        Usage {
-            functions: self.functions.values().cloned().collect(),
-            ..self.machine.clone()
-        }
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.nodes.usages().forget(&self.node, &self.session);
+    }
+}
+
+fn exists(state: &State, (namespace, function): &FunctionName) -> bool {
+    let key = Key::new(Resource::Function, &**namespace, &**function);
+    state.get(&key).is_some()
+}
+
+fn without_rates(told: FunctionUsage) -> v1::FunctionUse {
+    v1::FunctionUse {
+        told: Some(told),
+        ..Default::default()
     }
 }
 
@@ -340,48 +417,4 @@ pub(super) async fn open(
             node: node.to_owned(),
             source,
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn usage(partial: bool, functions: &[(&str, u64)]) -> Usage {
-        let functions = functions.iter().map(|(name, requests)| FunctionUsage {
-            namespace: "a".into(),
-            function: (*name).into(),
-            requests: *requests,
-            ..FunctionUsage::default()
-        });
-        Usage {
-            partial,
-            functions: functions.collect(),
-            ..Usage::default()
-        }
-    }
-
-    #[test]
-    fn what_is_told_in_parts_is_put_together() {
-        let mut known = NodeUse::default();
-        known.take(usage(false, &[("f", 1), ("g", 2)]));
-        known.take(usage(true, &[("g", 3), ("h", 1)]));
-        assert_eq!(known.whole(), usage(false, &[("f", 1), ("g", 3), ("h", 1)]));
-        known.take(usage(true, &[]));
-        assert_eq!(known.whole().functions.len(), 3);
-        // The next session begins with all there is.
-        known.take(usage(false, &[("h", 2)]));
-        assert_eq!(known.whole(), usage(false, &[("h", 2)]));
-    }
-
-    #[test]
-    fn a_node_has_no_more_functions_than_it_can_run() {
-        let mut known = NodeUse::default();
-        for number in 0..MAX_FUNCTIONS {
-            known.take(usage(true, &[(&format!("f{number}"), 1)]));
-        }
-        known.take(usage(true, &[("one-more", 1), ("f0", 2)]));
-        let functions = known.whole().functions;
-        assert_eq!(functions.len(), MAX_FUNCTIONS);
-        assert_eq!(functions[0].requests, 2);
-    }
 }

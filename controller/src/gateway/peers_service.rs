@@ -10,9 +10,9 @@ use hive_proto::grpc::LinkInfo;
 use hive_proto::v1::peers_server::Peers as PeersRpc;
 use hive_proto::v1::{
     ArtifactChunk, DescribeControllersReply, DescribeControllersRequest, FetchArtifactRequest,
-    NodeUsageReply, NodeUsageRequest, PresenceReply, PresenceReport, PutArtifactChunk,
-    PutArtifactReply, RaftMessage, ReadIndexReply, ReadIndexRequest, RemoveControllerReply,
-    RemoveControllerRequest, SnapshotChunk,
+    FunctionUseReply, FunctionUseRequest, NodeUsageReply, NodeUsageRequest, PresenceReply,
+    PresenceReport, PutArtifactChunk, PutArtifactReply, RaftMessage, ReadIndexReply,
+    ReadIndexRequest, RemoveControllerReply, RemoveControllerRequest, SnapshotChunk,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -204,6 +204,16 @@ impl PeersRpc for PeersService {
         controller(&self.replica, &request)?;
         Ok(Response::new(NodeUsageReply {
             nodes: self.nodes.own_usage(),
+        }))
+    }
+
+    async fn function_use(
+        &self,
+        request: Request<FunctionUseRequest>,
+    ) -> Result<Response<FunctionUseReply>, Status> {
+        controller(&self.replica, &request)?;
+        Ok(Response::new(FunctionUseReply {
+            functions: self.nodes.own_function_use_of(request.get_ref()),
         }))
     }
 

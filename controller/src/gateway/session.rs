@@ -20,6 +20,7 @@ use tonic::{Status, Streaming};
 
 use super::bounds::{self, Allowance};
 use super::desired::{self, NodeSet};
+use super::nodes::Telling;
 use super::report::{self, StatusWrite};
 use super::{Nodes, Notices, Wakes, endpoints, status};
 use crate::node_record::NodeRecord;
@@ -63,6 +64,7 @@ pub struct Session {
 
 /// What was said on the session so far.
 struct Progress {
+    telling: Telling,
     /// Random; in the node's status once this session has written.
     id: String,
     /// What the node's status names while this session counts: the one before it, then its own.
@@ -183,6 +185,7 @@ impl Session {
             "session begins"
         );
         Ok(Progress {
+            telling: self.nodes.telling(&self.node, &id, hello.moved),
             id,
             named,
             report: None,
@@ -214,7 +217,7 @@ impl Session {
                 Ok(())
             }
             Some(agent_message::Kind::Usage(usage)) => {
-                self.nodes.set_usage(&self.node, bounds::usage(usage));
+                progress.telling.tell(bounds::usage(usage));
                 Ok(())
             }
             Some(agent_message::Kind::Hello(_)) => {

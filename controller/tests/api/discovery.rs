@@ -275,12 +275,17 @@ async fn a_well_controller_says_so_and_what_it_did() {
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
     }
-    let anonymous = server.request("GET", "/metrics").anonymous().send().await;
-    assert!(
-        matches!(anonymous.status, 401 | 403),
-        "{}",
-        anonymous.status
-    );
+    let functions = server.get("/metrics/functions").await;
+    let text = String::from_utf8(functions.body.to_vec()).unwrap();
+    assert!(text.contains("# TYPE hive_function_requests_total counter"));
+    for path in ["/metrics", "/metrics/functions"] {
+        let anonymous = server.request("GET", path).anonymous().send().await;
+        assert!(
+            matches!(anonymous.status, 401 | 403),
+            "{path}: {}",
+            anonymous.status
+        );
+    }
 }
 
 /// What people know of Kubernetes and there is none of: they are told where to look.

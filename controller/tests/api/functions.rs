@@ -318,6 +318,10 @@ async fn metrics_of_functions_and_nodes_are_lists() {
     assert_eq!(list["items"][0]["requests"], 0);
     let one = server.get(&format!("{path}/hello")).await.ok();
     assert_eq!(one["kind"], "FunctionMetrics");
+    assert_eq!(
+        (&one["requestsPerSecond"], &one["window"]),
+        (&json!(0.0), &json!("1m"))
+    );
     server
         .get(&format!("{path}/missing"))
         .await

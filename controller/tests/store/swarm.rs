@@ -465,6 +465,10 @@ impl PeersRpc for Service {
         Err(Status::unimplemented("not Raft's"))
     }
 
+    async fn function_use(&self, _: Request<FunctionUseRequest>) -> Reply<FunctionUseReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
     async fn node_usage(&self, _: Request<NodeUsageRequest>) -> Reply<NodeUsageReply> {
         Err(Status::unimplemented("not Raft's"))
     }

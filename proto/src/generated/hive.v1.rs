@@ -1449,6 +1449,30 @@ pub struct NodeUsage {
     pub usage: ::core::option::Option<Usage>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FunctionUseRequest {
+    /// Empty = all.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub function: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunctionUseReply {
+    #[prost(message, repeated, tag = "1")]
+    pub functions: ::prost::alloc::vec::Vec<FunctionUse>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FunctionUse {
+    /// What its nodes told last, added up.
+    #[prost(message, optional, tag = "1")]
+    pub told: ::core::option::Option<FunctionUsage>,
+    /// What of the counters came in the last so many milliseconds.
+    #[prost(message, optional, tag = "2")]
+    pub recent: ::core::option::Option<FunctionUsage>,
+    #[prost(uint64, tag = "3")]
+    pub recent_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutArtifactChunk {
     #[prost(bytes = "vec", tag = "1")]
     pub sha256: ::prost::alloc::vec::Vec<u8>,
@@ -1753,6 +1777,30 @@ pub mod peers_client {
             req.extensions_mut().insert(GrpcMethod::new("hive.v1.Peers", "NodeUsage"));
             self.inner.unary(req, path, codec).await
         }
+        /// What functions used, as the receiver heard it from its sessions.
+        pub async fn function_use(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FunctionUseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FunctionUseReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/hive.v1.Peers/FunctionUse",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("hive.v1.Peers", "FunctionUse"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Durable on the receiver when answered. First message names digest and size.
         pub async fn put_artifact(
             &mut self,
@@ -1869,6 +1917,14 @@ pub mod peers_server {
             &self,
             request: tonic::Request<super::NodeUsageRequest>,
         ) -> std::result::Result<tonic::Response<super::NodeUsageReply>, tonic::Status>;
+        /// What functions used, as the receiver heard it from its sessions.
+        async fn function_use(
+            &self,
+            request: tonic::Request<super::FunctionUseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FunctionUseReply>,
+            tonic::Status,
+        >;
         /// Durable on the receiver when answered. First message names digest and size.
         async fn put_artifact(
             &self,
@@ -2392,6 +2448,49 @@ pub mod peers_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = NodeUsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hive.v1.Peers/FunctionUse" => {
+                    #[allow(non_camel_case_types)]
+                    struct FunctionUseSvc<T: Peers>(pub Arc<T>);
+                    impl<T: Peers> tonic::server::UnaryService<super::FunctionUseRequest>
+                    for FunctionUseSvc<T> {
+                        type Response = super::FunctionUseReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FunctionUseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::function_use(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FunctionUseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

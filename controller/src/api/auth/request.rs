@@ -25,6 +25,7 @@ pub(in crate::api) fn attributes<'a>(
         Target::Live(_)
         | Target::Ready(_)
         | Target::Metrics
+        | Target::FunctionTelemetry
         | Target::Version
         | Target::CoreVersions
         | Target::Groups

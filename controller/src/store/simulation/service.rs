@@ -81,6 +81,10 @@ impl Peers for Answering {
         Err(Status::unimplemented(NOT_SIMULATED))
     }
 
+    async fn function_use(&self, _: Request<FunctionUseRequest>) -> Reply<FunctionUseReply> {
+        Err(Status::unimplemented(NOT_SIMULATED))
+    }
+
     async fn node_usage(&self, _: Request<NodeUsageRequest>) -> Reply<NodeUsageReply> {
         Err(Status::unimplemented(NOT_SIMULATED))
     }
