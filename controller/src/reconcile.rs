@@ -119,12 +119,13 @@ impl Reconcilers {
         let looks = || Looks::new(replica, RETRY, cancel);
         let seen = schedule::Seen::default();
         let (writer, known) = (together.clone(), seen.clone());
+        let traffic = self.presence.traffic().clone();
         let mut rollouts = rollout::Rollouts::default();
         tasks.spawn(
             looks()
                 .only_for(of_rollouts)
                 .with_rests()
-                .run(async move |_, state| rollouts.pass(&writer, &known, state).await),
+                .run(async move |_, state| rollouts.pass(&writer, &known, &traffic, state).await),
         );
         let (writer, known) = (together.clone(), seen.clone());
         tasks.spawn(

@@ -1,7 +1,7 @@
 //! Versions that are tried before all copies run them, and versions that are rolled back, while they are asked.
 #![allow(clippy::unwrap_used)]
 
-use hive_e2e::load::{Load, summary};
+use hive_e2e::load::{Load, Shape, summary};
 use hive_e2e::swarm::host;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Swarm, guests, web};
@@ -150,4 +150,54 @@ async fn a_version_that_never_becomes_ready_is_rolled_back() {
     apply(&swarm, ordinary("Four")).await;
     all_say(&swarm, "Four").await;
     no_request_failed(load).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_while_it_is_tried_is_rolled_back() {
+    let mut swarm = Swarm::builder().controllers(3).agents(2).start().await;
+    let steps = json!([{ "setWeight": 20 }, { "pause": {} }]);
+    let rollback = json!({ "minRequests": 10 });
+    let strategy = json!({ "type": "Canary", "canary": { "steps": steps, "rollback": rollback } });
+    let spec = json!({ "replicas": 2, "strategy": strategy });
+    // It answers everywhere; the next one traps there.
+    apply(&swarm, spec.clone()).await;
+    swarm.function_ready("hello").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+    let ingresses: Vec<String> = swarm
+        .controllers
+        .iter()
+        .map(|controller| controller.ingress_address())
+        .collect();
+    let traps = Shape {
+        path: "/trap",
+        ..Shape::get()
+    };
+    let load = Load::of(traps, &ingresses, &host("hello"), RATE);
+
+    let path = swarm.manifest("hello", &guests::probe(), spec);
+    swarm
+        .ctl(&["apply", "-f", path.to_str().unwrap()])
+        .await
+        .ok();
+    told(&swarm, "rollout.phase", "RolledBack").await;
+    let outcomes = load.stop().await;
+    println!("{}", summary(&outcomes));
+    assert!(outcomes.iter().any(|one| !one.is_good()));
+    let events = swarm.ctl(&["events", "--for", "function/hello"]).await;
+    let why = "revision 2 was rolled back to revision 1: ";
+    assert!(events.ok().contains(why), "{events}");
+    assert!(events.ok().contains("requests failed in"), "{events}");
+
+    // The one before answers all there is, and goes on doing so.
+    for address in &ingresses {
+        until("nothing is tried any more", PATIENCE, async || {
+            let mut failed = 0;
+            for _ in 0..20 {
+                let answer = web::get(address, &host("hello"), "/trap").await.unwrap();
+                failed += usize::from(answer.status != 200);
+            }
+            holds(failed == 0, format!("{failed} failed"))
+        })
+        .await;
+    }
 }

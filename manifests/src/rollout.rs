@@ -24,6 +24,13 @@ const DEFAULT_DEADLINE: u32 = 600;
 pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
 /// As a Deployment's: small functions go one by one, large ones in four steps or so.
 const DEFAULT_PERCENT: u64 = 25;
+/// What a healthy function stays far below.
+const DEFAULT_ERROR_PERCENT: u64 = 5;
+/// With fewer, one failure more or less would decide.
+const DEFAULT_MIN_REQUESTS: u32 = 50;
+const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
+/// The leader remembers no more of what was asked.
+pub const MAX_WINDOW: Duration = Duration::from_secs(300);
 /// More steps than that nobody follows.
 pub const MAX_STEPS: usize = 20;
 /// Each is looked for in every request.
@@ -91,6 +98,34 @@ pub struct Canary {
     /// Requests that always go to the version that is being tried. Whoever knows how can make such a request.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<CanaryMatch>,
+    /// When a version that is being tried is given up because of how it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+}
+
+/// A version that fails more often than it may, and more than twice as often as the one before in the same time, is
+/// rolled back. Answers of 500 and above count as failures, and what it was stopped for; not what the swarm refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollback {
+    /// The share of requests that may fail, from "0%". Default "5%"; "100%" never rolls back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<String>,
+    /// Before it has answered as many nothing is said of it: 1 to 1000000. Default 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_requests: Option<u32>,
+    /// In which time, from "1s" to "5m". Default "60s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<GoDuration>,
+}
+
+/// How often a version may fail that is being tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorRate {
+    pub percent: u64,
+    pub min_requests: u64,
+    pub window: Duration,
 }
 
 /// One step: exactly one of its fields.
@@ -279,6 +314,20 @@ impl FunctionSpec {
                 ..
             }) if !self.every_node => &canary.steps,
             _ => &[],
+        }
+    }
+
+    /// How often a version may fail that is being tried.
+    pub fn error_rate(&self) -> ErrorRate {
+        let canary = self.strategy.as_ref().and_then(|it| it.canary.as_ref());
+        let rule = canary.and_then(|canary| canary.rollback.as_ref());
+        let said = rule.and_then(|rule| percent(rule.error_rate.as_deref()?));
+        let min_requests = rule.and_then(|rule| rule.min_requests);
+        let window = rule.and_then(|rule| rule.window);
+        ErrorRate {
+            percent: said.unwrap_or(DEFAULT_ERROR_PERCENT),
+            min_requests: min_requests.unwrap_or(DEFAULT_MIN_REQUESTS).into(),
+            window: window.map_or(DEFAULT_WINDOW, |window| window.0),
         }
     }
 

@@ -249,6 +249,14 @@ fn functions_that_are_not() {
             "spec.strategy.canary.match.headers[0].value: 1 to 256 printable characters of ASCII",
         ),
         (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}], "rollback": {"errorRate": "5"}}}}),
+            "spec.strategy.canary.rollback.errorRate: \"5\" is no share from \"0%\" to \"100%\"",
+        ),
+        (
+            json!({"strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 5}], "rollback": {"window": "6m"}}}}),
+            "spec.strategy.canary.rollback.window: from \"1s\" to \"5m\"",
+        ),
+        (
             json!({"minReadySeconds": 30, "progressDeadlineSeconds": 30}),
             "spec.progressDeadlineSeconds: must be greater than minReadySeconds",
         ),

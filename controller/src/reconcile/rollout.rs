@@ -6,6 +6,7 @@
 mod canary;
 mod plan;
 mod run;
+mod verdict;
 mod view;
 
 pub use canary::Asked;
@@ -13,4 +14,5 @@ pub use plan::{Standing, Step, Subject, plan};
 pub use run::Rollouts;
 #[cfg(test)]
 pub use run::command;
+pub use verdict::Answers;
 pub use view::{RevisionView, TemplateDigest, proven_artifacts, template_of};

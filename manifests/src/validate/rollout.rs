@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::findings::{Findings, quoted};
 use crate::FieldPath;
 use crate::duration::GoDuration;
-use crate::rollout::{MAX_HEADER_MATCHES, MAX_HEADER_VALUE, MAX_STEPS, MAX_WAIT_SECONDS, percent};
+use crate::rollout::{
+    MAX_HEADER_MATCHES, MAX_HEADER_VALUE, MAX_STEPS, MAX_WAIT_SECONDS, MAX_WINDOW, percent,
+};
 
 /// What a request's way depends on, and what is Hive's own.
 const NO_MATCH: [&str; 2] = ["host", "connection"];
@@ -80,9 +82,28 @@ fn check_canary(
         );
     }
     check_steps(list(canary.get("steps")), &path.field("steps"), findings);
+    if let Some(rollback) = canary.get("rollback") {
+        check_rollback(rollback, &path.field("rollback"), findings);
+    }
     if let Some(matches) = canary.get("match") {
         let path = path.field("match").field("headers");
         check_headers(list(matches.get("headers")), &path, findings);
+    }
+}
+
+fn check_rollback(rule: &Value, path: &FieldPath, findings: &mut Findings) {
+    let text = |name: &str| rule.get(name).and_then(Value::as_str);
+    if let Some(rate) = text("errorRate")
+        && percent(rate).is_none_or(|it| it > 100)
+    {
+        let message = format!("{} is no share from \"0%\" to \"100%\"", quoted(rate));
+        findings.invalid(&path.field("errorRate"), message);
+    }
+    // What is no duration the schema has reported.
+    if let Some(Ok(GoDuration(window))) = text("window").map(str::parse)
+        && !(Duration::from_secs(1)..=MAX_WINDOW).contains(&window)
+    {
+        findings.invalid(&path.field("window"), "from \"1s\" to \"5m\"");
     }
 }
 

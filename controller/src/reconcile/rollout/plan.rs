@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::{Trial, advance};
+use super::verdict::{Answers, verdict};
 use super::view::RevisionView;
 use crate::reconcile::events::Notice;
 use crate::reconcile::schedule::{Copies, FunctionView, moved_on_at, settled_at};
@@ -18,7 +19,12 @@ pub struct Subject<'a> {
     pub function: &'a FunctionView,
     pub revisions: Vec<&'a RevisionView>,
     pub copies: Copies<'a>,
+    /// What was answered in the last time by copies that were asked for a revision, or for none.
+    pub answered: &'a dyn Fn(&str, Duration) -> Answers,
 }
+
+/// How often what a version answers is looked at while it is tried: ingresses tell as often.
+const EACH: Duration = Duration::from_secs(1);
 
 /// Where a rollout stands, as a function's status holds it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -226,9 +232,19 @@ impl Planning {
         rollout.observed_generation = function.generation;
         let phase_time = rollout.phase_time.0;
         if let Some(canary) = rollout.canary.clone() {
+            let started = rollout.start_time.clone();
+            if let Some(why) = self.fails(subject, &standing.update, &started)
+                && self.roll_back(subject, standing, number, &why)
+            {
+                return;
+            }
+            // What is answered is no change of any object.
+            self.look_again_at(self.now + EACH);
             let weight = canary.weight;
-            let (canary, trial) = advance(canary, subject, &rollout.start_time, self.now);
-            rollout.canary = Some(canary.clone());
+            let (canary, trial) = advance(canary, subject, &started, self.now);
+            if let Some(rollout) = &mut standing.rollout {
+                rollout.canary = Some(canary.clone());
+            }
             if canary.weight != weight {
                 self.tell(function, false, "CanaryStep", tried(number, &canary));
             }
@@ -291,30 +307,48 @@ impl Planning {
             return self.again_at(Some(due).filter(|due| *due > self.now));
         }
         let stands = exceeded(number, deadline);
-        let back = subject
-            .revisions
-            .iter()
-            .find(|it| it.key.name == standing.current && standing.current != standing.update);
-        if let Some(back) = back {
-            self.roll_back(function, standing, number, back.number, &stands.2);
-        } else if standing.condition.as_ref() != Some(&stands) {
+        if !self.roll_back(subject, standing, number, &stands.2)
+            && standing.condition.as_ref() != Some(&stands)
+        {
             self.tell(function, true, "ProgressDeadlineExceeded", stands.2.clone());
             standing.condition = Some(stands);
         }
     }
 
+    /// Why a version that is tried is to be given up because of what it answers.
+    fn fails(&self, subject: &Subject<'_>, revision: &str, started: &Time) -> Option<String> {
+        let rule = subject.function.spec.error_rate();
+        // What it answered when it was tried before is not held against it.
+        let age = Duration::try_from(self.now.duration_since(started.0)).unwrap_or_default();
+        let time = rule.window.min(age);
+        let (tried, others) = (
+            (subject.answered)(revision, time),
+            (subject.answered)("", time),
+        );
+        verdict(tried, others, &rule, time)
+    }
+
+    /// False if there is no version to go back to.
     fn roll_back(
         &mut self,
-        function: &FunctionView,
+        subject: &Subject<'_>,
         standing: &mut Standing,
         number: i64,
-        to: i64,
         why: &str,
-    ) {
+    ) -> bool {
+        let back = subject
+            .revisions
+            .iter()
+            .find(|it| it.key.name == standing.current && standing.current != standing.update);
+        let Some(back) = back else {
+            return false;
+        };
+        let (function, to) = (subject.function, back.number);
         self.enter(standing, function, RolloutPhase::RolledBack, false);
         let message = format!("revision {number} was rolled back to revision {to}: {why}");
         self.tell(function, true, "RolledBack", message.clone());
         standing.condition = Some(condition("False", "RolledBack", message));
+        true
     }
 
     /// What is beyond the history, oldest first; never what runs or should.

@@ -1,6 +1,7 @@
 //! Performs the plan of rollouts: revisions first, then the status that names them, each by compare-and-swap.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use hive_manifests::rollout::OUTSIDE_TEMPLATE;
@@ -10,6 +11,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::plan::{Standing, Step, Subject, plan};
+use super::verdict::Answers;
 use super::view::RevisionView;
 use crate::objects::{self, Writer};
 use crate::reconcile::schedule::{Plan, Seen, View, copies, follow};
@@ -17,6 +19,7 @@ use crate::reconcile::{Outlook, events};
 use crate::state::{Command, Key, Rejection, State, level};
 use crate::store::ProposeError;
 use crate::together::{self, Together};
+use crate::traffic::Traffic;
 
 /// Functions whose steps are under way at once: they fill some batches.
 const WRITES_AT_ONCE: usize = 4 * together::MOST;
@@ -34,13 +37,28 @@ pub struct Rollouts {
 }
 
 impl Rollouts {
-    pub async fn pass(&mut self, together: &Together, seen: &Seen, state: &State) -> Outlook {
+    pub async fn pass(
+        &mut self,
+        together: &Together,
+        seen: &Seen,
+        traffic: &Traffic,
+        state: &State,
+    ) -> Outlook {
         // Controllers before that could not read what would be written.
         if state.level() < level::REVISIONS {
             return Outlook::Settled;
         }
         let now = Timestamp::now();
-        let (steps, again) = seen.at(state, now, |view, plan| self.steps(state, view, plan, now));
+        let answered = |function: &Key, revision: &str, last| {
+            let sum = traffic.of_revision(function, revision, last, Instant::now());
+            Answers {
+                requests: sum.requests,
+                failures: sum.failures,
+            }
+        };
+        let (steps, again) = seen.at(state, now, |view, plan| {
+            self.steps(state, view, plan, &answered, now)
+        });
         let failed = futures::stream::iter(steps)
             .map(|steps| perform(together, state, steps))
             .buffer_unordered(WRITES_AT_ONCE)
@@ -60,7 +78,15 @@ impl Rollouts {
     }
 
     /// What is to be done by a view of the state and the scheduler's plan for it.
-    pub fn steps(&mut self, state: &State, view: &View, scheduled: &Plan, now: Timestamp) -> Steps {
+    /// `answered` says what was answered for a function's revision, or for none, in the last time.
+    pub fn steps(
+        &mut self,
+        state: &State,
+        view: &View,
+        scheduled: &Plan,
+        answered: &dyn Fn(&Key, &str, Duration) -> Answers,
+        now: Timestamp,
+    ) -> Steps {
         self.revisions = follow(
             std::mem::take(&mut self.revisions),
             state.list(Resource::ControllerRevision, None),
@@ -73,7 +99,9 @@ impl Rollouts {
         }
         let (mut all, mut earliest) = (Vec::new(), None);
         for (function, copies) in copies(view, scheduled) {
+            let answered = |revision: &str, time| answered(&function.key, revision, time);
             let subject = Subject {
+                answered: &answered,
                 revisions: by_owner.remove(&*function.uid).unwrap_or_default(),
                 function,
                 copies,

@@ -14,7 +14,7 @@ use super::super::{Plan, Step, View, plan};
 use crate::artifacts::Digest;
 use crate::gateway::report::{Reported, set_assignment_status};
 use crate::objects;
-use crate::reconcile::rollout::{self, Rollouts, proven_artifacts};
+use crate::reconcile::rollout::{self, Answers, Rollouts, proven_artifacts};
 use crate::state::{Command, Key, Member, State, level};
 
 /// More looks than any scenario needs: one that goes on never settles.
@@ -27,6 +27,8 @@ pub struct World {
     state: State,
     now: Timestamp,
     rollouts: Rollouts,
+    /// What was answered for revisions in the last minute, by functions: those tried, and the others.
+    answers: BTreeMap<String, (Answers, Answers)>,
     /// What the script calls a component, by its digest.
     components: BTreeMap<String, String>,
 }
@@ -37,6 +39,7 @@ impl World {
             state: State::default(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             rollouts: Rollouts::default(),
+            answers: BTreeMap::new(),
             components: BTreeMap::new(),
         };
         world.apply(Command::AdmitController {
@@ -68,6 +71,10 @@ impl World {
             ("plan", []) => {
                 let (told, _) = self.look();
                 return told;
+            }
+            ("answered", [name, tried, others]) => {
+                let answers = (answers(tried), answers(others));
+                self.answers.insert((*name).to_owned(), answers);
             }
             ("promote", [name]) => self.promote(name, "step"),
             ("promote", [name, "full"]) => self.promote(name, "full"),
@@ -298,9 +305,17 @@ impl World {
         let mut told = String::new();
         let view = View::of(&self.state);
         let scheduled = plan(&view, self.now);
-        let (rollouts, _) = self
-            .rollouts
-            .steps(&self.state, &view, &scheduled, self.now);
+        let answered = |function: &Key, revision: &str, _| {
+            let (tried, others) = self
+                .answers
+                .get(&function.name)
+                .copied()
+                .unwrap_or_default();
+            if revision.is_empty() { others } else { tried }
+        };
+        let (rollouts, _) =
+            self.rollouts
+                .steps(&self.state, &view, &scheduled, &answered, self.now);
         let is_rolling = !rollouts.is_empty();
         for step in rollouts.into_iter().flatten() {
             let _ = writeln!(told, "{}", self.tell_rollout(&step));
@@ -492,6 +507,15 @@ impl World {
 
     fn apply(&mut self, command: Command) {
         self.state.apply(command).unwrap();
+    }
+}
+
+/// `12/80` for 12 failures of 80 requests.
+fn answers(text: &str) -> Answers {
+    let (failures, requests) = text.split_once('/').unwrap();
+    Answers {
+        failures: failures.parse().unwrap(),
+        requests: requests.parse().unwrap(),
     }
 }
 
