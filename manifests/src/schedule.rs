@@ -5,8 +5,9 @@
 //! as in Vixie's cron: one that says `*` for hours or minutes goes by the time that passes; any other
 //! means times of day, each of which comes once, an hour late if the clock jumps over it.
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ pub const MAX_SCHEDULES: usize = 16;
 pub const MAX_STARTING_DEADLINE_SECONDS: u32 = 24 * 60 * 60;
 /// Far longer than any expression that means something.
 const MAX_EXPRESSION_BYTES: usize = 256;
+
+/// In days: the time to the next 29th of February.
+const FOUR_YEARS: i64 = 1461;
 
 /// A time at which a function is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -117,8 +121,8 @@ impl ScheduleError {
 pub struct Times {
     /// Read as if every zone were UTC: its times are times of day, whatever clocks do.
     table: cronexpr::Crontab,
-    /// Where it goes by the time that passes instead.
-    by_instants: Option<cronexpr::Crontab>,
+    /// It goes by the time that passes instead: each time of day whenever a clock shows it.
+    by_instants: bool,
     zone: TimeZone,
 }
 
@@ -131,14 +135,12 @@ impl Times {
             .filter(|name| name.chars().all(is_name) && !name.eq_ignore_ascii_case("local"))
             .and_then(|name| TimeZone::get(name).ok())
             .ok_or_else(|| ScheduleError::TimeZone(zone_name.to_owned()))?;
-        let read = |zone: &str| {
-            cronexpr::parse_crontab(&format!("{} {zone}", fields.join(" ")))
-                .map_err(|error| ScheduleError::Expression(last_line(&error.to_string())))
-        };
-        let goes_by_instants = fields[..2].iter().any(|field| field.starts_with('*'));
+        // Never in a zone: where a clock goes back within an hour, the library looks at that hour for ever.
+        let table = cronexpr::parse_crontab(&format!("{} UTC", fields.join(" ")))
+            .map_err(|error| ScheduleError::Expression(last_line(&error.to_string())))?;
         let times = Self {
-            table: read("UTC")?,
-            by_instants: goes_by_instants.then(|| read(zone_name)).transpose()?,
+            table,
+            by_instants: fields[..2].iter().any(|field| field.starts_with('*')),
             zone,
         };
         match times.next_after(Timestamp::UNIX_EPOCH) {
@@ -149,25 +151,59 @@ impl Times {
 
     /// The first time after `at`. None when there is none within four years.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        if let Some(table) = &self.by_instants {
-            return Some(
-                table
-                    .find_next(cronexpr::MakeTimestamp(at))
-                    .ok()?
-                    .timestamp(),
-            );
+        if self.by_instants {
+            return self.next_instant(at);
         }
         let mut of_day = self.zone.to_datetime(at);
         loop {
-            let as_utc = TimeZone::UTC.to_timestamp(of_day).ok()?;
-            let next = self.table.find_next(cronexpr::MakeTimestamp(as_utc)).ok()?;
-            of_day = next.datetime();
+            of_day = self.next_of_day(of_day)?;
             // What a clock shows twice is its first time, what it jumps over comes an hour later.
             let instant = self.zone.to_timestamp(of_day).ok()?;
             if instant > at {
                 return Some(instant);
             }
         }
+    }
+
+    /// From one change of the clocks to the next, between which they go as UTC does.
+    fn next_instant(&self, at: Timestamp) -> Option<Timestamp> {
+        let end = at + SignedDuration::from_hours(24 * FOUR_YEARS);
+        let mut from = at;
+        loop {
+            let offset = self.zone.to_offset(from);
+            let next = self.next_of_day(offset.to_datetime(from))?;
+            let next = offset.to_timestamp(next).ok()?;
+            let change = self.zone.following(from).next();
+            match change.map(|change| change.timestamp()) {
+                Some(change) if change <= next => from = change,
+                _ => return Some(next),
+            }
+            if from > end {
+                return None;
+            }
+            // The minute that begins with the change is one to look at.
+            if self.matches(from) {
+                return Some(from);
+            }
+        }
+    }
+
+    fn matches(&self, at: Timestamp) -> bool {
+        let of_day = self.zone.to_datetime(at);
+        let as_utc = TimeZone::UTC.to_timestamp(of_day).ok();
+        of_day.second() == 0
+            && as_utc.is_some_and(|at| {
+                self.table
+                    .matches(cronexpr::MakeTimestamp(at))
+                    .unwrap_or(false)
+            })
+    }
+
+    /// The first time of day after this one, as if no clock ever changed.
+    fn next_of_day(&self, of_day: DateTime) -> Option<DateTime> {
+        let as_utc = TimeZone::UTC.to_timestamp(of_day).ok()?;
+        let next = self.table.find_next(cronexpr::MakeTimestamp(as_utc)).ok()?;
+        Some(next.datetime())
     }
 
     /// The last time after `after`, up to `until`.
@@ -373,6 +409,56 @@ mod tests {
         }
     }
 
+    /// On 5 April 2026 the clocks of Lord Howe went from 02:00 back to 01:30.
+    #[test]
+    fn half_an_hour_that_comes_twice_is_not_looked_at_for_ever() {
+        for (expression, expected) in [
+            (
+                "* 2 * * *",
+                ["2026-04-04T15:30:00Z", "2026-04-04T15:31:00Z"],
+            ),
+            (
+                "*/30 1 * * *",
+                ["2026-04-04T14:30:00Z", "2026-04-04T15:00:00Z"],
+            ),
+        ] {
+            let times = Times::parse(expression, "Australia/Lord_Howe").unwrap();
+            let mut at: Timestamp = "2026-04-04T14:00:00Z".parse().unwrap();
+            for expected in expected {
+                at = times.next_after(at).unwrap();
+                assert_eq!(at, expected.parse().unwrap(), "{expression}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Around changes of the clocks, against looking at each minute.
+        #[test]
+        fn a_time_that_goes_by_instants_is_the_first_that_matches(
+            minute in prop::sample::select(vec!["*", "*/7", "*/30", "0,59"]),
+            hour in prop::sample::select(vec!["*", "*/3"]),
+            zone in prop::sample::select(vec![
+                "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana",
+            ]),
+            year in 0i64..8,
+            before in 0i64..20_000,
+        ) {
+            let times = Times::parse(&format!("{minute} {hour} * * *"), zone).unwrap();
+            let start = Timestamp::from_second(1_700_000_000 + year * 15_778_800).unwrap();
+            let change = times.zone.following(start).next().unwrap().timestamp();
+            let mut at = change - SignedDuration::from_secs(before);
+            for _ in 0..5 {
+                let next = times.next_after(at).unwrap();
+                let minutes = (at.as_second() / 60 + 1..).map(|minute| Timestamp::from_second(60 * minute).unwrap());
+                let expected = minutes.into_iter().find(|minute| times.matches(*minute)).unwrap();
+                prop_assert_eq!(next, expected);
+                at = next;
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(expression in "[-0-9*/, @A-Z]{0,40}", zone in ".{0,12}") {
@@ -397,7 +483,7 @@ mod tests {
                 prop_assert!(next > at);
                 // Asked from anywhere in between the answer is the same.
                 let between = Timestamp::from_second((at.as_second() + next.as_second()) / 2).unwrap();
-                if between > at && times.by_instants.is_some() {
+                if between > at && times.by_instants {
                     prop_assert_eq!(times.next_after(between).unwrap(), next);
                 }
                 at = next;
