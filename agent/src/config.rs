@@ -67,6 +67,17 @@ pub struct AgentArgs {
     #[arg(long, value_name = "QUANTITY", value_parser = millis)]
     pub cpu: Option<u32>,
 
+    /// Whether what this machine sends and receives is paid for: functions then go to others first. "auto"
+    /// knows the networks of phones and modems, where the system tells
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        env = "HIVE_METERED"
+    )]
+    pub metered: Metered,
+
     /// What to log, as in info or hive_agent=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "HIVE_LOG")]
     pub log: String,
@@ -77,6 +88,15 @@ pub struct AgentArgs {
 pub enum Listen {
     None,
     On(SocketAddr),
+}
+
+/// Whether a person said that the link is paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Metered {
+    Yes,
+    No,
+    #[default]
+    Auto,
 }
 
 /// Loopback: to offer functions to the network is a choice that a person makes.
@@ -97,6 +117,7 @@ pub struct Config {
     pub listen: Listen,
     pub memory: Option<u64>,
     pub cpu_millis: Option<u32>,
+    pub metered: Metered,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +166,7 @@ impl AgentArgs {
             listen: self.listen,
             memory: self.memory,
             cpu_millis: self.cpu,
+            metered: self.metered,
         })
     }
 }
@@ -298,6 +320,7 @@ mod tests {
             "512Mi",
             "--cpu",
             "1.5",
+            "--metered=no",
         ])
         .unwrap();
         assert_eq!(config.controllers, ["a:1", "b:2", "[::1]:3"]);
@@ -306,6 +329,8 @@ mod tests {
         assert_eq!(config.listen, Listen::None);
         assert_eq!(config.memory, Some(512 << 20));
         assert_eq!(config.cpu_millis, Some(1500));
+        assert_eq!(config.metered, Metered::No);
+        assert_eq!(parse(&[]).unwrap().metered, Metered::Auto);
         assert_eq!(
             parse(&[]).unwrap().listen,
             Listen::default(),
@@ -323,6 +348,7 @@ mod tests {
             (&["--label", "disk"], "key=value"),
             (&["--memory", "lots"], "512Mi"),
             (&["--cpu=-1"], "1500m"),
+            (&["--metered=often"], "auto"),
             (&["--name", "My Phone"], "node name"),
             (&["--token-file", "/does/not/exist"], "/does/not/exist"),
         ] {

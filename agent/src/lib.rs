@@ -31,6 +31,6 @@ pub mod sim;
 mod start;
 mod usage;
 
-pub use config::{AgentArgs, Config, ConfigError, Listen};
+pub use config::{AgentArgs, Config, ConfigError, Listen, Metered};
 pub use run::Agent;
 pub use start::{run, start};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use hive_proto::v1;
 
-use crate::config::Config;
+use crate::config::{Config, Metered};
 use crate::os;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -34,6 +34,8 @@ struct Sample {
     network_sent: u64,
     temperature_celsius: Option<f32>,
     battery: Option<Battery>,
+    /// Of the link to everywhere else.
+    metered: Option<bool>,
     own_memory: u64,
 }
 
@@ -47,13 +49,15 @@ struct Battery {
 pub struct Resources {
     machine: Machine,
     data_dir: PathBuf,
+    metered: Metered,
 }
 
 impl Resources {
-    pub fn new(data_dir: &Path) -> Self {
+    pub fn new(data_dir: &Path, metered: Metered) -> Self {
         Self {
             machine: Machine::new(),
             data_dir: data_dir.into(),
+            metered,
         }
     }
 
@@ -73,6 +77,11 @@ impl Resources {
             functions: Vec::new(),
             partial: false,
             agent_memory_bytes: sample.own_memory,
+            metered: match self.metered {
+                Metered::Yes => Some(true),
+                Metered::No => Some(false),
+                Metered::Auto => sample.metered,
+            },
         }
     }
 
@@ -123,8 +132,9 @@ mod tests {
     #[test]
     fn usage_and_info_are_filled_in() {
         let dir = tempfile::tempdir().unwrap();
-        let mut resources = Resources::new(dir.path());
+        let mut resources = Resources::new(dir.path(), Metered::Yes);
         let usage = resources.usage();
+        assert_eq!(usage.metered, Some(true));
         assert!(usage.memory_available_bytes > 0);
         assert!(usage.storage_free_bytes > 0);
         assert!(usage.agent_memory_bytes > 1 << 20);

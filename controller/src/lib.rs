@@ -25,6 +25,7 @@ pub mod ingress;
 pub mod kubeconfig;
 pub mod leave;
 mod linger;
+mod node_conditions;
 mod node_record;
 pub mod objects;
 mod own_certificate;

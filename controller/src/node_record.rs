@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::state::Object;
@@ -60,6 +61,16 @@ struct Condition<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     status: Cow<'a, str>,
+    #[serde(borrow, rename = "lastTransitionTime")]
+    since: Cow<'a, str>,
+}
+
+/// What is known of one condition.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub status: &'a str,
+    /// Since when it is so, where that can be read.
+    pub since: Option<Timestamp>,
 }
 
 impl<'a> NodeRecord<'a> {
@@ -80,8 +91,20 @@ impl<'a> NodeRecord<'a> {
 
     /// The status of its Ready condition.
     pub fn ready(&self) -> Option<&str> {
+        Some(&self.find("Ready")?.status)
+    }
+
+    pub fn condition(&self, kind: &str) -> Option<Known<'_>> {
+        let found = self.find(kind)?;
+        Some(Known {
+            status: &found.status,
+            since: found.since.parse().ok(),
+        })
+    }
+
+    fn find(&self, kind: &str) -> Option<&Condition<'a>> {
         let mut conditions = self.status.conditions.iter();
-        Some(&conditions.find(|one| one.kind == "Ready")?.status)
+        conditions.find(|one| one.kind == kind)
     }
 
     /// The kind of machine that functions are compiled for; empty before its first session.

@@ -252,3 +252,29 @@ async fn alone(swarm: &mut Swarm) {
     }
     assert!(fastest <= SERVES_FROM_LEDGER, "it took {fastest:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metered_node_gets_what_tolerates_it() {
+    let mut swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    // Of equals it would be the first.
+    let agent = swarm.agent("node-1");
+    agent.member.stop().await;
+    agent.member.variable("HIVE_METERED", "yes");
+    agent.member.start();
+    until("the node is known to be metered", PATIENCE, async || {
+        let nodes = swarm.ctl(&["get", "nodes"]).await;
+        holds(nodes.ok().contains("Ready,Metered"), nodes)
+    })
+    .await;
+    let described = swarm.ctl(&["describe", "node", "node-1"]).await;
+    assert!(described.ok().contains("MeteredLink"), "{described}");
+
+    let small = json!({ "replicas": 1, "resources": { "memory": "16Mi", "cpu": "50m" } });
+    let mut tolerant = small.clone();
+    tolerant["tolerations"] = json!([{ "key": "hive.dev/metered", "operator": "Exists" }]);
+    swarm.deploy("hello", &guests::hello(), small).await;
+    swarm.deploy("sensor", &guests::hello(), tolerant).await;
+    let client = swarm.client().await;
+    assert_eq!(nodes_of(&client, "hello").await.unwrap(), ["node-2"]);
+    assert_eq!(nodes_of(&client, "sensor").await.unwrap(), ["node-1"]);
+}

@@ -51,6 +51,7 @@ impl Machine {
             network_sent,
             temperature_celsius: self.temperature(),
             battery: self.battery.as_deref().and_then(battery),
+            metered: metered(&read("/proc/net/route").unwrap_or_default()),
             own_memory: parse::kilobytes(&own, "VmRSS").unwrap_or_default(),
         }
     }
@@ -78,6 +79,11 @@ fn within_control_group(total: u64, available: u64) -> (u64, u64) {
         }
         _ => (total, available),
     }
+}
+
+/// Not known where there is no route, or where it cannot be read: apps on newer versions of Android cannot.
+fn metered(route: &str) -> Option<bool> {
+    parse::default_interface(route).map(parse::is_mobile)
 }
 
 fn battery(dir: &Path) -> Option<Battery> {

@@ -62,6 +62,29 @@ pub fn network_totals(dev: &str) -> (u64, u64) {
         })
 }
 
+/// The interface of the route to everywhere in `/proc/net/route`, of several the one that the kernel prefers.
+pub fn default_interface(route: &str) -> Option<&str> {
+    let default = |line: &'_ str| -> Option<u32> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_everywhere = *fields.get(1)? == "00000000" && *fields.get(7)? == "00000000";
+        is_everywhere.then(|| fields[6].parse().ok()).flatten()
+    };
+    let routes = route
+        .lines()
+        .filter_map(|line| Some((default(line)?, line)));
+    let (_, line) = routes.min_by_key(|(metric, _)| *metric)?;
+    line.split_whitespace().next()
+}
+
+/// Whether an interface is one of a mobile network: `rmnet` and `ccmni` are those of phones, `v4-` is put
+/// before where the network is of IPv6 only, `wwan` are modems in laptops.
+pub fn is_mobile(interface: &str) -> bool {
+    let name = interface.strip_prefix("v4-").unwrap_or(interface);
+    ["rmnet", "ccmni", "wwan"]
+        .iter()
+        .any(|kind| name.starts_with(kind))
+}
+
 /// A limit in a file of a control group: `max` is none.
 pub fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
@@ -119,6 +142,40 @@ mod tests {
             wlan0:5 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n";
         assert_eq!(network_totals(dev), (105, 27));
         assert_eq!(network_totals(""), (0, 0));
+    }
+
+    #[test]
+    fn the_way_out() {
+        let head =
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+        let to = |interface: &str, destination: &str, metric: u32, mask: &str| {
+            format!("{interface}\t{destination}\t0101A8C0\t0003\t0\t0\t{metric}\t{mask}\t0\t0\t0\n")
+        };
+        let everywhere = |interface, metric| to(interface, "00000000", metric, "00000000");
+        let local = to("wlan0", "0001A8C0", 0, "00FFFFFF");
+        let two = [
+            head,
+            &everywhere("rmnet_data0", 700),
+            &everywhere("wlan0", 600),
+            &local,
+        ]
+        .concat();
+        assert_eq!(default_interface(&two), Some("wlan0"));
+        assert_eq!(default_interface(&[head, &local].concat()), None);
+        for nothing in ["", head, "wlan0 00000000 x"] {
+            assert_eq!(default_interface(nothing), None, "{nothing:?}");
+        }
+        for (interface, mobile) in [
+            ("rmnet_data0", true),
+            ("v4-rmnet_data0", true),
+            ("ccmni1", true),
+            ("wwan0", true),
+            ("wlan0", false),
+            ("eth0", false),
+            ("ppp0", false),
+        ] {
+            assert_eq!(is_mobile(interface), mobile, "{interface}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hive_agent::{Agent, Config, Listen};
+use hive_agent::{Agent, Config, Listen, Metered};
 use hive_functions::{Compiler, engine_version, host_target};
 use hive_proto::v1;
 use http::{Request, Response};
@@ -136,6 +136,7 @@ pub fn config(dir: &Path, swarm: &Swarm, controllers: &[&Controller]) -> Config 
         listen: Listen::On("127.0.0.1:0".parse().unwrap()),
         memory: None,
         cpu_millis: None,
+        metered: Metered::Auto,
     }
 }
 

@@ -5,6 +5,8 @@
 //! it began ends itself. So a session that only moved to another controller writes nothing, and of
 //! two that are held at once the one that was overtaken is silenced by the other's first write.
 
+mod machine;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::Resource;
@@ -217,6 +219,7 @@ impl Session {
                 Ok(())
             }
             Some(agent_message::Kind::Usage(usage)) => {
+                self.judge(progress, &usage).await?;
                 progress.telling.tell(bounds::usage(usage));
                 Ok(())
             }

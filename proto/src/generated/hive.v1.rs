@@ -237,6 +237,9 @@ pub struct Usage {
     /// `functions` are only those that are otherwise than this session has told; the others are as they were.
     #[prost(bool, tag = "12")]
     pub partial: bool,
+    /// What it sends and receives is paid for. Absent: nobody said so, and it cannot tell.
+    #[prost(bool, optional, tag = "40")]
+    pub metered: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FunctionUsage {

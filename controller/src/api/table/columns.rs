@@ -8,6 +8,8 @@ use hive_manifests::age::human;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::node_conditions;
+
 pub(super) use controller::CONTROLLER;
 
 pub(super) struct Column {
@@ -170,7 +172,7 @@ const NODE: &[Column] = &[
     NAME,
     column(
         "Status",
-        "Ready, NotReady or Unknown; whether it takes new work",
+        "Ready, NotReady or Unknown; what keeps new work off",
         |body, _| {
             let mut status = match condition(body, "Ready") {
                 Some("True") => "Ready",
@@ -180,6 +182,15 @@ const NODE: &[Column] = &[
             .to_owned();
             if body["spec"]["unschedulable"] == true {
                 status.push_str(",SchedulingDisabled");
+            }
+            let conditions = body["status"]["conditions"].as_array();
+            let kinds = conditions.into_iter().flatten();
+            let kinds = kinds.filter(|one| one["status"] == "True");
+            for kind in kinds.filter_map(|one| one["type"].as_str()) {
+                if node_conditions::is_adverse(kind) {
+                    status.push(',');
+                    status.push_str(kind);
+                }
             }
             json!(status)
         },

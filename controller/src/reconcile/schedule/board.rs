@@ -6,6 +6,7 @@ use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::view::{AssignmentView, FunctionView, NodeView, View};
+use crate::node_conditions::MEMORY_PRESSURE;
 
 pub struct Board<'a> {
     pub nodes: BTreeMap<&'a str, Seat<'a>>,
@@ -181,6 +182,14 @@ impl<'a> Board<'a> {
         }
         if !self.matches(function, node) {
             return Err("without the labels of nodeSelector");
+        }
+        let driven_off = node
+            .taints
+            .iter()
+            .filter(|taint| taint.effect == "NoSchedule");
+        let mut driven_off = driven_off.filter(|taint| !tolerated(tolerations, taint));
+        if driven_off.any(|taint| taint.key == MEMORY_PRESSURE) {
+            return Err("short of memory");
         }
         if !tolerates(tolerations, &node.taints, "NoSchedule")
             || !tolerates(tolerations, &node.taints, "NoExecute")

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Taint;
 use super::course::{Course, Version};
 use super::plan::{Plan, plan};
 use crate::deletion::{FOREGROUND, finalizers};
-use crate::node_record::NodeRecord;
+use crate::node_conditions;
 use crate::reconcile::autoscale::Scaling;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
 use crate::state::{Key, Object, State, level};
@@ -63,6 +63,7 @@ pub struct NodeView {
     /// Its Ready condition is True.
     pub ready: bool,
     pub unschedulable: bool,
+    /// Those that people gave it, and those that follow from its conditions.
     pub taints: Vec<Taint>,
     pub labels: BTreeMap<String, String>,
     pub target: String,
@@ -206,14 +207,21 @@ impl NodeView {
     fn of(object: &Object) -> Option<Self> {
         let node: Node = object.parse().ok()?;
         let status = node.status.unwrap_or_default();
+        let holding = || {
+            let conditions = status.conditions.iter();
+            conditions.filter(|one| one.status == "True")
+        };
+        let derived = node_conditions::taints(holding().map(|one| &*one.type_));
+        let taints = node.spec.taints.into_iter().chain(derived).collect();
+        let ready = holding().any(|one| one.type_ == "Ready");
         let allocatable = status.allocatable.unwrap_or_default();
         let info = status.node_info.unwrap_or_default();
         Some(Self {
             name: object.key().name.clone(),
             revision: object.revision(),
-            ready: NodeRecord::of(object).ready() == Some("True"),
+            ready,
             unschedulable: node.spec.unschedulable,
-            taints: node.spec.taints,
+            taints,
             labels: node.metadata.labels.unwrap_or_default(),
             target: info.target,
             wasmtime_version: info.wasmtime_version,

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use hive_manifests::duration::GoDuration;
+use hive_manifests::quantity::Bytes;
 use hive_manifests::{FunctionSpec, Resource, apply_defaults, validate_stored};
+use hive_proto::v1::Usage;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -13,6 +15,8 @@ use super::super::run::command;
 use super::super::{Plan, Step, View, plan};
 use crate::artifacts::Digest;
 use crate::gateway::report::{Reported, set_assignment_status};
+use crate::node_conditions;
+use crate::node_record::NodeRecord;
 use crate::objects;
 use crate::reconcile::rollout::{self, Answers, Rollouts, proven_artifacts};
 use crate::state::{Command, Key, Member, State, level};
@@ -58,6 +62,7 @@ impl World {
             ("node", [name, facts @ ..]) => self.node(name, facts),
             ("lose", [name]) => self.node_condition(name, "Unknown"),
             ("find", [name]) => self.node_condition(name, "True"),
+            ("machine", [name, facts @ ..]) => return self.machine(name, facts),
             ("remove", [name]) => self.delete(&objects::node_key(name)),
             ("function", [name, fields @ ..]) => self.function(name, fields),
             ("compile", [name]) => self.compile(name),
@@ -130,6 +135,46 @@ impl World {
             }
             body["metadata"]["labels"] = labels.clone();
         });
+    }
+
+    /// What a machine says of itself: `heat=80 battery=15 charging memory=40Mi metered`; which conditions of its
+    /// node change by that.
+    fn machine(&mut self, name: &str, facts: &[&str]) -> String {
+        let mut usage = Usage {
+            memory_used_bytes: 1 << 30,
+            memory_available_bytes: 1 << 30,
+            ..Usage::default()
+        };
+        for fact in facts {
+            match fact.split_once('=') {
+                Some(("heat", degrees)) => usage.temperature_celsius = degrees.parse().ok(),
+                Some(("battery", percent)) => {
+                    usage.battery_percent = percent.parse().ok();
+                    usage.battery_charging = Some(facts.contains(&"charging"));
+                }
+                Some(("memory", value)) => {
+                    let available: Bytes = serde_json::from_value(json!(value)).unwrap();
+                    usage.memory_available_bytes = available.0;
+                }
+                None if *fact == "charging" => {}
+                None if *fact == "metered" => usage.metered = Some(true),
+                _ => panic!("a machine does not say {fact:?}"),
+            }
+        }
+        let key = objects::node_key(name);
+        let changes = {
+            let node = NodeRecord::of(self.state.get(&key).unwrap());
+            node_conditions::changes(&node, &usage, self.now)
+        };
+        let now = SystemTime::from(self.now);
+        let mut told = String::new();
+        self.edit(&key, |body| {
+            for change in &changes {
+                change.write(&mut body["status"], now);
+                let _ = writeln!(told, "{} {}: {}", change.kind, change.holds, change.message);
+            }
+        });
+        told
     }
 
     fn node_condition(&mut self, name: &str, ready: &str) {
