@@ -9,6 +9,7 @@ pub mod execute;
 pub mod load;
 pub mod observed;
 pub mod plan;
+mod probe;
 pub mod report;
 pub mod settle;
 pub mod wanted;

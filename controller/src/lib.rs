@@ -23,6 +23,7 @@ pub mod https;
 pub mod identity_files;
 pub mod ingress;
 pub mod kubeconfig;
+mod label_selector;
 pub mod leave;
 mod linger;
 mod node_conditions;

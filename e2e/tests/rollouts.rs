@@ -197,3 +197,43 @@ async fn copies_come_and_go_and_no_request_fails() {
         assert!(failed.is_empty(), "{failed:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_show_that_it_is_ready_never_serves() {
+    let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
+    let spec = |version: &str, path: &str| {
+        json!({
+            "replicas": 1,
+            "env": [{ "name": "V", "value": version }],
+            "readinessProbe": { "httpGet": { "path": path }, "periodSeconds": 1, "failureThreshold": 2 },
+        })
+    };
+    let apply = async |swarm: &Swarm, version: &str, path: &str| {
+        let manifest = swarm.manifest("probe", &guests::probe(), spec(version, path));
+        let manifest = manifest.to_str().unwrap();
+        swarm.ctl(&["apply", "-f", manifest]).await.ok();
+    };
+    let runs = async |swarm: &Swarm| swarm.invoke("probe", "/env").await.text();
+    apply(&swarm, "1", "/").await;
+    swarm.function_ready("probe").await;
+
+    apply(&swarm, "2", "/status?code=503").await;
+    until(
+        "it is told why the version does not serve",
+        PATIENCE,
+        async || {
+            let described = swarm.ctl(&["describe", "fn", "probe"]).await;
+            let text = described.ok();
+            let is_told =
+                text.contains("is answered with 503") && text.contains("ReadinessProbeFailed");
+            holds(is_told, text)
+        },
+    )
+    .await;
+    assert!(runs(&swarm).await.contains("V=1\n"));
+
+    apply(&swarm, "3", "/status?code=204").await;
+    let rollout = ["rollout", "status", "function/probe", "--timeout=60s"];
+    swarm.ctl(&rollout).await.ok();
+    assert!(runs(&swarm).await.contains("V=3\n"));
+}

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::autoscaling::{Autoscaling, AutoscalingStatus};
 use crate::duration::GoDuration;
 use crate::http::Http;
+use crate::placement::{Affinity, TopologySpreadConstraint};
 use crate::quantity::{Bytes, MilliCpu};
-use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, RolloutStatus, Strategy};
+use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, ReadinessProbe, RolloutStatus, Strategy};
 use crate::schedule::{Schedule, ScheduleStatus};
 
 /// Large enough for a Python or JavaScript component (18 MB) with much beside it; small enough that one
@@ -142,6 +143,14 @@ pub struct FunctionSpec {
     /// replicas says. Not together with everyNode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// Near and away from which nodes and functions copies are placed. Default: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How evenly copies are placed over zones, racks or whatever labels of nodes say. Default: as evenly over
+    /// nodes as there is room. Not together with everyNode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// How copies go over to a new version: that is whatever changes of this spec, but for where and how many
     /// copies run, and how versions follow each other. Default: a quarter of them at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,6 +175,11 @@ pub struct FunctionSpec {
     /// When all copies were last asked to start anew: `hivectl rollout restart` sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
+    /// What a new copy must answer before it takes over from the one before, or answers anybody. It is asked when
+    /// the copy is loaded, and not again: every request has an instance of its own. Default: it is ready when
+    /// it is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<ReadinessProbe>,
     /// What one copy may use; nodes without room for it are passed over.
     #[serde(default)]
     pub resources: Resources,

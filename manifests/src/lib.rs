@@ -19,6 +19,7 @@ mod fuzz;
 pub mod generated;
 pub mod http;
 pub mod node;
+pub mod placement;
 pub mod quantity;
 pub mod quota;
 pub mod resource;

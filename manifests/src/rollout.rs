@@ -22,6 +22,10 @@ const DEFAULT_HISTORY: u32 = 10;
 const DEFAULT_DEADLINE: u32 = 600;
 /// A day: who waits longer has forgotten it.
 pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
+/// The longest that a request may take.
+pub const MAX_PROBE_SECONDS: u32 = 15 * 60;
+/// More would be told after hours.
+pub const MAX_PROBE_FAILURES: u32 = 100;
 /// As a Deployment's: small functions go one by one, large ones in four steps or so.
 const DEFAULT_PERCENT: u64 = 25;
 /// What a healthy function stays far below.
@@ -39,13 +43,15 @@ pub const MAX_HEADER_MATCHES: usize = 8;
 pub const MAX_HEADER_VALUE: usize = 256;
 
 /// Fields of a spec that are no part of its template, as they are written.
-pub const OUTSIDE_TEMPLATE: [&str; 12] = [
+pub const OUTSIDE_TEMPLATE: [&str; 14] = [
     "imagePullSecrets",
     "replicas",
     "everyNode",
     "nodeSelector",
     "tolerations",
     "autoscaling",
+    "affinity",
+    "topologySpreadConstraints",
     "strategy",
     "paused",
     "minReadySeconds",
@@ -170,6 +176,55 @@ pub struct HeaderMatch {
     pub value: String,
 }
 
+/// How a copy shows that it is ready: by a request that it answers with 200 to 399.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadinessProbe {
+    /// The request.
+    pub http_get: ProbeRequest,
+    /// How long, in seconds, the answer may take. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = MAX_PROBE_SECONDS))]
+    pub timeout_seconds: u32,
+    /// How long, in seconds, after an answer that was none it is asked again. Default 10.
+    #[serde(default = "default_period")]
+    #[schemars(range(min = 1, max = MAX_PROBE_SECONDS))]
+    pub period_seconds: u32,
+    /// After how many such answers in a row that is told; it goes on being asked. Default 3.
+    #[serde(default = "default_threshold")]
+    #[schemars(range(min = 1, max = MAX_PROBE_FAILURES))]
+    pub failure_threshold: u32,
+}
+
+/// A GET at the copy, which no other function sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProbeRequest {
+    /// Path, with a query if there is one. Default "/".
+    pub path: String,
+}
+
+impl Default for ProbeRequest {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// As in Kubernetes, and the two below.
+fn default_period() -> u32 {
+    10
+}
+
+fn default_threshold() -> u32 {
+    3
+}
+
 /// How far a version has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -215,6 +270,7 @@ impl FunctionSpec {
         // is missing from the second would replace all copies when somebody scales.
         let Self {
             artifact,
+            readiness_probe,
             resources,
             timeout,
             concurrency,
@@ -234,6 +290,8 @@ impl FunctionSpec {
             node_selector: _,
             tolerations: _,
             autoscaling: _,
+            affinity: _,
+            topology_spread_constraints: _,
             strategy: _,
             paused: _,
             min_ready_seconds: _,
@@ -243,6 +301,7 @@ impl FunctionSpec {
         } = self.clone();
         Self {
             artifact,
+            readiness_probe,
             resources,
             timeout,
             concurrency,
@@ -261,6 +320,8 @@ impl FunctionSpec {
             node_selector: Default::default(),
             tolerations: Vec::new(),
             autoscaling: None,
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
             strategy: None,
             paused: false,
             min_ready_seconds: 0,
@@ -280,6 +341,8 @@ impl FunctionSpec {
             node_selector: own.node_selector,
             tolerations: own.tolerations,
             autoscaling: own.autoscaling,
+            affinity: own.affinity,
+            topology_spread_constraints: own.topology_spread_constraints,
             strategy: own.strategy,
             paused: own.paused,
             min_ready_seconds: own.min_ready_seconds,
@@ -402,12 +465,16 @@ mod tests {
             "nodeSelector": { "a": "b" },
             "tolerations": [{ "operator": "Exists" }],
             "autoscaling": { "minReplicas": 0 },
+            "affinity": { "functionAffinity": {} },
+            "topologySpreadConstraints":
+                [{ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }],
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2 } },
             "paused": true,
             "minReadySeconds": 1,
             "progressDeadlineSeconds": 7,
             "revisionHistoryLimit": 2,
             "restartedAt": "2026-01-01T00:00:00Z",
+            "readinessProbe": { "httpGet": { "path": "/healthz" } },
             "resources": { "memory": "1Mi", "cpu": "1m" },
             "timeout": "1s",
             "concurrency": 1,

@@ -13,6 +13,7 @@ mod hosts;
 mod metadata;
 mod names;
 mod owners;
+mod placement;
 pub mod quota;
 mod rbac;
 mod rollout;

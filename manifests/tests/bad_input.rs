@@ -59,6 +59,21 @@ fn functions_that_are_good() {
         json!({"schedules": [{"name": "nightly", "schedule": "0 3 * * *", "timeZone": "Europe/Berlin",
             "startingDeadlineSeconds": 0, "path": "/nightly?full=1", "suspend": true},
             {"name": "often", "schedule": "@hourly"}]}),
+        json!({"readinessProbe": {"httpGet": {}}}),
+        json!({"readinessProbe": {"httpGet": {"path": "/healthz?full=1"}, "timeoutSeconds": 2, "periodSeconds": 1,
+            "failureThreshold": 1}}),
+        json!({"affinity": {}}),
+        json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}, {"key": "cores", "operator": "Gt", "values": ["4"]}]},
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["pi"]}]}]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}]}}}),
+        json!({"affinity": {"functionAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {"matchLabels": {"app": "a"}}, "topologyKey": "kubernetes.io/hostname"}],
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "functionAffinityTerm": {"labelSelector": {}, "topologyKey": "zone"}}]}}}),
+        json!({"topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"},
+            {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"app": "a"}}}]}),
         json!({"allowedHosts": ["*", "a.example", "a.example:443", "*.example.com", "10.0.0.1:80"]}),
         json!({"egress": {}}),
         json!({"egress": {"maxConnections": 1, "connectTimeout": "10ms", "firstByteTimeout": "1m", "idleTimeout": "15m"}}),
@@ -74,6 +89,62 @@ fn functions_that_are_good() {
 fn functions_that_are_not() {
     let env = |variable: Value| json!({"env": [{"name": "A"}, variable]});
     for (spec, expected) in [
+        (
+            json!({"readinessProbe": {}}),
+            "spec.readinessProbe.httpGet: required, but missing",
+        ),
+        (
+            json!({"readinessProbe": {"httpGet": {"path": "healthz"}}}),
+            "spec.readinessProbe.httpGet.path: \"healthz\" is not a path such as \"/healthz\"",
+        ),
+        (
+            json!({"readinessProbe": {"httpGet": {}, "periodSeconds": 0}}),
+            "spec.readinessProbe.periodSeconds: 0 is less than 1",
+        ),
+        (
+            json!({"affinity": {"podAntiAffinity": {}}}),
+            "spec.affinity.podAntiAffinity: unknown field; did you mean \"functionAntiAffinity\"?",
+        ),
+        (
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}}),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: required: with no term it selects no node",
+        ),
+        (
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}}}),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: \"Is\" is none of In, NotIn, Exists, DoesNotExist, Gt, Lt; did you mean \"In\"?",
+        ),
+        (
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["many"]}]}]}}}}),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: Gt takes one whole number in quotes",
+        ),
+        (
+            json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 101, "preference": {}}]}}}),
+            "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: 101 is not between 1 and 100",
+        ),
+        (
+            json!({"affinity": {"functionAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}, "topologyKey": "zone"}]}}}),
+            "spec.affinity.functionAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector.matchExpressions[0].values: required with In",
+        ),
+        (
+            json!({"affinity": {"functionAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {}}]}}}),
+            "spec.affinity.functionAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: required, but missing",
+        ),
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            "spec.topologySpreadConstraints[0].maxSkew: 0 is less than 1",
+        ),
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "Never"}]}),
+            "spec.topologySpreadConstraints[0].whenUnsatisfiable: \"Never\" is none of DoNotSchedule, ScheduleAnyway",
+        ),
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}, {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            "spec.topologySpreadConstraints[1]: \"zone\" is there twice with DoNotSchedule",
+        ),
+        (
+            json!({"everyNode": true, "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            "spec.topologySpreadConstraints: not together with everyNode, which runs one copy on every node",
+        ),
         (
             json!({"replica": 3}),
             "spec.replica: unknown field; did you mean \"replicas\"?",

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::load::{LoadFailure, Loader};
 use super::observed::{ArtifactState, Failure, Loaded, Observed};
 use super::plan::Step;
+use super::probe::{ProbeFailure, probe};
 use super::report::{Told, statuses};
 use super::settle::{Executor, settle};
 use super::wanted::{Artifact, Host, Wanted, wanted};
@@ -71,6 +72,8 @@ struct Instances {
 enum Done {
     Fetched(Digest, Outcome),
     Loaded(SlotId, Digest, Result<Arc<Instance>, LoadFailure>),
+    /// The instance, and why it is not ready.
+    Probed(SlotId, Digest, Result<(), ProbeFailure>),
 }
 
 impl Reconciler {
@@ -223,6 +226,22 @@ impl Reconciler {
             .spawn(async move { Done::Loaded(slot, artifact, load.await) });
     }
 
+    fn begin_probe(&mut self, slot: SlotId) {
+        let prepared = self.instances.get(&slot).and_then(|it| it.prepared.clone());
+        let (Some(instance), Some(wanted)) = (prepared, self.wanted_in(&slot)) else {
+            return;
+        };
+        let (digest, assignment) = (wanted.instance, wanted.assignment.clone());
+        let Some(readiness) = assignment.readiness.clone() else {
+            return;
+        };
+        self.observed.start_probe(&slot);
+        self.under_way.spawn(async move {
+            let answered = probe(&instance, &assignment, &readiness).await;
+            Done::Probed(slot, digest, answered)
+        });
+    }
+
     fn note_end(&mut self, ended: Result<Done, JoinError>) {
         match ended {
             Ok(done) => self.note(done),
@@ -247,6 +266,31 @@ impl Reconciler {
                 self.observed
                     .fail_load(&slot, now, failure.reason(), failure.to_string());
             }
+            Done::Probed(slot, instance, answered) => {
+                self.note_probe(&slot, instance, answered, now)
+            }
+        }
+    }
+
+    fn note_probe(
+        &mut self,
+        slot: &SlotId,
+        instance: Digest,
+        answered: Result<(), ProbeFailure>,
+        now: Instant,
+    ) {
+        let answered = answered.map_err(|failure| failure.to_string());
+        let failure = self
+            .observed
+            .finish_probe(slot, instance, answered, now)
+            .cloned();
+        let readiness = self
+            .wanted_in(slot)
+            .and_then(|wanted| wanted.assignment.readiness.clone());
+        if let (Some(failure), Some(readiness)) = (failure, readiness)
+            && failure.attempts == readiness.failure_threshold
+        {
+            self.tell(slot, failure.reason, failure.message);
         }
     }
 
@@ -380,6 +424,7 @@ impl Executor for Reconciler {
                 }
             }
             Step::Load { slot, loaded } => self.begin_load(slot, loaded),
+            Step::Probe(slot) => self.begin_probe(slot),
             Step::Swap(slot) => {
                 self.observed.swap(&slot);
                 let instances = self.instances.entry(slot.clone()).or_default();

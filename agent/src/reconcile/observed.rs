@@ -23,11 +23,35 @@ pub struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     pub serving: Option<Loaded>,
-    /// Ready to serve, and not serving yet.
+    /// Loaded, and not serving yet.
     pub prepared: Option<Loaded>,
+    /// Whether it has shown that it is ready.
+    pub probe: Probe,
     pub loading: Option<Loaded>,
     /// Since when the function that serves in it is not wanted on this node.
     pub leaving: Option<Instant>,
+}
+
+/// What came of asking an instance whether it is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    #[default]
+    Unasked,
+    /// The answer is on its way; what was so before is kept.
+    Asked(Option<Failure>),
+    Passed,
+    Failed(Failure),
+}
+
+impl Probe {
+    /// The last of the failures in a row.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Asked(failure) => failure.as_ref(),
+            Self::Failed(failure) => Some(failure),
+            Self::Unasked | Self::Passed => None,
+        }
+    }
 }
 
 /// An instance of a function, and what it was made from.
@@ -70,6 +94,9 @@ pub struct Failure {
 
 /// Reason of a fetch that failed for lack of space; what is not needed is then removed at once.
 pub const DISK_FULL: &str = "DiskFull";
+
+/// Reason of an instance that does not show that it is ready.
+pub const PROBE_FAILED: &str = "ReadinessProbeFailed";
 
 impl Slot {
     pub fn is_empty(&self) -> bool {
@@ -148,6 +175,7 @@ impl Observed {
         let loaded = slot.loading.take()?;
         self.load_failures.remove(&loaded.instance);
         slot.prepared = Some(loaded);
+        slot.probe = Probe::Unasked;
         slot.prepared.as_ref()
     }
 
@@ -165,17 +193,49 @@ impl Observed {
         self.drop_if_empty(slot);
     }
 
+    pub fn start_probe(&mut self, slot: &SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            let before = slot.probe.failure().cloned();
+            slot.probe = Probe::Asked(before);
+        }
+    }
+
+    /// What an instance answered, or why that is none. It may have been discarded meanwhile. The failure, if it
+    /// is one.
+    pub fn finish_probe(
+        &mut self,
+        slot: &SlotId,
+        instance: Digest,
+        answered: Result<(), String>,
+        at: Instant,
+    ) -> Option<&Failure> {
+        let slot = self.slots.get_mut(slot)?;
+        if slot.prepared.as_ref()?.instance != instance {
+            return None;
+        }
+        slot.probe = match answered {
+            Ok(()) => Probe::Passed,
+            Err(message) => {
+                let before = slot.probe.failure();
+                Probe::Failed(Failure::again(before, at, PROBE_FAILED, message))
+            }
+        };
+        slot.probe.failure()
+    }
+
     pub fn swap(&mut self, slot: &SlotId) {
         if let Some(slot) = self.slots.get_mut(slot)
             && let Some(prepared) = slot.prepared.take()
         {
             slot.serving = Some(prepared);
+            slot.probe = Probe::Unasked;
         }
     }
 
     pub fn discard(&mut self, slot: &SlotId) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.prepared = None;
+            slot.probe = Probe::Unasked;
         }
         self.drop_if_empty(slot);
     }

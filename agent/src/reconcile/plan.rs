@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::backoff::backoff;
-use super::observed::{ArtifactState, DISK_FULL, Failure, Loaded, Observed};
+use super::observed::{ArtifactState, DISK_FULL, Failure, Loaded, Observed, Probe};
 use super::wanted::{Artifact, Wanted};
 use crate::ids::{Digest, FunctionId, SlotId};
 
@@ -33,6 +33,8 @@ pub enum Step {
     CancelFetch(Digest),
     /// Make an instance ready in the slot, beside the one that may be serving.
     Load { slot: SlotId, loaded: Loaded },
+    /// Ask the instance that is prepared whether it is ready.
+    Probe(SlotId),
     /// Let the ready instance serve in place of the other, which ends with its last request.
     Swap(SlotId),
     /// Drop a ready instance that is not wanted after all.
@@ -95,7 +97,8 @@ impl Plan {
 
         if let Some(prepared) = current.and_then(|slot| slot.prepared.as_ref()) {
             if is_wanted(prepared) {
-                return self.steps.push(Step::Swap(slot()));
+                let probe = current.map(|slot| &slot.probe);
+                return self.bring_in(wanted, probe.unwrap_or(&Probe::Unasked), now);
             }
             self.steps.push(Step::Discard(slot()));
         }
@@ -128,6 +131,26 @@ impl Plan {
                     && fetching.insert(artifact.digest)
                 {
                     self.steps.push(Step::Fetch(artifact));
+                }
+            }
+        }
+    }
+
+    /// What is loaded takes its place when it has answered as it should.
+    fn bring_in(&mut self, wanted: &Wanted, probe: &Probe, now: Instant) {
+        let slot = wanted.slot.clone();
+        let Some(readiness) = &wanted.assignment.readiness else {
+            return self.steps.push(Step::Swap(slot));
+        };
+        match probe {
+            Probe::Passed => self.steps.push(Step::Swap(slot)),
+            Probe::Unasked => self.steps.push(Step::Probe(slot)),
+            Probe::Asked(_) => {}
+            Probe::Failed(failure) => {
+                let due = failure.at + Duration::from_millis(readiness.period_ms);
+                match due <= now {
+                    true => self.steps.push(Step::Probe(slot)),
+                    false => self.wake_at(due),
                 }
             }
         }

@@ -100,7 +100,18 @@ fn failure(wanted: &Wanted, observed: &Observed) -> Option<(&'static str, String
         .load_failures
         .get(&wanted.instance)
         .or_else(|| observed.fetch_failures.get(&artifact.digest))
+        .or_else(|| probe_failure(wanted, observed))
         .map(told)
+}
+
+/// That a copy is not ready yet is told when it was asked often enough.
+fn probe_failure<'a>(wanted: &Wanted, observed: &'a Observed) -> Option<&'a Failure> {
+    let readiness = wanted.assignment.readiness.as_ref()?;
+    let slot = observed.slots.get(&wanted.slot)?;
+    let prepared = slot.prepared.as_ref()?;
+    let failure = slot.probe.failure()?;
+    let is_told = failure.attempts >= readiness.failure_threshold;
+    (is_told && prepared.instance == wanted.instance).then_some(failure)
 }
 
 fn cut(message: &str) -> String {
@@ -220,6 +231,35 @@ mod tests {
         observed.swap(&good.slot);
         let status = statuses(std::slice::from_ref(&good), &observed).remove(0);
         assert_eq!((status.phase(), &*status.revision), (Phase::Ready, "good"));
+    }
+
+    #[test]
+    fn one_that_is_not_ready_is_told_after_some_tries() {
+        let mut wanted = want(1);
+        Arc::make_mut(&mut wanted.assignment).readiness = Some(v1::Readiness {
+            failure_threshold: 2,
+            ..Default::default()
+        });
+        let (mut observed, now) = (Observed::default(), Instant::now());
+        load(&mut observed, &wanted);
+        observed.finish_load(&wanted.slot);
+        let fail = |observed: &mut Observed| {
+            observed.start_probe(&wanted.slot);
+            let answered = Err("GET / is answered with 503".to_owned());
+            observed.finish_probe(&wanted.slot, wanted.instance, answered, now);
+            told(&wanted, observed)
+        };
+        assert_eq!(fail(&mut observed).0, Phase::Fetching);
+        let failed = (
+            Phase::Failed,
+            1,
+            "ReadinessProbeFailed".into(),
+            "GET / is answered with 503".into(),
+        );
+        assert_eq!(fail(&mut observed), failed);
+        // While it is asked once more, that is what is known of it.
+        observed.start_probe(&wanted.slot);
+        assert_eq!(told(&wanted, &observed), failed);
     }
 
     #[test]

@@ -102,6 +102,17 @@ impl Executor for Running {
                 self.observed.start_load(&slot, loaded);
                 self.observed.finish_load(&slot);
             }
+            Step::Probe(slot) => {
+                self.observed.start_probe(&slot);
+                let prepared = self
+                    .observed
+                    .slots
+                    .get(&slot)
+                    .and_then(|slot| slot.prepared.as_ref());
+                if let Some(instance) = prepared.map(|prepared| prepared.instance) {
+                    self.observed.finish_probe(&slot, instance, Ok(()), now);
+                }
+            }
             Step::Swap(slot) => {
                 self.observed.swap(&slot);
                 self.tell_of_swap(&slot);

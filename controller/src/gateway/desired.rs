@@ -94,6 +94,12 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
             stores: given.stores,
             size_limit: given.size_limit.0,
         }),
+        readiness: function.readiness_probe.map(|probe| v1::Readiness {
+            path: probe.http_get.path,
+            timeout_ms: u64::from(probe.timeout_seconds) * 1000,
+            period_ms: u64::from(probe.period_seconds) * 1000,
+            failure_threshold: probe.failure_threshold,
+        }),
         allowed_hosts: function.allowed_hosts,
         routes,
         revision,

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::access::bootstrap::{self, AUTOUPDATE, Wanted};
+use crate::label_selector;
 use crate::objects;
 use crate::reconcile::Outlook;
 use crate::state::{Change, Command, Key, Object, Rejection, State};
@@ -140,30 +141,9 @@ fn aggregate(state: &State, role: &Object) -> Option<Step> {
     })
 }
 
-/// An empty selector selects everything.
 fn selects(selector: &LabelSelector, object: &Object) -> bool {
     let own = object.labels();
-    let label = |key: &str| own.get(key).map(AsRef::as_ref);
-    let labels = selector.match_labels.iter().flatten();
-    let expressions = selector.match_expressions.iter().flatten();
-    labels
-        .into_iter()
-        .all(|(key, value)| label(key) == Some(value.as_str()))
-        && expressions.into_iter().all(|requirement| {
-            let found = label(&requirement.key);
-            let listed = requirement
-                .values
-                .iter()
-                .flatten()
-                .any(|value| found == Some(value.as_str()));
-            match requirement.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => found.is_some(),
-                "DoesNotExist" => found.is_none(),
-                _ => false,
-            }
-        })
+    label_selector::selects(selector, |key| own.get(key).map(AsRef::as_ref))
 }
 
 /// Only these change what is planned.

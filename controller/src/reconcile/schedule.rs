@@ -3,6 +3,8 @@
 mod board;
 mod copies;
 mod course;
+mod node_affinity;
+mod places;
 mod plan;
 mod roll;
 mod run;

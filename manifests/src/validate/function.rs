@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
 use super::metadata::check_labels;
-use super::{Reason, autoscaling, hosts, names, rollout, schedules, taints};
+use super::{Reason, autoscaling, hosts, names, placement, rollout, schedules, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::function::{MAX_KEY_VALUE, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_TIMEOUT};
@@ -76,6 +76,7 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
     }
+    placement::check(spec, &path, findings);
     rollout::check(spec, &path, findings);
     autoscaling::check(spec, &path, findings);
     if let Some(egress) = object(spec, "egress") {

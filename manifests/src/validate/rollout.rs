@@ -27,6 +27,15 @@ pub(super) fn check(spec: &Map<String, Value>, path: &FieldPath, findings: &mut 
         }
         check_canary(spec, strategy, &path, findings);
     }
+    if let Some(Value::String(target)) = spec
+        .get("readinessProbe")
+        .and_then(|probe| probe.pointer("/httpGet/path"))
+        && !is_path(target)
+    {
+        let path = path.field("readinessProbe").field("httpGet").field("path");
+        let message = format!("{} is not a path such as \"/healthz\"", quoted(target));
+        findings.invalid(&path, message);
+    }
     let seconds = |name: &str| spec.get(name).and_then(Value::as_u64);
     if let (Some(ready), Some(deadline)) = (
         seconds("minReadySeconds"),
@@ -38,6 +47,14 @@ pub(super) fn check(spec: &Map<String, Value>, path: &FieldPath, findings: &mut 
             "must be greater than minReadySeconds",
         );
     }
+}
+
+/// As it stands in a request: no fragment, nothing that had to be encoded.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 fn check_max_unavailable(value: &Value, path: &FieldPath, findings: &mut Findings) {

@@ -113,12 +113,24 @@ fn check_object(
     }
 }
 
+/// What is called otherwise here, since functions are no pods.
+const IN_KUBERNETES: [(&str, &str); 3] = [
+    ("podAffinity", "functionAffinity"),
+    ("podAntiAffinity", "functionAntiAffinity"),
+    ("podAffinityTerm", "functionAffinityTerm"),
+];
+
 /// The nearest field that is not set yet, or the same name one level further down.
 fn suggestion(
     name: &str,
     known: &Map<String, Value>,
     present: &Map<String, Value>,
 ) -> Option<String> {
+    if let Some((_, ours)) = IN_KUBERNETES.iter().find(|(theirs, _)| *theirs == name)
+        && known.contains_key(*ours)
+    {
+        return Some((*ours).to_owned());
+    }
     let free = known.keys().map(String::as_str);
     if let Some(near) = suggest::nearest(name, free.filter(|k| !present.contains_key(*k))) {
         return Some(near.to_owned());

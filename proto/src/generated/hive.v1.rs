@@ -398,6 +398,9 @@ pub struct Assignment {
     /// there is no other copy.
     #[prost(bool, tag = "41")]
     pub canary: bool,
+    /// What a new instance must answer before it serves; absent = nothing.
+    #[prost(message, optional, tag = "42")]
+    pub readiness: ::core::option::Option<Readiness>,
 }
 /// What outgoing requests may take. Unset = the agent's own default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -414,6 +417,20 @@ pub struct Egress {
     /// The longest pause within the answer; unset = likewise.
     #[prost(uint64, optional, tag = "4")]
     pub idle_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Readiness {
+    /// Of a GET.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub timeout_ms: u64,
+    /// Until it is asked again.
+    #[prost(uint64, tag = "3")]
+    pub period_ms: u64,
+    /// Failures in a row before that is told.
+    #[prost(uint32, tag = "4")]
+    pub failure_threshold: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyValue {

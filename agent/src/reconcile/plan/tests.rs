@@ -63,6 +63,7 @@ impl Node {
                 observed.set_artifact(*digest, ArtifactState::Stopping, self.now)
             }
             Step::Load { slot, loaded } => observed.start_load(slot, loaded.clone()),
+            Step::Probe(slot) => observed.start_probe(slot),
             Step::Swap(slot) => observed.swap(slot),
             Step::Discard(slot) => observed.discard(slot),
             Step::Unload(slot) => observed.unload(slot),
@@ -116,6 +117,24 @@ impl Node {
         }
     }
 
+    fn finish_probes(&mut self, fails: impl Fn(&Loaded) -> bool) {
+        let asked: Vec<(SlotId, Loaded)> = self
+            .observed
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot.probe, Probe::Asked(_)))
+            .filter_map(|(id, slot)| Some((id.clone(), slot.prepared.clone()?)))
+            .collect();
+        for (slot, loaded) in asked {
+            let answered = match fails(&loaded) {
+                true => Err("it says 503".to_owned()),
+                false => Ok(()),
+            };
+            self.observed
+                .finish_probe(&slot, loaded.instance, answered, self.now);
+        }
+    }
+
     fn serving(&self) -> BTreeMap<&str, (Digest, u64)> {
         self.observed
             .slots
@@ -157,6 +176,7 @@ impl Node {
             }
             self.finish_fetches(|_| false);
             self.finish_loads(|_| false);
+            self.finish_probes(|_| false);
         }
         panic!("no end after 100 rounds: {taken:?}");
     }
@@ -167,6 +187,7 @@ fn told(step: &Step) -> String {
         Step::Fetch(artifact) => format!("fetch {}", artifact.digest.0[0]),
         Step::CancelFetch(digest) => format!("cancel {}", digest.0[0]),
         Step::Load { slot, loaded } => format!("load {} g{}", slot.name, loaded.generation),
+        Step::Probe(slot) => format!("probe {}", slot.name),
         Step::Swap(slot) => format!("swap {}", slot.name),
         Step::Discard(slot) => format!("discard {}", slot.name),
         Step::Unload(slot) => format!("unload {}", slot.name),
@@ -235,6 +256,65 @@ fn a_change_that_fails_leaves_the_old_one_serving_and_is_tried_again() {
     assert_eq!(node.serving()["a"].1, 1);
     node.now = due;
     assert_eq!(node.settle(&next), ["load a g2", "swap a"]);
+}
+
+/// As [`want`], and it must show that it is ready.
+fn want_probed(slot: &str, function: u8, version: u8, artifact: u8) -> Wanted {
+    let mut wanted = want(slot, function, version, artifact);
+    Arc::make_mut(&mut wanted.assignment).readiness = Some(v1::Readiness {
+        period_ms: 10_000,
+        failure_threshold: 2,
+        ..Default::default()
+    });
+    wanted
+}
+
+#[test]
+fn a_change_is_asked_whether_it_is_ready_before_it_serves() {
+    let mut node = Node::new();
+    node.settle(&[want("a", 1, 1, 10)]);
+    let next = [want_probed("a", 1, 2, 10)];
+    for expected in ["load a g2", "probe a"] {
+        let plan = node.plan(&next);
+        let steps: Vec<_> = plan.steps.iter().map(told).collect();
+        assert_eq!(steps, [expected]);
+        node.begin(&plan.steps[0]);
+        node.finish_loads(|_| false);
+    }
+    assert_eq!(node.plan(&next), Plan::default(), "it waits for the answer");
+    node.finish_probes(|_| true);
+
+    // It says that it is not: the old one serves, and it is asked again.
+    let waiting = node.plan(&next);
+    assert_eq!(waiting.steps, []);
+    assert_eq!(waiting.wake, Some(node.now + Duration::from_secs(10)));
+    assert_eq!(node.serving()["a"].1, 1);
+    node.now += Duration::from_secs(10);
+    assert_eq!(node.settle(&next), ["probe a", "swap a"]);
+    assert_eq!(node.serving()["a"].1, 2);
+}
+
+#[test]
+fn one_that_is_not_ready_gives_way_to_the_next_change() {
+    let mut node = Node::new();
+    let first = [want_probed("a", 1, 1, 10)];
+    for _ in 0..2 {
+        for step in node.plan(&first).steps {
+            node.begin(&step);
+        }
+        node.finish_fetches(|_| false);
+        node.finish_loads(|_| false);
+    }
+    for step in node.plan(&first).steps {
+        node.begin(&step);
+    }
+    // It is being asked when another is wanted.
+    let second = [want_probed("a", 1, 2, 10)];
+    assert_eq!(
+        node.settle(&second),
+        ["discard a", "load a g2", "probe a", "swap a"]
+    );
+    assert_eq!(node.serving()["a"].1, 2);
 }
 
 #[test]
@@ -365,8 +445,9 @@ fn some_desired() -> impl Strategy<Value = Vec<Wanted>> {
     prop::collection::btree_map(0u8..6, (0u8..3, 0u8..4), 0..6).prop_map(|slots| {
         slots
             .into_iter()
-            .map(|(slot, (version, artifact))| {
-                want(&format!("s{slot}"), slot % 3, version, artifact)
+            .map(|(slot, (version, artifact))| match version % 2 {
+                0 => want(&format!("s{slot}"), slot % 3, version, artifact),
+                _ => want_probed(&format!("s{slot}"), slot % 3, version, artifact),
             })
             .collect()
     })
@@ -404,12 +485,16 @@ proptest! {
                 if *loads_end {
                     node.finish_loads(|loaded| failing & (1 << (loaded.instance.0[0] % 8)) != 0);
                 }
+                if *loads_end {
+                    node.finish_probes(|loaded| failing & (1 << (loaded.instance.0[1] % 8)) != 0);
+                }
                 node.now += Duration::from_secs((*pause).into());
             }
         }
         // Past every backoff, with nothing failing any more.
         node.finish_fetches(|_| false);
         node.finish_loads(|_| false);
+        node.finish_probes(|_| false);
         node.now += Duration::from_secs(3600);
         node.settle(&last);
         node.now += LINGER;

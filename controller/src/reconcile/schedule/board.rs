@@ -1,15 +1,21 @@
 //! The nodes with what is reserved on them while a plan is made: who fits where, and who fits best.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
+use super::node_affinity;
+use super::places::Places;
 use super::view::{AssignmentView, FunctionView, NodeView, View};
 use crate::node_conditions::MEMORY_PRESSURE;
 
 pub struct Board<'a> {
     pub nodes: BTreeMap<&'a str, Seat<'a>>,
+    pub functions: &'a [FunctionView],
+    /// Those that keep others away from themselves.
+    pub repelling: Vec<&'a FunctionView>,
 }
 
 pub struct Seat<'a> {
@@ -57,6 +63,8 @@ impl<'a> Board<'a> {
                 .iter()
                 .map(|node| (&*node.name, seat(node)))
                 .collect(),
+            functions: &view.functions,
+            repelling: view.functions.iter().filter(|it| repels(it)).collect(),
         };
         for assignment in &view.assignments {
             board.restore(assignment);
@@ -107,7 +115,7 @@ impl<'a> Board<'a> {
             .spec
             .node_selector
             .iter()
-            .all(|(label, value)| node.labels.get(label) == Some(value))
+            .all(|(label, value)| node.label(label) == Some(value))
     }
 
     pub fn may_stay(&self, function: &FunctionView, assignment: &AssignmentView) -> bool {
@@ -127,6 +135,7 @@ impl<'a> Board<'a> {
         function: &FunctionView,
         pinned: Option<&str>,
     ) -> Result<(String, CompiledArtifact), Unfit> {
+        let places = Places::of(function, self);
         let mut unfit = Unfit::default();
         let mut best: Option<(Score, &Seat<'a>, &CompiledArtifact)> = None;
         let among: Box<dyn Iterator<Item = &Seat<'a>>> = match pinned {
@@ -135,10 +144,10 @@ impl<'a> Board<'a> {
         };
         for seat in among {
             unfit.nodes += 1;
-            match self.fits(function, seat) {
+            match self.fits(function, &places, seat) {
                 Err(reason) => *unfit.reasons.entry(reason).or_default() += 1,
                 Ok(artifact) => {
-                    let score = seat.score(function);
+                    let score = seat.score(function, &places);
                     // Of equals the first in order of name.
                     if best.as_ref().is_none_or(|(known, ..)| score < *known) {
                         best = Some((score, seat, artifact));
@@ -166,14 +175,9 @@ impl<'a> Board<'a> {
             && (need.cpu.0 <= had.cpu.0 || seat.cpu + need.cpu.0 <= seat.view.cpu)
     }
 
-    fn fits<'f>(
-        &self,
-        function: &'f FunctionView,
-        seat: &Seat<'_>,
-    ) -> Result<&'f CompiledArtifact, &'static str> {
-        let node = seat.view;
+    /// Whether a node is one for copies of the function, whatever else runs on it.
+    pub fn admits(&self, function: &FunctionView, node: &NodeView) -> Result<(), &'static str> {
         let tolerations = &function.spec.tolerations;
-        let need = &function.spec.resources;
         if !node.ready {
             return Err("not ready");
         }
@@ -182,6 +186,9 @@ impl<'a> Board<'a> {
         }
         if !self.matches(function, node) {
             return Err("without the labels of nodeSelector");
+        }
+        if !node_affinity::admits(function, node) {
+            return Err("that nodeAffinity does not allow");
         }
         let driven_off = node
             .taints
@@ -196,6 +203,18 @@ impl<'a> Board<'a> {
         {
             return Err("with a taint that is not tolerated");
         }
+        Ok(())
+    }
+
+    fn fits<'f>(
+        &self,
+        function: &'f FunctionView,
+        places: &Places<'_>,
+        seat: &Seat<'_>,
+    ) -> Result<&'f CompiledArtifact, &'static str> {
+        let (node, need) = (seat.view, &function.spec.resources);
+        self.admits(function, node)?;
+        places.fits(node)?;
         if seat.memory + need.memory.0 > node.memory {
             return Err("without enough free memory");
         }
@@ -218,10 +237,41 @@ fn loads(node: &NodeView, artifact: &CompiledArtifact) -> bool {
     artifact.target == node.target && artifact.wasmtime_version == node.wasmtime_version
 }
 
-/// Lower is better: spread copies, then load.
-type Score = (usize, usize, u64);
+/// Whether a function says near which others no copy of it may be.
+fn repels(function: &FunctionView) -> bool {
+    let affinity = function.spec.affinity.as_ref();
+    let away = affinity.and_then(|affinity| affinity.function_anti_affinity.as_ref());
+    away.is_some_and(|away| away.terms().any(|(_, weight)| weight.is_none()))
+}
+
+/// Lower is better, and what comes first decides.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    /// Copies in the same place, where they are to be spread.
+    crowd: usize,
+    /// Of the same function on the node.
+    copies: usize,
+    /// Taints that new copies should keep off, if they can.
+    avoided: usize,
+    /// What of its wishes is met.
+    wishes: Reverse<i64>,
+    /// Thousandths of the memory.
+    used: u64,
+}
 
 impl Seat<'_> {
+    /// How many copies of some functions it has.
+    pub fn copies_of(&self, uids: &HashSet<&str>) -> usize {
+        let copies = |uid: &str| self.copies.get(uid).copied().unwrap_or_default();
+        match uids.len() < self.copies.len() {
+            true => uids.iter().map(|uid| copies(uid)).sum(),
+            false => {
+                let chosen = self.copies.iter().filter(|(uid, _)| uids.contains(&***uid));
+                chosen.map(|(_, count)| count).sum()
+            }
+        }
+    }
+
     fn add(&mut self, uid: &str, spec: &FunctionSpec) {
         self.memory += spec.resources.memory.0;
         self.cpu += spec.resources.cpu.0;
@@ -229,7 +279,7 @@ impl Seat<'_> {
         *self.copies.entry(uid.to_owned()).or_default() += 1;
     }
 
-    fn score(&self, function: &FunctionView) -> Score {
+    fn score(&self, function: &FunctionView, places: &Places<'_>) -> Score {
         let copies = self.copies.get(&function.uid).copied().unwrap_or_default();
         let avoided = self
             .view
@@ -240,7 +290,14 @@ impl Seat<'_> {
             })
             .count();
         let used = self.memory.saturating_mul(1000) / self.view.memory.max(1);
-        (copies, avoided, used)
+        let (crowd, weight) = places.score(self.view);
+        Score {
+            crowd,
+            copies,
+            avoided,
+            wishes: Reverse(weight + node_affinity::preference(function, self.view)),
+            used,
+        }
     }
 }
 

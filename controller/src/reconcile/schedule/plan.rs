@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use super::board::{Board, tolerates};
 use super::course::Version;
-use super::roll;
 use super::trial::plan_trials;
 use super::view::{AssignmentView, Ending, FunctionView, View};
+use super::{node_affinity, roll};
 use crate::state::Key;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +191,7 @@ fn wanted_slots(
             // A copy that is there stays through a cordon, or while its node is lost.
             let stays = by_slot.contains_key(&*node.view.name);
             board.matches(function, node.view)
+                && (stays || node_affinity::admits(function, node.view))
                 && tolerates(&function.spec.tolerations, &node.view.taints, "NoExecute")
                 && (stays || node.view.ready)
         })

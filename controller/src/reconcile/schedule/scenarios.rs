@@ -116,3 +116,65 @@ proptest! {
         prop_assert!(history.contains("v5 current update"), "{}", history);
     }
 }
+
+/// Where the copies of a function are.
+fn nodes_of(world: &mut World, function: &str) -> Vec<String> {
+    let shown = world.run("show");
+    let copies = shown.lines().filter_map(|line| {
+        let (copy, rest) = line.split_once(" on ")?;
+        let (node, _) = rest.split_once(':')?;
+        copy.starts_with(&format!("{function}."))
+            .then(|| node.to_owned())
+    });
+    copies.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// However large zones are and however many copies there should be: they differ by no more than was asked
+    /// for, and who wants to be alone is.
+    #[test]
+    fn what_must_hold_of_places_does(
+        nodes in prop::collection::vec((0..3, 1..5), 1..8),
+        scales in prop::collection::vec(0..12, 1..4),
+        skew in 1..3_usize,
+    ) {
+        let mut world = World::new();
+        let mut zones: Vec<(String, i32)> = Vec::new();
+        for (index, (zone, room)) in nodes.into_iter().enumerate() {
+            world.run(&format!("node n{index} label.zone=z{zone} memory={room}00Mi"));
+            zones.push((format!("n{index}"), zone));
+        }
+        let term = r#"{"labelSelector":{"matchLabels":{"hive.dev/function":"alone"}},"topologyKey":"kubernetes.io/hostname"}"#;
+        let spread = format!(
+            r#"{{"maxSkew":{skew},"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}}"#
+        );
+        world.run(&format!(
+            "function alone resources.memory=1Mi \
+             affinity.functionAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution=[{term}]"
+        ));
+        world.run(&format!("function even resources.memory=99Mi topologySpreadConstraints=[{spread}]"));
+        for copies in scales {
+            for function in ["alone", "even"] {
+                world.run(&format!("function {function} replicas={copies}"));
+            }
+            world.run("settle");
+            let mut alone = nodes_of(&mut world, "alone");
+            alone.sort();
+            prop_assert!(alone.windows(2).all(|two| two[0] != two[1]), "{:?}", alone);
+            prop_assert_eq!(alone.len(), zones.len().min(copies as usize));
+        }
+        // Fewer copies may leave zones uneven: those that stay stay where they are.
+        for count in ["function even replicas=0", "settle", "function even replicas=11", "settle"] {
+            world.run(count);
+        }
+        let even = nodes_of(&mut world, "even");
+        let in_zone = |of: i32| {
+            let nodes = zones.iter().filter(|(_, zone)| *zone == of).map(|(node, _)| node);
+            nodes.map(|node| even.iter().filter(|copy| *copy == node).count()).sum::<usize>()
+        };
+        let counts: Vec<usize> = zones.iter().map(|(_, zone)| in_zone(*zone)).collect();
+        let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+        prop_assert!(most - least <= skew, "{:?}", even);
+    }
+}

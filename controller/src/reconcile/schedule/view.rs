@@ -66,6 +66,9 @@ pub struct NodeView {
     /// Those that people gave it, and those that follow from its conditions.
     pub taints: Vec<Taint>,
     pub labels: BTreeMap<String, String>,
+    /// Its kind of machine as Kubernetes' labels have it.
+    pub os: &'static str,
+    pub arch: &'static str,
     pub target: String,
     /// What compiled components must have been made with to be loaded there.
     pub wasmtime_version: String,
@@ -80,6 +83,7 @@ pub struct FunctionView {
     pub revision: u64,
     pub uid: String,
     pub generation: i64,
+    pub labels: BTreeMap<String, String>,
     /// Says how, once it is being deleted.
     pub ending: Option<Ending>,
     /// Its component is named by digest, also where a person named an image. Until that is here, it is the
@@ -199,7 +203,38 @@ pub fn follow<'a, T>(
         .collect()
 }
 
+/// What Kubernetes calls an operating system or a processor; empty where it knows none such.
+fn as_in_kubernetes(name: &str) -> &'static str {
+    match name {
+        "linux" => "linux",
+        "android" => "android",
+        "macos" => "darwin",
+        "windows" => "windows",
+        "freebsd" => "freebsd",
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "arm" => "arm",
+        "riscv64" => "riscv64",
+        _ => "",
+    }
+}
+
 impl NodeView {
+    /// The value of a label, also of those that every node has without being given them.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let given = self.labels.get(key).map(String::as_str);
+        given.or_else(|| {
+            let own = match key {
+                "kubernetes.io/hostname" => &*self.name,
+                "kubernetes.io/os" => self.os,
+                "kubernetes.io/arch" => self.arch,
+                _ => "",
+            };
+            (!own.is_empty()).then_some(own)
+        })
+    }
+
     fn version(&self) -> (&str, &str, u64) {
         ("", &self.name, self.revision)
     }
@@ -223,6 +258,8 @@ impl NodeView {
             unschedulable: node.spec.unschedulable,
             taints,
             labels: node.metadata.labels.unwrap_or_default(),
+            os: as_in_kubernetes(&info.os),
+            arch: as_in_kubernetes(&info.arch),
             target: info.target,
             wasmtime_version: info.wasmtime_version,
             memory: allocatable.memory.0,
@@ -321,6 +358,7 @@ impl FunctionView {
             uid: object.uid().to_owned(),
             ending: Ending::of(object),
             generation: function.metadata.generation.unwrap_or_default(),
+            labels: function.metadata.labels.clone().unwrap_or_default(),
             digest,
             course: Course::of(&spec, wanted, own, &standing, named),
             standing,

@@ -45,6 +45,7 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         key: Key::new(Resource::Function, "default", name),
         uid: format!("uid-{name}"),
         generation: 1,
+        labels: BTreeMap::new(),
         spec,
         artifacts: vec![artifact("x86", "v1")],
     }
