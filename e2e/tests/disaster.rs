@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_e2e::load::{Load, summary};
+use hive_e2e::ports::loopback;
 use hive_e2e::swarm::{Controller, NODES, answers, function_path, host, node_ready, object};
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Swarm, guests};
@@ -291,6 +292,7 @@ async fn one_controller_of_three_goes_on_alone() {
         .controller_command(&survivor, &["recover"], "e2e\n")
         .await;
     assert!(done.ok().contains("in epoch 1"), "{}", done.stdout);
+    let said_before = swarm.agents[0].member.log().len();
     swarm.controllers[0].member.start();
     swarm.controller_ready(0).await;
     println!(
@@ -306,6 +308,17 @@ async fn one_controller_of_three_goes_on_alone() {
     node_ready(&client, &mut swarm.agents[0]).await;
     swarm.function_ready("hello").await;
     all_vote(&swarm, &["4"]).await;
+    // A node heeds the latest epoch that it heard of: until then it would go on with whoever is there.
+    let begins = format!(
+        "session begins endpoint=\"{}\"",
+        loopback(swarm.controllers[0].link)
+    );
+    until("the node heard of the epoch", PATIENCE, async || {
+        let log = swarm.agents[0].member.log();
+        let since = &log[said_before..];
+        holds(since.contains(&begins), since)
+    })
+    .await;
 
     // The lost ones come back and elect each other; nobody else heeds them.
     for controller in &mut lost {
