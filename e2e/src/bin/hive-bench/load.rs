@@ -58,6 +58,8 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<SendRequest<Empty<By
 /// One request; its whole answer must come, and be a success.
 pub async fn get(sender: &mut SendRequest<Empty<Bytes>>, host: &str) -> anyhow::Result<()> {
     let request = Request::get("/").header("host", host).body(Empty::new())?;
+    // The body before may be read before its connection knows that it is free.
+    sender.ready().await?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     response.into_body().collect().await?;

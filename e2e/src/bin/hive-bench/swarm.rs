@@ -93,14 +93,14 @@ impl Swarm {
     }
 
     /// Ends the only agent and starts it again with its ledger and artifact; the time
-    /// from the start of its process to the first response.
-    pub async fn cold_start(&self, function: &str) -> anyhow::Result<Duration> {
+    /// from the start of its process to the first response. It ends with what is returned.
+    pub async fn cold_start(&self, function: &str) -> anyhow::Result<(Duration, Process)> {
         let target = self.local(function)?;
         self.end_agent(1).await?;
         let started = Instant::now();
-        let _agent = self.start_agent(&self.hive, &["agent"], 1)?;
+        let agent = self.start_agent(&self.hive, &["agent"], 1)?;
         answers(&target, Duration::from_secs(30)).await?;
-        Ok(started.elapsed())
+        Ok((started.elapsed(), agent))
     }
 
     /// Puts an agent of another program in the place of one of the swarm's.

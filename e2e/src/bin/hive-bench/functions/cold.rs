@@ -11,6 +11,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 
 use super::{ASYNC, Aims, compiled, loaded};
+use crate::process::Process;
 use crate::swarm::{self, COMPONENT, Swarm};
 
 const PORT: u16 = 18_600;
@@ -40,9 +41,10 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     );
     let hive = crate::beside("hive")?;
     let swarm = Swarm::start(&hive, PORT, &["--agents", "1", "--no-example"])?;
+    let mut agent = None;
     for case in cases {
         let parts = parts(&case.component).await?;
-        let started = started(&swarm, &case).await?;
+        let started = started(&swarm, &case, &mut agent).await?;
         println!(
             "{:<12} {:>8.1} {:>9.2} {:>8.2} {:>11.2} {:>8.2} {:>14.1}",
             case.name,
@@ -70,7 +72,7 @@ fn cases() -> anyhow::Result<Vec<Case>> {
     };
     let mut cases = vec![
         case("Rust", COMPONENT, 10.0),
-        case("Rust, async", ASYNC, 10.0),
+        case("Rust-async", ASYNC, 10.0),
     ];
     let Some(fixtures) = std::env::var_os(FIXTURES).map(PathBuf::from) else {
         println!(
@@ -131,8 +133,12 @@ async fn parts(component: &[u8]) -> anyhow::Result<Parts> {
     })
 }
 
-/// From the start of an agent that has nothing but this function.
-async fn started(swarm: &Swarm, case: &Case) -> anyhow::Result<Duration> {
+/// From the start of an agent that has nothing but this function. The last one goes on.
+async fn started(
+    swarm: &Swarm,
+    case: &Case,
+    agent: &mut Option<Process>,
+) -> anyhow::Result<Duration> {
     let function = case.name.to_lowercase();
     let manifest = swarm.function(&function, &case.component)?;
     let manifest = manifest.to_str().context("path")?;
@@ -140,7 +146,10 @@ async fn started(swarm: &Swarm, case: &Case) -> anyhow::Result<Duration> {
     swarm::answers(&swarm.ingress(&function)?, COMPILED).await?;
     let mut times = Vec::new();
     for _ in 0..REPEATS {
-        times.push(swarm.cold_start(&function).await?);
+        drop(agent.take());
+        let (took, started) = swarm.cold_start(&function).await?;
+        times.push(took);
+        *agent = Some(started);
     }
     swarm.hivectl(&["delete", "-f", manifest])?;
     Ok(median(times))
