@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use hive_identity::JoinToken;
 
 use crate::os;
+
+/// Long enough that callers who come each few minutes never wait, short enough that a small board has its
+/// memory for the functions that are in use.
+const IDLE_AFTER: Duration = Duration::from_secs(300);
 
 /// One node's agent: joins the swarm once with a token, then runs what the swarm wants here.
 #[derive(Args, Clone, Debug, Default)]
@@ -78,6 +83,11 @@ pub struct AgentArgs {
     )]
     pub metered: Metered,
 
+    /// How long a function that nobody asks for anything keeps its code in memory, as in 30s or 1h; the next
+    /// request maps it again, which takes a millisecond for each 2 MB [default: 5m]
+    #[arg(long, value_name = "TIME", env = "HIVE_IDLE_AFTER", value_parser = duration)]
+    pub idle_after: Option<Duration>,
+
     /// What to log, as in info or hive_agent=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "HIVE_LOG")]
     pub log: String,
@@ -118,6 +128,7 @@ pub struct Config {
     pub memory: Option<u64>,
     pub cpu_millis: Option<u32>,
     pub metered: Metered,
+    pub idle_after: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +178,7 @@ impl AgentArgs {
             memory: self.memory,
             cpu_millis: self.cpu,
             metered: self.metered,
+            idle_after: self.idle_after.unwrap_or(IDLE_AFTER),
         })
     }
 }
@@ -268,6 +280,18 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected an amount of memory, as in 512Mi or 2Gi".into())
 }
 
+/// Whole seconds, minutes or hours: `30s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    units
+        .iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, seconds)))
+        .and_then(|(number, seconds)| number.checked_mul(*seconds))
+        .map(Duration::from_secs)
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "expected a time, as in 30s, 5m or 1h".into())
+}
+
 /// Thousandths of a processor: `2`, `0.5` or `1500m`.
 fn millis(text: &str) -> Result<u32, String> {
     let millis = match text.strip_suffix('m') {
@@ -321,6 +345,7 @@ mod tests {
             "--cpu",
             "1.5",
             "--metered=no",
+            "--idle-after=2m",
         ])
         .unwrap();
         assert_eq!(config.controllers, ["a:1", "b:2", "[::1]:3"]);
@@ -330,6 +355,8 @@ mod tests {
         assert_eq!(config.memory, Some(512 << 20));
         assert_eq!(config.cpu_millis, Some(1500));
         assert_eq!(config.metered, Metered::No);
+        assert_eq!(config.idle_after, Duration::from_secs(120));
+        assert_eq!(parse(&[]).unwrap().idle_after, IDLE_AFTER);
         assert_eq!(parse(&[]).unwrap().metered, Metered::Auto);
         assert_eq!(
             parse(&[]).unwrap().listen,
@@ -349,6 +376,8 @@ mod tests {
             (&["--memory", "lots"], "512Mi"),
             (&["--cpu=-1"], "1500m"),
             (&["--metered=often"], "auto"),
+            (&["--idle-after=soon"], "5m"),
+            (&["--idle-after=0s"], "5m"),
             (&["--name", "My Phone"], "node name"),
             (&["--token-file", "/does/not/exist"], "/does/not/exist"),
         ] {

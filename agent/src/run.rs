@@ -138,6 +138,7 @@ impl Agent {
             desired: declared.desired(),
             host,
             memory_bytes: info.memory_bytes,
+            idle_after: config.idle_after,
             store,
             links: links.clone(),
             logs: logs.clone(),

@@ -15,7 +15,7 @@ pub mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_functions::{BoxBody, Function};
+use hive_functions::{BoxBody, Function, InvokeError};
 use hive_proto::invoke::{
     FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, REVISION, request_id,
 };
@@ -24,7 +24,7 @@ use http::header::{HOST, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::ids::FunctionId;
 use crate::logs::Version;
@@ -42,6 +42,8 @@ pub struct Instance {
     /// The revision that it tries, if it does.
     pub trial: Option<String>,
     pub function: Function,
+    /// Whom to tell when its code is not to be had any more.
+    pub lost: mpsc::Sender<Arc<Instance>>,
 }
 
 /// Who asks, and so how the function is found.
@@ -114,7 +116,13 @@ impl Server {
                 Failure::BodyTooLarge.into_response()
             }
             // The function itself has told its log, and so the events.
-            Err(error) => Failure::Invoke(error).into_response(),
+            Err(error) => {
+                if matches!(error, InvokeError::Code(_)) {
+                    // Where that is full, others were lost before: the next request tells of this one.
+                    let _ = instance.lost.try_send(instance.clone());
+                }
+                Failure::Invoke(error).into_response()
+            }
         }
     }
 

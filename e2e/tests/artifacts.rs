@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use hive_e2e::swarm::{ASSIGNMENTS, Agent, condition, object};
 use hive_e2e::wait::{PATIENCE, holds, until};
+use hive_e2e::web::get;
 use hive_e2e::{Steps, Swarm, guests};
 use hive_identity::CaCertificate;
 use http::{Method, Request};
@@ -304,4 +305,40 @@ async fn resumed(swarm: &mut Swarm, agent: &Agent, frozen: &Frozen) {
     );
     let whole = agent.member.dir.join("artifacts").join(&frozen.digest);
     assert_eq!(hex(&std::fs::read(whole).unwrap()), frozen.digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_code_of_an_idle_function_may_rot_and_comes_again() {
+    let mut swarm = Swarm::builder().agents(0).start().await;
+    let token = swarm.token(&[]).await;
+    let mut agent = swarm.new_agent("pi", &token);
+    agent.member.variable("HIVE_IDLE_AFTER", "1s");
+    agent.member.start();
+    let dir = agent.member.dir.join("artifacts");
+    swarm.agents.push(agent);
+    swarm.deploy("hello", &guests::hello(), json!({})).await;
+    swarm.function_ready("hello").await;
+    let [file] = files(&dir).try_into().unwrap();
+    let digest = file.file_name().unwrap().to_str().unwrap().to_owned();
+
+    let maps = format!("/proc/{}/maps", swarm.agents[0].member.pid());
+    until("its code is given back", PATIENCE, async || {
+        let maps = std::fs::read_to_string(&maps).unwrap();
+        holds(!maps.contains(&digest), "it is mapped")
+    })
+    .await;
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+
+    let address = swarm.agents[0].address();
+    let refused = get(&address, "hello.default.localhost", "/").await.unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    until("it answers again", PATIENCE, async || {
+        let answer = get(&address, "hello.default.localhost", "/").await;
+        answer.map_err(|error| error.to_string())?.ok()
+    })
+    .await;
+    assert_eq!(hex(&std::fs::read(&file).unwrap()), digest);
 }

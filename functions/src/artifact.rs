@@ -16,6 +16,7 @@ use ring::digest::{Context, SHA256};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedArtifact {
     path: PathBuf,
+    digest: [u8; 32],
 }
 
 /// Why an artifact was not taken.
@@ -61,7 +62,14 @@ impl VerifiedArtifact {
         }
         Ok(Self {
             path: path.to_owned(),
+            digest: *expected,
         })
+    }
+
+    /// Hashes the file once more: what was not mapped for a while may have changed under whatever the
+    /// disk did since.
+    pub(crate) fn verify_again(&self) -> Result<(), VerifyError> {
+        Self::verify(&self.path, &self.digest).map(drop)
     }
 
     pub fn path(&self) -> &Path {

@@ -10,7 +10,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -35,6 +35,7 @@ use wasmtime_wasi_http::{
 use crate::{
     admission::{Admitted, Needs, Turns},
     backtrace::Backtrace,
+    code::{Code, Proxy},
     egress::{self, Egress},
     guest::{self, Guest},
     host::HostServices,
@@ -77,7 +78,7 @@ pub struct Function(Arc<Inner>);
 
 struct Inner {
     runtime: Arc<Shared>,
-    proxy: ProxyPre<Guest>,
+    code: Code,
     turns: Turns,
     name: Arc<str>,
     limits: Limits,
@@ -86,8 +87,30 @@ struct Inner {
     services: HostServices,
     logs: LogSink,
     meter: Arc<Meter>,
-    /// No request has come yet.
+    /// No request has come yet since its code was mapped.
     is_cold: AtomicBool,
+}
+
+/// A function, if it is still there.
+#[derive(Clone)]
+pub(crate) struct WeakFunction(Weak<Inner>);
+
+impl WeakFunction {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Gives back its code if nobody asked for it for that long.
+    pub(crate) fn unmap(&self, idle: Duration) -> bool {
+        let inner = self.0.upgrade();
+        inner.is_some_and(|inner| inner.code.unmap(idle))
+    }
+}
+
+/// What a request needs to begin.
+struct Ready {
+    admitted: Admitted,
+    proxy: Arc<Proxy>,
 }
 
 type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Response>>;
@@ -95,14 +118,14 @@ type Head = oneshot::Sender<wasmtime::Result<wasmtime_wasi_http::handler::Respon
 impl Function {
     pub(crate) fn new(
         runtime: Arc<Shared>,
-        proxy: ProxyPre<Guest>,
+        code: Code,
         needs: Needs,
         outgoing: Arc<egress::Client>,
         options: FunctionOptions,
     ) -> Self {
         Self(Arc::new(Inner {
             runtime,
-            proxy,
+            code,
             turns: Turns::new(options.limits.concurrency, needs),
             name: options.name.into(),
             limits: options.limits,
@@ -113,6 +136,10 @@ impl Function {
             meter: options.meter,
             is_cold: AtomicBool::new(true),
         }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakFunction {
+        WeakFunction(Arc::downgrade(&self.0))
     }
 
     pub fn name(&self) -> &str {
@@ -136,7 +163,7 @@ impl Function {
     ) -> Result<http::Response<BoxBody>, InvokeError> {
         let (inner, arrived) = (&self.0, Instant::now());
         match inner.admit(arrived, inner.limits.queue).await {
-            Ok(admitted) => inner.answer(request, admitted, arrived).await,
+            Ok(ready) => inner.answer(request, ready, arrived).await,
             Err(error) => {
                 inner.meter.refused();
                 let log = inner.log(&request);
@@ -155,17 +182,23 @@ impl Function {
     ) -> Result<http::Response<BoxBody>, InvokeError> {
         let (inner, arrived) = (&self.0, Instant::now());
         let patience = patience.min(inner.limits.queue);
-        let admitted = inner.admit(arrived, patience).await?;
-        inner.answer(request, admitted, arrived).await
+        let ready = inner.admit(arrived, patience).await?;
+        inner.answer(request, ready, arrived).await
     }
 }
 
 impl Inner {
-    async fn admit(&self, arrived: Instant, patience: Duration) -> Result<Admitted, InvokeError> {
+    async fn admit(&self, arrived: Instant, patience: Duration) -> Result<Ready, InvokeError> {
         // Who waited any longer could not be answered in time.
         let patience = patience.min(self.limits.timeout);
         let admission = &self.runtime.admission;
-        admission.admit(&self.turns, arrived, patience).await
+        let admitted = admission.admit(&self.turns, arrived, patience).await?;
+        let mapped = self.code.proxy(&self.runtime, arrived).await;
+        let (proxy, is_new) = mapped.map_err(|error| InvokeError::Code(error.to_string()))?;
+        if is_new {
+            self.is_cold.store(true, Ordering::Relaxed);
+        }
+        Ok(Ready { admitted, proxy })
     }
 
     fn log<B>(&self, request: &http::Request<B>) -> RequestLog {
@@ -175,7 +208,7 @@ impl Inner {
     async fn answer(
         self: &Arc<Self>,
         request: http::Request<BoxBody>,
-        admitted: Admitted,
+        ready: Ready,
         arrived: Instant,
     ) -> Result<http::Response<BoxBody>, InvokeError> {
         let tally = Tally::begin(self.meter.clone(), arrived);
@@ -189,11 +222,14 @@ impl Inner {
         let to_head = request.method() == Method::HEAD;
         let (head, answered) = oneshot::channel();
         let stopwatch = Arc::new(Stopwatch::new(deadline, self.limits.cpu_time));
+        let is_0_2 = matches!(*ready.proxy, ProxyPre::P2(_));
         let running = {
             let (inner, run, stopwatch) = (self.clone(), run.clone(), stopwatch.clone());
             async move {
+                let Ready { admitted, proxy } = ready;
                 let Admitted { places, share } = admitted;
-                inner.run(request, head, &run, share, stopwatch).await;
+                let guest = inner.run(&proxy, request, head, &run, share, stopwatch);
+                guest.await;
                 drop(places);
             }
         };
@@ -215,10 +251,10 @@ impl Inner {
                 return Ok(response
                     .map(|body| BoxBody::new(ResponseBody::new(body, limit, run, rest, tally))));
             }
-            Ok(Err(error)) => self.failed(&run, &error, || match self.proxy {
+            Ok(Err(error)) => self.failed(&run, &error, || match is_0_2 {
                 // The only other error that comes this way.
-                ProxyPre::P2(_) => InvokeError::NoResponse,
-                ProxyPre::P3(_) => InvokeError::Trap(error.root_cause().to_string()),
+                true => InvokeError::NoResponse,
+                false => InvokeError::Trap(error.root_cause().to_string()),
             }),
             Err(oneshot::Canceled) => InvokeError::NoResponse.into(),
         };
@@ -233,6 +269,7 @@ impl Inner {
     /// Runs one request in its own instance, to the end of what the guest does for it.
     async fn run(
         &self,
+        proxy: &Proxy,
         request: http::Request<BoxBody>,
         head: Head,
         run: &Run,
@@ -242,7 +279,7 @@ impl Inner {
         let _in_flight = InFlight::new(&self.meter);
         let _ticking = self.runtime.ticker.run();
         let mut store = self.store(run, share, stopwatch.clone());
-        let serving = pin!(self.serve(&mut store, request, head, run));
+        let serving = pin!(self.serve(proxy, &mut store, request, head, run));
         let total = &self.meter.cpu_micros;
         let mut guest = pin!(Metered::new(serving, stopwatch, total));
         // Of what panicked, nothing is used any more but to be dropped.
@@ -293,6 +330,7 @@ impl Inner {
 
     async fn serve(
         &self,
+        proxy: &Proxy,
         store: &mut Store<Guest>,
         request: http::Request<BoxBody>,
         head: Head,
@@ -301,11 +339,7 @@ impl Inner {
         let unable = |error: wasmtime::Error| {
             self.failed(run, &error, || InvokeError::Host(format!("{error:#}")))
         };
-        let proxy = self
-            .proxy
-            .instantiate_async(&mut *store)
-            .await
-            .map_err(unable)?;
+        let proxy = proxy.instantiate_async(&mut *store).await.map_err(unable)?;
         let meter = self.meter.clone();
         let request = addressed(request).map(|body| {
             body.inspect_frame(move |frame| {

@@ -45,12 +45,15 @@ pub enum InvokeError {
     /// Not the function's fault.
     #[error("the function could not be started: {0}")]
     Host(String),
+    /// Its code was given back while nobody asked for it, and is not to be had again. Nothing of it ran.
+    #[error("the function's code cannot be used: {0}")]
+    Code(String),
 }
 
 impl InvokeError {
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Overloaded | Self::QueueTimeout(_) | Self::NodeMemory => {
+            Self::Overloaded | Self::QueueTimeout(_) | Self::NodeMemory | Self::Code(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Timeout(_) | Self::CpuTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -68,7 +71,7 @@ impl InvokeError {
     /// be sent elsewhere.
     pub const fn nothing_ran(&self) -> bool {
         match self {
-            Self::Overloaded | Self::QueueTimeout(_) => true,
+            Self::Overloaded | Self::QueueTimeout(_) | Self::Code(_) => true,
             Self::Timeout(_)
             | Self::CpuTimeout(_)
             | Self::MemoryLimit(_)
@@ -109,6 +112,7 @@ impl InvokeError {
             Self::NoResponse => Reason::NoResponse,
             Self::ErrorCode(_) => Reason::ErrorCode,
             Self::Host(_) => Reason::HostError,
+            Self::Code(_) => Reason::CodeUnusable,
         }
     }
 }

@@ -25,6 +25,8 @@ mod artifact;
 #[cfg(feature = "run")]
 mod backtrace;
 #[cfg(feature = "run")]
+mod code;
+#[cfg(feature = "run")]
 mod egress;
 #[cfg(feature = "run")]
 mod function;

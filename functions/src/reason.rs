@@ -16,11 +16,12 @@ pub enum Reason {
     NoResponse,
     ErrorCode,
     HostError,
+    CodeUnusable,
 }
 
 impl Reason {
     /// In order, each at its own place.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Overloaded,
         Self::QueueTimeout,
         Self::Timeout,
@@ -33,6 +34,7 @@ impl Reason {
         Self::NoResponse,
         Self::ErrorCode,
         Self::HostError,
+        Self::CodeUnusable,
     ];
 
     /// The word in Events, in answers' `x-hive-reason` and in metrics.
@@ -50,6 +52,7 @@ impl Reason {
             Self::NoResponse => "NoResponse",
             Self::ErrorCode => "ErrorCode",
             Self::HostError => "HostError",
+            Self::CodeUnusable => "CodeUnusable",
         }
     }
 }

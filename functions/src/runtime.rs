@@ -3,7 +3,10 @@
 //! One [`Runtime`] a process. Verified artifacts come in, functions that answer requests go out. It
 //! compiles nothing and maps nothing that was not verified.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use wasmtime::{
     Engine,
@@ -14,9 +17,10 @@ use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
 use crate::{
     admission::{Admission, Needs},
     artifact::VerifiedArtifact,
+    code::{Code, Proxy},
     config::{self, Target},
     egress::{AllowedHosts, InvalidHostPattern, Outbound, Resolve, SystemResolver},
-    function::{Function, FunctionOptions},
+    function::{Function, FunctionOptions, WeakFunction},
     guest::{self, Guest},
     lane::SlowLane,
     limits::budget::INSTANCE_BYTES,
@@ -107,6 +111,7 @@ pub(crate) struct Shared {
     linker: Linker<Guest>,
     allocation: Allocation,
     target: Target,
+    functions: Mutex<Vec<WeakFunction>>,
 }
 
 impl Runtime {
@@ -154,6 +159,7 @@ impl Runtime {
             linker,
             allocation,
             target,
+            functions: Mutex::default(),
         })))
     }
 
@@ -179,17 +185,7 @@ impl Runtime {
         }
         let allowed_hosts = AllowedHosts::parse(&options.allowed_hosts)?;
 
-        let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
-            target: self.0.target,
-            version: config::engine_version(),
-            message: format!("{error:#}"),
-        };
-        // SAFETY: the content must be what a wasmtime engine serialized, and must stay as it is.
-        // A `VerifiedArtifact` exists only for a file whose digest stood in a description signed by
-        // the controllers, which sign what `Compiler` made; its contract keeps the file unchanged.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize_file(&self.0.engine, artifact.path()) }
-            .map_err(incompatible)?;
+        let component = self.0.map(artifact)?;
 
         // None only for components that import whole modules, which the linker does not have.
         let needs = component.resources_required();
@@ -221,30 +217,69 @@ impl Runtime {
             });
         }
 
-        let instance = self
+        let code = Code::new(artifact.clone(), self.0.prepare(&component)?);
+        let outgoing = self
             .0
+            .outbound
+            .client(allowed_hosts, options.egress.clone());
+        let needs = Needs { memories, bytes };
+        let function = Function::new(self.0.clone(), code, needs, outgoing, options);
+        let mut functions = self.0.functions();
+        functions.retain(WeakFunction::is_alive);
+        functions.push(function.downgrade());
+        Ok(function)
+    }
+
+    /// Gives back the code of functions that nobody asked for anything for `idle`; their next request maps
+    /// it again. Returns how many there were. Blocks for some 100 microseconds each.
+    pub fn unmap_idle(&self, idle: Duration) -> usize {
+        let functions = self.0.functions().clone();
+        let unmapped = functions.iter().filter(|function| function.unmap(idle));
+        unmapped.count()
+    }
+}
+
+impl Shared {
+    fn functions(&self) -> MutexGuard<'_, Vec<WeakFunction>> {
+        self.functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn incompatible(&self, error: &wasmtime::Error) -> LoadError {
+        LoadError::Incompatible {
+            target: self.target,
+            version: config::engine_version(),
+            message: format!("{error:#}"),
+        }
+    }
+
+    /// Its file must have been verified just before.
+    pub(crate) fn map(&self, artifact: &VerifiedArtifact) -> Result<Component, LoadError> {
+        // SAFETY: the content must be what a wasmtime engine serialized, and must stay as it is.
+        // A `VerifiedArtifact` exists only for a file whose digest stood in a description signed by
+        // the controllers, which sign what `Compiler` made; its contract keeps the file unchanged.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize_file(&self.engine, artifact.path()) };
+        component.map_err(|error| self.incompatible(&error))
+    }
+
+    pub(crate) fn prepare(&self, component: &Component) -> Result<Proxy, LoadError> {
+        let instance = self
             .linker
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .map_err(|error| LoadError::Imports(format!("{error:#}")))?;
         let proxy = proxy(instance)?;
         // Here rather than in the first request.
         component
             .initialize_copy_on_write_image()
-            .map_err(incompatible)?;
-        Ok(Function::new(
-            self.0.clone(),
-            proxy,
-            Needs { memories, bytes },
-            self.0
-                .outbound
-                .client(allowed_hosts, options.egress.clone()),
-            options,
-        ))
+            .map_err(|error| self.incompatible(&error))?;
+        Ok(proxy)
     }
 }
 
 /// The newer world wins where a component exports both, as in `inspect`.
-fn proxy(instance: InstancePre<Guest>) -> Result<ProxyPre<Guest>, LoadError> {
+fn proxy(instance: InstancePre<Guest>) -> Result<Proxy, LoadError> {
     if let Ok(service) = p3::bindings::ServicePre::new(instance.clone()) {
         return Ok(ProxyPre::P3(service));
     }
@@ -257,8 +292,6 @@ fn proxy(instance: InstancePre<Guest>) -> Result<ProxyPre<Guest>, LoadError> {
 #[cfg(all(test, feature = "compile"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::time::Duration;
 
     use http_body_util::{BodyExt, Empty};
     use sha2::{Digest, Sha256};

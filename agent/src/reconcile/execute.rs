@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::load::{LoadFailure, Loader};
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub host: Host,
     /// What this node offers.
     pub memory_bytes: u64,
+    /// After which a function gives back the memory of its code.
+    pub idle_after: Duration,
     pub store: ArtifactStore,
     pub links: Links,
     pub logs: Logs,
@@ -60,7 +63,14 @@ pub struct Reconciler {
     is_stale: bool,
     under_way: JoinSet<Done>,
     fetches: BTreeMap<Digest, CancellationToken>,
+    lost: mpsc::Receiver<Arc<Instance>>,
 }
+
+/// Looks for functions that are idle, in the time after which one is.
+const LOOKS_FOR_IDLE: u32 = 4;
+
+/// Instances that told that they are lost, and wait to be heard.
+const LOST_AT_MOST: usize = 64;
 
 /// The instances behind an observed slot.
 #[derive(Default)]
@@ -79,6 +89,7 @@ enum Done {
 impl Reconciler {
     pub fn new(around: Surroundings, found: Found) -> Self {
         let now = Instant::now();
+        let (tell_lost, lost) = mpsc::channel(LOST_AT_MOST);
         let mut observed = Observed::default();
         for digest in found.parts {
             observed.set_artifact(digest, ArtifactState::Partial, now);
@@ -93,6 +104,7 @@ impl Reconciler {
                 around.key_values.clone(),
                 around.meters.clone(),
                 around.memory_bytes,
+                tell_lost,
             ),
             around,
             wanted: Vec::new(),
@@ -103,6 +115,7 @@ impl Reconciler {
             is_stale: false,
             under_way: JoinSet::new(),
             fetches: BTreeMap::new(),
+            lost,
         }
     }
 
@@ -112,6 +125,8 @@ impl Reconciler {
         let mut links = self.around.links.changes();
         let mut desired = self.around.desired.clone();
         let mut is_new = true;
+        let mut idle = tokio::time::interval(self.around.idle_after / LOOKS_FOR_IDLE);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.note_the_start(&desired.borrow());
         loop {
             if std::mem::take(&mut is_new) {
@@ -138,6 +153,8 @@ impl Reconciler {
                         self.note_end(done);
                     }
                 }
+                Some(instance) = self.lost.recv() => self.note_lost(&instance),
+                _ = idle.tick() => self.loader.unmap_idle(self.around.idle_after),
                 () = sleep_until(wake) => {}
             }
         }
@@ -269,6 +286,18 @@ impl Reconciler {
             Done::Probed(slot, instance, answered) => {
                 self.note_probe(&slot, instance, answered, now)
             }
+        }
+    }
+
+    /// It cannot answer any more: to load it again finds out what its file lacks, and sees to that.
+    fn note_lost(&mut self, instance: &Arc<Instance>) {
+        let mut instances = self.instances.iter();
+        let found = instances.find(|(_, slot)| {
+            let serving = slot.serving.as_ref();
+            serving.is_some_and(|serving| Arc::ptr_eq(serving, instance))
+        });
+        if let Some((slot, _)) = found {
+            self.take(Step::Unload(slot.clone()), Instant::now());
         }
     }
 

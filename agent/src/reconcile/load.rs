@@ -12,6 +12,7 @@ use hive_functions::{
     StartError, VerifiedArtifact, VerifyError,
 };
 use hive_proto::v1;
+use tokio::sync::mpsc;
 
 use crate::events::Events;
 use crate::ids::{Digest, FunctionId, SlotId};
@@ -27,6 +28,8 @@ pub struct Loader {
     options: RuntimeOptions,
     key_values: KeyValues,
     meters: Meters,
+    /// Instances whose code is not to be had any more.
+    lost: mpsc::Sender<Arc<Instance>>,
 }
 
 /// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
@@ -90,6 +93,7 @@ impl Loader {
         key_values: KeyValues,
         meters: Meters,
         memory_bytes: u64,
+        lost: mpsc::Sender<Arc<Instance>>,
     ) -> Self {
         Self {
             runtime: Arc::default(),
@@ -97,6 +101,7 @@ impl Loader {
             events,
             key_values,
             meters,
+            lost,
             options: RuntimeOptions {
                 memory_bytes: for_functions(memory_bytes),
                 ..RuntimeOptions::default()
@@ -118,7 +123,7 @@ impl Loader {
         let (revision, canary) = (assignment.revision.clone(), assignment.canary);
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
         let meter = self.meters.of(&id);
-        let key_values = self.key_values.clone();
+        let (key_values, lost) = (self.key_values.clone(), self.lost.clone());
         let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
@@ -147,6 +152,7 @@ impl Loader {
                 version,
                 trial: canary.then_some(revision),
                 function,
+                lost,
             }))
         });
         async {
@@ -154,6 +160,23 @@ impl Loader {
                 .await
                 .unwrap_or_else(|error| Err(LoadFailure::Panic(error)))
         }
+    }
+}
+
+impl Loader {
+    /// Gives back the code of functions that nobody asked for anything for `idle`.
+    pub fn unmap_idle(&self, idle: Duration) {
+        let runtime = self.runtime.clone();
+        tokio::task::spawn_blocking(move || {
+            let runtime = runtime
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let unmapped = runtime.map_or(0, |runtime| runtime.unmap_idle(idle));
+            if unmapped > 0 {
+                tracing::debug!(functions = unmapped, "gave back the code of idle functions");
+            }
+        });
     }
 }
 

@@ -137,6 +137,7 @@ pub fn config(dir: &Path, swarm: &Swarm, controllers: &[&Controller]) -> Config 
         memory: None,
         cpu_millis: None,
         metered: Metered::Auto,
+        idle_after: Duration::from_secs(300),
     }
 }
 

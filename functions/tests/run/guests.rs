@@ -127,7 +127,8 @@ pub fn compiled(component: &[u8]) -> Vec<u8> {
 pub struct Loaded {
     pub function: Function,
     pub logs: Logs,
-    _directory: tempfile::TempDir,
+    /// Of its file.
+    pub directory: tempfile::TempDir,
 }
 
 pub fn load(component: &[u8], limits: Limits) -> Loaded {
@@ -166,7 +167,7 @@ fn load_on(
     Loaded {
         function,
         logs,
-        _directory: directory,
+        directory,
     }
 }
 

@@ -1,11 +1,16 @@
 //! What the runtime does and does not take.
 
+use std::time::Duration;
+
 use hive_functions::{
-    Allocation, Compiler, LoadError, Runtime, RuntimeOptions, StartError, Target, host_target,
+    Allocation, Compiler, InvokeError, LoadError, Runtime, RuntimeOptions, StartError, Target,
+    host_target,
 };
+use http_body_util::BodyExt;
 
 use crate::guests::{
-    Logs, RUNTIME, RUST_0_2, compiled, get, guest_with_memory, handler, limits, options, verified,
+    Loaded, Logs, RUNTIME, RUST_0_2, compiled, eventually, get, guest_with_memory, handler, limits,
+    load_compiled_on, looping, options, verified,
 };
 
 fn refused(artifact: &[u8]) -> LoadError {
@@ -112,4 +117,80 @@ async fn a_small_pool_answers_many_requests_in_turn() {
     });
     let statuses = futures::future::try_join_all(requests).await.unwrap();
     assert_eq!(statuses, [http::StatusCode::OK; 20]);
+}
+
+/// Alone in its runtime: what others load is idle, too.
+fn alone(component: &[u8]) -> (Runtime, Loaded) {
+    let options = RuntimeOptions {
+        max_instances: 4,
+        ..RuntimeOptions::default()
+    };
+    let runtime = Runtime::start(options).unwrap();
+    let loaded = load_compiled_on(&runtime, &compiled(component), |_| ());
+    (runtime, loaded)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_nobody_asks_gives_back_its_code_and_answers_all_the_same() {
+    let (runtime, idle) = alone(RUST_0_2);
+    let answer = async || {
+        let answer = idle.function.handle(get()).await.unwrap();
+        answer.into_body().collect().await.unwrap().to_bytes()
+    };
+    let first = answer().await;
+    assert_eq!(
+        runtime.unmap_idle(Duration::from_secs(3600)),
+        0,
+        "just used"
+    );
+    eventually("the instance is gone", || {
+        idle.function.usage().in_flight == 0
+    })
+    .await;
+    // Not before what the request held is dropped, shortly after.
+    let mut unmapped = 0;
+    eventually("it is unmapped", || {
+        unmapped += runtime.unmap_idle(Duration::ZERO);
+        unmapped > 0
+    })
+    .await;
+    assert_eq!(
+        runtime.unmap_idle(Duration::ZERO),
+        0,
+        "it is unmapped already"
+    );
+    let together = futures::future::join_all((0..8).map(|_| answer())).await;
+    assert!(together.iter().all(|answer| *answer == first));
+    assert_eq!(idle.function.usage().cold_starts, 2);
+    drop(idle);
+    assert_eq!(runtime.unmap_idle(Duration::ZERO), 0, "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_at_work_keeps_its_code() {
+    let (runtime, busy) = alone(&looping());
+    let request = tokio::spawn({
+        let function = busy.function.clone();
+        async move { function.handle(get()).await.map(drop) }
+    });
+    eventually("it runs", || busy.function.usage().in_flight == 1).await;
+    assert_eq!(runtime.unmap_idle(Duration::ZERO), 0);
+    request.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_that_changed_while_it_was_not_mapped_does_not_run() {
+    let (runtime, idle) = alone(RUST_0_2);
+    assert_eq!(runtime.unmap_idle(Duration::ZERO), 1);
+    let file = idle.directory.path().join("artifact");
+    let mut content = std::fs::read(&file).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(&file, &content).unwrap();
+    let error = idle.function.handle(get()).await.map(drop).unwrap_err();
+    assert!(matches!(error, InvokeError::Code(_)), "{error}");
+    assert!(error.nothing_ran());
+    content[middle] ^= 1;
+    std::fs::write(&file, &content).unwrap();
+    assert_eq!(idle.function.handle(get()).await.unwrap().status(), 200);
 }
