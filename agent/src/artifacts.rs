@@ -65,6 +65,11 @@ pub enum StoreError {
 }
 
 impl ArtifactStore {
+    /// Whether there may be a function to load.
+    pub fn holds_any(dir: &Path) -> bool {
+        fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Opens the directory, or makes it, and looks at what is there. Strange files are left alone.
     pub fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
         let failed = |source| StoreError::Write {

@@ -24,6 +24,7 @@ mod reconcile;
 mod renew;
 mod resources;
 mod run;
+mod runtime;
 mod serve;
 mod session;
 #[cfg(feature = "sim")]

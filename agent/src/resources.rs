@@ -85,9 +85,15 @@ impl Resources {
         }
     }
 
+    /// What the node offers, in bytes.
+    pub fn memory(&mut self, config: &Config) -> u64 {
+        let all = || self.machine.sample().memory_total;
+        config.memory.unwrap_or_else(all)
+    }
+
     /// What the machine is, and how much of it is offered.
     pub fn node_info(&mut self, config: &Config, local_address: String) -> v1::NodeInfo {
-        let sample = self.machine.sample();
+        let memory_bytes = self.memory(config);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         v1::NodeInfo {
             agent_version: env!("CARGO_PKG_VERSION").into(),
@@ -96,7 +102,7 @@ impl Resources {
             kernel: os::kernel(),
             target: hive_functions::host_target().into(),
             wasmtime_version: hive_functions::engine_version(),
-            memory_bytes: config.memory.unwrap_or(sample.memory_total),
+            memory_bytes,
             cpu_millis: config.cpu_millis.unwrap_or(cores.saturating_mul(1000)),
             storage_bytes: os::space(&self.data_dir).map_or(0, |space| space.total),
             local_address,

@@ -30,6 +30,7 @@ use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
 use crate::resources::Resources;
+use crate::runtime::LazyRuntime;
 use crate::serve::table::Table;
 use crate::serve::{Instance, Server, local};
 use crate::session::Session;
@@ -57,6 +58,12 @@ impl Agent {
     pub async fn start(config: Config) -> Result<Self> {
         os::create_private_dir(&config.data_dir)
             .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
+        let mut resources = Resources::new(&config.data_dir, config.metered);
+        let artifacts = config.data_dir.join("artifacts");
+        let runtime = LazyRuntime::new(resources.memory(&config));
+        if ArtifactStore::holds_any(&artifacts) {
+            runtime.start_ahead();
+        }
         let (ledger, desired, damage) = Ledger::open_or_start_over(&config.data_dir)?;
         if let Some(damage) = damage {
             tracing::error!(%damage, "started a new ledger; the old one is ledger.redb.damaged");
@@ -122,7 +129,7 @@ impl Agent {
             older_versions: hive_functions::older_versions(),
         };
         let live = LiveCredentials::new(credentials);
-        let (store, found) = ArtifactStore::open(&config.data_dir.join("artifacts"))?;
+        let (store, found) = ArtifactStore::open(&artifacts)?;
         let links = Links::default();
         let (logs, events, meters) = (Logs::default(), Events::default(), Meters::default());
         let key_values = KeyValues::in_dir(config.data_dir.clone());
@@ -137,7 +144,7 @@ impl Agent {
         let surroundings = Surroundings {
             desired: declared.desired(),
             host,
-            memory_bytes: info.memory_bytes,
+            runtime,
             idle_after: config.idle_after,
             store,
             links: links.clone(),

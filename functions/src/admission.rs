@@ -42,8 +42,8 @@ pub(crate) struct Admission {
 /// What one instance of a function takes to start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
-    /// A slot each.
-    pub memories: u32,
+    /// For its memories and its stacks, whichever are more.
+    pub slots: u32,
     pub bytes: u64,
 }
 
@@ -117,7 +117,7 @@ impl Admission {
     fn try_admit(&self, turns: &Turns) -> Option<Admitted> {
         let running = turns.running.clone().try_acquire_owned().ok()?;
         let needs = turns.needs;
-        let slots = self.slots.clone().try_acquire_many_owned(needs.memories);
+        let slots = self.slots.clone().try_acquire_many_owned(needs.slots);
         Some(Admitted {
             places: Places {
                 _running: running,
@@ -132,7 +132,7 @@ impl Admission {
         // In this order: of one function's requests, at most `concurrency` compete with the others'.
         let running = turns.running.clone().acquire_owned().await;
         let needs = turns.needs;
-        let slots = self.slots.clone().acquire_many_owned(needs.memories).await;
+        let slots = self.slots.clone().acquire_many_owned(needs.slots).await;
         Admitted {
             places: Places {
                 _running: running.expect(NEVER_CLOSED),
@@ -178,8 +178,8 @@ mod tests {
         Admission::new(slots, 1000)
     }
 
-    fn turns(concurrency: u32, memories: u32, bytes: u64) -> Turns {
-        Turns::new(concurrency, Needs { memories, bytes })
+    fn turns(concurrency: u32, slots: u32, bytes: u64) -> Turns {
+        Turns::new(concurrency, Needs { slots, bytes })
     }
 
     async fn admit(

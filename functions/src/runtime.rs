@@ -217,12 +217,14 @@ impl Runtime {
             });
         }
 
-        let code = Code::new(artifact.clone(), self.0.prepare(&component)?);
+        let proxy = self.0.prepare(&component)?;
+        let slots = memories.max(stacks(&proxy)).min(given);
+        let code = Code::new(artifact.clone(), proxy);
         let outgoing = self
             .0
             .outbound
             .client(allowed_hosts, options.egress.clone());
-        let needs = Needs { memories, bytes };
+        let needs = Needs { slots, bytes };
         let function = Function::new(self.0.clone(), code, needs, outgoing, options);
         let mut functions = self.0.functions();
         functions.retain(WeakFunction::is_alive);
@@ -275,6 +277,14 @@ impl Shared {
             .initialize_copy_on_write_image()
             .map_err(|error| self.incompatible(&error))?;
         Ok(proxy)
+    }
+}
+
+/// Stacks that an instance has at once: a guest of 0.3 runs its tasks on another than that on which it is called.
+fn stacks(proxy: &Proxy) -> u32 {
+    match proxy {
+        ProxyPre::P2(_) => 1,
+        ProxyPre::P3(_) => 2,
     }
 }
 

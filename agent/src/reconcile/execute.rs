@@ -28,6 +28,7 @@ use crate::ids::{Digest, FunctionId, SlotId};
 use crate::key_value::KeyValues;
 use crate::links::Links;
 use crate::logs::{Logs, Version};
+use crate::runtime::LazyRuntime;
 use crate::serve::Instance;
 use crate::serve::table::Table;
 use crate::usage::Meters;
@@ -36,8 +37,7 @@ use crate::usage::Meters;
 pub struct Surroundings {
     pub desired: watch::Receiver<Arc<DesiredSet>>,
     pub host: Host,
-    /// What this node offers.
-    pub memory_bytes: u64,
+    pub runtime: LazyRuntime,
     /// After which a function gives back the memory of its code.
     pub idle_after: Duration,
     pub store: ArtifactStore,
@@ -99,11 +99,11 @@ impl Reconciler {
         }
         Self {
             loader: Loader::new(
+                around.runtime.clone(),
                 around.logs.clone(),
                 around.events.clone(),
                 around.key_values.clone(),
                 around.meters.clone(),
-                around.memory_bytes,
                 tell_lost,
             ),
             around,

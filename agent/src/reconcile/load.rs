@@ -1,15 +1,13 @@
 //! Makes an instance of a function from its artifact's file and its assignment.
-//!
-//! The engine is started for the first function: a node that runs none doesn't pay for it.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hive_functions::{
-    EgressLimits, FunctionOptions, HostServices, Limits, LoadError, Runtime, RuntimeOptions,
-    StartError, VerifiedArtifact, VerifyError,
+    EgressLimits, FunctionOptions, HostServices, Limits, LoadError, StartError, VerifiedArtifact,
+    VerifyError,
 };
 use hive_proto::v1;
 use tokio::sync::mpsc;
@@ -18,23 +16,19 @@ use crate::events::Events;
 use crate::ids::{Digest, FunctionId, SlotId};
 use crate::key_value::{KeyValues, OpenError};
 use crate::logs::{Logs, Version};
+use crate::runtime::LazyRuntime;
 use crate::serve::Instance;
 use crate::usage::Meters;
 
 pub struct Loader {
-    runtime: Arc<Mutex<Option<Runtime>>>,
+    runtime: LazyRuntime,
     logs: Logs,
     events: Events,
-    options: RuntimeOptions,
     key_values: KeyValues,
     meters: Meters,
     /// Instances whose code is not to be had any more.
     lost: mpsc::Sender<Arc<Instance>>,
 }
-
-/// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
-/// what a hundred requests under way have in its buffers. Bytes.
-const OWN_MEMORY: u64 = 32 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
@@ -86,26 +80,21 @@ impl LoadFailure {
 }
 
 impl Loader {
-    /// `memory_bytes` is what the node offers.
     pub fn new(
+        runtime: LazyRuntime,
         logs: Logs,
         events: Events,
         key_values: KeyValues,
         meters: Meters,
-        memory_bytes: u64,
         lost: mpsc::Sender<Arc<Instance>>,
     ) -> Self {
         Self {
-            runtime: Arc::default(),
+            runtime,
             logs,
             events,
             key_values,
             meters,
             lost,
-            options: RuntimeOptions {
-                memory_bytes: for_functions(memory_bytes),
-                ..RuntimeOptions::default()
-            },
         }
     }
 
@@ -124,11 +113,10 @@ impl Loader {
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
         let meter = self.meters.of(&id);
         let (key_values, lost) = (self.key_values.clone(), self.lost.clone());
-        let runtime_options = self.options.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
-            let runtime = started(&runtime, runtime_options).map_err(LoadFailure::Runtime)?;
+            let runtime = runtime.get().map_err(LoadFailure::Runtime)?;
             let given = assignment.key_value.as_ref();
             let buckets = given.map(|given| key_values.given(given)).transpose();
             let options = FunctionOptions {
@@ -166,35 +154,16 @@ impl Loader {
 impl Loader {
     /// Gives back the code of functions that nobody asked for anything for `idle`.
     pub fn unmap_idle(&self, idle: Duration) {
-        let runtime = self.runtime.clone();
+        let Some(runtime) = self.runtime.started() else {
+            return;
+        };
         tokio::task::spawn_blocking(move || {
-            let runtime = runtime
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let unmapped = runtime.map_or(0, |runtime| runtime.unmap_idle(idle));
+            let unmapped = runtime.unmap_idle(idle);
             if unmapped > 0 {
                 tracing::debug!(functions = unmapped, "gave back the code of idle functions");
             }
         });
     }
-}
-
-/// Whoever is first starts it; the others wait for that.
-fn started(cell: &Mutex<Option<Runtime>>, options: RuntimeOptions) -> Result<Runtime, StartError> {
-    let mut cell = cell.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*cell {
-        Some(runtime) => Ok(runtime.clone()),
-        None => {
-            let runtime = Runtime::start(options)?;
-            Ok(cell.insert(runtime).clone())
-        }
-    }
-}
-
-/// Of what a node offers; a quarter of the least is functions' all the same.
-fn for_functions(offered: u64) -> u64 {
-    offered.saturating_sub(OWN_MEMORY).max(offered / 4)
 }
 
 /// What the assignment leaves unsaid is as the defaults say.
@@ -228,17 +197,5 @@ fn egress(egress: v1::Egress) -> EgressLimits {
             .map_or(default.connect, Duration::from_millis),
         first_byte: egress.first_byte_ms.map(Duration::from_millis),
         idle: egress.idle_ms.map(Duration::from_millis),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_nodes_have_memory_for_functions_too() {
-        for (offered, given) in [(512 << 20, 480 << 20), (40 << 20, 10 << 20), (0, 0)] {
-            assert_eq!(for_functions(offered), given);
-        }
     }
 }

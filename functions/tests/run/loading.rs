@@ -9,8 +9,8 @@ use hive_functions::{
 use http_body_util::BodyExt;
 
 use crate::guests::{
-    Loaded, Logs, RUNTIME, RUST_0_2, compiled, eventually, get, guest_with_memory, handler, limits,
-    load_compiled_on, looping, options, verified,
+    Loaded, Logs, RUNTIME, RUST_0_2, compiled, eventually, get, guest_with_memory, handler,
+    handler_0_3, limits, load_compiled_on, looping, options, verified,
 };
 
 fn refused(artifact: &[u8]) -> LoadError {
@@ -117,6 +117,37 @@ async fn a_small_pool_answers_many_requests_in_turn() {
     });
     let statuses = futures::future::try_join_all(requests).await.unwrap();
     assert_eq!(statuses, [http::StatusCode::OK; 20]);
+}
+
+/// As many as there are slots, of both worlds: each slot has what an instance needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_runs_as_many_instances_at_once_as_it_has_slots_for() {
+    const SLOTS: u32 = 16;
+    let looping_0_3 = handler_0_3("(loop (br 0)) unreachable");
+    for (code, at_once) in [
+        (compiled(&looping()), SLOTS),
+        (compiled(&looping_0_3), SLOTS / 2),
+    ] {
+        let options = RuntimeOptions {
+            max_instances: SLOTS,
+            ..RuntimeOptions::default()
+        };
+        let runtime = Runtime::start(options).unwrap();
+        let loaded = load_compiled_on(&runtime, &code, |_| ());
+        let requests: Vec<_> = (0..=at_once)
+            .map(|_| {
+                let function = loaded.function.clone();
+                tokio::spawn(async move { function.handle(get()).await.map(drop) })
+            })
+            .collect();
+        eventually("all run but one, which waits", || {
+            let usage = loaded.function.usage();
+            (usage.in_flight, usage.waiting) == (at_once, 1)
+        })
+        .await;
+        assert_eq!(loaded.function.usage().errors, 0);
+        requests.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 /// Alone in its runtime: what others load is idle, too.
