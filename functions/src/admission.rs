@@ -15,7 +15,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
     time::{Instant, timeout_at},
 };
 
@@ -35,9 +35,15 @@ const WAITING_OF_ONE: u32 = 1024;
 pub(crate) struct Admission {
     /// One permit a memory: the pool fails where it has none, it does not wait.
     slots: Arc<Semaphore>,
+    all_slots: usize,
     memory: Arc<Budget>,
     waiting: AtomicU32,
+    /// Those of them that have their function's turn, and want slots or memory.
+    wanting: AtomicU32,
+    wanted: Notify,
 }
+
+const NEVER_CLOSED: &str = "nothing closes these semaphores";
 
 /// What one instance of a function takes to start.
 #[derive(Debug, Clone, Copy)]
@@ -54,16 +60,23 @@ pub(crate) struct Turns {
     needs: Needs,
 }
 
-/// What a request holds while its instance lives.
-pub(crate) struct Admitted {
-    pub places: Places,
-    /// Of the memory: goes on to the instance, which adds to it.
+/// A place among a function's requests under way.
+pub(crate) struct Turn {
+    _running: OwnedSemaphorePermit,
+}
+
+/// What an instance holds while it lives.
+pub(crate) struct Room {
+    pub slots: OwnedSemaphorePermit,
+    /// Of the memory: goes on to the store, which adds to it.
     pub share: Share,
 }
 
-pub(crate) struct Places {
-    _running: OwnedSemaphorePermit,
-    _slots: OwnedSemaphorePermit,
+/// Where a request is answered.
+pub(crate) enum Place<S> {
+    /// By an instance that there is.
+    Seat(S),
+    New(Room),
 }
 
 impl Turns {
@@ -84,70 +97,116 @@ impl Admission {
     pub(crate) fn new(slots: u32, memory_bytes: u64) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots as usize)),
+            all_slots: slots as usize,
             memory: Arc::new(Budget::new(memory_bytes)),
             waiting: AtomicU32::new(0),
+            wanting: AtomicU32::new(0),
+            wanted: Notify::new(),
         }
     }
 
-    /// Waits for a turn for `patience` at most, counted from the request's arrival.
-    pub(crate) async fn admit(
+    /// Waits for a turn for `patience` at most, counted from the request's arrival. It is answered by
+    /// who offers it a seat, or else in a new instance.
+    pub(crate) async fn admit<S>(
         &self,
         turns: &Turns,
         arrived: Instant,
         patience: Duration,
-    ) -> Result<Admitted, InvokeError> {
-        if let Some(admitted) = self.try_admit(turns) {
+        seat: impl Fn() -> Option<S>,
+    ) -> Result<(Turn, Place<S>), InvokeError> {
+        if let Some(admitted) = self.try_admit(turns, &seat) {
             return Ok(admitted);
         }
         if patience.is_zero() {
             return Err(InvokeError::Overloaded);
         }
-        let _node = Place::take(&self.waiting, WAITING_AT_MOST)?;
-        let _function = Place::take(&turns.waiting, WAITING_OF_ONE)?;
-        timeout_at(arrived + patience, self.turn(turns))
+        let _node = Waiting::bounded(&self.waiting, WAITING_AT_MOST)?;
+        let _function = Waiting::bounded(&turns.waiting, WAITING_OF_ONE)?;
+        let turn = async {
+            let running = turns.running.clone().acquire_owned().await;
+            // In this order: of one function's requests, at most `concurrency` compete with the others'.
+            let turn = Turn {
+                _running: running.expect(NEVER_CLOSED),
+            };
+            (turn, self.place(turns, seat).await)
+        };
+        timeout_at(arrived + patience, turn)
             .await
             .map_err(|_| InvokeError::QueueTimeout(patience))
+    }
+
+    /// A place for a request that has its turn, and waits for as long as it takes.
+    pub(crate) async fn place<S>(&self, turns: &Turns, seat: impl Fn() -> Option<S>) -> Place<S> {
+        if let Some(place) = self.try_place(turns, &seat) {
+            return place;
+        }
+        let _wanting = Waiting::new(&self.wanting);
+        self.wanted.notify_waiters();
+        let needs = turns.needs;
+        let slots = self.slots.clone().acquire_many_owned(needs.slots).await;
+        Place::New(Room {
+            slots: slots.expect(NEVER_CLOSED),
+            share: self.memory.share(needs.bytes).await,
+        })
+    }
+
+    /// One slot more for what runs already, if there is one that nobody waits for.
+    pub(crate) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().try_acquire_owned().ok()
     }
 
     pub(crate) fn memory(&self) -> &Budget {
         &self.memory
     }
 
-    /// Passes nobody who waits: tokio gives what becomes free to them first.
-    fn try_admit(&self, turns: &Turns) -> Option<Admitted> {
-        let running = turns.running.clone().try_acquire_owned().ok()?;
-        let needs = turns.needs;
-        let slots = self.slots.clone().try_acquire_many_owned(needs.slots);
-        Some(Admitted {
-            places: Places {
-                _running: running,
-                _slots: slots.ok()?,
-            },
-            share: self.memory.try_share(needs.bytes)?,
-        })
+    /// Whether instances with nothing to do are in the way: they may have what nobody wants, and of
+    /// that half, so that who can't wait is not refused for them.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let memory = &self.memory;
+        self.wanting.load(Ordering::Relaxed) > 0
+            || self.slots.available_permits() < self.all_slots / 2
+            || memory.used() > memory.limit() / 2
     }
 
-    async fn turn(&self, turns: &Turns) -> Admitted {
-        const NEVER_CLOSED: &str = "nothing closes these semaphores";
-        // In this order: of one function's requests, at most `concurrency` compete with the others'.
-        let running = turns.running.clone().acquire_owned().await;
-        let needs = turns.needs;
-        let slots = self.slots.clone().acquire_many_owned(needs.slots).await;
-        Admitted {
-            places: Places {
-                _running: running.expect(NEVER_CLOSED),
-                _slots: slots.expect(NEVER_CLOSED),
-            },
-            share: self.memory.share(needs.bytes).await,
+    /// Comes when somebody begins to wait for what instances have.
+    pub(crate) fn wanted(&self) -> Notified<'_> {
+        self.wanted.notified()
+    }
+
+    /// Passes nobody who waits: tokio gives what becomes free to them first.
+    fn try_admit<S>(
+        &self,
+        turns: &Turns,
+        seat: &impl Fn() -> Option<S>,
+    ) -> Option<(Turn, Place<S>)> {
+        let running = turns.running.clone().try_acquire_owned().ok()?;
+        let turn = Turn { _running: running };
+        Some((turn, self.try_place(turns, seat)?))
+    }
+
+    fn try_place<S>(&self, turns: &Turns, seat: &impl Fn() -> Option<S>) -> Option<Place<S>> {
+        if let Some(seat) = seat() {
+            return Some(Place::Seat(seat));
         }
+        let needs = turns.needs;
+        let slots = self.slots.clone().try_acquire_many_owned(needs.slots);
+        Some(Place::New(Room {
+            slots: slots.ok()?,
+            share: self.memory.try_share(needs.bytes)?,
+        }))
     }
 }
 
-/// A place among those that wait; given back when dropped.
-struct Place<'a>(&'a AtomicU32);
+/// One of those that wait, while it lives.
+struct Waiting<'a>(&'a AtomicU32);
 
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicU32, most: u32) -> Result<Self, InvokeError> {
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicU32) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+
+    fn bounded(waiting: &'a AtomicU32, most: u32) -> Result<Self, InvokeError> {
         let before = waiting.fetch_add(1, Ordering::Relaxed);
         let place = Self(waiting);
         if before < most {
@@ -158,7 +217,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -168,11 +227,15 @@ impl Drop for Place<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::convert::Infallible;
+
     use futures::FutureExt;
 
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);
+
+    type Admitted = (Turn, Place<Infallible>);
 
     fn slots(slots: u32) -> Admission {
         Admission::new(slots, 1000)
@@ -187,7 +250,9 @@ mod tests {
         turns: &Turns,
         patience: Duration,
     ) -> Result<Admitted, InvokeError> {
-        admission.admit(turns, Instant::now(), patience).await
+        admission
+            .admit(turns, Instant::now(), patience, || None)
+            .await
     }
 
     #[tokio::test]
@@ -230,7 +295,9 @@ mod tests {
         );
 
         let (arrived, patience) = (Instant::now(), Duration::from_millis(20));
-        let late = admission.admit(&turns, arrived, patience).await;
+        let late = admission
+            .admit(&turns, arrived, patience, || None::<Infallible>)
+            .await;
         assert_eq!(late.err(), Some(InvokeError::QueueTimeout(patience)));
         assert!(arrived.elapsed() >= patience);
         assert_eq!(turns.waiting(), 0);

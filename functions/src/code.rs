@@ -26,6 +26,7 @@ pub(crate) type Proxy = ProxyPre<Guest>;
 
 pub(crate) struct Code {
     artifact: VerifiedArtifact,
+    is_0_2: bool,
     mapped: RwLock<Option<Arc<Proxy>>>,
     /// Held by the request that maps it; those that come meanwhile wait for that one.
     mapping: tokio::sync::Mutex<()>,
@@ -49,11 +50,17 @@ impl Code {
     pub(crate) fn new(artifact: VerifiedArtifact, proxy: Proxy) -> Self {
         Self {
             artifact,
+            is_0_2: matches!(proxy, ProxyPre::P2(_)),
             mapped: RwLock::new(Some(Arc::new(proxy))),
             mapping: tokio::sync::Mutex::default(),
             made: Instant::now(),
             asked: AtomicU64::new(0),
         }
+    }
+
+    /// Of WASI 0.2, not of 0.3.
+    pub(crate) fn is_0_2(&self) -> bool {
+        self.is_0_2
     }
 
     /// What to make an instance from, and whether it had to be mapped for this. It stays mapped for as

@@ -62,6 +62,11 @@ impl Egress {
             client,
         }
     }
+
+    /// What is sent from now on is another request's.
+    pub(crate) fn speaks_for(&mut self, log: RequestLog) {
+        *self = Self::new(self.client.clone(), log);
+    }
 }
 
 type Sent = Result<

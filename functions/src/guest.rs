@@ -36,6 +36,7 @@ pub(crate) struct Guest {
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     egress: Egress,
+    outputs: [GuestOutput; 2],
     pub(crate) services: HostServices,
     pub(crate) memory: MemoryMeter,
 }
@@ -49,10 +50,11 @@ impl Guest {
         memory: MemoryMeter,
     ) -> Self {
         let output = |stream| GuestOutput::new(egress.log.clone(), stream);
+        let [stdout, stderr] = [LogStream::Stdout, LogStream::Stderr].map(output);
         let wasi = WasiCtx::builder()
             .envs(env)
-            .stdout(output(LogStream::Stdout))
-            .stderr(output(LogStream::Stderr))
+            .stdout(stdout.clone())
+            .stderr(stderr.clone())
             .max_random_size(RANDOM_BYTES)
             // Refused already for want of an allowed address; said here so that it stays so.
             .allow_tcp(false)
@@ -68,9 +70,18 @@ impl Guest {
             http,
             table,
             egress,
+            outputs: [stdout, stderr],
             services,
             memory,
         }
+    }
+
+    /// What it says and sends from now on is another request's.
+    pub(crate) fn speaks_for(&mut self, log: RequestLog) {
+        for output in &self.outputs {
+            output.speaks_for(log.clone());
+        }
+        self.egress.speaks_for(log);
     }
 
     pub(crate) fn log(&self) -> &RequestLog {

@@ -31,7 +31,10 @@ pub(crate) struct SlowLane(OnceLock<Option<Runtime>>);
 
 impl SlowLane {
     /// Must be called on a tokio runtime: on a machine that gives no more threads, work stays there.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
         match self.0.get_or_init(start) {
             Some(lane) => lane.spawn(work),
             None => tokio::spawn(work),

@@ -29,6 +29,8 @@ mod code;
 #[cfg(feature = "run")]
 mod egress;
 #[cfg(feature = "run")]
+mod fresh;
+#[cfg(feature = "run")]
 mod function;
 #[cfg(feature = "run")]
 mod guest;
@@ -47,10 +49,16 @@ mod logs;
 #[cfg(feature = "run")]
 mod meter;
 #[cfg(feature = "run")]
+mod origin;
+#[cfg(feature = "run")]
 mod pool;
 mod reason;
 #[cfg(feature = "run")]
+mod request;
+#[cfg(feature = "run")]
 mod response;
+#[cfg(feature = "run")]
+mod reuse;
 #[cfg(feature = "run")]
 mod run;
 #[cfg(feature = "run")]
@@ -90,5 +98,7 @@ pub use logs::{LogEvent, LogRecord, LogSink, LogStream};
 pub use meter::{FunctionUsage, Meter};
 #[cfg(feature = "run")]
 pub use pool::Allocation;
+#[cfg(feature = "run")]
+pub use reuse::{Instances, Reuse};
 #[cfg(feature = "run")]
 pub use runtime::{LoadError, Runtime, RuntimeOptions, StartError};

@@ -7,7 +7,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
@@ -181,12 +181,22 @@ impl GuestOutput {
         })))
     }
 
+    /// What is written from now on is another request's; a line that has begun ends.
+    pub(crate) fn speaks_for(&self, log: RequestLog) {
+        let mut lines = self.lines();
+        if !lines.rest.is_empty() {
+            lines.end_line();
+        }
+        lines.log = log;
+    }
+
     fn write(&self, bytes: &[u8]) {
+        self.lines().write(bytes);
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         // A panic in the sink leaves the lines as they are: complete.
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,9 +4,12 @@
 //! one takes over from another. Whatever is counted here costs every request: one addition to an
 //! atomic each, in no order that anybody may rely on.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use http::StatusCode;
@@ -153,18 +156,18 @@ impl Drop for Tally {
 }
 
 /// Counts a request that runs, for as long as it lives.
-pub(crate) struct InFlight<'a>(&'a AtomicU32);
+pub(crate) struct InFlight<M: Deref<Target = Meter>>(M);
 
-impl<'a> InFlight<'a> {
-    pub(crate) fn new(meter: &'a Meter) -> Self {
+impl<M: Deref<Target = Meter>> InFlight<M> {
+    pub(crate) fn new(meter: M) -> Self {
         meter.in_flight.fetch_add(1, Relaxed);
-        Self(&meter.in_flight)
+        Self(meter)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl<M: Deref<Target = Meter>> Drop for InFlight<M> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -67,7 +67,13 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(polled) => polled,
+            // Its guest goes on for others, and lets go of no body by itself.
+            Poll::Pending if self.task.has_failed(cx) => None,
+            Poll::Pending => return Poll::Pending,
+        };
+        let frame = match polled {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.sent = self.sent.saturating_add(length as u64);

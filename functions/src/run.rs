@@ -44,10 +44,15 @@ impl Run {
     }
 }
 
+/// What is said with the error of an instance that several requests shared.
+const OF_SEVERAL: &str = "; other requests were under way in the same instance (spec.instances), and any may be the cause";
+
 /// How a request failed, and where in the guest that was, if something of it was running.
 pub(crate) struct Failed {
     pub error: InvokeError,
     pub backtrace: Option<Backtrace>,
+    /// Others were under way in the same instance: whose fault it was is not known.
+    pub is_of_several: bool,
 }
 
 impl From<InvokeError> for Failed {
@@ -55,6 +60,7 @@ impl From<InvokeError> for Failed {
         Self {
             error,
             backtrace: None,
+            is_of_several: false,
         }
     }
 }
@@ -62,15 +68,26 @@ impl From<InvokeError> for Failed {
 impl Failed {
     /// Counts and logs it; returns what the caller is told, which is nothing of the guest's inside.
     pub(crate) fn tell(self, meter: &Meter, log: &RequestLog) -> InvokeError {
-        let Self { error, backtrace } = self;
+        let Self {
+            error,
+            backtrace,
+            is_of_several,
+        } = self;
         let reason = error.reason();
         meter.failed(reason);
         let mut message = error.cause();
         if let Some(backtrace) = &backtrace {
             message = format!("{message} in {}", backtrace.place());
         }
+        if is_of_several {
+            message += OF_SEVERAL;
+        }
         let reason = reason.as_str();
-        log.event(format!("{reason}: {error}"), LogEvent { reason, message });
+        let others = if is_of_several { OF_SEVERAL } else { "" };
+        log.event(
+            format!("{reason}: {error}{others}"),
+            LogEvent { reason, message },
+        );
         if let Some(backtrace) = &backtrace {
             backtrace.lines().for_each(|line| log.hive(line));
         }

@@ -307,7 +307,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::{BoxBody, Compiler, HostServices, Limits};
+    use crate::{BoxBody, Compiler, HostServices, Instances, Limits};
 
     /// What machines run for which there is no native code. It needs no such machine.
     #[tokio::test]
@@ -347,6 +347,7 @@ mod tests {
                 allowed_hosts: Vec::new(),
                 egress: crate::EgressLimits::default(),
                 services: HostServices::default(),
+                instances: Instances::default(),
                 logs: Arc::new(|_| {}),
                 meter: Arc::default(),
             },

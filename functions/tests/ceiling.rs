@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use hive_functions::{
-    BoxBody, Compiler, EgressLimits, FunctionOptions, HostServices, InvokeError, Limits, Runtime,
-    RuntimeOptions, VerifiedArtifact, host_target,
+    BoxBody, Compiler, EgressLimits, FunctionOptions, HostServices, Instances, InvokeError, Limits,
+    Runtime, RuntimeOptions, VerifiedArtifact, host_target,
 };
 use http_body_util::{BodyExt, Empty};
 use sha2::{Digest, Sha256};
@@ -78,6 +78,7 @@ async fn memory_bombs_take_no_more_than_the_node_gives_and_neighbours_are_answer
             allowed_hosts: Vec::new(),
             egress: EgressLimits::default(),
             services: HostServices::default(),
+            instances: Instances::default(),
             logs: Arc::new(|_| {}),
             meter: Arc::default(),
         };

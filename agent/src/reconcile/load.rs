@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hive_functions::{
-    EgressLimits, FunctionOptions, HostServices, Limits, LoadError, StartError, VerifiedArtifact,
-    VerifyError,
+    EgressLimits, FunctionOptions, HostServices, Instances, Limits, LoadError, StartError,
+    VerifiedArtifact, VerifyError,
 };
 use hive_proto::v1;
 use tokio::sync::mpsc;
@@ -129,6 +129,7 @@ impl Loader {
                     config: Arc::new(assignment.config.clone()),
                     key_value: buckets.map_err(LoadFailure::KeyValue)?,
                 },
+                instances: Instances::default(),
                 logs,
                 meter,
             };

@@ -34,6 +34,11 @@ impl Refusal {
         self.0.store(by as u8, Ordering::Relaxed);
     }
 
+    /// What was refused is of no meaning for what comes.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// By what the last growth that was refused was.
     pub(crate) fn get(&self) -> Option<RefusedBy> {
         let by = self.0.load(Ordering::Relaxed);

@@ -53,10 +53,11 @@ pub(crate) enum Asked {
 /// How much of its time a request has used. Who polls the guest starts and stops it; the guest's own
 /// thread asks it in between.
 pub(crate) struct Stopwatch {
-    deadline: Instant,
     made: Instant,
-    /// Nanoseconds, as those below.
-    cpu_time: u64,
+    /// Nanoseconds since `made`.
+    deadline: AtomicU64,
+    /// What may be used. Nanoseconds, as those below.
+    cpu_time: AtomicU64,
     used: AtomicU64,
     /// When the poll under way began, since `made`.
     began: AtomicU64,
@@ -68,10 +69,11 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn new(deadline: Instant, cpu_time: Duration) -> Self {
+        let made = Instant::now();
         Self {
-            deadline,
-            made: Instant::now(),
-            cpu_time: nanos(cpu_time),
+            made,
+            deadline: AtomicU64::new(nanos(deadline.saturating_duration_since(made))),
+            cpu_time: AtomicU64::new(nanos(cpu_time)),
             used: AtomicU64::new(0),
             began: AtomicU64::new(0),
             clock: AtomicU64::new(0),
@@ -95,6 +97,34 @@ impl Stopwatch {
         let before = self.used.fetch_add(spent, Ordering::Relaxed);
         let used = before + spent;
         (before / 1000, used / 1000, self.judge(used, now))
+    }
+
+    /// A request comes to an instance that answers several: it brings its own time. With `alone`,
+    /// nothing is left of what others brought.
+    pub(crate) fn joined(&self, deadline: Instant, cpu_time: Duration, alone: bool) {
+        let deadline = nanos(deadline.saturating_duration_since(self.made));
+        self.deadline.fetch_max(deadline, Ordering::Relaxed);
+        let left = match alone {
+            true => self.used.load(Ordering::Relaxed),
+            false => self.cpu_time.load(Ordering::Relaxed),
+        };
+        let allowed = left.saturating_add(nanos(cpu_time));
+        self.cpu_time.store(allowed, Ordering::Relaxed);
+    }
+
+    /// One has gone, and takes along what it did not use: `others` that each brought `cpu_time` have no
+    /// more than that. The last one leaves what there is for what the guest does afterwards.
+    pub(crate) fn left(&self, cpu_time: Duration, others: usize) {
+        if others > 0 {
+            let theirs = nanos(cpu_time).saturating_mul(others as u64);
+            let allowed = self.used.load(Ordering::Relaxed).saturating_add(theirs);
+            self.cpu_time.fetch_min(allowed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last poll ended in the middle of something.
+    pub(crate) fn has_yielded(&self) -> bool {
+        self.has_yielded.load(Ordering::Relaxed)
     }
 
     /// Whether it is known by now that this is not over soon.
@@ -137,13 +167,17 @@ impl Stopwatch {
     }
 
     fn judge(&self, used: u64, now: Instant) -> Option<Stopped> {
-        if used > self.cpu_time {
+        if used > self.cpu_time.load(Ordering::Relaxed) {
             Some(Stopped::CpuTime)
-        } else if now >= self.deadline {
+        } else if self.since_made(now) >= self.deadline.load(Ordering::Relaxed) {
             Some(Stopped::Deadline)
         } else {
             None
         }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.made + Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
     fn since_made(&self, now: Instant) -> u64 {
@@ -217,7 +251,7 @@ impl<F: Future + Unpin> Future for Metered<'_, F> {
             return Poll::Ready(Ok(output));
         }
         // It computes, and the next tick finds it where it does.
-        if self.stopwatch.has_yielded.load(Ordering::Relaxed) {
+        if self.stopwatch.has_yielded() {
             return Poll::Pending;
         }
         // The clock is read besides the timer: with every worker busy in guests, tokio looks at
@@ -225,7 +259,7 @@ impl<F: Future + Unpin> Future for Metered<'_, F> {
         if let Some(stopped) = stopped {
             return Poll::Ready(Err(stopped));
         }
-        let deadline = self.stopwatch.deadline;
+        let deadline = self.stopwatch.deadline();
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -329,6 +363,38 @@ mod tests {
         }
         let all = Reading::take(Instant::now()).clock - began;
         assert!(stopwatch.used.load(Ordering::Relaxed) <= all + 3 * nanos(FRESH));
+    }
+
+    #[test]
+    fn requests_that_share_a_stopwatch_bring_their_time_and_take_it_along() {
+        let ms = Duration::from_millis;
+        let now = Instant::now();
+        let stopwatch = stopwatch(now + LONG, ms(10));
+        let left = || {
+            let (allowed, used) = (&stopwatch.cpu_time, &stopwatch.used);
+            (allowed.load(Ordering::Relaxed) - used.load(Ordering::Relaxed)) / 1_000_000
+        };
+        let uses = |millis| {
+            stopwatch
+                .used
+                .fetch_add(nanos(ms(millis)), Ordering::Relaxed)
+        };
+        stopwatch.joined(now + LONG * 2, ms(10), false);
+        assert_eq!(left(), 20);
+        assert!(stopwatch.deadline() > now + LONG, "the later one's");
+        stopwatch.joined(now, ms(10), false);
+        assert!(stopwatch.deadline() > now + LONG, "it stays");
+        uses(5);
+        assert_eq!(left(), 25);
+        stopwatch.left(ms(10), 2);
+        assert_eq!(left(), 20);
+        uses(15);
+        stopwatch.left(ms(10), 1);
+        assert_eq!(left(), 5, "who is left has no more than there was");
+        stopwatch.left(ms(10), 0);
+        assert_eq!(left(), 5);
+        stopwatch.joined(now, ms(10), true);
+        assert_eq!(left(), 10);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use hive_functions::{
-    BoxBody, Compiler, EgressLimits, Function, FunctionOptions, HostServices, Limits, LogRecord,
-    LogSink, LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
+    BoxBody, Compiler, EgressLimits, Function, FunctionOptions, HostServices, Instances, Limits,
+    LogRecord, LogSink, LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
 };
 use http_body_util::{BodyExt, Empty};
 use sha2::{Digest, Sha256};
@@ -28,6 +28,14 @@ pub fn guest_with_memory(pages: u32, main: &str) -> Vec<u8> {
 /// A guest of WASI 0.3 with these core functions; see `guest-0-3.wat`.
 pub fn guest_0_3(main: &str) -> Vec<u8> {
     component(include_str!("guest-0-3.wat"), 1, main)
+}
+
+/// A guest of WASI 0.3 that takes several requests at once; see `guest-shared.wat`.
+pub fn shared_guest(turn: &str) -> Vec<u8> {
+    let text = include_str!("guest-shared.wat")
+        .replace("ERROR-CODE\n", include_str!("error-code.wat"))
+        .replace("TURN)", &format!("{turn})"));
+    wat::parse_str(text).unwrap()
 }
 
 /// A guest of WASI 0.3 whose `handle` does this.
@@ -103,6 +111,7 @@ pub fn options(limits: Limits, logs: &Logs) -> FunctionOptions {
         allowed_hosts: Vec::new(),
         egress: EgressLimits::default(),
         services: HostServices::default(),
+        instances: Instances::default(),
         logs: logs.sink(),
         meter: Arc::default(),
     }

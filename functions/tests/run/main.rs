@@ -9,5 +9,6 @@ mod inspecting;
 mod limits;
 mod loading;
 mod metering;
+mod reuse;
 mod sandbox;
 mod serving;

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hive_functions::{
-    EgressLimits, Function, FunctionOptions, HostServices, Limits, Runtime, VerifiedArtifact,
+    EgressLimits, Function, FunctionOptions, HostServices, Instances, Limits, Runtime,
+    VerifiedArtifact,
 };
 use sha2::{Digest, Sha256};
 
@@ -109,6 +110,7 @@ fn loaded(runtime: &Runtime, artifact: &VerifiedArtifact) -> anyhow::Result<Func
         allowed_hosts: Vec::new(),
         egress: EgressLimits::default(),
         services: HostServices::default(),
+        instances: Instances::default(),
         logs: std::sync::Arc::new(|_| {}),
         meter: std::sync::Arc::default(),
     };
