@@ -24,9 +24,13 @@ fn ordinary(greeting: &str) -> Value {
 
 /// What the function's status says, once it is that.
 async fn told(swarm: &Swarm, path: &str, expected: &str) {
+    told_of(swarm, "hello", path, expected).await;
+}
+
+async fn told_of(swarm: &Swarm, function: &str, path: &str, expected: &str) {
     let path = format!("jsonpath={{.status.{path}}}");
     until(expected, PATIENCE, async || {
-        let told = swarm.ctl(&["get", "fn", "hello", "-o", &path]).await;
+        let told = swarm.ctl(&["get", "fn", function, "-o", &path]).await;
         holds(told.ok() == expected, told)
     })
     .await;
@@ -67,7 +71,9 @@ async fn a_version_is_tried_by_weight_and_by_header_before_all_copies_run_it() {
         json!({
             "replicas": 2,
             "env": [{ "name": "GREETING", "value": greeting }],
-            "strategy": { "type": "Canary", "canary": { "steps": steps, "match": { "headers": headers } } },
+            "strategy": { "type": "Canary", "canary": {
+                "steps": steps, "match": { "headers": headers }, "rollback": { "window": "1s" },
+            } },
         })
     };
     apply(&swarm, spec("One")).await;
@@ -199,5 +205,89 @@ async fn a_version_that_fails_while_it_is_tried_is_rolled_back() {
             holds(failed == 0, format!("{failed} failed"))
         })
         .await;
+    }
+}
+
+/// Asks for what a version answers, and as often for what only another component refuses.
+async fn half_and_half(swarm: &Swarm, function: &str) -> [Load; 2] {
+    let address = swarm.controllers[0].ingress_address();
+    let loads = ["/", "/status?code=500"].map(|path| {
+        let shape = Shape {
+            path,
+            ..Shape::get()
+        };
+        Load::of(
+            shape,
+            std::slice::from_ref(&address),
+            &host(function),
+            RATE / 2,
+        )
+    });
+    // Much more than a verdict needs, and longer than ingresses take to tell.
+    until("it was asked for a while", PATIENCE, async || {
+        let answered: usize = loads.iter().map(|load| load.so_far().len()).sum();
+        holds(answered >= 200, answered)
+    })
+    .await;
+    loads
+}
+
+async fn roll_out(swarm: &Swarm, function: &str, guest: &guests::Guest, window: &str) {
+    let rollback = json!({ "minRequests": 20, "window": window });
+    let spec = json!({
+        "replicas": 1,
+        "env": [{ "name": "WINDOW", "value": window }],
+        "strategy": { "rollingUpdate": { "rollback": rollback } },
+    });
+    let path = swarm.manifest(function, guest, spec);
+    let path = path.to_str().unwrap();
+    swarm.ctl(&["apply", "-f", path]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_answers_worse_than_before_is_rolled_back() {
+    let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
+    // It answers everything; the next one half of what it is asked for.
+    roll_out(&swarm, "hello", &guests::hello(), "30s").await;
+    swarm.function_ready("hello").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+    let loads = half_and_half(&swarm, "hello").await;
+    roll_out(&swarm, "hello", &guests::probe(), "30s").await;
+    told(&swarm, "rollout.phase", "RolledBack").await;
+    let status = swarm.ctl(&["rollout", "status", "fn/hello"]).await;
+    let why = "revision 2 was rolled back to revision 1: ";
+    assert!(status.stdout.contains(why), "{status}");
+    assert!(status.stdout.contains(" before"), "{status}");
+    let address = swarm.controllers[0].ingress_address();
+    until("the version before answers", PATIENCE, async || {
+        let answer = web::get(&address, &host("hello"), "/status?code=500").await;
+        let status = answer.unwrap().status;
+        holds(status == 200, status)
+    })
+    .await;
+    for load in loads {
+        load.stop().await;
+    }
+
+    // One that is as bad as the one before stays.
+    roll_out(&swarm, "probe", &guests::probe(), "30s").await;
+    swarm.function_ready("probe").await;
+    let loads = half_and_half(&swarm, "probe").await;
+    let revision = async |swarm: &Swarm, field: &str| {
+        let path = format!("jsonpath={{.status.{field}Revision}}");
+        let told = swarm.ctl(&["get", "fn", "probe", "-o", &path]).await;
+        told.ok().to_owned()
+    };
+    let first = revision(&swarm, "current").await;
+    roll_out(&swarm, "probe", &guests::probe(), "5s").await;
+    until("the version is proven", PATIENCE, async || {
+        let current = revision(&swarm, "current").await;
+        holds(current != first, current)
+    })
+    .await;
+    told_of(&swarm, "probe", "rollout.phase", "Complete").await;
+    for load in loads {
+        let outcomes = load.stop().await;
+        println!("{}", summary(&outcomes));
     }
 }

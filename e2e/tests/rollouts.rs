@@ -13,7 +13,11 @@ use serde_json::{Value, json};
 const RATE: u32 = 50;
 
 async fn apply(swarm: &Swarm, greeting: &str) {
-    let spec = json!({ "replicas": 2, "env": [{ "name": "GREETING", "value": greeting }] });
+    let spec = json!({
+        "replicas": 2,
+        "env": [{ "name": "GREETING", "value": greeting }],
+        "strategy": { "rollingUpdate": { "rollback": { "window": "1s" } } },
+    });
     let path = swarm.manifest("hello", &guests::hello(), spec);
     let path = path.to_str().unwrap();
     swarm.ctl(&["apply", "-f", path]).await.ok();

@@ -92,6 +92,9 @@ pub struct RollingUpdate {
     /// least. Default "25%". A copy serves with its old version until the new one is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<IntOrString>,
+    /// When a version that has come is given up because of how it answers. With type Canary canary.rollback says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
 }
 
 /// How a new version is tried before the copies go over to it.
@@ -104,29 +107,31 @@ pub struct Canary {
     /// Requests that always go to the version that is being tried. Whoever knows how can make such a request.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub matches: Option<CanaryMatch>,
-    /// When a version that is being tried is given up because of how it answers.
+    /// When a version that is being tried, or has come, is given up because of how it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Rollback>,
 }
 
-/// A version that fails more often than it may, and more than twice as often as the one before in the same time, is
-/// rolled back. Answers of 500 and above count as failures, and what it was stopped for; not what the swarm refused.
+/// A version that fails more often than it may, and more than twice as often as the one before, is rolled back: while it
+/// is tried that is what the other copies answer in the same time, later what was answered in the time before it came.
+/// Answers of 500 and above count as failures, and what it was stopped for; not what the swarm refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollback {
     /// The share of requests that may fail, from "0%". Default "5%"; "100%" never rolls back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<String>,
-    /// Before it has answered as many nothing is said of it: 1 to 1000000. Default 50.
+    /// Before it has answered as many nothing is said of it: 1 to 1000000. Default 50. Nor when the one before had not,
+    /// once it has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub min_requests: Option<u32>,
-    /// In which time, from "1s" to "5m". Default "60s".
+    /// In which time, from "1s" to "5m". Default "60s". For as long a version is observed that has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<GoDuration>,
 }
 
-/// How often a version may fail that is being tried.
+/// How often a version may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorRate {
     pub percent: u64,
@@ -232,15 +237,29 @@ pub struct RolloutStatus {
     /// The metadata.generation at which this was written.
     pub observed_generation: i64,
     /// Progressing: copies go over to updateRevision, or it is being tried. Paused: they would, but spec.paused
-    /// is set. Complete: all that were wanted did. RolledBack: it failed, and all run currentRevision.
+    /// is set. Observing: all that were wanted did, and how they answer is compared with before. Complete: that is over,
+    /// or there was nothing to compare with. RolledBack: it failed, and all run currentRevision.
     pub phase: RolloutPhase,
     /// When the version began to reach copies.
     pub start_time: Time,
     /// Since when it is in this phase.
     pub phase_time: Time,
+    /// What was answered before the version came, to compare with until it is Complete. Unset where that was too little
+    /// to say anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Answered>,
     /// How far it is tried, while copies of its own do so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,
+}
+
+/// What came of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Answered {
+    /// Those that the function itself answered for, not what the swarm refused.
+    pub requests: u64,
+    /// Of these, how many failed.
+    pub failures: u64,
 }
 
 /// How far a version is tried.
@@ -259,8 +278,19 @@ pub struct CanaryStatus {
 pub enum RolloutPhase {
     Progressing,
     Paused,
+    Observing,
     Complete,
     RolledBack,
+}
+
+impl RolloutPhase {
+    /// What becomes of the version is not decided yet.
+    pub fn goes_on(self) -> bool {
+        match self {
+            Self::Progressing | Self::Paused | Self::Observing => true,
+            Self::Complete | Self::RolledBack => false,
+        }
+    }
 }
 
 impl FunctionSpec {
@@ -380,10 +410,12 @@ impl FunctionSpec {
         }
     }
 
-    /// How often a version may fail that is being tried.
+    /// How often a version may fail.
     pub fn error_rate(&self) -> ErrorRate {
-        let canary = self.strategy.as_ref().and_then(|it| it.canary.as_ref());
-        let rule = canary.and_then(|canary| canary.rollback.as_ref());
+        let rule = self.strategy.as_ref().and_then(|it| match it.kind {
+            StrategyType::RollingUpdate => it.rolling_update.as_ref()?.rollback.as_ref(),
+            StrategyType::Canary => it.canary.as_ref()?.rollback.as_ref(),
+        });
         let said = rule.and_then(|rule| percent(rule.error_rate.as_deref()?));
         let min_requests = rule.and_then(|rule| rule.min_requests);
         let window = rule.and_then(|rule| rule.window);
@@ -468,7 +500,7 @@ mod tests {
             "affinity": { "functionAffinity": {} },
             "topologySpreadConstraints":
                 [{ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }],
-            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2 } },
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2, "rollback": { "minRequests": 7 } } },
             "paused": true,
             "minReadySeconds": 1,
             "progressDeadlineSeconds": 7,

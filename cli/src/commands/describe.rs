@@ -251,7 +251,8 @@ fn rollout(status: &Value) -> Option<String> {
     let progressing = conditions.iter().find(|it| it["type"] == "Progressing")?;
     let mut sentence = progressing["message"].as_str()?.to_owned();
     let rollout = &status["rollout"];
-    if rollout["canary"].is_null() && rollout["phase"] != "Complete" {
+    let is_everywhere = rollout["phase"] == "Complete" || rollout["phase"] == "Observing";
+    if rollout["canary"].is_null() && !is_everywhere {
         let count = |field: &str| status[field].as_u64().unwrap_or(0);
         sentence.push_str(&format!(
             ": {} of {} copies run the newest spec",

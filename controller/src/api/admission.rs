@@ -2,6 +2,7 @@
 //! Function, about a component that the controllers hold and can run.
 
 mod autoscaling;
+mod later_fields;
 mod limit_ranges;
 
 use hive_functions::{InspectError, InspectLimits};
@@ -65,7 +66,8 @@ pub(super) fn complete(
         });
     }
     limit_ranges::fill(state, key, body);
-    autoscaling::admit(state, key, body)?;
+    later_fields::check(state, key, body)?;
+    autoscaling::admit(state, key, body);
     hive_manifests::apply_defaults(key.resource, body);
     Ok(warnings)
 }

@@ -8,11 +8,11 @@ mod plan;
 mod run;
 mod verdict;
 mod view;
+mod words;
 
 pub use canary::Asked;
 pub use plan::{Standing, Step, Subject, plan};
 pub use run::Rollouts;
 #[cfg(test)]
 pub use run::command;
-pub use verdict::Answers;
 pub use view::{RevisionView, TemplateDigest, proven_artifacts, template_of};

@@ -13,7 +13,7 @@ mod scenarios;
 mod trial;
 pub mod view;
 
-pub use copies::{Copies, copies, moved_on_at, settled_at};
+pub use copies::{Copies, began_at, copies, moved_on_at, settled_at};
 pub use course::Version;
 pub use plan::{Plan, Step, plan};
 pub use run::pass;

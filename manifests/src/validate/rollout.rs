@@ -25,6 +25,16 @@ pub(super) fn check(spec: &Map<String, Value>, path: &FieldPath, findings: &mut 
             let path = path.field("rollingUpdate").field("maxUnavailable");
             check_max_unavailable(max, &path, findings);
         }
+        if let Some(rollback) = strategy
+            .get("rollingUpdate")
+            .and_then(|it| it.get("rollback"))
+        {
+            let path = path.field("rollingUpdate").field("rollback");
+            if strategy.get("type").and_then(Value::as_str) == Some("Canary") {
+                findings.forbidden(&path, "not with type Canary: use canary.rollback");
+            }
+            check_rollback(rollback, &path, findings);
+        }
         check_canary(spec, strategy, &path, findings);
     }
     if let Some(Value::String(target)) = spec

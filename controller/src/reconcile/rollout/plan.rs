@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use hive_manifests::FunctionStatus;
-use hive_manifests::rollout::{CanaryStatus, RolloutPhase, RolloutStatus};
+use hive_manifests::rollout::{Answered, CanaryStatus, RolloutPhase, RolloutStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::{Trial, advance};
-use super::verdict::{Answers, verdict};
+use super::verdict::verdict;
 use super::view::RevisionView;
+use super::words::{
+    Condition, complete, condition, exceeded, observed, paused, pausing, reaches, tried, trying,
+};
 use crate::reconcile::events::Notice;
-use crate::reconcile::schedule::{Copies, FunctionView, moved_on_at, settled_at};
+use crate::reconcile::schedule::{Copies, FunctionView, began_at, moved_on_at, settled_at};
 use crate::state::Key;
 
 /// A function, what it was, and what runs of it.
@@ -20,10 +23,12 @@ pub struct Subject<'a> {
     pub revisions: Vec<&'a RevisionView>,
     pub copies: Copies<'a>,
     /// What was answered in the last time by copies that were asked for a revision, or for none.
-    pub answered: &'a dyn Fn(&str, Duration) -> Answers,
+    pub answered: &'a dyn Fn(&str, Duration) -> Answered,
+    /// All controllers read what is written of a version that is observed.
+    pub observes: bool,
 }
 
-/// How often what a version answers is looked at while it is tried: ingresses tell as often.
+/// How often what a version answers is looked at until it is proven: ingresses tell as often.
 const EACH: Duration = Duration::from_secs(1);
 
 /// Where a rollout stands, as a function's status holds it.
@@ -177,7 +182,11 @@ impl Planning {
 
     fn start(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
         let function = subject.function;
+        let before = self.before(subject, standing);
         self.enter(standing, function, RolloutPhase::Progressing, true);
+        if let Some(rollout) = &mut standing.rollout {
+            rollout.before = before;
+        }
         standing.condition = Some(reaches(number));
         self.look_again_at(self.now + function.spec.progress_deadline());
         // There is nothing to compare with before a first version has come, and nothing to try where no copy
@@ -194,6 +203,22 @@ impl Planning {
             }
             self.look_again_at(self.now);
         }
+    }
+
+    /// What was answered last by a version that was proven, if it is enough to compare another one with.
+    fn before(&self, subject: &Subject<'_>, standing: &Standing) -> Option<Answered> {
+        if !subject.observes {
+            return None;
+        }
+        let rule = subject.function.spec.error_rate();
+        let time = match &standing.rollout {
+            None => rule.window,
+            // What is replaced was not proven either.
+            Some(known) if known.phase.goes_on() => return known.before,
+            // Before that another version answered, or one that was rolled back.
+            Some(known) => rule.window.min(self.age(&known.phase_time)),
+        };
+        Some((subject.answered)("", time)).filter(|it| it.requests >= rule.min_requests)
     }
 
     /// The version is known: how far is it?
@@ -220,7 +245,7 @@ impl Planning {
             }
             return;
         }
-        if phase != Some(RolloutPhase::Progressing) && phase != Some(RolloutPhase::Complete) {
+        if matches!(phase, None | Some(RolloutPhase::Paused)) {
             self.enter(standing, function, RolloutPhase::Progressing, false);
         }
         let Some(rollout) = &mut standing.rollout else {
@@ -230,10 +255,13 @@ impl Planning {
             return;
         }
         rollout.observed_generation = function.generation;
+        if rollout.phase == RolloutPhase::Observing {
+            return self.observe(subject, standing, number);
+        }
         let phase_time = rollout.phase_time.0;
         if let Some(canary) = rollout.canary.clone() {
             let started = rollout.start_time.clone();
-            if let Some(why) = self.fails(subject, &standing.update, &started)
+            if let Some(why) = self.fails_while_tried(subject, &standing.update, &started)
                 && self.roll_back(subject, standing, number, &why)
             {
                 return;
@@ -266,17 +294,22 @@ impl Planning {
         let (wanted, min_ready) = (subject.copies.wanted, function.spec.min_ready());
         let settled = settled_at(updated(), wanted, min_ready);
         if settled.is_some_and(|due| due <= self.now) {
-            self.enter(standing, function, RolloutPhase::Complete, false);
-            let done = complete(number);
-            if standing.current != standing.update {
-                // Of the very first one the assignments tell.
-                if !standing.current.is_empty() || number > 1 {
-                    self.tell(function, false, "RolloutComplete", done.2.clone());
-                }
-                standing.current.clone_from(&standing.update);
+            if wanted == 0 || !self.can_be_observed(subject, standing) {
+                return self.complete(subject, standing, number);
             }
-            standing.condition = Some(done);
-            return;
+            self.enter(standing, function, RolloutPhase::Observing, false);
+            return self.observe(subject, standing, number);
+        }
+        // Some copies have gone over to it, and what they answer is part of all that is answered.
+        if let Some(since) = began_at(updated())
+            && self.can_be_observed(subject, standing)
+        {
+            if let Some(why) = self.fails_since(subject, standing, since)
+                && self.roll_back(subject, standing, number, &why)
+            {
+                return;
+            }
+            self.look_again_at(self.now + EACH);
         }
         let since = moved_on_at(updated()).unwrap_or(Timestamp::MIN);
         // After a trial it is the last step that it came from.
@@ -315,17 +348,80 @@ impl Planning {
         }
     }
 
+    /// All copies run it. It is proven when it has answered for a while, and not worse than the one before.
+    fn observe(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
+        let Some(since) = standing.rollout.as_ref().map(|it| it.phase_time.0) else {
+            return;
+        };
+        if let Some(why) = self.fails_since(subject, standing, since)
+            && self.roll_back(subject, standing, number, &why)
+        {
+            return;
+        }
+        let until = since + subject.function.spec.error_rate().window;
+        if until <= self.now || !self.can_be_observed(subject, standing) {
+            return self.complete(subject, standing, number);
+        }
+        standing.condition = Some(observed(number, until));
+        self.look_again_at(until.min(self.now + EACH));
+    }
+
+    fn complete(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
+        let function = subject.function;
+        self.enter(standing, function, RolloutPhase::Complete, false);
+        let done = complete(number);
+        if standing.current != standing.update {
+            // Of the very first one the assignments tell.
+            if !standing.current.is_empty() || number > 1 {
+                self.tell(function, false, "RolloutComplete", done.2.clone());
+            }
+            standing.current.clone_from(&standing.update);
+        }
+        standing.condition = Some(done);
+    }
+
+    /// There is something to compare it with, and to go back to.
+    fn can_be_observed(&self, subject: &Subject<'_>, standing: &Standing) -> bool {
+        let rollout = standing.rollout.as_ref();
+        rollout.is_some_and(|it| it.before.is_some())
+            && subject.function.spec.error_rate().percent < 100
+            && proven(subject, standing).is_some()
+    }
+
     /// Why a version that is tried is to be given up because of what it answers.
-    fn fails(&self, subject: &Subject<'_>, revision: &str, started: &Time) -> Option<String> {
+    fn fails_while_tried(
+        &self,
+        subject: &Subject<'_>,
+        revision: &str,
+        started: &Time,
+    ) -> Option<String> {
         let rule = subject.function.spec.error_rate();
         // What it answered when it was tried before is not held against it.
-        let age = Duration::try_from(self.now.duration_since(started.0)).unwrap_or_default();
-        let time = rule.window.min(age);
+        let time = rule.window.min(self.age(started));
         let (tried, others) = (
             (subject.answered)(revision, time),
             (subject.answered)("", time),
         );
-        verdict(tried, others, &rule, time)
+        verdict(tried, others, "elsewhere", &rule, time)
+    }
+
+    /// Why a version is to be given up because of what was answered since it came.
+    fn fails_since(
+        &self,
+        subject: &Subject<'_>,
+        standing: &Standing,
+        since: Timestamp,
+    ) -> Option<String> {
+        let rollout = standing.rollout.as_ref()?;
+        let rule = subject.function.spec.error_rate();
+        let since = Time(since.max(rollout.start_time.0));
+        let time = rule.window.min(self.age(&since));
+        let answered = (subject.answered)("", time);
+        verdict(answered, rollout.before?, "before", &rule, time)
+    }
+
+    fn age(&self, time: &Time) -> Duration {
+        Duration::try_from(self.now.duration_since(time.0)).unwrap_or_default()
     }
 
     /// False if there is no version to go back to.
@@ -336,11 +432,7 @@ impl Planning {
         number: i64,
         why: &str,
     ) -> bool {
-        let back = subject
-            .revisions
-            .iter()
-            .find(|it| it.key.name == standing.current && standing.current != standing.update);
-        let Some(back) = back else {
+        let Some(back) = proven(subject, standing) else {
             return false;
         };
         let (function, to) = (subject.function, back.number);
@@ -380,13 +472,17 @@ impl Planning {
             Some(known) => known.start_time.clone(),
             None => now.clone(),
         };
-        let goes_on = matches!(phase, RolloutPhase::Progressing | RolloutPhase::Paused);
+        let known = known.filter(|_| phase.goes_on());
+        let before = known.as_ref().and_then(|known| known.before);
+        // Copies that try it are for as long as the others do not run it.
+        let canary = known.and_then(|known| known.canary);
         standing.rollout = Some(RolloutStatus {
             observed_generation: function.generation,
             phase,
             start_time,
             phase_time: now,
-            canary: known.and_then(|known| known.canary).filter(|_| goes_on),
+            before,
+            canary: canary.filter(|_| phase != RolloutPhase::Observing),
         });
     }
 
@@ -414,59 +510,8 @@ impl Planning {
     }
 }
 
-type Condition = (String, String, String);
-
-fn condition(status: &str, reason: &str, message: String) -> Condition {
-    (status.to_owned(), reason.to_owned(), message)
-}
-
-fn reaches(number: i64) -> Condition {
-    let message = format!("revision {number} is reaching the copies");
-    condition("True", "RollingUpdate", message)
-}
-
-/// How many requests a version gets that is being tried.
-fn tried(number: i64, canary: &CanaryStatus) -> String {
-    format!("revision {number} gets {}% of the requests", canary.weight)
-}
-
-fn trying(number: i64, canary: &CanaryStatus) -> Condition {
-    let message = format!(
-        "{}, step {}: its copies are starting",
-        tried(number, canary),
-        canary.step + 1
-    );
-    condition("True", "Canary", message)
-}
-
-fn pausing(number: i64, canary: &CanaryStatus, until: Option<Timestamp>) -> Condition {
-    let step = canary.step + 1;
-    let tried = tried(number, canary);
-    match until {
-        Some(until) => {
-            let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
-            let message = format!("{tried}, step {step}: a pause until {until}");
-            condition("True", "Canary", message)
-        }
-        None => {
-            let message = format!("{tried}, step {step}: a pause until `hivectl rollout promote`");
-            condition("Unknown", "CanaryPaused", message)
-        }
-    }
-}
-
-fn complete(number: i64) -> Condition {
-    let message = format!("all copies run revision {number}");
-    condition("True", "NewRevisionAvailable", message)
-}
-
-fn paused(number: i64) -> Condition {
-    let message = format!("changes wait after revision {number}: spec.paused is set");
-    condition("Unknown", "Paused", message)
-}
-
-fn exceeded(number: i64, deadline: Duration) -> Condition {
-    let seconds = deadline.as_secs();
-    let message = format!("no copy went over to revision {number} for {seconds} s");
-    condition("False", "ProgressDeadlineExceeded", message)
+/// The version to go back to: the last one that was proven, if that is another.
+fn proven<'a>(subject: &Subject<'a>, standing: &Standing) -> Option<&'a RevisionView> {
+    let mut revisions = subject.revisions.iter().copied();
+    revisions.find(|it| it.key.name == standing.current && standing.current != standing.update)
 }

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use hive_manifests::rollout::OUTSIDE_TEMPLATE;
+use hive_manifests::rollout::{Answered, OUTSIDE_TEMPLATE};
 use hive_manifests::{Function, Resource};
 use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::plan::{Standing, Step, Subject, plan};
-use super::verdict::Answers;
 use super::view::RevisionView;
 use crate::objects::{self, Writer};
 use crate::reconcile::schedule::{Plan, Seen, View, copies, follow};
@@ -51,7 +50,7 @@ impl Rollouts {
         let now = Timestamp::now();
         let answered = |function: &Key, revision: &str, last| {
             let sum = traffic.of_revision(function, revision, last, Instant::now());
-            Answers {
+            Answered {
                 requests: sum.requests,
                 failures: sum.failures,
             }
@@ -84,7 +83,7 @@ impl Rollouts {
         state: &State,
         view: &View,
         scheduled: &Plan,
-        answered: &dyn Fn(&Key, &str, Duration) -> Answers,
+        answered: &dyn Fn(&Key, &str, Duration) -> Answered,
         now: Timestamp,
     ) -> Steps {
         self.revisions = follow(
@@ -98,10 +97,12 @@ impl Rollouts {
             by_owner.entry(&revision.owner).or_default().push(revision);
         }
         let (mut all, mut earliest) = (Vec::new(), None);
+        let observes = state.level() >= level::METERING;
         for (function, copies) in copies(view, scheduled) {
             let answered = |revision: &str, time| answered(&function.key, revision, time);
             let subject = Subject {
                 answered: &answered,
+                observes,
                 revisions: by_owner.remove(&*function.uid).unwrap_or_default(),
                 function,
                 copies,

@@ -1,25 +1,18 @@
-//! Whether a version that is tried fails more often than it may. Pure.
+//! Whether a version fails more often than it may. Pure.
 
 use std::time::Duration;
 
-use hive_manifests::rollout::ErrorRate;
+use hive_manifests::rollout::{Answered, ErrorRate};
 
 /// How many times as often as the others it may fail: what failed before is no reason.
 const TIMES: u64 = 2;
 
-/// What was answered in some time. Only what a version itself did counts, not what the swarm refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
-    pub requests: u64,
-    /// Of these, how many failed.
-    pub failures: u64,
-}
-
-/// Why a version is to be given up, in words, if it is. `tried` and `others` are what it answered in the last
-/// `time`, and what the other copies did.
+/// Why a version is to be given up, in words, if it is. `tried` is what it answered in the last `time`, `others` what it
+/// is compared with, which was answered `there`: elsewhere, or before.
 pub fn verdict(
-    tried: Answers,
-    others: Answers,
+    tried: Answered,
+    others: Answered,
+    there: &str,
     rule: &ErrorRate,
     time: Duration,
 ) -> Option<String> {
@@ -36,7 +29,7 @@ pub fn verdict(
                 .saturating_mul(TIMES);
     (is_over && is_worse).then(|| {
         format!(
-            "{} of {} requests failed in {} s, and {} of {} elsewhere",
+            "{} of {} requests failed in {} s, and {} of {} {there}",
             tried.failures,
             tried.requests,
             time.as_secs(),
@@ -52,8 +45,8 @@ mod tests {
 
     use super::*;
 
-    fn answers((failures, requests): (u64, u64)) -> Answers {
-        Answers { requests, failures }
+    fn answers((failures, requests): (u64, u64)) -> Answered {
+        Answered { requests, failures }
     }
 
     fn rule() -> ErrorRate {
@@ -66,7 +59,7 @@ mod tests {
 
     fn judged(tried: (u64, u64), others: (u64, u64)) -> Option<String> {
         let time = Duration::from_secs(10);
-        verdict(answers(tried), answers(others), &rule(), time)
+        verdict(answers(tried), answers(others), "elsewhere", &rule(), time)
     }
 
     #[test]
@@ -103,7 +96,7 @@ mod tests {
             ..rule()
         };
         let (all, none) = (answers((99, 99)), answers((0, 9)));
-        assert_eq!(verdict(all, none, &never, Duration::ZERO), None);
+        assert_eq!(verdict(all, none, "before", &never, Duration::ZERO), None);
     }
 
     proptest! {

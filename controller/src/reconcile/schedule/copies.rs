@@ -79,6 +79,11 @@ fn running<'s>(
     copies.filter(move |copy| copy.current && copy.spec.function == *template)
 }
 
+/// When the first of some copies began to answer, if any did and that is known.
+pub fn began_at<'s>(copies: impl Iterator<Item = &'s AssignmentView>) -> Option<Timestamp> {
+    copies.filter_map(|copy| copy.ready_since).min()
+}
+
 /// When the last of some copies began to answer, if any did.
 pub fn moved_on_at<'s>(copies: impl Iterator<Item = &'s AssignmentView>) -> Option<Timestamp> {
     copies.filter_map(|copy| copy.ready_since).max()

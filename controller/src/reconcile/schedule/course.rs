@@ -113,6 +113,7 @@ mod tests {
                 phase,
                 start_time: time(),
                 phase_time: time(),
+                before: None,
                 canary: step.map(|step| CanaryStatus {
                     step,
                     weight: 0,
@@ -131,11 +132,13 @@ mod tests {
 
     #[test]
     fn each_copy_runs_what_the_status_makes_of_the_newest_version() {
-        use RolloutPhase::{Complete, Paused, Progressing, RolledBack};
+        use RolloutPhase::{Complete, Observing, Paused, Progressing, RolledBack};
         // Timeout of the newest, canary, paused, phase, step; newest, held, kept, trials.
         let cases = [
             (("2s", false, false, Progressing, None), ("2s", "", "", 0)),
             (("2s", false, false, RolledBack, None), ("2s", "", "1s", 0)),
+            (("2s", true, false, Observing, None), ("2s", "", "", 0)),
+            (("3s", true, false, Observing, None), ("own", "2s", "2s", 0)),
             (
                 ("2s", true, false, Progressing, Some(0)),
                 ("2s", "", "1s", 2),

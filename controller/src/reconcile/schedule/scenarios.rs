@@ -79,6 +79,7 @@ fn any_script() -> impl Strategy<Value = Vec<String>> {
         Just("promote hello".to_owned()),
         Just("promote hello full".to_owned()),
         prop::sample::select(vec!["lose a", "find a", "lose b", "find b"]).prop_map(str::to_owned),
+        (0..90).prop_map(|failures| format!("answered hello 0/0 {failures}/90")),
     ];
     prop::collection::vec(line, 0..40)
 }
@@ -103,7 +104,7 @@ proptest! {
             world.check("hello");
         }
         let end = "function hello paused=false minReadySeconds=0 component=v5 revisionHistoryLimit=1 strategy=null";
-        for line in ["find a", "find b", end, "settle"] {
+        for line in ["find a", "find b", "answered hello 0/0 0/90", end, "settle", "wait 60s", "settle"] {
             world.run(line);
         }
         world.check("hello");

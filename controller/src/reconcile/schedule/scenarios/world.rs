@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hive_manifests::duration::GoDuration;
 use hive_manifests::quantity::Bytes;
+use hive_manifests::rollout::Answered;
 use hive_manifests::{FunctionSpec, Resource, apply_defaults, validate_stored};
 use hive_proto::v1::Usage;
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::gateway::report::{Reported, set_assignment_status};
 use crate::node_conditions;
 use crate::node_record::NodeRecord;
 use crate::objects;
-use crate::reconcile::rollout::{self, Answers, Rollouts, proven_artifacts};
+use crate::reconcile::rollout::{self, Rollouts, proven_artifacts};
 use crate::state::{Command, Key, Member, State, level};
 
 /// More looks than any scenario needs: one that goes on never settles.
@@ -32,7 +33,7 @@ pub struct World {
     now: Timestamp,
     rollouts: Rollouts,
     /// What was answered for revisions in the last minute, by functions: those tried, and the others.
-    answers: BTreeMap<String, (Answers, Answers)>,
+    answers: BTreeMap<String, (Answered, Answered)>,
     /// What the script calls a component, by its digest.
     components: BTreeMap<String, String>,
 }
@@ -350,12 +351,9 @@ impl World {
         let mut told = String::new();
         let view = View::of(&self.state);
         let scheduled = plan(&view, self.now);
-        let answered = |function: &Key, revision: &str, _| {
-            let (tried, others) = self
-                .answers
-                .get(&function.name)
-                .copied()
-                .unwrap_or_default();
+        let answered = |function: &Key, revision: &str, last: Duration| {
+            let known = self.answers.get(&function.name).copied();
+            let (tried, others) = known.filter(|_| !last.is_zero()).unwrap_or_default();
             if revision.is_empty() { others } else { tried }
         };
         let (rollouts, _) =
@@ -556,9 +554,9 @@ impl World {
 }
 
 /// `12/80` for 12 failures of 80 requests.
-fn answers(text: &str) -> Answers {
+fn answers(text: &str) -> Answered {
     let (failures, requests) = text.split_once('/').unwrap();
-    Answers {
+    Answered {
         failures: failures.parse().unwrap(),
         requests: requests.parse().unwrap(),
     }

@@ -1,0 +1,69 @@
+//! Fields that came after the first release: a controller of a release before refuses objects that have them,
+//! so none is taken before all controllers know it.
+
+use hive_manifests::Resource;
+use serde_json::Value;
+
+use super::super::errors::ApiError;
+use crate::state::{Key, State, level};
+
+/// The kind, the field as a JSON pointer, and the level from which on all controllers know it.
+const FIELDS: [(Resource, &str, u32); 2] = [
+    // Quotas count by it as well, and all controllers must count alike.
+    (Resource::Function, "/spec/autoscaling", level::REVISIONS),
+    (
+        Resource::Function,
+        "/spec/strategy/rollingUpdate/rollback",
+        level::METERING,
+    ),
+];
+
+/// Refuses what some controller could not read yet.
+pub(super) fn check(state: &State, key: &Key, body: &Value) -> Result<(), ApiError> {
+    let is_unknown = |(kind, field, known_from): &&(Resource, &str, u32)| {
+        *kind == key.resource
+            && state.level() < *known_from
+            && body.pointer(field).is_some_and(|value| !value.is_null())
+    };
+    let Some((_, field, _)) = FIELDS.iter().find(is_unknown) else {
+        return Ok(());
+    };
+    let field = field[1..].replace('/', ".");
+    Err(ApiError::Unavailable(format!(
+        "{field} is heeded once all controllers run a version that knows of it: \
+         `hivectl get controllers` shows what they run"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hive_manifests::openapi_schema;
+    use serde_json::json;
+
+    use super::*;
+    use crate::state::Command;
+
+    #[test]
+    fn a_field_is_taken_once_all_controllers_know_it() {
+        let key = Key::new(Resource::Function, "default", "hello");
+        for (kind, field, known_from) in FIELDS {
+            let mut schema = openapi_schema(kind);
+            let mut body = json!({});
+            let mut place = &mut body;
+            for step in field[1..].split('/') {
+                schema = &schema["properties"][step];
+                assert!(schema.is_object(), "{field}");
+                place = &mut place[step];
+            }
+            *place = json!({});
+            let mut state = State::default();
+            for level in [known_from - 1, known_from] {
+                state.apply(Command::RaiseLevel { to: level }).unwrap();
+                let refused = check(&state, &key, &body).err();
+                assert_eq!(refused.is_some(), level < known_from, "{field} at {level}");
+                assert!(check(&state, &key, &json!({ "spec": {} })).is_ok());
+            }
+        }
+    }
+}
