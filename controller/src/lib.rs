@@ -34,6 +34,7 @@ mod patience;
 pub mod peers;
 pub mod reconcile;
 pub mod recover;
+mod references;
 pub mod restore;
 pub mod run;
 mod served_certificate;

@@ -19,7 +19,12 @@ async fn apply(swarm: &Swarm, spec: Value) {
 }
 
 fn ordinary(greeting: &str) -> Value {
-    json!({ "replicas": 2, "env": [{ "name": "GREETING", "value": greeting }] })
+    let rollback = json!({ "errorRate": "100%" });
+    json!({
+        "replicas": 2,
+        "env": [{ "name": "GREETING", "value": greeting }],
+        "strategy": { "rollingUpdate": { "rollback": rollback } },
+    })
 }
 
 /// What the function's status says, once it is that.
@@ -137,24 +142,42 @@ async fn a_version_that_never_becomes_ready_is_rolled_back() {
     assert_ne!(status.code, 0);
     assert_eq!(greeted(&address, &[]).await, "One");
 
+    // A version that refers to what is not there stops nothing, and comes when it is.
+    let secret = |name: &str| json!({ "secretKeyRef": { "name": name, "key": "greeting" } });
+    let mut later = ordinary("Three");
+    later["env"] = json!([{ "name": "GREETING", "valueFrom": secret("later") }]);
+    apply(&swarm, later).await;
+    until("it is told what is missing", PATIENCE, async || {
+        let described = swarm.ctl(&["describe", "fn", "hello"]).await;
+        let why = "Not ready (MissingReference): spec.env[0].valueFrom: secret \"later\" has no key \"greeting\"";
+        holds(described.ok().contains(why), described)
+    })
+    .await;
+    assert_eq!(greeted(&address, &[]).await, "One");
+    let create = ["create", "secret", "generic", "later"];
+    let create = [&create[..], &["--from-literal=greeting=Three"]].concat();
+    swarm.ctl(&create).await.ok();
+    all_say(&swarm, "Three").await;
+    told(&swarm, "rollout.phase", "Complete").await;
+
     // A trial that does not start, for there is no such secret.
-    let secret = json!({ "secretKeyRef": { "name": "none", "key": "greeting" } });
     let no_secret = json!({
         "replicas": 2, "progressDeadlineSeconds": 3,
-        "env": [{ "name": "GREETING", "valueFrom": secret }],
+        "env": [{ "name": "GREETING", "valueFrom": secret("none") }],
         "strategy": { "type": "Canary", "canary": { "steps": [{ "setWeight": 50 }] } },
     });
     apply(&swarm, no_secret).await;
     told(
         &swarm,
         "conditions[?(@.type==\"Progressing\")].message",
-        "revision 3 was rolled back to revision 1: no copy went over to revision 3 for 3 s",
+        "revision 4 was rolled back to revision 3: no copy went over to revision 4 for 3 s: \
+         spec.env[0].valueFrom: secret \"none\" has no key \"greeting\"; create it, or mark the reference optional",
     )
     .await;
 
     // The next one starts from what runs.
-    apply(&swarm, ordinary("Four")).await;
-    all_say(&swarm, "Four").await;
+    apply(&swarm, ordinary("Five")).await;
+    all_say(&swarm, "Five").await;
     no_request_failed(load).await;
 }
 

@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_functions::{EgressLimits, Limits};
 use hive_manifests::duration::GoDuration;
-use hive_manifests::function::{ConfigValue, Egress, EnvVar, EnvVarSource, FunctionSpec, KeyRef};
-use hive_manifests::{Assignment, AssignmentSpec, Resource};
+use hive_manifests::function::{ConfigValue, Egress, EnvVar, FunctionSpec};
+use hive_manifests::{Assignment, AssignmentSpec};
 use hive_proto::{EncodedAssignment, v1};
 
 use crate::ingress::routes;
+use crate::references::{self, Missing};
 use crate::state::{Key, Object, State};
 
 /// The desired set of a node.
@@ -86,8 +87,8 @@ fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assign
             signature: signed(&artifact.signature)?,
         }),
         limits: Some(limits(&function)),
-        env: environment(state, &namespace, &function_name, &function.env)?,
-        config: configuration(state, &namespace, &function.config)?,
+        env: environment(state, &namespace, &function_name, &function.env).map_err(refusal)?,
+        config: configuration(state, &namespace, &function.config).map_err(refusal)?,
         egress: egress(&function.egress),
         key_value: function.key_value.map(|given| v1::KeyValue {
             function_uid,
@@ -148,22 +149,26 @@ fn millis(duration: Duration) -> u64 {
 /// Why an assignment can't be sent, in CamelCase and in words.
 type Refusal = (&'static str, String);
 
+fn refusal(missing: Missing) -> Refusal {
+    ("MissingReference", missing.to_string())
+}
+
 /// The variables with their values, and those that Hive sets.
 fn environment(
     state: &State,
     namespace: &str,
     function: &str,
     env: &[EnvVar],
-) -> Result<BTreeMap<String, String>, Refusal> {
+) -> Result<BTreeMap<String, String>, Missing> {
     let mut values: BTreeMap<String, String> = [
         ("HIVE_FUNCTION".to_owned(), function.to_owned()),
         ("HIVE_NAMESPACE".to_owned(), namespace.to_owned()),
     ]
     .into();
     for (index, variable) in env.iter().enumerate() {
-        let place = format!("spec.env[{index}]");
+        let place = || format!("spec.env[{index}]");
         let source = (&variable.value, &variable.value_from);
-        if let Some(value) = value(state, namespace, &place, source)? {
+        if let Some(value) = references::value(state, namespace, place, source)? {
             values.insert(variable.name.clone(), value);
         }
     }
@@ -175,60 +180,16 @@ fn configuration(
     state: &State,
     namespace: &str,
     config: &[ConfigValue],
-) -> Result<BTreeMap<String, String>, Refusal> {
+) -> Result<BTreeMap<String, String>, Missing> {
     let mut values = BTreeMap::new();
     for (index, setting) in config.iter().enumerate() {
-        let place = format!("spec.config[{index}]");
+        let place = || format!("spec.config[{index}]");
         let source = (&setting.value, &setting.value_from);
-        if let Some(value) = value(state, namespace, &place, source)? {
+        if let Some(value) = references::value(state, namespace, place, source)? {
             values.insert(setting.name.clone(), value);
         }
     }
     Ok(values)
-}
-
-/// None where an optional reference leads nowhere; what is wrong with another names its place.
-fn value(
-    state: &State,
-    namespace: &str,
-    place: &str,
-    (value, source): (&Option<String>, &Option<EnvVarSource>),
-) -> Result<Option<String>, Refusal> {
-    let Some(source) = source else {
-        return Ok(Some(value.clone().unwrap_or_default()));
-    };
-    let (reference, resource) = match (&source.secret_key_ref, &source.config_map_key_ref) {
-        (Some(reference), _) => (reference, Resource::Secret),
-        (None, Some(reference)) => (reference, Resource::ConfigMap),
-        (None, None) => return Ok(None),
-    };
-    let found = lookup(state, namespace, resource, reference);
-    if found.is_none() && !reference.optional {
-        return Err((
-            "MissingReference",
-            format!(
-                "{place}.valueFrom: {} {:?} has no key {:?}; create it, or mark the reference optional",
-                resource.singular(),
-                reference.name,
-                reference.key
-            ),
-        ));
-    }
-    Ok(found)
-}
-
-fn lookup(
-    state: &State,
-    namespace: &str,
-    resource: Resource,
-    reference: &KeyRef,
-) -> Option<String> {
-    let object = state.get(&Key::new(resource, namespace, &reference.name))?;
-    let text = object.body()["data"][&reference.key].as_str()?;
-    match resource {
-        Resource::Secret => String::from_utf8(BASE64.decode(text).ok()?).ok(),
-        _ => Some(text.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -237,6 +198,7 @@ mod tests {
     use super::*;
     use crate::objects;
     use crate::state::Command;
+    use hive_manifests::Resource;
     use serde_json::{Value, json};
 
     fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
@@ -426,8 +388,8 @@ mod tests {
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(values, expected.into());
 
-        let (reason, message) = configuration(&state, "other", &config).unwrap_err();
-        assert_eq!(reason, "MissingReference");
+        let missing = configuration(&state, "other", &config).unwrap_err();
+        let message = missing.to_string();
         assert!(message.starts_with("spec.config[1].valueFrom: secret \"s\""));
     }
 }

@@ -434,6 +434,27 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_no_node_can_be_sent_says_what_is_missing() {
+        let mut state = swarm();
+        node(&mut state, "a", "True");
+        assignment(&mut state, "0", "a", "Ready", "");
+        assignment(&mut state, "1", "a", "Ready", "");
+        let from = json!({ "secretKeyRef": { "name": "none", "key": "k" } });
+        let asks = json!({ "config": [{ "name": "A", "valueFrom": from }] });
+        set_spec(&mut state, asks);
+        let now = summary(&state);
+        assert_eq!(
+            (now.available, now.ready, now.reason),
+            (true, 2, "MissingReference")
+        );
+        let why = "spec.config[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional";
+        assert_eq!(now.message, why);
+        let secret = json!({ "data": { "k": "dg==" } });
+        put(&mut state, Resource::Secret, "none", "s", secret);
+        assert_eq!(summary(&state).reason, "RollingUpdate");
+    }
+
+    #[test]
     fn one_sentence_says_why_it_is_not_ready() {
         let mut state = swarm();
         let none = summary(&state);

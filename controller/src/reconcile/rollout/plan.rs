@@ -339,7 +339,7 @@ impl Planning {
             standing.condition = Some(says);
             return self.again_at(Some(due).filter(|due| *due > self.now));
         }
-        let stands = exceeded(number, deadline);
+        let stands = exceeded(number, deadline, function.missing.as_deref());
         if !self.roll_back(subject, standing, number, &stands.2)
             && standing.condition.as_ref() != Some(&stands)
         {

@@ -62,9 +62,12 @@ pub fn paused(number: i64) -> Condition {
     condition("Unknown", "Paused", message)
 }
 
-pub fn exceeded(number: i64, deadline: Duration) -> Condition {
+pub fn exceeded(number: i64, deadline: Duration, missing: Option<&str>) -> Condition {
     let seconds = deadline.as_secs();
-    let message = format!("no copy went over to revision {number} for {seconds} s");
+    let mut message = format!("no copy went over to revision {number} for {seconds} s");
+    if let Some(missing) = missing {
+        message = format!("{message}: {missing}");
+    }
     condition("False", "ProgressDeadlineExceeded", message)
 }
 

@@ -13,6 +13,8 @@ use crate::reconcile::rollout::Standing;
 pub struct Version {
     pub name: String,
     pub template: FunctionSpec,
+    /// What it refers to and is not there, in words: no node can be sent it.
+    pub missing: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +128,7 @@ mod tests {
             Some(Version {
                 name: name.to_owned(),
                 template: self::spec(name, false, false).template(),
+                missing: None,
             })
         })
     }

@@ -90,7 +90,7 @@ pub fn plan(view: &View, now: Timestamp) -> Plan {
         };
         plan_function(&wanted, &existing, &mut board, now, &mut plan);
         if function.ending != Some(Ending::CopiesStay) {
-            plan_trials(function, &existing, &mut board, &mut plan);
+            plan_trials(function, &existing, &mut board, now, &mut plan);
         }
     }
     // What is left belongs to functions that are gone.
@@ -155,10 +155,11 @@ fn plan_function(
                 }
             }
             // It goes elsewhere as it is.
-            Some(assignment) if function.spec.paused => {
+            Some(assignment) if function.spec.paused || function.missing.is_some() => {
                 let own = Version {
                     name: assignment.spec.revision.clone(),
                     template: assignment.spec.function.clone(),
+                    missing: None,
                 };
                 let own = roll::at(function, &own, existing);
                 place(&own, slot, found, board, plan);

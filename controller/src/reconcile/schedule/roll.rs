@@ -1,9 +1,11 @@
 //! How copies go over to another version. Pure.
 //!
 //! Copies that serve nothing change at once, the others so that no more than a few are on their way at a time.
-//! While a function is paused none changes.
+//! While a function is paused none changes, and none to a version that no node can be sent: what it refers to is
+//! missing, and a copy without it would stop.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use hive_manifests::{AssignmentSpec, FunctionSpec, Phase};
 use jiff::Timestamp;
@@ -13,6 +15,18 @@ use super::course::{Course, Version};
 use super::plan::{Plan, Step};
 use super::view::{AssignmentView, FunctionView, digest_of};
 use crate::state::Key;
+
+/// Secrets and ConfigMaps change all the time, and wake nobody who waits for one. Nor for long: a version that
+/// reaches no copy is rolled back in the end.
+const LOOKS_FOR_REFERENCES: Duration = Duration::from_secs(2);
+
+/// Whether a node can be sent the function's newest version; that is looked at again if not.
+pub fn can_be_sent(function: &FunctionView, now: Timestamp, plan: &mut Plan) -> bool {
+    if function.missing.is_some() {
+        plan.look_again_at(Some(now + LOOKS_FOR_REFERENCES));
+    }
+    function.missing.is_none()
+}
 
 /// The function as if `version` was its newest one, with the compiled forms that are known of it: from its
 /// status, or those that copies have.
@@ -38,6 +52,7 @@ pub fn at(
     FunctionView {
         spec: function.spec.with_template(template),
         course: Course::only(&version.name),
+        missing: version.missing.clone(),
         artifacts,
         ..function.clone()
     }
@@ -67,7 +82,7 @@ pub fn roll(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if outdated.is_empty() || function.spec.paused {
+    if outdated.is_empty() || function.spec.paused || !can_be_sent(function, now, plan) {
         return;
     }
     let old: HashSet<&Key> = outdated.iter().map(|assignment| &assignment.key).collect();

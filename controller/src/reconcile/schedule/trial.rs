@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use jiff::Timestamp;
+
 use super::board::Board;
 use super::plan::{Plan, Slot, delete, place};
 use super::roll;
@@ -13,6 +15,7 @@ pub fn plan_trials(
     function: &FunctionView,
     existing: &[&AssignmentView],
     board: &mut Board,
+    now: Timestamp,
     plan: &mut Plan,
 ) {
     let wanted = match function.ending {
@@ -40,11 +43,13 @@ pub fn plan_trials(
             Some(trial) if board.may_stay(&version, trial) => {
                 if !function.spec.paused
                     && roll::is_outdated(&version, &template, trial, board)
+                    && roll::can_be_sent(&version, now, plan)
                     && let Some(step) = roll::change(&version, &template, trial, board, plan)
                 {
                     plan.steps.push(step);
                 }
             }
+            None if !roll::can_be_sent(&version, now, plan) => {}
             found => place(&version, &slot, found, board, plan),
         }
     }

@@ -15,6 +15,7 @@ use crate::deletion::{FOREGROUND, finalizers};
 use crate::node_conditions;
 use crate::reconcile::autoscale::Scaling;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
+use crate::references;
 use crate::state::{Key, Object, State, level};
 
 /// The view as it was seen last, and the plan for it. A clone is the same: what one reconciler has read and
@@ -93,6 +94,8 @@ pub struct FunctionView {
     pub artifacts: Vec<CompiledArtifact>,
     /// Of the version that `spec` holds.
     pub digest: TemplateDigest,
+    /// What that version refers to and is not there, in words: no node can be sent it.
+    pub missing: Option<String>,
     /// Compiled forms of other components, of the version that all copies ran last.
     pub older: Vec<CompiledArtifact>,
     /// Which version its copies are to run.
@@ -165,6 +168,9 @@ impl View {
             function
         };
         self.functions = follow(known, functions, FunctionView::version, read);
+        for function in &mut self.functions {
+            function.look_up_references(state);
+        }
         let nodes = state.list(Resource::Node, None);
         let known = std::mem::take(&mut self.nodes);
         self.nodes = follow(known, nodes, NodeView::version, NodeView::of);
@@ -308,6 +314,20 @@ impl FunctionView {
         self.spec.wanted_replicas(self.found_replicas)
     }
 
+    /// These come and go without a change of the function.
+    fn look_up_references(&mut self, state: &State) {
+        let namespace = &self.key.namespace;
+        let missing = |spec: &FunctionSpec| {
+            let missing = references::missing(state, namespace, spec)?;
+            Some(missing.to_string())
+        };
+        self.missing = missing(&self.spec);
+        let Course { held, kept, .. } = &mut self.course;
+        for version in [held, kept].into_iter().flatten() {
+            version.missing = missing(&version.template);
+        }
+    }
+
     /// Of the state only the revisions that it names are read, which never change, and the level.
     fn of(object: &Object, state: &State) -> Option<Self> {
         let function: Function = object.parse().ok()?;
@@ -318,6 +338,7 @@ impl FunctionView {
             Some(Version {
                 name: name.to_owned(),
                 template: template_of(state.get(&key)?)?,
+                missing: None,
             })
         };
         let spec = match function.component() {
@@ -360,6 +381,7 @@ impl FunctionView {
             generation: function.metadata.generation.unwrap_or_default(),
             labels: function.metadata.labels.clone().unwrap_or_default(),
             digest,
+            missing: None,
             course: Course::of(&spec, wanted, own, &standing, named),
             standing,
             asked: Asked::of(&function.metadata),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use hive_manifests::Phase;
+use hive_manifests::rollout::RolloutPhase;
 
 use crate::deletion::finalizers;
 use crate::objects::{self, node_key};
@@ -45,6 +46,7 @@ impl Situation<'_> {
             .or_else(|| self.scaled_to_zero())
             .or_else(|| missing_image(state, self.function))
             .or_else(|| not_compiled(state, self.function))
+            .or_else(|| self.missing_reference())
             .or_else(|| self.failing())
             .or_else(|| self.node_lost(state))
             .or_else(|| self.unschedulable())
@@ -66,6 +68,14 @@ impl Situation<'_> {
     fn scaled_to_zero(&self) -> Option<Explanation> {
         let nothing_wanted = || ("ScaledToZero", "no copies are wanted".into());
         self.is_scaled_to_zero().then(nothing_wanted)
+    }
+
+    /// Why no copy is sent the newest version.
+    fn missing_reference(&self) -> Option<Explanation> {
+        let missing = self.function.missing.as_ref()?;
+        let rollout = self.function.standing.rollout.as_ref();
+        let is_back = rollout.is_some_and(|it| it.phase == RolloutPhase::RolledBack);
+        (self.updated < self.wanted && !is_back).then(|| ("MissingReference", missing.clone()))
     }
 
     fn failing(&self) -> Option<Explanation> {

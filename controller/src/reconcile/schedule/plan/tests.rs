@@ -37,6 +37,7 @@ fn function(name: &str, replicas: u32) -> FunctionView {
         revision: 0,
         digest: TemplateDigest::of(&spec.template()),
         older: Vec::new(),
+        missing: None,
         course: Course::default(),
         standing: Standing::default(),
         asked: Asked::default(),

@@ -67,6 +67,10 @@ impl World {
             ("remove", [name]) => self.delete(&objects::node_key(name)),
             ("function", [name, fields @ ..]) => self.function(name, fields),
             ("compile", [name]) => self.compile(name),
+            ("secret", [name, field]) => {
+                let content = json!({ "data": { *field: "eA==" } });
+                self.put(Key::new(Resource::Secret, "default", *name), content);
+            }
             ("delete", [name]) => self.delete(&function_key(name)),
             ("answer", names) => self.answer(names),
             ("fail", [name, ..]) => {
