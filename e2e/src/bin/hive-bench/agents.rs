@@ -2,8 +2,8 @@
 //! process, ten thousand unless said otherwise. What they cost, how soon they run what is applied, what
 //! they say while nothing happens, and what the death of a controller sets off.
 
-mod fleet;
-mod follow;
+pub mod fleet;
+pub mod follow;
 
 use std::time::{Duration, Instant};
 

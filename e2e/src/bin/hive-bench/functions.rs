@@ -9,6 +9,7 @@ mod front;
 mod idle;
 mod instances;
 mod limits;
+mod many;
 mod neighbours;
 mod serve;
 
@@ -22,7 +23,15 @@ use hive_functions::{
 };
 use sha2::{Digest, Sha256};
 
-const PARTS: [&str; 6] = ["serve", "instances", "limits", "neighbours", "cold", "idle"];
+const PARTS: [&str; 7] = [
+    "serve",
+    "instances",
+    "limits",
+    "neighbours",
+    "cold",
+    "idle",
+    "many",
+];
 
 /// Of WASI 0.3: its body comes from a task that goes on after the answer has begun.
 const ASYNC: &[u8] = include_bytes!("../../../../manifests/examples/rust-p3/hello_p3.wasm");
@@ -43,7 +52,8 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
             "limits" => limits::run(&mut aims).await?,
             "neighbours" => neighbours::run(&mut aims).await?,
             "cold" => cold::run(&mut aims).await?,
-            _ => idle::run(&mut aims).await?,
+            "idle" => idle::run(&mut aims).await?,
+            _ => many::run(&mut aims).await?,
         }
     }
     aims.print();
