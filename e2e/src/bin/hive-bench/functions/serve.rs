@@ -1,5 +1,6 @@
 //! Requests to one agent: at its local address, through the ingress of another process over QUIC, and
-//! to `wasmtime serve` of the same component with its pooling flags.
+//! to `wasmtime serve` of the same component with its pooling flags. And to workerd, which runs no
+//! components: the same answer from JavaScript, in one isolate for all requests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,28 @@ const PORT: u16 = 18_800;
 
 /// Where `wasmtime serve` listens, if it is there.
 const PEER_PORT: u16 = 18_999;
+const WORKERD_PORT: u16 = 18_998;
+
+/// The same words as hello's, and a line logged too.
+const WORKER: &str = r#"
+using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .hello)],
+  sockets = [(name = "http", address = "ADDRESS", http = (), service = "main")],
+);
+const hello :Workerd.Worker = (
+  modules = [(name = "hello", esModule = embed "worker.js")],
+  compatibilityDate = "2026-11-01",
+);
+"#;
+const SCRIPT: &str = r#"export default {
+  fetch(request) {
+    const path = new URL(request.url).pathname;
+    console.log(`asked for ${path}`);
+    return new Response(`Hello from hello in default: you asked for ${path}\n`);
+  },
+};
+"#;
 
 pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     let hive = crate::beside("hive")?;
@@ -27,6 +50,14 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     let peer = peer(&swarm).await?;
     if let Some((_, target)) = &peer {
         contestants.push(("wasmtime serve".to_owned(), target.clone()));
+    }
+    let workerd = workerd(&swarm).await?;
+    if let Some((_, target)) = &workerd {
+        contestants.push(("workerd, JavaScript".to_owned(), target.clone()));
+    } else {
+        println!(
+            "SKIPPED: workerd is not installed (npm install workerd, and name its binary in WORKERD)"
+        );
     }
     println!("\nhello (Rust, WASI 0.2), one agent; CPU is of the agent's process, or the peer's");
     let found = rounds(&contestants).await?;
@@ -74,6 +105,24 @@ async fn peer(swarm: &Swarm) -> anyhow::Result<Option<(Process, Target)>> {
         component.to_str().context("path")?,
     ];
     let process = Process::start(&program, &arguments)?;
+    let target = Target {
+        address: address.parse()?,
+        host: "localhost".into(),
+        pid: process.pid(),
+    };
+    swarm::answers(&target, Duration::from_secs(30)).await?;
+    Ok(Some((process, target)))
+}
+
+async fn workerd(swarm: &Swarm) -> anyhow::Result<Option<(Process, Target)>> {
+    let Some(program) = std::env::var_os("WORKERD").map(PathBuf::from) else {
+        return Ok(None);
+    };
+    let address = format!("127.0.0.1:{WORKERD_PORT}");
+    swarm.write("worker.js", SCRIPT.as_bytes())?;
+    let config = WORKER.replace("ADDRESS", &address);
+    let config = swarm.write("worker.capnp", config.as_bytes())?;
+    let process = Process::start(&program, &["serve", config.to_str().context("path")?])?;
     let target = Target {
         address: address.parse()?,
         host: "localhost".into(),
