@@ -6,15 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hive_proto::desired::{EncodedAssignment, desired_hash};
+use hive_proto::desired::{EncodedAssignment, MAX_ASSIGNMENTS, desired_hash};
 use hive_proto::v1;
 use hive_proto::v1::desired_entry::Kind;
 
 use crate::ids::{Digest, SlotId};
-
-/// Far beyond what one machine runs; what is bounded is the memory that a broken controller can
-/// make an agent spend.
-pub const MAX_ASSIGNMENTS: usize = 1024;
 
 /// A whole desired set. Generation 0 is that of a node which was never told anything.
 #[derive(Clone, Debug, PartialEq)]

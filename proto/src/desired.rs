@@ -15,6 +15,10 @@ use crate::v1::Assignment;
 /// made for another end passes for one.
 pub const ARTIFACT_CONTEXT: &str = "hive.artifact.v1";
 
+/// Assignments of one node, at most; it refuses a set of more. What is bounded is the memory that a broken
+/// controller can make an agent spend.
+pub const MAX_ASSIGNMENTS: usize = 1024;
+
 /// An assignment with its encoding and the hash of that. Cloning shares all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedAssignment {

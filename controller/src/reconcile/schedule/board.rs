@@ -4,12 +4,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
+use hive_proto::desired::MAX_ASSIGNMENTS;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::node_affinity;
 use super::places::Places;
 use super::view::{AssignmentView, FunctionView, NodeView, View};
 use crate::node_conditions::MEMORY_PRESSURE;
+
+/// Copies on one node, at most: what an agent takes, and some to spare for those that are on their way elsewhere.
+const MOST_COPIES: usize = MAX_ASSIGNMENTS - 24;
 
 pub struct Board<'a> {
     pub nodes: BTreeMap<&'a str, Seat<'a>>,
@@ -215,6 +219,9 @@ impl<'a> Board<'a> {
         let (node, need) = (seat.view, &function.spec.resources);
         self.admits(function, node)?;
         places.fits(node)?;
+        if seat.total >= MOST_COPIES {
+            return Err("with as many copies as an agent takes");
+        }
         if seat.memory + need.memory.0 > node.memory {
             return Err("without enough free memory");
         }

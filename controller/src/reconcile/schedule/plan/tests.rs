@@ -129,6 +129,28 @@ fn taint(key: &str, effect: &str) -> Taint {
 }
 
 #[test]
+fn no_node_gets_more_copies_than_its_agent_takes() {
+    let most = hive_proto::desired::MAX_ASSIGNMENTS;
+    let mut large = function("f", 2 * most as u32);
+    (large.spec.resources.memory, large.spec.resources.cpu) = (Bytes(1), MilliCpu(1));
+    let mut view = swarm(&["a", "b"], vec![large]);
+    view.nodes[0].cpu = 1_000_000;
+    let plan = settle(&mut view);
+    let of = |node| {
+        let copies = view.assignments.iter();
+        copies.filter(|copy| copy.spec.node_name == node).count()
+    };
+    // The other has no processor for as many.
+    assert!((of("a"), of("b")) < (most, most), "{} {}", of("a"), of("b"));
+    assert!(of("a") > most - 100);
+    let unplaced = format!("{:?}", plan.unplaced);
+    assert!(
+        unplaced.contains("with as many copies as an agent takes"),
+        "{unplaced}"
+    );
+}
+
+#[test]
 fn copies_spread_over_nodes() {
     let mut view = swarm(
         &["a", "b", "c"],

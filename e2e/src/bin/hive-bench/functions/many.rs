@@ -16,7 +16,7 @@ use crate::swarm::fresh_component;
 const FUNCTIONS: usize = 10_000;
 
 /// In one manifest.
-const AT_ONCE: usize = 1000;
+const AT_ONCE: usize = 200;
 
 /// Of as many components: to compile ten thousand would measure the compiler.
 const COMPONENTS: usize = 10;
