@@ -212,11 +212,13 @@ impl Planning {
         }
         let rule = subject.function.spec.error_rate();
         let time = match &standing.rollout {
-            None => rule.window,
             // What is replaced was not proven either.
             Some(known) if known.phase.goes_on() => return known.before,
-            // Before that another version answered, or one that was rolled back.
-            Some(known) => rule.window.min(self.age(&known.phase_time)),
+            // Until then another version answered.
+            Some(known) if known.phase == RolloutPhase::RolledBack => {
+                rule.window.min(self.age(&known.phase_time))
+            }
+            _ => rule.window,
         };
         Some((subject.answered)("", time)).filter(|it| it.requests >= rule.min_requests)
     }
