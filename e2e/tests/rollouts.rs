@@ -203,6 +203,32 @@ async fn copies_come_and_go_and_no_request_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_the_only_copy_is_drained_and_no_request_fails() {
+    let mut swarm = Swarm::builder().controllers(3).agents(2).start().await;
+    let spec = json!({ "replicas": 1 });
+    swarm.deploy("probe", &guests::probe(), spec).await;
+    let loads = loads(&swarm, "probe");
+    // There and back.
+    for _ in 0..2 {
+        let nodes = nodes_of(&swarm).await;
+        let [node] = &nodes[..] else {
+            panic!("{nodes:?}");
+        };
+        let drained = swarm.ctl(&["drain", node, "--timeout=60s"]).await;
+        println!("{}", drained.ok());
+        assert!(!nodes_of(&swarm).await.contains(node));
+        has_ended(&mut swarm, node).await;
+        swarm.ctl(&["uncordon", node]).await.ok();
+    }
+    for load in loads {
+        let outcomes = load.stop().await;
+        println!("{}", summary(&outcomes));
+        let failed: Vec<_> = outcomes.iter().filter(|one| !one.is_good()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_show_that_it_is_ready_never_serves() {
     let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
     let spec = |version: &str, path: &str| {

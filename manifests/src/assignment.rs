@@ -60,6 +60,9 @@ pub struct AssignmentSpec {
     pub function_generation: i64,
     /// The node that runs it.
     pub node_name: String,
+    /// Where it served before, and goes on doing so until nodeName answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<PreviousPlace>>,
     /// Which copy this is: "0", "1", ..., or with everyNode the name of the node. Those of a version that
     /// is being tried are "c0", "c1", ...
     pub slot: String,
@@ -73,6 +76,25 @@ pub struct AssignmentSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub canary: bool,
     /// Its component, compiled for the node.
+    pub artifact: CompiledArtifact,
+}
+
+/// Where a copy was before it moved, and what it runs there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousPlace {
+    /// The node that runs it.
+    pub node_name: String,
+    /// It is let go of then at the latest.
+    pub until: Time,
+    /// The function's metadata.generation that runs there.
+    pub function_generation: i64,
+    /// What runs there: the function's spec at that generation.
+    pub function: FunctionSpec,
+    /// The name of the ControllerRevision of what runs there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// Its component, compiled for that node.
     pub artifact: CompiledArtifact,
 }
 

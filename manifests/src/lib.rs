@@ -28,7 +28,7 @@ pub mod schedule;
 pub mod schema;
 pub mod validate;
 
-pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase};
+pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase, PreviousPlace};
 pub use controller::{Controller, ControllerSpec, ControllerStatus};
 pub use defaults::apply_defaults;
 pub use document::{Document, DocumentError, MAX_MANIFEST_BYTES};

@@ -82,6 +82,10 @@ impl RequestError {
         self.status().is_some_and(Status::is_already_exists)
     }
 
+    pub fn is_bad_request(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 400)
+    }
+
     /// The watched history is gone: list again.
     pub fn is_gone(&self) -> bool {
         self.status().is_some_and(|status| status.code == 410)

@@ -1,6 +1,6 @@
 //! `hivectl drain`: keeps new work off a node, has its work moved, and waits until none is left.
 //!
-//! It only declares what should be (unschedulable, and a taint that nothing tolerates); the
+//! The node serves until others do. It only declares what should be (unschedulable, and a taint that nothing tolerates); the
 //! controllers move the work. `uncordon` takes both back.
 
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::commands::lookup::{Target, finish};
 use crate::failure::Failure;
 use crate::object;
 use crate::session::Session;
-use crate::watch::{self, Scope};
+use crate::watch::{self, Objects, Scope};
 
 /// The taint of a node that is being drained.
 const DRAIN_TAINT: &str = "node.hive.dev/drain";
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 5;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  hivectl drain pi                 returns when nothing is assigned to it
+  hivectl drain pi                 returns when nothing is assigned to it, and others answer
   hivectl drain pi --timeout=2m
   hivectl uncordon pi              takes it back")]
 pub struct Drain {
@@ -92,28 +92,18 @@ async fn wait_empty(
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     let cluster = session.cluster().await?;
-    let scope = Scope {
+    let world = &mut *session.world;
+    let on = |field: &str| Scope {
         resource: Resource::Assignment,
         namespace: None,
         label_selector: None,
-        field_selector: Some(format!("spec.nodeName={}", node.name())),
+        field_selector: Some(format!("{field}={}", node.name())),
     };
-    let world = &mut *session.world;
     let mut left: Vec<String> = Vec::new();
     let mut output = Ok(());
-    let empty = watch::until(&cluster, &scope, deadline, |assignments| {
-        let now: Vec<String> = assignments
-            .values()
-            .map(|assignment| {
-                format!(
-                    "{}/{}",
-                    object::namespace(assignment).unwrap_or_default(),
-                    assignment["spec"]["functionName"]
-                        .as_str()
-                        .unwrap_or_default()
-                )
-            })
-            .collect();
+    let scope = on("spec.nodeName");
+    let moved = watch::until(&cluster, &scope, deadline, |assignments| {
+        let now = functions_of(assignments);
         for function in left.iter().filter(|function| !now.contains(function)) {
             output = world.line(format_args!("function {function} moved away"));
         }
@@ -122,7 +112,23 @@ async fn wait_empty(
     })
     .await?;
     output?;
-    match empty {
+    // It serves on until its copies answer elsewhere.
+    let ended = match moved {
+        None => None,
+        Some(()) => {
+            let scope = on("spec.previous.nodeName");
+            let ended = watch::until(&cluster, &scope, deadline, |it| {
+                left = functions_of(it);
+                left.is_empty().then_some(())
+            });
+            match ended.await {
+                // A controller of the release before knows no such field, and lets go at once.
+                Err(error) if error.is_bad_request() => Some(()),
+                ended => ended?,
+            }
+        }
+    };
+    match ended {
         Some(()) => {
             world.line(format_args!("{} drained", node.reference()))?;
             Ok(())
@@ -134,4 +140,13 @@ async fn wait_empty(
         ))
         .hint("they leave when another node can take them: see `hivectl get nodes` and `hivectl events`")),
     }
+}
+
+fn functions_of(assignments: &Objects) -> Vec<String> {
+    let name = |assignment: &Value| {
+        let namespace = object::namespace(assignment).unwrap_or_default();
+        let function = assignment["spec"]["functionName"].as_str();
+        format!("{namespace}/{}", function.unwrap_or_default())
+    };
+    assignments.values().map(name).collect()
 }

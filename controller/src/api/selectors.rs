@@ -175,7 +175,12 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::ControllerRevision => &[],
         Resource::CertificateSigningRequest => &["spec.signerName"],
         Resource::Node => &["spec.unschedulable"],
-        Resource::Assignment => &["spec.nodeName", "spec.functionName", "status.phase"],
+        Resource::Assignment => &[
+            "spec.nodeName",
+            "spec.previous.nodeName",
+            "spec.functionName",
+            "status.phase",
+        ],
         Resource::Event => &[
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -362,6 +367,8 @@ mod tests {
             ("metadata.namespace!=default", false),
             ("spec.nodeName==pi", true),
             ("spec.nodeName=", false),
+            ("spec.previous.nodeName=", true),
+            ("spec.previous.nodeName=pi", false),
             ("status.phase=", true),
         ] {
             assert_eq!(
@@ -373,7 +380,7 @@ mod tests {
         assert_eq!(
             parse("spec.slot=0").unwrap_err().to_string(),
             "field label not supported: spec.slot; assignments can be selected by metadata.name, \
-             metadata.namespace, spec.nodeName, spec.functionName, status.phase"
+             metadata.namespace, spec.nodeName, spec.previous.nodeName, spec.functionName, status.phase"
         );
         assert!(parse("metadata.name").is_err());
     }

@@ -56,10 +56,12 @@ impl AgentsService {
     /// Least privilege: a node reads the compiled components that its own assignments name.
     fn may_fetch(&self, node: &str, digest: &Digest) -> bool {
         let hex = digest.hex();
-        self.replica
-            .state()
-            .assignments_on(node)
-            .any(|object| object.to_value()["spec"]["artifact"]["sha256"] == hex)
+        self.replica.state().assignments_on(node).any(|object| {
+            let spec = &object.to_value()["spec"];
+            [spec, &spec["previous"]]
+                .iter()
+                .any(|place| place["nodeName"] == node && place["artifact"]["sha256"] == hex)
+        })
     }
 }
 

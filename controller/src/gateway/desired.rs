@@ -37,7 +37,7 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
     let mut set = NodeSet::default();
     let domain = routes::domain(state);
     for object in state.assignments_on(node) {
-        match assignment(state, object, domain) {
+        match assignment(state, object, node, domain) {
             Ok(assignment) => set.assignments.push(EncodedAssignment::new(assignment)),
             Err((reason, message)) => set.problems.push(Problem {
                 key: object.key().clone(),
@@ -50,11 +50,30 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
     set
 }
 
-fn assignment(state: &State, object: &Object, domain: &str) -> Result<v1::Assignment, Refusal> {
-    let parsed: Assignment = object
+fn assignment(
+    state: &State,
+    object: &Object,
+    node: &str,
+    domain: &str,
+) -> Result<v1::Assignment, Refusal> {
+    let mut parsed: Assignment = object
         .parse()
         .map_err(|e| ("InvalidAssignment", e.to_string()))?;
     let namespace = object.key().namespace.clone();
+    // Where it was before it goes on as it is: not a byte may differ there.
+    if parsed.spec.node_name != node
+        && let Some(previous) = parsed.spec.previous.take()
+    {
+        let previous = *previous;
+        parsed.spec = AssignmentSpec {
+            node_name: previous.node_name,
+            function_generation: previous.function_generation,
+            function: previous.function,
+            revision: previous.revision,
+            artifact: previous.artifact,
+            ..parsed.spec
+        };
+    }
     let AssignmentSpec {
         function_name,
         function_uid,
@@ -269,6 +288,36 @@ mod tests {
             ("hello-1", true)
         );
         assert_eq!(assignment.routes, []);
+    }
+
+    #[test]
+    fn where_a_copy_was_before_it_goes_on_as_it_is() {
+        let mut state = State::default();
+        assign(
+            &mut state,
+            "hello.0",
+            "pi",
+            json!([{ "name": "A", "value": "b" }]),
+        );
+        let before = desired(&state, "pi");
+        let key = Key::new(Resource::Assignment, "default", "hello.0");
+        let mut body = state.get(&key).unwrap().body().clone();
+        let mut previous = body["spec"].clone();
+        previous["until"] = json!("2026-01-01T00:00:00Z");
+        body["spec"]["previous"] = previous;
+        body["spec"]["nodeName"] = json!("phone");
+        body["spec"]["functionGeneration"] = json!(3);
+        body["spec"]["revision"] = json!("hello-3");
+        body["spec"]["artifact"]["target"] = json!("arm");
+        let (body, expect) = (body.into(), None);
+        state.apply(Command::Replace { key, body, expect }).unwrap();
+        assert_eq!(desired(&state, "pi"), before);
+        let now = desired(&state, "phone");
+        let assignment = now.assignments[0].assignment();
+        assert_eq!(
+            (&*assignment.revision, assignment.function_generation),
+            ("hello-3", 3)
+        );
     }
 
     #[test]

@@ -112,7 +112,8 @@ fn concerned(state: &State, seen: u64) -> Concerned {
             }
             Resource::Assignment => {
                 let versions = [&change.before, &change.after].into_iter().flatten();
-                nodes.extend(versions.filter_map(|object| Some(Placed::of(object)?.node)));
+                let placed = versions.filter_map(|object| Placed::of(object));
+                nodes.extend(placed.flat_map(Placed::nodes));
             }
             // The domain is in every route.
             Resource::ConfigMap if namespace == SYSTEM_NAMESPACE && name == SETTINGS => {

@@ -303,6 +303,38 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_moves_is_asked_where_it_was_until_it_answers() {
+        let mut state = State::default();
+        function(&mut state, "hello", json!({}));
+        assignment(&mut state, "hello.0", "hello", "pi", "True");
+        let mut follower = Follower::of(&state);
+        let mut nodes = |change: &dyn Fn(&mut Value)| {
+            let key = Key::new(Resource::Assignment, "default", "hello.0");
+            let mut body = state.get(&key).unwrap().body().clone();
+            change(&mut body);
+            let (body, expect) = (body.into(), None);
+            state.apply(Command::Replace { key, body, expect }).unwrap();
+            follower.follow(&state);
+            let routes = follower.routes();
+            assert_eq!(routes, Routes::of(&state));
+            let backend = backend_at(&routes, "hello.default.localhost").unwrap();
+            backend.stable.nodes.clone()
+        };
+        let ready = |body: &mut Value, ready: &str| {
+            body["status"]["conditions"][0]["status"] = json!(ready);
+        };
+        let moved = nodes(&|body| {
+            body["spec"]["previous"] = json!({ "nodeName": "pi" });
+            body["spec"]["nodeName"] = json!("phone");
+            ready(body, "False");
+        });
+        assert_eq!(moved, ["pi"]);
+        assert_eq!(nodes(&|body| ready(body, "True")), ["phone"]);
+        let settled = nodes(&|body| drop(body["spec"]["previous"].take()));
+        assert_eq!(settled, ["phone"]);
+    }
+
+    #[test]
     fn a_version_that_is_tried_gets_its_share_and_moves_no_route() {
         let mut state = State::default();
         let key = |resource, name: &str| Key::new(resource, "default", name);

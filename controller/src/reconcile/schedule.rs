@@ -4,6 +4,7 @@ mod board;
 mod copies;
 mod course;
 mod node_affinity;
+mod overlap;
 mod places;
 mod plan;
 mod roll;

@@ -65,7 +65,11 @@ pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summa
                 wanted,
                 unplaced: plan.unplaced.get(&function.key).map(String::as_str),
             };
-            let available = ready > 0 || situation.is_scaled_to_zero();
+            let serves_elsewhere = own.iter().any(|copy| {
+                let previous = copy.spec.previous.as_ref();
+                previous.is_some_and(|it| ready_nodes.contains(&*it.node_name))
+            });
+            let available = ready > 0 || serves_elsewhere || situation.is_scaled_to_zero();
             let (reason, message) = situation.explain(state);
             let summary = Summary {
                 generation: function.generation,

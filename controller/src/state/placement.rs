@@ -19,6 +19,8 @@ pub(super) struct Placement(OrdSet<(String, Key)>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Placed {
     pub node: String,
+    /// Where it was before, and is until it answers at its node.
+    pub previous: Option<String>,
     pub function: String,
     /// The revision that it tries, if it does.
     pub tries: Option<String>,
@@ -43,11 +45,20 @@ impl Placed {
             #[serde(borrow)]
             node_name: Cow<'a, str>,
             #[serde(default, borrow)]
+            previous: Option<Previous<'a>>,
+            #[serde(default, borrow)]
             function_name: Cow<'a, str>,
             #[serde(default)]
             canary: bool,
             #[serde(default, borrow)]
             revision: Cow<'a, str>,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Previous<'a> {
+            #[serde(borrow)]
+            node_name: Cow<'a, str>,
         }
 
         #[derive(Default, Deserialize)]
@@ -72,9 +83,23 @@ impl Placed {
         Some(Self {
             ready: conditions.any(|one| one.kind == "Ready" && one.status == "True"),
             node: read.spec.node_name.into_owned(),
+            previous: read.spec.previous.map(|it| it.node_name.into_owned()),
             function: read.spec.function_name.into_owned(),
             tries: read.spec.canary.then(|| read.spec.revision.into_owned()),
         })
+    }
+
+    /// The node that answers requests for it, if one does.
+    pub fn serves_on(&self) -> Option<&str> {
+        match self.ready {
+            true => Some(&self.node),
+            false => self.previous.as_deref(),
+        }
+    }
+
+    /// All nodes that it is on.
+    pub fn nodes(self) -> impl Iterator<Item = String> {
+        [Some(self.node), self.previous].into_iter().flatten()
     }
 }
 
@@ -84,15 +109,18 @@ impl Placement {
         if key.resource != Resource::Assignment {
             return;
         }
-        let node = |object: Option<&Object>| Some(Placed::of(object?)?.node);
-        let (was, is) = (node(before), node(after));
+        let nodes = |object: Option<&Object>| -> Vec<String> {
+            let placed = object.and_then(Placed::of);
+            placed.into_iter().flat_map(Placed::nodes).collect()
+        };
+        let (was, is) = (nodes(before), nodes(after));
         if was == is {
             return;
         }
-        if let Some(node) = was {
+        for node in was {
             self.0.remove(&(node, key.clone()));
         }
-        if let Some(node) = is {
+        for node in is {
             self.0.insert((node, key.clone()));
         }
     }
@@ -136,6 +164,14 @@ mod tests {
         })
     }
 
+    fn moving(node: &str, from: Option<&str>, ready: bool) -> serde_json::Value {
+        let mut body = body(node, ready);
+        if let Some(from) = from {
+            body["spec"]["previous"] = json!({ "nodeName": from });
+        }
+        body
+    }
+
     fn key(namespace: &str, name: &str) -> Key {
         Key::new(Resource::Assignment, namespace, name)
     }
@@ -144,34 +180,39 @@ mod tests {
         /// Whatever was done, a node has what the objects say, also after a snapshot.
         #[test]
         fn it_says_what_the_objects_say(
-            steps in prop::collection::vec(("[ab]", "[a-c]", prop::option::of("[xyz]")), 0..40),
+            steps in prop::collection::vec(
+                ("[ab]", "[a-c]", prop::option::of(("[xyz]", prop::option::of("[xyz]")))), 0..40,
+            ),
         ) {
             let mut state = State::default();
             let mut expected = BTreeMap::new();
-            for (namespace, name, node) in steps {
+            for (namespace, name, nodes) in steps {
                 let key = key(&namespace, &name);
-                let command = match &node {
+                let command = match &nodes {
                     None => Command::Delete { key: key.clone(), expect: None, uid: None },
-                    Some(node) if expected.contains_key(&key) => Command::Replace {
-                        key: key.clone(), body: body(node, true).into(), expect: None,
+                    Some((node, from)) if expected.contains_key(&key) => Command::Replace {
+                        key: key.clone(), body: moving(node, from.as_deref(), true).into(), expect: None,
                     },
-                    Some(node) => Command::Create { key: key.clone(), body: body(node, false).into() },
+                    Some((node, from)) => Command::Create {
+                        key: key.clone(), body: moving(node, from.as_deref(), false).into(),
+                    },
                 };
                 let _ = state.apply(command);
-                match node {
-                    Some(node) => expected.insert(key, node),
+                match nodes {
+                    Some((node, from)) => expected.insert(key, [Some(node), from]),
                     None => expected.remove(&key),
                 };
             }
+            let is_on = |nodes: &[Option<String>; 2], node: &str| nodes.iter().flatten().any(|it| it == node);
             for state in [&state, &State::from_image(state.image())] {
                 for node in ["x", "y", "z"] {
                     let own: Vec<_> = state.assignments_on(node).map(|o| o.key().clone()).collect();
-                    let wanted: Vec<_> = expected.iter().filter(|(_, n)| *n == node).map(|(k, _)| k.clone()).collect();
+                    let wanted: Vec<_> = expected.iter().filter(|(_, n)| is_on(n, node)).map(|(k, _)| k.clone()).collect();
                     prop_assert_eq!(own, wanted);
                 }
                 let of_a: Vec<_> = state.nodes_with_assignments_in("a").collect();
                 let wanted: std::collections::BTreeSet<_> =
-                    expected.iter().filter(|(k, _)| k.namespace == "a").map(|(_, n)| n.as_str()).collect();
+                    expected.iter().filter(|(k, _)| k.namespace == "a").flat_map(|(_, n)| n).flatten().map(|n| n.as_str()).collect();
                 prop_assert_eq!(of_a, wanted.into_iter().collect::<Vec<_>>());
             }
         }
@@ -185,7 +226,13 @@ mod tests {
             (&*placed.node, &*placed.function, placed.ready),
             ("pi", "f", true)
         );
-        assert!(!Placed::of(&object(body("pi", false))).unwrap().ready);
+        assert_eq!(placed.serves_on(), Some("pi"));
+        let starts = Placed::of(&object(body("pi", false))).unwrap();
+        assert_eq!((starts.ready, starts.serves_on()), (false, None));
+        let comes = Placed::of(&object(moving("pi", Some("phone"), false))).unwrap();
+        assert_eq!(comes.serves_on(), Some("phone"));
+        let came = Placed::of(&object(moving("pi", Some("phone"), true))).unwrap();
+        assert_eq!(came.serves_on(), Some("pi"));
         assert!(Placed::of(&object(json!({ "spec": { "nodeName": "pi" } }))).is_some());
         assert_eq!(Placed::of(&object(json!({ "spec": {} }))), None);
     }

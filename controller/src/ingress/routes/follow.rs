@@ -24,8 +24,8 @@ pub struct Follower {
     domain: String,
     /// By function.
     claims: HashMap<Key, Vec<Claim>>,
-    /// The assignments that serve.
-    serving: HashMap<Key, Placed>,
+    /// The functions of the assignments that serve, and where.
+    serving: HashMap<Key, (Key, Place)>,
     /// By function, how many of its assignments serve at each place.
     places: HashMap<Key, BTreeMap<Place, usize>>,
     /// The revision of the state that it follows.
@@ -90,24 +90,22 @@ impl Follower {
     /// Takes over where an assignment serves now. Returned are the functions that have a copy less, and
     /// one more.
     fn place(&mut self, key: &Key, assignment: Option<&Object>) -> [Option<Key>; 2] {
-        let now = assignment
-            .and_then(Placed::of)
-            .filter(|placed| placed.ready);
+        let now = assignment.and_then(Placed::of).and_then(|placed| {
+            let node = placed.serves_on()?.to_owned();
+            let function = Key::new(Resource::Function, &key.namespace, placed.function);
+            Some((function, (placed.tries, node)))
+        });
         if self.serving.get(key) == now.as_ref() {
             return [None, None];
         }
-        let function_of =
-            |placed: &Placed| Key::new(Resource::Function, &key.namespace, &placed.function);
-        let left = self.serving.remove(key).map(|placed| {
-            let function = function_of(&placed);
-            self.remove_copy(&function, &place_of(&placed));
+        let left = self.serving.remove(key).map(|(function, place)| {
+            self.remove_copy(&function, &place);
             function
         });
-        let joined = now.map(|placed| {
-            let function = function_of(&placed);
+        let joined = now.map(|(function, place)| {
             let places = self.places.entry(function.clone()).or_default();
-            *places.entry(place_of(&placed)).or_default() += 1;
-            self.serving.insert(key.clone(), placed);
+            *places.entry(place.clone()).or_default() += 1;
+            self.serving.insert(key.clone(), (function.clone(), place));
             function
         });
         [left, joined]
@@ -218,10 +216,6 @@ impl Follower {
             turn: Turn::default(),
         })
     }
-}
-
-fn place_of(placed: &Placed) -> Place {
-    (placed.tries.clone(), placed.node.clone())
 }
 
 /// The version that all copies run which are wanted, where that is not the newest: what that one says of its

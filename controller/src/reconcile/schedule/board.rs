@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use hive_manifests::AssignmentSpec;
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
 use hive_proto::desired::MAX_ASSIGNMENTS;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
@@ -20,6 +21,8 @@ pub struct Board<'a> {
     pub functions: &'a [FunctionView],
     /// Those that keep others away from themselves.
     pub repelling: Vec<&'a FunctionView>,
+    /// Copies may serve where they were until they do where they go.
+    pub overlaps: bool,
 }
 
 pub struct Seat<'a> {
@@ -69,6 +72,7 @@ impl<'a> Board<'a> {
                 .collect(),
             functions: &view.functions,
             repelling: view.functions.iter().filter(|it| repels(it)).collect(),
+            overlaps: view.overlaps,
         };
         for assignment in &view.assignments {
             board.restore(assignment);
@@ -77,24 +81,24 @@ impl<'a> Board<'a> {
     }
 
     pub fn restore(&mut self, assignment: &AssignmentView) {
-        if let Some(seat) = self.nodes.get_mut(&*assignment.spec.node_name) {
-            seat.add(&assignment.spec.function_uid, &assignment.spec.function);
+        for (node, spec) in held_by(assignment) {
+            if let Some(seat) = self.nodes.get_mut(node) {
+                seat.add(&assignment.spec.function_uid, spec);
+            }
         }
     }
 
     pub fn release(&mut self, assignment: &AssignmentView) {
-        if let Some(seat) = self.nodes.get_mut(&*assignment.spec.node_name) {
-            seat.memory = seat
-                .memory
-                .saturating_sub(assignment.spec.function.resources.memory.0);
-            seat.cpu = seat
-                .cpu
-                .saturating_sub(assignment.spec.function.resources.cpu.0);
-            seat.total = seat.total.saturating_sub(1);
-            if let Some(copies) = seat.copies.get_mut(&assignment.spec.function_uid) {
-                *copies = copies.saturating_sub(1);
+        for (node, spec) in held_by(assignment) {
+            if let Some(seat) = self.nodes.get_mut(node) {
+                seat.remove(&assignment.spec.function_uid, spec);
             }
         }
+    }
+
+    /// A node that is there and heard of.
+    pub fn is_ready(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|seat| seat.view.ready)
     }
 
     pub fn reserve(&mut self, function: &FunctionView, node: &str) {
@@ -240,6 +244,18 @@ impl<'a> Board<'a> {
     }
 }
 
+/// The nodes that a copy takes room on, and what it is there.
+fn held_by(assignment: &AssignmentView) -> impl Iterator<Item = (&str, &FunctionSpec)> {
+    let AssignmentSpec {
+        node_name,
+        function,
+        previous,
+        ..
+    } = &assignment.spec;
+    let previous = previous.iter().map(|it| (&*it.node_name, &it.function));
+    previous.chain([(&**node_name, function)])
+}
+
 fn loads(node: &NodeView, artifact: &CompiledArtifact) -> bool {
     artifact.target == node.target && artifact.wasmtime_version == node.wasmtime_version
 }
@@ -284,6 +300,15 @@ impl Seat<'_> {
         self.cpu += spec.resources.cpu.0;
         self.total += 1;
         *self.copies.entry(uid.to_owned()).or_default() += 1;
+    }
+
+    fn remove(&mut self, uid: &str, spec: &FunctionSpec) {
+        self.memory = self.memory.saturating_sub(spec.resources.memory.0);
+        self.cpu = self.cpu.saturating_sub(spec.resources.cpu.0);
+        self.total = self.total.saturating_sub(1);
+        if let Some(copies) = self.copies.get_mut(uid) {
+            *copies = copies.saturating_sub(1);
+        }
     }
 
     fn score(&self, function: &FunctionView, places: &Places<'_>) -> Score {

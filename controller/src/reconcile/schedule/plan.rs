@@ -13,7 +13,7 @@ use super::board::{Board, tolerates};
 use super::course::Version;
 use super::trial::plan_trials;
 use super::view::{AssignmentView, Ending, FunctionView, View};
-use super::{node_affinity, roll};
+use super::{node_affinity, overlap, roll};
 use crate::state::Key;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,10 +39,29 @@ pub enum Step {
         key: Key,
         expect: u64,
     },
+    /// Answers at its node: where it was before it is let go of.
+    Settle {
+        key: Key,
+        expect: u64,
+    },
     Delete {
         key: Key,
         expect: u64,
     },
+}
+
+impl Step {
+    /// Of the assignment.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Create { key, .. }
+            | Self::Move { key, .. }
+            | Self::Update { key, .. }
+            | Self::MarkUnknown { key, .. }
+            | Self::Settle { key, .. }
+            | Self::Delete { key, .. } => key,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -120,6 +139,7 @@ fn plan_function(
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    let begun = plan.steps.len();
     let copies = all.iter().copied().filter(|copy| !copy.spec.canary);
     let existing: &[&AssignmentView] = &copies.collect::<Vec<_>>();
     let by_slot: HashMap<&str, &AssignmentView> = existing
@@ -162,14 +182,15 @@ fn plan_function(
                     missing: None,
                 };
                 let own = roll::at(function, &own, existing);
-                place(&own, slot, found, board, plan);
+                place(&own, slot, found, board, now, plan);
             }
-            _ => place(&version, slot, found, board, plan),
+            _ => place(&version, slot, found, board, now, plan),
         }
     }
     if function.ending.is_none() {
         roll::roll(function, slots.len(), existing, &outdated, board, now, plan);
     }
+    overlap::settle(existing, begun, board, now, plan);
 }
 
 /// Names of the slots that the function should have, sorted.
@@ -206,6 +227,7 @@ pub fn place(
     slot: &Slot<'_>,
     found: Option<&AssignmentView>,
     board: &mut Board,
+    now: Timestamp,
     plan: &mut Plan,
 ) {
     if let Some(assignment) = found {
@@ -220,11 +242,13 @@ pub fn place(
     match (chosen, found) {
         (Ok((node, artifact)), found) => {
             board.reserve(function, &node);
+            let previous = found.and_then(|copy| overlap::previous(function, copy, board, now));
             let spec = Box::new(AssignmentSpec {
                 function_name: function.key.name.clone(),
                 function_uid: function.uid.clone(),
                 function_generation: function.generation,
                 node_name: node,
+                previous,
                 slot: slot.name.to_owned(),
                 function: function.spec.template(),
                 revision: function.course.newest.clone(),

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::board::Board;
 use super::course::{Course, Version};
+use super::overlap;
 use super::plan::{Plan, Step};
 use super::view::{AssignmentView, FunctionView, digest_of};
 use crate::state::Key;
@@ -103,7 +104,7 @@ pub fn roll(
     let (serving, others): (Vec<_>, Vec<_>) = outdated.iter().partition(|copy| copy.current);
     // These serve nothing, or are about to change to what is outdated by now.
     for assignment in others {
-        if let Some(step) = change(function, &template, assignment, board, plan) {
+        if let Some(step) = change(function, &template, assignment, board, now, plan) {
             plan.steps.push(step);
             settling += 1;
         }
@@ -113,7 +114,7 @@ pub fn roll(
         if settling >= may_change {
             break;
         }
-        if let Some(step) = change(function, &template, assignment, board, plan) {
+        if let Some(step) = change(function, &template, assignment, board, now, plan) {
             plan.steps.push(step);
             settling += 1;
         }
@@ -126,6 +127,7 @@ pub fn change(
     template: &FunctionSpec,
     assignment: &AssignmentView,
     board: &mut Board,
+    now: Timestamp,
     plan: &mut Plan,
 ) -> Option<Step> {
     let node = &assignment.spec.node_name;
@@ -152,7 +154,9 @@ pub fn change(
     match board.choose(function, pinned) {
         Ok((node, artifact)) => {
             board.reserve(function, &node);
-            let spec = version(node, artifact);
+            let previous = overlap::previous(function, assignment, board, now);
+            let mut spec = version(node, artifact);
+            spec.previous = previous;
             Some(Step::Move { key, expect, spec })
         }
         Err(unfit) => {

@@ -66,10 +66,13 @@ pub(super) fn command(step: &Step, state: &State) -> Option<Command> {
             expect: Some(expect),
         })
     };
-    let set_spec = |body: &mut Value, spec: &AssignmentSpec| {
-        body["spec"] = json!(spec);
+    let count_change = |body: &mut Value| {
         let generation = body["metadata"]["generation"].as_i64().unwrap_or_default();
         body["metadata"]["generation"] = json!(generation + 1);
+    };
+    let set_spec = |body: &mut Value, spec: &AssignmentSpec| {
+        body["spec"] = json!(spec);
+        count_change(body);
     };
     match step {
         Step::Create { key, spec } => {
@@ -106,6 +109,12 @@ pub(super) fn command(step: &Step, state: &State) -> Option<Command> {
                 set_assignment_status(&mut body["status"], &unknown, SystemTime::now());
             })
         }
+        Step::Settle { key, expect } => replace(key, *expect, &|body| {
+            if let Some(spec) = body["spec"].as_object_mut() {
+                spec.remove("previous");
+            }
+            count_change(body);
+        }),
         Step::Delete { key, expect } => Some(Command::Delete {
             key: key.clone(),
             expect: Some(*expect),
@@ -139,6 +148,7 @@ fn log(step: &Step) {
             tracing::info!(assignment = %key, generation = spec.function_generation, "updated");
         }
         Step::MarkUnknown { key, .. } => tracing::warn!(assignment = %key, "its node is lost"),
+        Step::Settle { key, .. } => tracing::info!(assignment = %key, "let go of where it was"),
         Step::Delete { key, .. } => tracing::info!(assignment = %key, "withdrawn"),
     }
 }

@@ -44,13 +44,13 @@ pub fn plan_trials(
                 if !function.spec.paused
                     && roll::is_outdated(&version, &template, trial, board)
                     && roll::can_be_sent(&version, now, plan)
-                    && let Some(step) = roll::change(&version, &template, trial, board, plan)
+                    && let Some(step) = roll::change(&version, &template, trial, board, now, plan)
                 {
                     plan.steps.push(step);
                 }
             }
             None if !roll::can_be_sent(&version, now, plan) => {}
-            found => place(&version, &slot, found, board, plan),
+            found => place(&version, &slot, found, board, now, plan),
         }
     }
     let mut surplus: Vec<_> = by_slot.into_values().collect();

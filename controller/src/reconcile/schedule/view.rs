@@ -55,6 +55,8 @@ pub struct View {
     /// Namespaces and uids of functions that are there and can't be read: nothing is decided about
     /// their copies.
     pub unreadable: BTreeSet<(String, String)>,
+    /// All controllers know of copies that serve where they were until they do where they go.
+    pub overlaps: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -157,6 +159,7 @@ impl View {
     /// what a newer one wrote, and must not undo it.
     fn follow(&mut self, state: &State) {
         self.unreadable.clear();
+        self.overlaps = state.level() >= level::METERING;
         let functions = state.list(Resource::Function, None);
         let known = std::mem::take(&mut self.functions);
         let read = |object: &Object| {

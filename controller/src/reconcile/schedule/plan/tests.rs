@@ -85,6 +85,10 @@ fn perform(view: &mut View, steps: Vec<Step>) {
                 found.phase = Phase::Unknown;
                 found.current = false;
             }
+            Step::Settle { key, .. } => {
+                let found = view.assignments.iter_mut().find(|a| a.key == key).unwrap();
+                found.spec.previous = None;
+            }
             Step::Delete { key, .. } => view.assignments.retain(|a| a.key != key),
         }
     }

@@ -20,7 +20,7 @@ use crate::node_conditions;
 use crate::node_record::NodeRecord;
 use crate::objects;
 use crate::reconcile::rollout::{self, Rollouts, proven_artifacts};
-use crate::state::{Command, Key, Member, State, level};
+use crate::state::{Command, Key, Member, Object, State, level};
 
 /// More looks than any scenario needs: one that goes on never settles.
 const MOST_LOOKS: usize = 50;
@@ -307,10 +307,7 @@ impl World {
         for key in self.assignments() {
             let body = self.body(&key);
             let node = objects::node_key(body["spec"]["nodeName"].as_str().unwrap());
-            let is_there = self
-                .state
-                .get(&node)
-                .is_some_and(|node| objects::condition(node.body(), "Ready") == Some("True"));
+            let is_there = self.state.get(&node).is_some_and(|it| is_ready(it));
             if is_there && (names.is_empty() || names.contains(&&*key.name)) {
                 let generation = body["spec"]["functionGeneration"].as_u64();
                 let revision = body["spec"]["revision"].as_str().unwrap_or_default();
@@ -377,6 +374,7 @@ impl World {
         } = plan(&View::of(&self.state), self.now);
         for step in &steps {
             let _ = writeln!(told, "{}", self.tell(step));
+            self.check_move(step);
             self.apply(command(step, &self.state).unwrap());
         }
         for (function, reason) in unplaced {
@@ -387,6 +385,20 @@ impl World {
             let _ = writeln!(told, "again in {seconds}s");
         }
         (told, is_rolling || !steps.is_empty())
+    }
+
+    /// A copy that serves goes on doing so while it moves, unless others answer for it.
+    fn check_move(&self, step: &Step) {
+        let Step::Move { key, spec, .. } = step else {
+            return;
+        };
+        let before = self.body(key);
+        let node = objects::node_key(before["spec"]["nodeName"].as_str().unwrap());
+        let is_there = self.state.get(&node).is_some_and(|it| is_ready(it));
+        if before["status"]["phase"] == "Ready" && is_there && !spec.canary {
+            let previous = spec.previous.as_ref().unwrap();
+            assert_eq!(previous.node_name, node.name);
+        }
     }
 
     /// Looks, and agents that answer, until nothing is left to do.
@@ -421,6 +433,9 @@ impl World {
                 let _ = write!(line, " at {observed}");
             } else if observed.is_u64() && status["observedRevision"] != spec["revision"] {
                 line.push_str(" at another version");
+            }
+            if spec["previous"].is_object() {
+                let _ = write!(line, ", serves on {}", text(&spec["previous"]["nodeName"]));
             }
             if status["message"].is_string() {
                 let _ = write!(line, " ({})", text(&status["message"]));
@@ -503,10 +518,15 @@ impl World {
                 )
             }
             Step::Move { key, spec, .. } => {
-                format!("move {} to {}: {}", key.name, spec.node_name, version(spec))
+                let meanwhile = spec.previous.as_ref().map_or_else(String::new, |previous| {
+                    format!(", serves on {} until then", previous.node_name)
+                });
+                let (name, node) = (&key.name, &spec.node_name);
+                format!("move {name} to {node}: {}{meanwhile}", version(spec))
             }
             Step::Update { key, spec, .. } => format!("update {}: {}", key.name, version(spec)),
             Step::MarkUnknown { key, .. } => format!("mark {} unknown", key.name),
+            Step::Settle { key, .. } => format!("settle {}", key.name),
             Step::Delete { key, .. } => format!("delete {}", key.name),
         }
     }
@@ -555,6 +575,10 @@ impl World {
     fn apply(&mut self, command: Command) {
         self.state.apply(command).unwrap();
     }
+}
+
+fn is_ready(node: &Object) -> bool {
+    objects::condition(node.body(), "Ready") == Some("True")
 }
 
 /// `12/80` for 12 failures of 80 requests.
