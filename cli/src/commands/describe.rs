@@ -223,9 +223,11 @@ fn headline(function: &Value) -> String {
     if !object::is_observed(function) {
         return "Not ready: the controllers have not looked at its newest change yet".into();
     }
-    match ready["status"] == "True" {
-        true => format!("Ready: {message}"),
-        false => format!("Not ready ({reason}): {message}"),
+    match (ready["status"] == "True", &*reason) {
+        (true, _) => format!("Ready: {message}"),
+        // It goes as it was told to, and what all copies ran goes on serving.
+        (false, "Canary" | "CanaryPaused") => format!("Trying a new version: {message}"),
+        (false, _) => format!("Not ready ({reason}): {message}"),
     }
 }
 
@@ -360,6 +362,13 @@ mod tests {
             { "type": "Ready", "status": "False", "reason": "NodeLost", "message": "node b is gone" },
         ] });
         assert_eq!(headline(&function), "Not ready (NodeLost): node b is gone");
+        let ready = &mut function["status"]["conditions"][0];
+        ready["reason"] = json!("CanaryPaused");
+        ready["message"] = json!("revision 2 gets 20% of the requests");
+        assert_eq!(
+            headline(&function),
+            "Trying a new version: revision 2 gets 20% of the requests"
+        );
         function["status"]["conditions"][0]["status"] = json!("True");
         function["status"]["conditions"][0]["message"] = json!("all copies are ready");
         assert_eq!(headline(&function), "Ready: all copies are ready");

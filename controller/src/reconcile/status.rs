@@ -375,6 +375,15 @@ mod tests {
         assert_eq!(ready(&state), is("True", "Ready"));
         set_spec(&mut state, json!({ "replicas": 0 }));
         assert_eq!(ready(&state), is("True", "ScaledToZero"));
+        assert_eq!(summary(&state).message, "no copies are wanted");
+        edit(&mut state, &hello(), |body| {
+            body["spec"]["replicas"].take();
+            body["spec"]["autoscaling"] = json!({ "minReplicas": 0, "maxReplicas": 2 });
+            body["status"]["autoscaling"] = json!({ "replicas": 0 });
+        });
+        assert_eq!(ready(&state), is("True", "ScaledToZero"));
+        let sleeps = "nobody asks for it: the next request brings a copy";
+        assert_eq!(summary(&state).message, sleeps);
     }
 
     #[test]

@@ -66,8 +66,15 @@ impl Situation<'_> {
     }
 
     fn scaled_to_zero(&self) -> Option<Explanation> {
-        let nothing_wanted = || ("ScaledToZero", "no copies are wanted".into());
-        self.is_scaled_to_zero().then(nothing_wanted)
+        if !self.is_scaled_to_zero() {
+            return None;
+        }
+        let spec = &self.function.spec;
+        let why = match spec.autoscaling.is_some() && spec.replicas.is_none() {
+            true => "nobody asks for it: the next request brings a copy",
+            false => "no copies are wanted",
+        };
+        Some(("ScaledToZero", why.into()))
     }
 
     /// Why no copy is sent the newest version.
