@@ -11,6 +11,7 @@ pub mod desired;
 mod enrol;
 mod function_usage;
 mod invoke;
+mod local_routes;
 mod nodes;
 mod notices;
 mod peers_service;

@@ -33,6 +33,7 @@ use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::artifacts::{Artifacts, Registries};
 use crate::controllers;
 use crate::gateway::Presence;
+use crate::ingress::routes::Follower;
 use crate::objects;
 use crate::state::{Change, level};
 use crate::store::Replica;
@@ -146,12 +147,10 @@ impl Reconcilers {
                 .with_rests()
                 .run(async move |_, state| autoscale::pass(&writer, &known, &traffic, state).await),
         );
-        tasks.spawn(
-            looks()
-                .only_for(of_functions)
-                .with_rests()
-                .run(async move |replica, state| status::pass(replica, &seen, state).await),
-        );
+        let mut routes = Follower::of(&replica.state());
+        tasks.spawn(looks().only_for(of_functions).with_rests().run(
+            async move |replica, state| status::pass(replica, &seen, &mut routes, state).await,
+        ));
         tasks.spawn(
             looks()
                 .only_for(namespaces::concerns)

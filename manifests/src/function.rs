@@ -443,6 +443,7 @@ pub struct FunctionStatus {
     /// answers. Compiled: the component is ready for every kind of node it runs on. Progressing: a new version
     /// reaches the copies, or did. Pulled: the image that artifact.oci names is here. ScalingActive: autoscaling
     /// says how many copies there are. ScalingLimited: it would say another number than its bounds allow.
+    /// RoutesAccepted: none of its routes is one that an older function has; there only where one was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

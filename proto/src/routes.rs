@@ -63,6 +63,14 @@ impl Pattern {
         }
     }
 
+    /// The path as people write it.
+    pub fn path(&self) -> &str {
+        match &*self.path {
+            "" => "/",
+            path => path,
+        }
+    }
+
     fn covers(&self, path: &str) -> bool {
         match (self.kind, path.strip_prefix(&*self.path)) {
             (_, None) => false,

@@ -56,8 +56,8 @@ impl<I> Table<I> {
         }
     }
 
-    /// Makes the function answer at a host and a path. Of two that claim the same, the first in order
-    /// of name has it, on every node.
+    /// Makes the function answer at a host and a path. Controllers send each route with one function; were it
+    /// two, the first in order of name has it.
     pub fn add_route(&mut self, function: &FunctionId, route: &Route) {
         let paths = self
             .hosts

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_functions::{EgressLimits, Limits};
 use hive_manifests::duration::GoDuration;
 use hive_manifests::function::{ConfigValue, Egress, EnvVar, FunctionSpec};
-use hive_manifests::{Assignment, AssignmentSpec};
+use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
+use super::local_routes;
 use crate::ingress::routes;
 use crate::references::{self, Missing};
 use crate::state::{Key, Object, State};
@@ -36,9 +37,10 @@ pub struct Problem {
 pub fn desired(state: &State, node: &str) -> NodeSet {
     let mut set = NodeSet::default();
     let domain = routes::domain(state);
+    let mut assignments = Vec::new();
     for object in state.assignments_on(node) {
         match assignment(state, object, node, domain) {
-            Ok(assignment) => set.assignments.push(EncodedAssignment::new(assignment)),
+            Ok(assignment) => assignments.push(assignment),
             Err((reason, message)) => set.problems.push(Problem {
                 key: object.key().clone(),
                 uid: object.uid().to_owned(),
@@ -47,6 +49,13 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
             }),
         }
     }
+    local_routes::give_to_oldest(&mut assignments, |(namespace, name)| {
+        let key = Key::new(Resource::Function, &**namespace, &**name);
+        let function = state.get(&key)?.parse().ok()?;
+        routes::claimant(&key, &function)
+    });
+    let encoded = assignments.into_iter().map(EncodedAssignment::new);
+    set.assignments = encoded.collect();
     set
 }
 
@@ -217,7 +226,6 @@ mod tests {
     use super::*;
     use crate::objects;
     use crate::state::Command;
-    use hive_manifests::Resource;
     use serde_json::{Value, json};
 
     fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_manifests::Resource;
 use hive_manifests::http::{Http, HttpRoute, PathType};
+use hive_manifests::{Function, Resource};
 use hive_proto::routes::{Chosen, Pattern, choose};
 use hive_proto::v1::Route;
 use http::{HeaderMap, HeaderValue, Method};
@@ -110,9 +110,15 @@ pub struct Routes {
 /// What is claimed below one host, in the order in which it is tried.
 type Paths = OrdMap<Pattern, OrdSet<Claimant>>;
 
-/// When a function was made, and its name: of several that claim one route the oldest has it, and the
-/// next one when that is gone.
-type Claimant = (String, Key);
+/// When a function was made, and its name: of several that claim one route the first in this order, the
+/// oldest, has it, and the next one when that is gone.
+pub type Claimant = (String, Key);
+
+/// A function as it claims routes; `None` of one that says not when it was made.
+pub fn claimant(key: &Key, function: &Function) -> Option<Claimant> {
+    let created = function.metadata.creation_timestamp.as_ref()?;
+    Some((created.0.to_string(), key.clone()))
+}
 
 /// What a function wants to answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +152,12 @@ impl Routes {
         if paths.is_empty() {
             self.hosts.remove(&claim.host);
         }
+    }
+
+    /// Who has what is claimed, if it is claimed at all.
+    fn owner(&self, claim: &Claim) -> Option<&Key> {
+        let claimants = self.hosts.get(&claim.host)?.get(&claim.pattern)?;
+        claimants.get_min().map(|(_, function)| function)
     }
 
     /// The function for a request; `host` may carry a port.
@@ -417,7 +429,17 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(found(&Routes::of(&state), "x.org", "/"), Some("b-old"));
+        let mut follower = Follower::of(&state);
+        assert_eq!(found(&follower.routes(), "x.org", "/"), Some("b-old"));
+        let [old, new] = ["b-old", "a-new"].map(|it| Key::new(Resource::Function, "default", it));
+        assert_eq!(follower.lost(&old), None);
+        let why = "x.org/ is answered by function default/b-old, which is older";
+        assert_eq!(follower.lost(&new).as_deref(), Some(why));
+        let (expect, uid) = (None, None);
+        let key = old;
+        state.apply(Command::Delete { key, expect, uid }).unwrap();
+        assert!(follower.follow(&state));
+        assert_eq!(follower.lost(&new), None);
     }
 
     #[test]

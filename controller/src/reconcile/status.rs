@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, copies};
-use crate::ingress::routes;
+use crate::ingress::routes::{self, Follower};
 use crate::objects::{self, EditError};
 use crate::reconcile::Outlook;
 use crate::state::{Key, State, level};
@@ -20,6 +20,9 @@ use explain::Situation;
 
 /// Why a function is as it should be. Every other reason says what is still missing.
 const SETTLED: [&str; 2] = ["Ready", "ScaledToZero"];
+
+/// As Gateway API calls it.
+const ROUTES_ACCEPTED: &str = "RoutesAccepted";
 
 /// What a function's status should say.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,10 +35,17 @@ pub struct Summary {
     pub reason: &'static str,
     pub message: String,
     pub url: String,
+    /// Which of its routes another function has, in one sentence.
+    pub lost_route: Option<String>,
 }
 
-/// All functions' summaries, by the view of a state and the plan for it. Pure.
-pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summary> {
+/// All functions' summaries, by the view of a state, the plan for it, and who has which route. Pure.
+pub fn summaries(
+    state: &State,
+    view: &View,
+    plan: &Plan,
+    routes: &Follower,
+) -> BTreeMap<Key, Summary> {
     let ready_nodes: BTreeSet<&str> = view
         .nodes
         .iter()
@@ -80,6 +90,7 @@ pub fn summaries(state: &State, view: &View, plan: &Plan) -> BTreeMap<Key, Summa
                 reason,
                 message,
                 url: base.url(function),
+                lost_route: routes.lost(&function.key),
             };
             (function.key.clone(), summary)
         })
@@ -118,10 +129,14 @@ impl<'a> Base<'a> {
 }
 
 /// One look: writes the statuses that say something else.
-pub async fn pass(replica: &Replica, seen: &Seen, state: &State) -> Outlook {
+pub async fn pass(replica: &Replica, seen: &Seen, routes: &mut Follower, state: &State) -> Outlook {
     let mut outlook = Outlook::Settled;
     let (now, level) = (Timestamp::now(), state.level());
-    for (key, summary) in seen.at(state, now, |view, plan| summaries(state, view, plan)) {
+    routes.follow(state);
+    let summaries = seen.at(state, now, |view, plan| {
+        summaries(state, view, plan, routes)
+    });
+    for (key, summary) in summaries {
         let stale = state
             .get(&key)
             .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key, level));
@@ -155,6 +170,19 @@ fn set(status: &mut Value, summary: &Summary, key: &Key, level: u32) -> bool {
         let is_so = if is_so { "True" } else { "False" };
         let (reason, message) = (summary.reason, &summary.message);
         objects::set_condition(status, kind, is_so, reason, message, now);
+    }
+    let is_known = |condition: &Value| condition["type"] == ROUTES_ACCEPTED;
+    let mut known = status["conditions"].as_array().into_iter().flatten();
+    match &summary.lost_route {
+        Some(why) => {
+            objects::set_condition(status, ROUTES_ACCEPTED, "False", "RouteConflict", why, now);
+        }
+        // Of most functions it is not worth saying.
+        None if known.any(is_known) => {
+            let all = "all its routes are its own";
+            objects::set_condition(status, ROUTES_ACCEPTED, "True", "Accepted", all, now);
+        }
+        None => {}
     }
     status["observedGeneration"] = json!(summary.generation);
     status["replicas"] = json!(summary.replicas);
@@ -266,7 +294,7 @@ mod tests {
     fn all(state: &State) -> BTreeMap<Key, Summary> {
         let view = View::of(state);
         let plan = plan(&view, Timestamp::UNIX_EPOCH);
-        summaries(state, &view, &plan)
+        summaries(state, &view, &plan, &Follower::of(state))
     }
 
     fn summary(state: &State) -> Summary {
@@ -465,6 +493,41 @@ mod tests {
         let secret = json!({ "data": { "k": "dg==" } });
         put(&mut state, Resource::Secret, "none", "s", secret);
         assert_eq!(summary(&state).reason, "RollingUpdate");
+    }
+
+    #[test]
+    fn a_function_whose_route_an_older_one_has_says_so() {
+        let mut state = swarm();
+        edit(&mut state, &hello(), |body| {
+            body["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+            body["spec"]["http"] = json!({ "host": "x.org" });
+        });
+        let conditions = |state: &State, status: &mut Value| {
+            let summary = all(state).remove(&hello()).unwrap();
+            set(status, &summary, &hello(), level::OWN);
+            let told = status["conditions"].as_array().unwrap().iter();
+            let mut told = told.filter(|it| it["type"] == ROUTES_ACCEPTED);
+            let told = told
+                .next()
+                .map(|it| (it["reason"].clone(), it["message"].clone()));
+            told.map(|(reason, message)| format!("{reason} {message}"))
+        };
+        let mut status = json!({});
+        assert_eq!(conditions(&state, &mut status), None);
+        let older =
+            json!({ "spec": { "artifact": { "sha256": "00" }, "http": { "host": "x.org" } } });
+        put(&mut state, Resource::Function, "older", "o", older);
+        let key = Key::new(Resource::Function, "default", "older");
+        edit(&mut state, &key, |body| {
+            body["metadata"]["creationTimestamp"] = json!("2025-01-01T00:00:00Z");
+        });
+        let why =
+            r#""RouteConflict" "x.org/ is answered by function default/older, which is older""#;
+        assert_eq!(conditions(&state, &mut status).as_deref(), Some(why));
+        let (expect, uid) = (None, None);
+        state.apply(Command::Delete { key, expect, uid }).unwrap();
+        let own = r#""Accepted" "all its routes are its own""#;
+        assert_eq!(conditions(&state, &mut status).as_deref(), Some(own));
     }
 
     #[test]

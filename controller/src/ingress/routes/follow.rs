@@ -8,7 +8,7 @@ use hive_manifests::{Function, FunctionSpec, Resource};
 use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::{Backend, Claim, Routes, SETTINGS, domain, routes_of};
+use super::{Backend, Claim, Routes, SETTINGS, claimant, domain, routes_of};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -53,6 +53,20 @@ impl Follower {
 
     pub fn routes(&self) -> Routes {
         self.routes.clone()
+    }
+
+    /// In one sentence, which of the routes of a function another one has, if one has.
+    pub fn lost(&self, function: &Key) -> Option<String> {
+        self.claims.get(function)?.iter().find_map(|claim| {
+            let owner = self.routes.owner(claim).filter(|it| *it != function)?;
+            let (host, path) = (&claim.host, claim.pattern.path());
+            let Key {
+                namespace, name, ..
+            } = owner;
+            Some(format!(
+                "{host}{path} is answered by function {namespace}/{name}, which is older"
+            ))
+        })
     }
 
     /// Goes on to a later state; true if the routes are others than before.
@@ -158,7 +172,7 @@ impl Follower {
     fn read(&self, state: &State, object: &Object) -> Option<(Vec<Claim>, Backend)> {
         let key = object.key();
         let function: Function = object.parse().ok()?;
-        let created = function.metadata.creation_timestamp.as_ref()?.0.to_string();
+        let by = claimant(key, &function)?;
         let spec = &function.spec;
         let kept = kept(state, key, &function);
         let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
@@ -167,7 +181,7 @@ impl Follower {
             Pattern::of(route).into_iter().map(|pattern| Claim {
                 host: route.host.clone(),
                 pattern,
-                by: (created.clone(), key.clone()),
+                by: by.clone(),
             })
         });
         // Both versions answer.
