@@ -15,6 +15,10 @@ use crate::os;
 /// memory for the functions that are in use.
 const IDLE_AFTER: Duration = Duration::from_secs(300);
 
+/// A write of what functions used costs the flash some 32 KiB: 45 MiB a busy day, where ten seconds would
+/// cost six times as much.
+const METER_INTERVAL: Duration = Duration::from_secs(60);
+
 /// One node's agent: joins the swarm once with a token, then runs what the swarm wants here.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AgentArgs {
@@ -88,6 +92,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "TIME", env = "HIVE_IDLE_AFTER", value_parser = duration)]
     pub idle_after: Option<Duration>,
 
+    /// How long until what functions used is written down again; for tests
+    #[arg(long, hide = true, value_name = "TIME", value_parser = duration)]
+    pub meter_interval: Option<Duration>,
+
     /// What to log, as in info or hive_agent=debug
     #[arg(long, value_name = "FILTER", default_value = "info", env = "HIVE_LOG")]
     pub log: String,
@@ -129,6 +137,8 @@ pub struct Config {
     pub cpu_millis: Option<u32>,
     pub metered: Metered,
     pub idle_after: Duration,
+    /// Between two writes of what functions used.
+    pub meter_interval: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +189,7 @@ impl AgentArgs {
             cpu_millis: self.cpu,
             metered: self.metered,
             idle_after: self.idle_after.unwrap_or(IDLE_AFTER),
+            meter_interval: self.meter_interval.unwrap_or(METER_INTERVAL),
         })
     }
 }

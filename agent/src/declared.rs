@@ -24,7 +24,7 @@ pub struct Declared {
 }
 
 struct Disk {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     controllers: ControllersFile,
 }
 
@@ -40,7 +40,7 @@ impl Declared {
     /// `also` are controllers named by the user for this start: they are tried beside those that
     /// are known until a controller says who they are now.
     pub fn new(
-        ledger: Ledger,
+        ledger: Arc<Ledger>,
         desired: DesiredSet,
         controllers: ControllersFile,
         also: &[String],
@@ -146,7 +146,7 @@ mod tests {
         file().save(&["a:1".into()]).unwrap();
         let (ledger, desired) = Ledger::open(dir.path()).unwrap();
         let named = ["a:1".into(), "b:2".into()];
-        let declared = Declared::new(ledger, desired, file(), &named).unwrap();
+        let declared = Declared::new(Arc::new(ledger), desired, file(), &named).unwrap();
         let controllers = declared.controllers();
         assert_eq!(**controllers.borrow(), ["a:1", "b:2"]);
         declared.declare_controllers(&told(&[])).unwrap();

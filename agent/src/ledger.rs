@@ -1,6 +1,6 @@
-//! What the agent remembers through a restart: what it must run.
+//! What the agent remembers through a restart: what it must run, and what its functions used.
 //!
-//! The whole set goes in and comes out, under a checksum, because redb finds flipped bits only when
+//! Each goes in and comes out whole, under a checksum, because redb finds flipped bits only when
 //! asked. A write that changes nothing never reaches the flash. Keys, certificates, artifacts and
 //! the controllers' addresses are files of their own: with them, a ledger that is lost comes again.
 
@@ -20,6 +20,7 @@ use crate::os;
 const FILE: &str = "ledger.redb";
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("ledger");
 const DESIRED: &str = "desired";
+const METERING: &str = "metering";
 
 /// redb's default is 1 GiB. The whole ledger has some kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -113,6 +114,21 @@ impl Ledger {
     /// Durable on return.
     pub fn save_desired(&self, desired: &DesiredSet) -> Result<(), LedgerError> {
         self.put(DESIRED, &desired.encode().encode_to_vec())
+    }
+
+    /// Durable on return.
+    pub fn save_metering(&self, book: &v1::MeteringBook) -> Result<(), LedgerError> {
+        self.put(METERING, &book.encode_to_vec())
+    }
+
+    /// As it was saved last; `None` where it never was.
+    pub fn metering(&self) -> Result<Option<v1::MeteringBook>, LedgerError> {
+        let Some(bytes) = self.get(METERING)? else {
+            return Ok(None);
+        };
+        v1::MeteringBook::decode(&bytes[..])
+            .map(Some)
+            .map_err(|error| self.damaged(format!("{METERING}: {error}")))
     }
 
     fn desired(&self) -> Result<DesiredSet, LedgerError> {

@@ -19,6 +19,7 @@ mod key_value;
 mod ledger;
 mod links;
 mod logs;
+mod metering;
 mod os;
 mod reconcile;
 mod renew;

@@ -11,6 +11,7 @@ use hive_proto::link::LinkSettings;
 use hive_proto::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,7 @@ use crate::key_value::KeyValues;
 use crate::ledger::Ledger;
 use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
+use crate::metering::Metering;
 use crate::os;
 use crate::reconcile::execute::{Reconciler, Surroundings};
 use crate::reconcile::report::Told;
@@ -36,8 +38,8 @@ use crate::serve::{Instance, Server, local};
 use crate::session::Session;
 use crate::usage::{Meters, Usages};
 
-/// For requests under way when the agent is told to stop. Twice as long as most take; less than
-/// service managers wait before they kill.
+/// For requests under way when the agent is told to stop, and for telling what they used. Twice as long as most
+/// take; less than service managers wait before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running agent. Dropped without [`Agent::stop`], it ends as if killed.
@@ -48,9 +50,13 @@ pub struct Agent {
     /// Answers to requests.
     answers: TaskTracker,
     stop: CancellationToken,
-    /// Links go last: answers travel on them.
+    /// Links and the session go last: answers travel on them, and what they cost.
     stop_links: CancellationToken,
     links: JoinSet<()>,
+    metering: Metering,
+    meters: Meters,
+    /// The controller with which there is a session.
+    held_with: watch::Receiver<Option<String>>,
 }
 
 impl Agent {
@@ -69,6 +75,8 @@ impl Agent {
             tracing::error!(%damage, "started a new ledger; the old one is ledger.redb.damaged");
         }
         let known = ControllersFile::in_dir(&config.data_dir);
+        let ledger = Arc::new(ledger);
+        let metering = Metering::open(ledger.clone())?;
         let declared = Declared::new(ledger, desired, known, &config.controllers)?;
         let listener = match config.listen {
             Listen::None => None,
@@ -120,6 +128,7 @@ impl Agent {
                 credentials.own().subject
             );
         };
+        let name = name.clone();
         tracing::info!(node = name, key = %credentials.key().fingerprint(), "starting");
 
         let host = Host {
@@ -151,7 +160,7 @@ impl Agent {
             logs: logs.clone(),
             key_values: key_values.clone(),
             events: events.clone(),
-            meters,
+            meters: meters.clone(),
             table,
             told: told.clone(),
         };
@@ -159,6 +168,11 @@ impl Agent {
         parts.spawn(named("reconciler", reconciler));
         let tending = key_values.tend(declared.desired(), stop.clone());
         parts.spawn(named("functions' stores", tending));
+        let every = config.meter_interval;
+        let counting = metering
+            .clone()
+            .run(meters.clone(), every, name, stop.clone());
+        parts.spawn(named("metering", counting));
         if let Some(listener) = listener {
             let serving = local::serve(listener, server.clone(), answers.clone(), stop.clone());
             parts.spawn(named("local address", serving));
@@ -187,17 +201,19 @@ impl Agent {
             settings,
         };
         parts.spawn(named("renewal", renewal.run(stop.clone())));
+        let (holding, held_with) = watch::channel(None);
         let session = Session {
             info,
             declared,
             links,
             told: told.subscribe(),
             events,
+            metering: metering.clone(),
             usage: Box::new(move |scope| usages.usage(scope)),
-            held_with: watch::Sender::default(),
+            held_with: holding,
             moved: false,
         };
-        parts.spawn(named("session", session.run(stop.clone())));
+        linked.spawn(session.run(stop_links.clone()));
         Ok(Self {
             local_address,
             parts,
@@ -205,6 +221,9 @@ impl Agent {
             stop,
             stop_links,
             links: linked,
+            metering,
+            meters,
+            held_with,
         })
     }
 
@@ -221,13 +240,14 @@ impl Agent {
                 Err(error) => anyhow::Error::new(error).context("a part of the agent broke off"),
             },
             Some(ended) = self.links.join_next() => match ended {
-                Ok(()) => anyhow::anyhow!("the links ended by themselves"),
-                Err(error) => anyhow::Error::new(error).context("the links broke off"),
+                Ok(()) => anyhow::anyhow!("the links or the session ended by themselves"),
+                Err(error) => anyhow::Error::new(error).context("the links or the session broke off"),
             },
         }
     }
 
-    /// Lets requests under way end, within ten seconds, and says goodbye to the controllers.
+    /// Lets requests under way end, within ten seconds, tells what they used, and says goodbye to the
+    /// controllers.
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.answers.close();
@@ -235,14 +255,40 @@ impl Agent {
             while self.parts.join_next().await.is_some() {}
             self.answers.wait().await;
         };
-        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        if tokio::time::timeout_at(deadline, drained).await.is_err() {
             tracing::warn!(
                 open = self.answers.len(),
                 "stopping with requests under way"
             );
         }
+        self.meter_last(deadline).await;
         self.stop_links.cancel();
         while self.links.join_next().await.is_some() {}
+    }
+
+    /// Writes down what was used since the last time, and lets the controllers take it, if they can be reached.
+    async fn meter_last(&self, deadline: Instant) {
+        let (metering, meters) = (self.metering.clone(), self.meters.clone());
+        let counting = tokio::task::spawn_blocking(move || metering.count(&meters));
+        match counting.await {
+            Ok(Ok(())) => {
+                let mut held_with = self.held_with.clone();
+                let telling = async {
+                    tokio::select! {
+                        () = self.metering.is_told() => {}
+                        _ = held_with.wait_for(Option::is_none) => {}
+                    }
+                };
+                // Else it is told after the next start.
+                let _ = tokio::time::timeout_at(deadline, telling).await;
+            }
+            Ok(Err(error)) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what functions used at last is not written down"
+            ),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }
 

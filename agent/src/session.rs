@@ -1,8 +1,8 @@
 //! The session: one gRPC stream with one controller, in which this node hears what it must run and
 //! says how it goes. When it breaks, it goes on with the next controller at once.
 //!
-//! Statuses and events are sent as they change, usage on a timer. What is heard lands in the
-//! ledger before anybody acts on it.
+//! Statuses and events are sent as they change, usage on a timer, what is metered until it is held. What is heard
+//! lands in the ledger before anybody acts on it.
 
 mod choice;
 
@@ -28,6 +28,7 @@ use crate::desired::Refused;
 use crate::events::Events;
 use crate::ledger::LedgerError;
 use crate::links::Links;
+use crate::metering::Metering;
 use crate::reconcile::report::Told;
 use crate::usage::Scope;
 use choice::{choose, wait_after};
@@ -44,6 +45,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// Of commands: from this level on every controller adds up usage that is told in parts.
 const PARTIAL_USAGE: u32 = 5;
 
+/// Likewise: from this level on they count what is metered.
+const METERING: u32 = 6;
+
 /// Holds what a session needs; [`Session::run`] is the one task that has it.
 pub struct Session {
     pub info: v1::NodeInfo,
@@ -53,6 +57,7 @@ pub struct Session {
     pub events: Events,
     /// What the machine and its functions use now.
     pub usage: Box<dyn FnMut(Scope) -> v1::Usage + Send>,
+    pub metering: Metering,
     /// The endpoint of the controller with which a session is held, for whoever looks on.
     pub held_with: watch::Sender<Option<String>>,
     /// There was a session before.
@@ -212,6 +217,7 @@ impl Talk<'_> {
         let mut told = self.session.told.clone();
         let mut events = self.session.events.changes();
         let mut links = self.session.links.changes();
+        let mut sealed = self.session.metering.sealed();
         let mut usage = tokio::time::interval(USAGE_INTERVAL);
         // After a sleep of the machine once is enough.
         usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -226,13 +232,15 @@ impl Talk<'_> {
                     Ok(None) => return Ok(SessionEnd::Closed),
                     Err(status) => return Ok(SessionEnd::Status(Box::new(status))),
                 },
-                changed = told.changed() => {
-                    changed.map_err(|_| SessionEnd::Closed)?;
-                    self.report().await?;
-                }
+                // While the agent stops nobody tells any more, and what was used is sent all the same.
+                Ok(()) = told.changed() => self.report().await?,
                 changed = events.changed() => {
                     changed.map_err(|_| SessionEnd::Closed)?;
                     self.report().await?;
+                }
+                changed = sealed.changed() => {
+                    changed.map_err(|_| SessionEnd::Closed)?;
+                    self.send_metering().await?;
                 }
                 _ = usage.tick() => {
                     self.session.events.flush();
@@ -286,6 +294,18 @@ impl Talk<'_> {
         sent
     }
 
+    /// Sends what was used and is not known to be held, if the swarm can hold it.
+    async fn send_metering(&mut self) -> Result<(), SessionEnd> {
+        let sealed = self.session.metering.sealed().borrow().clone();
+        match sealed.filter(|_| self.level >= METERING) {
+            Some(sealed) => {
+                self.send(agent_message::Kind::Metering((*sealed).clone()))
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn send(&mut self, kind: agent_message::Kind) -> Result<(), SessionEnd> {
         let message = v1::AgentMessage { kind: Some(kind) };
         self.outbox
@@ -317,10 +337,21 @@ impl Talk<'_> {
                 }
             }
             Some(controller_message::Kind::Controllers(controllers)) => {
+                let is_first = self.level < METERING && controllers.level >= METERING;
                 self.level = controllers.level;
                 blocking(move || declared.declare_controllers(&controllers))
                     .await
-                    .map_err(SessionEnd::Controllers)
+                    .map_err(SessionEnd::Controllers)?;
+                match is_first {
+                    true => self.send_metering().await,
+                    false => Ok(()),
+                }
+            }
+            Some(controller_message::Kind::Metered(metered)) => {
+                let metering = self.session.metering.clone();
+                blocking(move || metering.held(&metered))
+                    .await
+                    .map_err(SessionEnd::Ledger)
             }
             // A newer controller may say more than this agent knows.
             None => Ok(()),

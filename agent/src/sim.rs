@@ -25,6 +25,7 @@ use crate::enrol::{Enrolled, Enrolment};
 use crate::events::Events;
 use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
+use crate::metering::Metering;
 use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
@@ -136,6 +137,7 @@ impl SimAgent {
             told: told.subscribe(),
             events,
             usage: Box::new(|_| usage()),
+            metering: Metering::none(),
             held_with: held_with.clone(),
             moved: false,
         };

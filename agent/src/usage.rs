@@ -2,7 +2,7 @@
 //!
 //! One [`Meter`] counts for a function, whichever of its copies and versions answer: no counter falls
 //! when one takes over from another. It is dropped when nothing of its function is here any more and
-//! the last that it counted was told.
+//! the last that it counted was told and metered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use hive_functions::{FunctionUsage, Meter, Reason, latency};
 use hive_proto::v1;
 
 use crate::ids::FunctionId;
+use crate::metering::Used;
 use crate::resources::Resources;
 
 /// The meters of all functions of this node. A clone is the same.
@@ -23,6 +24,20 @@ struct Entry {
     is_here: bool,
     /// As it was told last.
     told: FunctionUsage,
+    /// As it was when it was metered last.
+    metered: FunctionUsage,
+}
+
+impl Entry {
+    /// Nobody counts any more, and both who read it have.
+    fn is_over(&self) -> bool {
+        // Asked before it is read.
+        let is_final = !self.is_here && Arc::strong_count(&self.meter) == 1;
+        is_final && {
+            let usage = self.meter.read();
+            usage == self.told && usage == self.metered
+        }
+    }
 }
 
 /// Measures machine and functions together.
@@ -48,6 +63,7 @@ impl Meters {
             meter: Arc::default(),
             is_here: true,
             told: FunctionUsage::default(),
+            metered: FunctionUsage::default(),
         });
         entry.is_here = true;
         entry.meter.clone()
@@ -63,8 +79,6 @@ impl Meters {
     fn tell(&self, scope: Scope) -> Vec<v1::FunctionUsage> {
         let mut told = Vec::new();
         self.entries().retain(|function, entry| {
-            // Asked before it is read: then nobody counts any more.
-            let is_final = !entry.is_here && Arc::strong_count(&entry.meter) == 1;
             let usage = entry.meter.read();
             let is_told = match scope {
                 Scope::Whole => usage != FunctionUsage::default(),
@@ -74,9 +88,24 @@ impl Meters {
                 told.push(message(function, &usage));
                 entry.told = usage;
             }
-            !is_final
+            !entry.is_over()
         });
         told
+    }
+
+    /// What was counted since this was asked last, of functions that did anything.
+    pub fn drain(&self) -> Vec<(FunctionId, Used)> {
+        let mut drained = Vec::new();
+        self.entries().retain(|function, entry| {
+            let usage = entry.meter.read();
+            let used = between(&entry.metered, &usage);
+            if used != Used::default() {
+                drained.push((function.clone(), used));
+            }
+            entry.metered = usage;
+            !entry.is_over()
+        });
+        drained
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<FunctionId, Entry>> {
@@ -95,6 +124,26 @@ impl Usages {
             partial: scope == Scope::Changed,
             ..self.resources.usage()
         }
+    }
+}
+
+/// Errors of requests that got no turn: nothing ran.
+const NO_TURN: [Reason; 2] = [Reason::Overloaded, Reason::QueueTimeout];
+
+fn between(before: &FunctionUsage, now: &FunctionUsage) -> Used {
+    // Of the sums: what is rounded off now is in the next.
+    let memory = |usage: &FunctionUsage| usage.memory_kib_micros / 1000;
+    let errors = |usage: &FunctionUsage| {
+        let refused = NO_TURN.map(|reason| usage.errors_by_reason[reason as usize]);
+        usage.errors - refused.iter().sum::<u64>()
+    };
+    Used {
+        requests: now.admitted - before.admitted,
+        errors: errors(now) - errors(before),
+        cpu_micros: now.cpu_micros - before.cpu_micros,
+        memory_kib_ms: memory(now).saturating_sub(memory(before)),
+        bytes_in: now.bytes_in - before.bytes_in,
+        bytes_out: now.bytes_out - before.bytes_out,
     }
 }
 
@@ -165,8 +214,54 @@ mod tests {
         next.received(4);
         drop(next);
         assert_eq!(meters.tell(Scope::Changed)[0].bytes_in, 7);
-        assert!(meters.tell(Scope::Whole).is_empty());
+        assert!(!meters.entries().is_empty(), "it is not metered yet");
+        assert_eq!(meters.drain()[0].1.bytes_in, 7);
         assert!(meters.entries().is_empty());
+    }
+
+    #[test]
+    fn what_was_metered_is_not_metered_again() {
+        let meters = Meters::default();
+        let (busy, _idle) = (meters.of(&id("busy")), meters.of(&id("idle")));
+        busy.received(3);
+        meters.retain(|_| false);
+        drop(busy);
+        let used = |bytes_in| Used {
+            bytes_in,
+            ..Used::default()
+        };
+        assert_eq!(meters.drain(), [(id("busy"), used(3))]);
+        meters.of(&id("busy")).received(4);
+        assert_eq!(meters.drain(), [(id("busy"), used(4))]);
+        assert!(meters.drain().is_empty());
+    }
+
+    #[test]
+    fn amounts_round_off_nothing_and_count_what_ran() {
+        let usage = |admitted, overloaded, traps, memory_kib_micros| {
+            let mut errors_by_reason = [0; Reason::ALL.len()];
+            errors_by_reason[Reason::Overloaded as usize] = overloaded;
+            errors_by_reason[Reason::Trap as usize] = traps;
+            FunctionUsage {
+                requests: admitted + overloaded,
+                admitted,
+                errors: overloaded + traps,
+                errors_by_reason,
+                memory_kib_micros,
+                ..FunctionUsage::default()
+            }
+        };
+        let steps = [
+            usage(0, 0, 0, 0),
+            usage(5, 9, 1, 1_900),
+            usage(7, 11, 2, 3_800),
+        ];
+        let used: Vec<_> = steps
+            .windows(2)
+            .map(|pair| between(&pair[0], &pair[1]))
+            .map(|used| (used.requests, used.errors, used.memory_kib_ms))
+            .collect();
+        assert_eq!(used, [(5, 1, 1), (2, 1, 2)]);
     }
 
     #[test]

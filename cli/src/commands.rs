@@ -30,6 +30,7 @@ mod rollout;
 mod scale;
 mod token;
 mod top;
+mod usage;
 mod version;
 mod wait;
 
@@ -66,6 +67,8 @@ pub enum Command {
     Rollout(rollout::Rollout),
     /// Show what nodes or functions use
     Top(top::Top),
+    /// Show what functions and namespaces used so far, as one would bill it
+    Usage(usage::Usage),
     /// Show what happened
     Events(events::Events),
     /// Keep new work off a node
@@ -126,6 +129,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Wait(wait) => wait::run(wait, session).await,
         Command::Rollout(rollout) => rollout::run(rollout, session).await,
         Command::Top(top) => top::run(top, session).await,
+        Command::Usage(usage) => usage::run(usage, session).await,
         Command::Events(events) => events::run(events, session).await,
         Command::Cordon(cordon) => cordon::cordon(cordon, session).await,
         Command::Uncordon(uncordon) => cordon::uncordon(uncordon, session).await,

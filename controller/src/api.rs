@@ -24,6 +24,7 @@ mod limits;
 mod logs;
 mod media;
 mod metadata;
+mod metering;
 mod metrics;
 mod openapi;
 mod patch;
@@ -248,6 +249,7 @@ async fn answer(
         | Target::Review(..)
         | Target::NodeMetrics(_)
         | Target::FunctionMetrics { .. }
+        | Target::Metered(_)
         | Target::Controllers(_) => Some(context.permits.request(&user.info).await?),
         _ => None,
     };
@@ -286,6 +288,7 @@ async fn answer(
         Target::FunctionMetrics { namespace, name } => {
             metrics::functions(context, namespace, name, &call).await
         }
+        Target::Metered(asked) => metering::serve(context, asked, &call).await,
         Target::IssuerConfiguration => service_accounts::configuration(context, &call.method),
         Target::IssuerKeys => service_accounts::keys(context, &call.method),
         Target::OpenApiIndex => openapi::index(),

@@ -230,7 +230,9 @@ fn backups_are_read_or_refused() {
 /// What a node says of itself and of its functions, before it is written down.
 #[test]
 fn reports_are_bounded() {
-    use hive_proto::v1::{AgentEvent, AgentMessage, AssignmentStatus, Hello, NodeInfo, Report};
+    use hive_proto::v1::{
+        AgentEvent, AgentMessage, AssignmentStatus, Hello, MeterEntry, Metering, NodeInfo, Report,
+    };
     use prost::Message;
 
     use crate::gateway::{bounds, report};
@@ -258,6 +260,16 @@ fn reports_are_bounded() {
         events: vec![AgentEvent::default()],
         ..Report::default()
     };
+    let told = Metering {
+        origin: vec![1; 16],
+        sequence: 1,
+        entries: vec![MeterEntry {
+            namespace: "default".into(),
+            function: "f".into(),
+            requests: 1,
+            ..MeterEntry::default()
+        }],
+    };
     let state = State::default();
     Target::new("reports", |input: &[u8]| {
         let message = AgentMessage::decode(input).map_err(|error| error.to_string())?;
@@ -284,11 +296,20 @@ fn reports_are_bounded() {
                     assert!(status.message.len() <= 1024 && status.reason.len() <= 64);
                 }
             }
+            Some(Kind::Metering(told)) => {
+                for entry in bounds::used(told.entries, 60) {
+                    assert!(entry.namespace.len() + entry.function.len() <= 316);
+                }
+            }
             Some(Kind::Usage(_)) | None => return Err("nothing to keep".to_owned()),
         }
         Ok(())
     })
-    .seeds([message(Kind::Hello(hello)), message(Kind::Report(said))])
+    .seeds([
+        message(Kind::Hello(hello)),
+        message(Kind::Report(said)),
+        message(Kind::Metering(told)),
+    ])
     .words(["hive.dev/x", "\x0a\x02", "é"])
     .at_most(8 * 1024)
     .hold();

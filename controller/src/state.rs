@@ -9,6 +9,7 @@ mod epoch;
 mod history;
 mod image;
 pub mod level;
+pub mod metering;
 mod object;
 mod objects;
 mod placement;
@@ -32,6 +33,7 @@ pub use placement::Placed;
 pub use quota::limits as quota_limits;
 pub use view::View;
 
+use metering::Metering;
 use objects::Objects;
 use placement::Placement;
 
@@ -75,6 +77,7 @@ pub struct State {
     epoch: u64,
     /// What all members understand; 0 stands for [`level::FIRST`]. Never lowered.
     level: u32,
+    metering: Metering,
     history: History,
 }
 
@@ -266,6 +269,10 @@ impl State {
                     Ok(Outcome::Done)
                 }
             },
+            Command::Meter { batch } => {
+                self.meter(batch);
+                Ok(Outcome::Done)
+            }
             Command::Batch { commands } => {
                 let replies = commands.into_iter().map(|command| self.apply(command));
                 Ok(Outcome::Batch(
@@ -273,6 +280,25 @@ impl State {
                 ))
             }
         }
+    }
+
+    /// What functions used.
+    pub fn metering(&self) -> &Metering {
+        &self.metering
+    }
+
+    fn meter(&mut self, batch: metering::Batch) {
+        let objects = &self.objects;
+        let uid_of = |namespace: &str, name: &str| {
+            let key = Key::new(Resource::Function, namespace, name);
+            objects.get(&key).map(|function| function.uid().to_owned())
+        };
+        let is_namespace = |name: &str| {
+            objects
+                .get(&Key::new(Resource::Namespace, "", name))
+                .is_some()
+        };
+        self.metering.take(batch, uid_of, is_namespace);
     }
 
     /// Gives the next id.
@@ -358,6 +384,9 @@ impl State {
         self.revision += 1;
         self.note_access(key);
         self.objects.remove(key);
+        if key.resource == Resource::Function {
+            self.metering.forget_function(&key.namespace, &key.name);
+        }
         self.ledger.note(key, Some(&current), None);
         self.placement.note(key, Some(&current), None);
         // The last event of an object carries the revision of its deletion.

@@ -69,6 +69,7 @@ pub struct Swarm {
     make_flags: Vec<String>,
     /// Of `hive controller run`, for controllers that join later.
     run_flags: Vec<String>,
+    agent_flags: Vec<String>,
     dir: TempDir,
     /// Given back last.
     _turn: Turn,
@@ -218,7 +219,7 @@ impl Swarm {
             .map(|controller| loopback(controller.link))
             .collect();
         let data_dir = self.path().join(directory).display().to_string();
-        let arguments = strings(&[
+        let mut arguments = strings(&[
             "agent",
             "--data-dir",
             &data_dir,
@@ -229,6 +230,7 @@ impl Swarm {
             "--controllers",
             &links.join(","),
         ]);
+        arguments.extend_from_slice(&self.agent_flags);
         let mut member = Member::new(directory, self.path(), arguments);
         member.runs(&self.ctl.program);
         if !token.is_empty() {

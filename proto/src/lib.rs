@@ -20,6 +20,10 @@ pub mod routes;
 /// a day. What is told stands for as long.
 pub const USAGE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 
+/// Functions in one batch of what was used: a controller takes no more, as the batch must fit into what
+/// it can propose.
+pub const METER_ENTRIES: usize = 2048;
+
 pub use desired::{ARTIFACT_CONTEXT, EncodedAssignment, desired_hash};
 
 /// The messages and services of `proto/hive/v1/*.proto`; generated, see `tests/generated.rs`.

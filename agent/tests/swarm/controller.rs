@@ -73,6 +73,7 @@ pub struct State {
     pub hellos: Vec<v1::Hello>,
     pub reports: Vec<v1::Report>,
     pub usages: Vec<v1::Usage>,
+    pub batches: Vec<v1::Metering>,
     /// Secrets of enrolments, empty for those of a known key.
     pub enrolments: Vec<String>,
     pub renewals: usize,
@@ -316,6 +317,7 @@ impl Controller {
                 agent_message::Kind::Hello(hello) => state.hellos.push(hello),
                 agent_message::Kind::Report(report) => state.reports.push(report),
                 agent_message::Kind::Usage(usage) => state.usages.push(usage),
+                agent_message::Kind::Metering(batch) => state.batches.push(batch),
             }
         }
     }

@@ -6,6 +6,7 @@ mod artifacts;
 mod controller;
 mod functions;
 mod joining;
+mod metering;
 mod offline;
 mod process;
 mod support;

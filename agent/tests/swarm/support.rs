@@ -138,6 +138,7 @@ pub fn config(dir: &Path, swarm: &Swarm, controllers: &[&Controller]) -> Config 
         cpu_millis: None,
         metered: Metered::Auto,
         idle_after: Duration::from_secs(300),
+        meter_interval: Duration::from_secs(60),
     }
 }
 

@@ -303,6 +303,12 @@ fn fixed(path: &str, body: &[u8]) -> Option<Response> {
             {"metadata": {"name": "aux", "namespace": "default"}, "nodes": 1, "requests": 0, "errors": 0,
              "cpuSeconds": 0.0, "inFlight": 0, "memory": "0Ki", "requestsPerSecond": 0.0, "errorsPerSecond": 0.0,
              "cpu": "0m", "memoryHighWater": "0Ki", "coldStarts": 0}]}),
+        // As the server lays it out, whatever form is asked for.
+        "/apis/metering.hive.dev/v1/functions" => json!({
+            "columnDefinitions": [{"name": "Name"}, {"name": "Requests"}, {"name": "Until", "priority": 1}],
+            "rows": [{"cells": ["hello", "10", "never"], "object": {"metadata": {"namespace": "default"}}}]}),
+        "/apis/metering.hive.dev/v1/namespaces/default" => json!({
+            "kind": "NamespaceUsage", "metadata": {"name": "default"}, "gbSeconds": 2.5}),
         "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
             let asked: Value = serde_json::from_slice(body).ok()?;
             let verb = &asked["spec"]["resourceAttributes"]["verb"];

@@ -298,6 +298,18 @@ async fn top_shows_what_is_used() {
 }
 
 #[tokio::test]
+async fn usage_is_shown_as_the_server_lays_it_out() {
+    let swarm = swarm().await;
+    swarm.run(&["usage", "functions", "-A"]).await.expect(
+        0,
+        "NAMESPACE   NAME    REQUESTS\ndefault     hello   10\n",
+        "",
+    );
+    let one = ["usage", "ns", "default", "-o", "jsonpath={.gbSeconds}"];
+    swarm.run(&one).await.expect(0, "2.5", "");
+}
+
+#[tokio::test]
 async fn who_owns_which_field_is_shown_when_asked_for() {
     let swarm = Swarm::start().await;
     swarm.fake.put(

@@ -180,6 +180,11 @@ fn to_view() -> Vec<PolicyRule> {
         rule(READ, &[GROUP], &["artifacts", "controllers"]),
         rule(&["get", "list"], &["metrics.k8s.io"], &["nodes"]),
         rule(&["get", "list"], &["metrics.hive.dev"], &["functions"]),
+        rule(
+            &["get", "list"],
+            &["metering.hive.dev"],
+            &["functions", "namespaces"],
+        ),
     ]);
     rules
 }

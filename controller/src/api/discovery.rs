@@ -48,6 +48,7 @@ pub(super) const GROUPS: &[(&str, &str)] = &[
     ("authorization.k8s.io", "v1"),
     ("metrics.k8s.io", "v1beta1"),
     ("metrics.hive.dev", "v1"),
+    ("metering.hive.dev", "v1"),
 ];
 
 /// Which version of Kubernetes' API this is.
@@ -175,6 +176,12 @@ fn resources(group_version: &str) -> Option<Vec<APIResource>> {
     let served = match group_version {
         "authentication.k8s.io/v1" | "authorization.k8s.io/v1" => {
             return Some(reviews(group_version));
+        }
+        "metering.hive.dev/v1" => {
+            return Some(vec![
+                resource("functions", "FunctionUsage", true, &["get", "list"]),
+                resource("namespaces", "NamespaceUsage", false, &["get", "list"]),
+            ]);
         }
         "metrics.k8s.io/v1beta1" => resource("nodes", "NodeMetrics", false, &["get", "list"]),
         "metrics.hive.dev/v1" => resource("functions", "FunctionMetrics", true, &["get", "list"]),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::errors::ApiError;
 use super::foreign::Foreign;
 use super::metadata;
+use super::metering::Metered;
 use super::reviews::Review;
 use crate::state::Key;
 
@@ -51,6 +52,8 @@ pub(super) enum Target {
         namespace: Option<String>,
         name: Option<String>,
     },
+    /// What was used, of functions or namespaces.
+    Metered(Metered),
     Objects(ObjectPath),
     /// There are none of these; whether one of them is named.
     Foreign(Foreign, bool),
@@ -147,6 +150,9 @@ impl Target {
                     namespace: namespace.map(str::to_owned),
                     name: name.map(str::to_owned),
                 }
+            }
+            ["apis", "metering.hive.dev", "v1", ref rest @ ..] => {
+                Self::Metered(Metered::parse(rest)?)
             }
             ["api", "v1", ref rest @ ..] => match ObjectPath::parse("", &segments[2..]) {
                 Some(path) => Self::Objects(path),
@@ -313,6 +319,18 @@ mod tests {
                 "/apis/hive.dev/v1/controllers/3",
                 Some(Target::Controllers(Some("3".into()))),
             ),
+            (
+                "/apis/metering.hive.dev/v1/namespaces/a",
+                Some(Target::Metered(Metered::Namespaces(Some("a".into())))),
+            ),
+            (
+                "/apis/metering.hive.dev/v1/namespaces/a/functions/f",
+                Some(Target::Metered(Metered::Functions {
+                    namespace: Some("a".into()),
+                    name: Some("f".into()),
+                })),
+            ),
+            ("/apis/metering.hive.dev/v1/functions/f", None),
             ("/api/v1/namespaces/a/secrets/s/scale", None),
             ("/api/v1/secrets/s", None),
             ("/apis/hive.dev/v1/functions/f", None),

@@ -34,6 +34,16 @@ pub(super) fn of_controllers<'a>(
     lay_out(columns::CONTROLLER, objects, list_metadata, include, now)
 }
 
+/// A Table of what functions or namespaces used.
+pub(super) fn of_usage<'a>(
+    usages: impl Iterator<Item = &'a Value>,
+    list_metadata: Value,
+    include: IncludeObject,
+    now: Timestamp,
+) -> Value {
+    lay_out(columns::USAGE, usages, list_metadata, include, now)
+}
+
 fn lay_out(
     columns: &[Column],
     objects: impl Iterator<Item = impl Borrow<Value>>,

@@ -16,6 +16,7 @@ use hive_manifests::Resource;
 use http::{HeaderValue, Method, header};
 
 use super::Api;
+use super::metering::Metered;
 use super::path::Target;
 use super::watch;
 use crate::histogram::Histogram;
@@ -40,6 +41,13 @@ impl Series {
             Some(Target::NodeMetrics(name)) => ("nodes.metrics.k8s.io", name.is_some()),
             Some(Target::FunctionMetrics { name, .. }) => {
                 ("functions.metrics.hive.dev", name.is_some())
+            }
+            Some(Target::Metered(asked)) => {
+                let resource = match asked {
+                    Metered::Functions { .. } => "functions.metering.hive.dev",
+                    Metered::Namespaces(_) => "namespaces.metering.hive.dev",
+                };
+                (resource, asked.name().is_some())
             }
             _ => ("", true),
         };

@@ -89,7 +89,7 @@ impl GatewayRpc for AgentsService {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (node, _) = self.node(&request)?;
+        let (node, key) = self.node(&request)?;
         if !self.nodes.may_begin_session(&node) {
             return Err(Status::resource_exhausted(
                 "this node begins too many sessions: try again in a while",
@@ -103,6 +103,7 @@ impl GatewayRpc for AgentsService {
             wakes: self.wakes.clone(),
             notices: self.notices.clone(),
             node,
+            device: key.to_string(),
             outbox,
             cancel: self.cancel.clone(),
         };

@@ -4,11 +4,15 @@
 //! A node is a machine of somebody's that may be broken or taken over; its own agent stays far
 //! below all of these.
 
+mod metering;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hive_functions::{Reason, latency};
 use hive_proto::v1::{AgentEvent, ErrorCount, FunctionUsage, NodeInfo, Report, Usage};
+
+pub use metering::used;
 
 /// Bytes of what a machine says of itself in a word: names, versions, addresses.
 const MAX_WORD_BYTES: usize = 256;

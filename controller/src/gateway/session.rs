@@ -6,6 +6,7 @@
 //! two that are held at once the one that was overtaken is silenced by the other's first write.
 
 mod machine;
+mod metering;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,6 +53,9 @@ const PASSING: Duration = Duration::from_secs(1);
 /// the status of every assignment.
 const REPORTS: (u32, Duration) = (32, Duration::from_millis(250));
 
+/// Likewise batches of what was used, each an entry of the log: the agent sends one or two a minute.
+const BATCHES: (u32, Duration) = (8, Duration::from_secs(1));
+
 pub struct Session {
     /// What sessions write, they write at once.
     pub together: Together,
@@ -60,6 +64,8 @@ pub struct Session {
     pub wakes: Wakes,
     pub notices: Notices,
     pub node: String,
+    /// Fingerprint of its device key.
+    pub device: String,
     pub outbox: mpsc::Sender<Result<ControllerMessage, Status>>,
     pub cancel: CancellationToken,
 }
@@ -75,6 +81,7 @@ struct Progress {
     /// Of the swarm, as the set that the agent holds has it.
     epoch: u64,
     reports: Allowance,
+    batches: Allowance,
     /// Some of it is yet to be written, and until when that has time.
     unwritten: Option<Instant>,
     /// Since when nothing but what may pass soon is to be written.
@@ -193,6 +200,7 @@ impl Session {
             report: None,
             epoch: hello.epoch,
             reports: Allowance::new(REPORTS.0, REPORTS.1, Instant::now()),
+            batches: Allowance::new(BATCHES.0, BATCHES.1, Instant::now()),
             unwritten: None,
             passing_since: None,
             generation: hello.generation,
@@ -223,6 +231,7 @@ impl Session {
                 progress.telling.tell(bounds::usage(usage));
                 Ok(())
             }
+            Some(agent_message::Kind::Metering(told)) => self.meter(progress, told).await,
             Some(agent_message::Kind::Hello(_)) => {
                 Err(Status::invalid_argument("Hello comes once, first"))
             }

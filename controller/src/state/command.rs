@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::body::MalformedBody;
-use super::{Body, Key, Member, Object};
+use super::{Body, Key, Member, Object, metering};
 
 /// Its serde form leaves bodies out: encode it by [`Command::encode`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,10 @@ pub enum Command {
     RemoveController {
         id: u64,
     },
+    /// What functions of a node used; counts unless it was counted before. Idempotent.
+    Meter {
+        batch: metering::Batch,
+    },
     /// Several in one entry, each by itself: one that is refused keeps none of the others back. None of
     /// them is a batch.
     Batch {
@@ -106,13 +110,18 @@ impl Command {
             | Self::RaiseLevel { .. }
             | Self::MoveController { .. }
             | Self::RemoveController { .. }
+            | Self::Meter { .. }
             | Self::Batch { .. } => None,
         }
     }
 
     /// Bytes of its encoded form, near enough to bound batches. Those of a batch itself are not counted.
     pub fn size(&self) -> usize {
-        USUAL_HEAD + self.body().map_or(0, Body::len)
+        let entries = match self {
+            Self::Meter { batch } => batch.entries.len(),
+            _ => 0,
+        };
+        USUAL_HEAD * (1 + entries) + self.body().map_or(0, Body::len)
     }
 
     /// The form in which the log and the network carry it: all but the body as JSON, so that

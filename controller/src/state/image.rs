@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::history::Recent;
+use super::metering::MeteringImage;
 use super::object::MalformedObject;
 use super::placement::Placement;
 use super::quota::Ledger;
@@ -33,6 +34,8 @@ pub struct StateImage {
     /// The end of the history. Older programs begin a new one, as where this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recent: Option<Recent>,
+    #[serde(default, skip_serializing_if = "MeteringImage::is_empty")]
+    metering: MeteringImage,
     /// They follow the head.
     #[serde(skip)]
     objects: Vec<Arc<Object>>,
@@ -79,6 +82,7 @@ impl State {
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
             recent: None,
+            metering: MeteringImage::from(&self.metering),
             objects: self.objects.values().cloned().collect(),
         }
     }
@@ -108,6 +112,7 @@ impl State {
             objects,
             ledger,
             placement,
+            metering: image.metering.into(),
             history,
         }
     }

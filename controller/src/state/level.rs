@@ -54,6 +54,7 @@ impl Command {
             | Self::MoveController { .. }
             | Self::RemoveController { .. } => FIRST,
             Self::AdmitDevice { .. } => 2,
+            Self::Meter { .. } => METERING,
             // What it raises to is known to all by then: it may be the first of its level.
             Self::RaiseLevel { to } => *to,
             Self::Batch { commands } => {

@@ -44,6 +44,27 @@ fn delete(name: &str, expect: Option<u64>, uid: Option<&str>) -> Command {
     }
 }
 
+/// What one node says that functions of the namespace `default` used.
+fn meter(sequence: u64, functions: &[&str]) -> Command {
+    let entry = |function: &&str| metering::Entry {
+        namespace: "default".to_owned(),
+        function: (*function).to_owned(),
+        used: metering::Used {
+            requests: 10,
+            ..metering::Used::default()
+        },
+    };
+    Command::Meter {
+        batch: metering::Batch {
+            device: "device".to_owned(),
+            origin: "origin".to_owned(),
+            sequence,
+            at_unix_ms: 1000 * sequence,
+            entries: functions.iter().map(entry).collect(),
+        },
+    }
+}
+
 fn member(port: u16) -> Member {
     Member {
         link: format!("10.0.0.1:{port}"),
@@ -322,4 +343,76 @@ fn an_artifact_registered_anew_is_not_forgotten() {
     assert!(state.artifact("ab").is_some());
     state.apply(forget(2)).unwrap();
     assert!(state.artifact("ab").is_none());
+}
+
+#[test]
+fn what_functions_used_is_counted_without_noise() {
+    let mut state = State::default();
+    let put = |state: &mut State, resource, namespace: &str, name: &str, uid: &str| {
+        let key = Key::new(resource, namespace, name);
+        let body = json!({ "metadata": { "name": name, "uid": uid } }).into();
+        state.apply(Command::Create { key, body }).unwrap();
+    };
+    put(&mut state, Resource::Namespace, "", "default", "1");
+    put(&mut state, Resource::Function, "default", "f", "2");
+    let used = |state: &State| {
+        let metering = state.metering();
+        let functions: Vec<_> = metering
+            .functions()
+            .map(|((_, name), total)| (name.clone(), total.uid.clone(), total.used.requests))
+            .collect();
+        let namespaces: u64 = metering
+            .namespaces()
+            .map(|(_, total)| total.used.requests)
+            .sum();
+        (functions, namespaces)
+    };
+    let revision = state.revision();
+    for sequence in [1, 1, 2] {
+        assert_eq!(word(state.apply(meter(sequence, &["f", "gone"]))), "done");
+    }
+    assert_eq!(state.revision(), revision, "nobody wakes of it");
+    assert_eq!(used(&state), (vec![("f".into(), "2".into(), 20)], 40));
+
+    let key = Key::new(Resource::Function, "default", "f");
+    let delete = Command::Delete {
+        key,
+        expect: None,
+        uid: None,
+    };
+    state.apply(delete).unwrap();
+    assert_eq!(used(&state), (vec![], 40));
+    put(&mut state, Resource::Function, "default", "f", "3");
+    state.apply(meter(3, &["f"])).unwrap();
+    assert_eq!(used(&state), (vec![("f".into(), "3".into(), 10)], 50));
+    let mut state = State::from_image(state.image());
+    state.apply(meter(3, &["f"])).unwrap();
+    assert_eq!(used(&state).1, 50, "a snapshot knows what was counted");
+}
+
+/// Else it would be refused for ever, and its node would never tell another.
+#[test]
+fn the_largest_batch_can_be_proposed() {
+    let used = metering::Used {
+        requests: u64::MAX,
+        errors: u64::MAX,
+        cpu_micros: u64::MAX,
+        memory_kib_ms: u64::MAX,
+        bytes_in: u64::MAX,
+        bytes_out: u64::MAX,
+    };
+    let entry = metering::Entry {
+        namespace: "n".repeat(63),
+        function: "f".repeat(253),
+        used,
+    };
+    let batch = metering::Batch {
+        device: "d".repeat(100),
+        origin: "o".repeat(32),
+        sequence: u64::MAX,
+        at_unix_ms: u64::MAX,
+        entries: vec![entry; hive_proto::METER_ENTRIES],
+    };
+    let bytes = Command::Meter { batch }.encode().len();
+    assert!(bytes < crate::store::MAX_PROPOSAL_BYTES, "{bytes}");
 }

@@ -24,7 +24,7 @@ use super::network::{SnapshotHeader, VoteMessage};
 use super::seal::keys::Keys;
 use super::snapshot::Snapshots;
 use super::types::{Entry, LeaderId, LogId, Proposal, SnapshotMeta, StoredMembership, Vote};
-use crate::state::{Command, Key, Member, State};
+use crate::state::{Command, Key, Member, State, metering};
 
 fn id(term: u64, index: u64) -> LogId {
     LogId {
@@ -74,6 +74,15 @@ fn commands() -> Vec<Command> {
         Command::RegisterArtifact {
             sha256: "ab".repeat(32),
             size: 7,
+        },
+        Command::Meter {
+            batch: metering::Batch {
+                device: "d".to_owned(),
+                origin: "o".to_owned(),
+                sequence: 1,
+                at_unix_ms: 1,
+                entries: vec![metering::Entry::default()],
+            },
         },
         Command::Batch {
             commands: vec![create("two"), Command::RemoveController { id: 1 }],

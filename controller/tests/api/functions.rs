@@ -30,7 +30,7 @@ fn assignment() -> Command {
     }
 }
 
-async fn hello(server: &Server) -> Value {
+pub async fn hello(server: &Server) -> Value {
     let digest = upload(server, COMPONENT).await;
     server
         .post(FUNCTIONS, function("hello", &digest))

@@ -17,6 +17,7 @@ mod functions;
 mod garbage;
 mod harness;
 mod lists;
+mod metering;
 mod objects;
 mod patches;
 mod quotas;

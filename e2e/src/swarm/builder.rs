@@ -23,6 +23,7 @@ pub struct Builder {
     agents: u16,
     make_flags: Vec<String>,
     run_flags: Vec<String>,
+    agent_flags: Vec<String>,
     program: PathBuf,
 }
 
@@ -41,6 +42,7 @@ impl Default for Builder {
                 "--link-idle-timeout",
                 IDLE_TIMEOUT,
             ]),
+            agent_flags: Vec::new(),
             program: hive(),
         }
     }
@@ -75,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// A flag of `hive agent`, for all agents.
+    pub fn agent_flag(mut self, flag: &str, value: &str) -> Self {
+        self.agent_flags.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
     /// Of another program than the one that was built with the tests.
     pub fn program(mut self, program: &Path) -> Self {
         self.program = program.to_owned();
@@ -96,6 +104,7 @@ impl Builder {
             next_port: first_port,
             make_flags: self.make_flags,
             run_flags: self.run_flags,
+            agent_flags: self.agent_flags,
             dir,
             _turn: turn,
         };

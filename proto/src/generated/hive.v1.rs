@@ -84,7 +84,7 @@ pub struct RenewResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<agent_message::Kind>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -97,6 +97,9 @@ pub mod agent_message {
         Report(super::Report),
         #[prost(message, tag = "3")]
         Usage(super::Usage),
+        /// Only to a swarm of level 6.
+        #[prost(message, tag = "4")]
+        Metering(super::Metering),
     }
 }
 /// First message of a session.
@@ -287,6 +290,61 @@ pub struct FunctionUsage {
     #[prost(uint32, tag = "19")]
     pub layout: u32,
 }
+/// What functions used since the batch before. Sent until it is held; it counts once.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Metering {
+    /// 16 random bytes; of the ledger that numbers its batches.
+    #[prost(bytes = "vec", tag = "1")]
+    pub origin: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// At most 2,048.
+    #[prost(message, repeated, tag = "3")]
+    pub entries: ::prost::alloc::vec::Vec<MeterEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MeterEntry {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Empty where the node had no room for each.
+    #[prost(string, tag = "2")]
+    pub function: ::prost::alloc::string::String,
+    /// Those that ran.
+    #[prost(uint64, tag = "4")]
+    pub requests: u64,
+    #[prost(uint64, tag = "5")]
+    pub errors: u64,
+    #[prost(uint64, tag = "6")]
+    pub cpu_micros: u64,
+    /// Linear memory times how long it was held.
+    #[prost(uint64, tag = "7")]
+    pub memory_kib_ms: u64,
+    #[prost(uint64, tag = "8")]
+    pub bytes_in: u64,
+    #[prost(uint64, tag = "9")]
+    pub bytes_out: u64,
+}
+/// The controllers hold the batches of this ledger up to that number.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Metered {
+    #[prost(bytes = "vec", tag = "1")]
+    pub origin: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+}
+/// In the agent's ledger: what was counted and is not known to be held.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MeteringBook {
+    #[prost(bytes = "vec", tag = "1")]
+    pub origin: ::prost::alloc::vec::Vec<u8>,
+    /// The last that was given.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    #[prost(message, optional, tag = "3")]
+    pub sealed: ::core::option::Option<Metering>,
+    #[prost(message, repeated, tag = "4")]
+    pub open: ::prost::alloc::vec::Vec<MeterEntry>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ErrorCount {
     #[prost(string, tag = "1")]
@@ -296,7 +354,7 @@ pub struct ErrorCount {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
-    #[prost(oneof = "controller_message::Kind", tags = "1, 2")]
+    #[prost(oneof = "controller_message::Kind", tags = "1, 2, 3")]
     pub kind: ::core::option::Option<controller_message::Kind>,
 }
 /// Nested message and enum types in `ControllerMessage`.
@@ -308,6 +366,8 @@ pub mod controller_message {
         /// The controllers as they are now; kept in the ledger.
         #[prost(message, tag = "2")]
         Controllers(super::Controllers),
+        #[prost(message, tag = "3")]
+        Metered(super::Metered),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -98,6 +98,14 @@ pub(in crate::api) fn attributes<'a>(
             name: name.as_deref(),
             ..ResourceAttributes::default()
         },
+        Target::Metered(asked) => ResourceAttributes {
+            verb: read_verb(method, asked.name().is_some(), false)?,
+            group: "metering.hive.dev",
+            resource: asked.resource(),
+            namespace: asked.namespace(),
+            name: asked.name(),
+            ..ResourceAttributes::default()
+        },
         Target::Objects(path) => ResourceAttributes {
             verb: object_verb(path, method, query.watch)?,
             group: path.resource.group(),

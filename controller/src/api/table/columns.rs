@@ -2,6 +2,7 @@
 
 mod controller;
 mod policy;
+mod usage;
 
 use hive_manifests::Resource;
 use hive_manifests::age::human;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::node_conditions;
 
 pub(super) use controller::CONTROLLER;
+pub(super) use usage::USAGE;
 
 pub(super) struct Column {
     name: &'static str,

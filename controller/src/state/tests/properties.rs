@@ -25,6 +25,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
             sha256: name.to_owned(),
             size: 1
         }),
+        (1u64..4).prop_map(|sequence| meter(sequence, &["a"])),
         (name, 0u64..12).prop_map(|(name, registered)| Command::ForgetArtifact {
             sha256: name.to_owned(),
             registered
