@@ -24,6 +24,14 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 /// which costs an event more at worst.
 const MAX_REMEMBERED: usize = 256;
 
+/// In which request it happened, and to which generation of the function. Neither makes another event of it:
+/// of those that are summed up the last is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occasion {
+    pub request_id: String,
+    pub generation: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Normal,
@@ -68,6 +76,18 @@ impl Events {
         reason: &'static str,
         message: String,
     ) {
+        self.push_of(kind, slot, function, reason, message, Occasion::default());
+    }
+
+    pub fn push_of(
+        &self,
+        kind: Kind,
+        slot: &SlotId,
+        function: &FunctionId,
+        reason: &'static str,
+        message: String,
+        occasion: Occasion,
+    ) {
         let event = AgentEvent {
             namespace: slot.namespace.clone(),
             function: function.name.clone(),
@@ -81,6 +101,8 @@ impl Events {
             .to_owned(),
             time_unix_ms: unix_ms(SystemTime::now()),
             count: 1,
+            request_id: occasion.request_id,
+            generation: occasion.generation,
         };
         let queued = self
             .state()

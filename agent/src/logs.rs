@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hive_functions::{LogEvent, LogRecord, LogSink, LogStream};
 use hive_proto::v1::{LogLine, LogRequest};
 
-use crate::events::{Events, Kind};
+use crate::events::{Events, Kind, Occasion};
 use crate::ids::{FunctionId, SlotId};
 use departed::Departed;
 use ring::Ring;
@@ -48,7 +48,11 @@ impl Logs {
         let (function, slot) = (function.clone(), slot.clone());
         Arc::new(move |record: LogRecord| {
             if let Some(LogEvent { reason, message }) = record.event {
-                events.push(Kind::Warning, &slot, &function, reason, message);
+                let occasion = Occasion {
+                    request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
+                    generation: version.generation(),
+                };
+                events.push_of(Kind::Warning, &slot, &function, reason, message, occasion);
             }
             let level = match record.stream {
                 LogStream::Log(level) => level.as_str(),

@@ -73,6 +73,10 @@ impl Version {
         }
     }
 
+    pub fn generation(self) -> u64 {
+        self.generation
+    }
+
     fn is_same(self, other: Self) -> bool {
         self.content == other.content
     }

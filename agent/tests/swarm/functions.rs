@@ -150,6 +150,7 @@ async fn a_function_that_fails_is_a_502_an_event_and_a_log_line() {
             && line.request_id == id),
         "{lines:?}"
     );
+    assert_eq!((event.request_id.as_str(), event.generation), (id, 1));
     agent.stop().await;
 }
 

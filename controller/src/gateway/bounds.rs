@@ -20,6 +20,9 @@ const MAX_WORD_BYTES: usize = 256;
 /// Bytes of a message for people; Kubernetes has the same for events.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
+/// Bytes of a request's id; agents take no longer ones for ids.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
 /// Bytes of a reason for machines.
 const MAX_REASON_BYTES: usize = 64;
 
@@ -75,9 +78,14 @@ pub fn report(mut report: Report) -> Report {
     for AgentEvent {
         reason: text,
         message,
+        request_id,
         ..
     } in &mut report.events
     {
+        // One that was cut would be another's.
+        if request_id.len() > MAX_REQUEST_ID_BYTES {
+            request_id.clear();
+        }
         *text = reason(std::mem::take(text));
         cut(message, MAX_MESSAGE_BYTES);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::reconcile::events::{self, Notice};
+use crate::reconcile::events::{self, Notice, Occasion};
 use crate::state::Key;
 use crate::store::Replica;
 
@@ -22,7 +22,10 @@ const QUEUE: usize = 4096;
 
 /// A clone tells the same task.
 #[derive(Clone)]
-pub struct Notices(mpsc::Sender<(Key, Notice)>);
+pub struct Notices(mpsc::Sender<Told>);
+
+/// About which object, and the last occasion of it.
+type Told = (Key, Notice, Occasion);
 
 /// Of what is told alike: object, reason, message, source, whether it is a warning.
 type Alike = (Key, String, String, String, bool);
@@ -33,13 +36,13 @@ impl Notices {
         let (sender, mut told) = mpsc::channel(QUEUE);
         let write = async move {
             let mut gathered = BTreeMap::new();
-            while let Some(Some((about, notice))) = cancel.run_until_cancelled(told.recv()).await {
-                gather(&mut gathered, about, notice);
-                while let Ok((about, notice)) = told.try_recv() {
-                    gather(&mut gathered, about, notice);
+            while let Some(Some(first)) = cancel.run_until_cancelled(told.recv()).await {
+                gather(&mut gathered, first);
+                while let Ok(more) = told.try_recv() {
+                    gather(&mut gathered, more);
                 }
-                for ((about, ..), notice) in std::mem::take(&mut gathered) {
-                    events::record(&replica, &about, notice).await;
+                for ((about, ..), (notice, last)) in std::mem::take(&mut gathered) {
+                    events::record_of(&replica, &about, notice, last).await;
                 }
                 tokio::time::sleep(GATHER).await;
             }
@@ -48,14 +51,14 @@ impl Notices {
     }
 
     /// An event about an object, soon.
-    pub fn tell(&self, about: Key, notice: Notice) {
-        if let Err(error) = self.0.try_send((about, notice)) {
+    pub fn tell(&self, about: Key, notice: Notice, last: Occasion) {
+        if let Err(error) = self.0.try_send((about, notice, last)) {
             tracing::debug!(%error, "one event too many");
         }
     }
 }
 
-fn gather(gathered: &mut BTreeMap<Alike, Notice>, about: Key, notice: Notice) {
+fn gather(gathered: &mut BTreeMap<Alike, (Notice, Occasion)>, (about, notice, occasion): Told) {
     let alike = (
         about,
         notice.reason.clone(),
@@ -64,9 +67,12 @@ fn gather(gathered: &mut BTreeMap<Alike, Notice>, about: Key, notice: Notice) {
         notice.warning,
     );
     match gathered.get_mut(&alike) {
-        Some(known) => known.count = known.count.saturating_add(notice.count),
+        Some((known, last)) => {
+            known.count = known.count.saturating_add(notice.count);
+            *last = occasion;
+        }
         None => {
-            gathered.insert(alike, notice);
+            gathered.insert(alike, (notice, occasion));
         }
     }
 }
@@ -88,10 +94,21 @@ mod tests {
             count,
         };
         let mut gathered = BTreeMap::new();
-        for (name, message, count) in [("f", "a", 1), ("f", "a", 2), ("f", "b", 1), ("g", "a", 1)] {
-            gather(&mut gathered, about(name), notice(message, count));
+        let told = [("f", "a", 1), ("f", "a", 2), ("f", "b", 1), ("g", "a", 1)];
+        for (generation, (name, message, count)) in (1..).zip(told) {
+            let occasion = Occasion {
+                generation,
+                ..Occasion::default()
+            };
+            gather(
+                &mut gathered,
+                (about(name), notice(message, count), occasion),
+            );
         }
-        let counts: Vec<_> = gathered.values().map(|notice| notice.count).collect();
-        assert_eq!(counts, [3, 1, 1]);
+        let told = gathered.values();
+        let told: Vec<_> = told
+            .map(|(notice, last)| (notice.count, last.generation))
+            .collect();
+        assert_eq!(told, [(3, 2), (1, 3), (1, 4)]);
     }
 }

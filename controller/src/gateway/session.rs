@@ -28,7 +28,7 @@ use super::report::{self, StatusWrite};
 use super::{Nodes, Notices, Wakes, endpoints, status};
 use crate::node_record::NodeRecord;
 use crate::objects::{self, EditError};
-use crate::reconcile::events::Notice;
+use crate::reconcile::events::{Notice, Occasion};
 use crate::state::{Key, Placed, State};
 use crate::store::Replica;
 use crate::together::Together;
@@ -275,7 +275,11 @@ impl Session {
             },
             count: event.count.max(1),
         };
-        self.notices.tell(about, notice);
+        let last = Occasion {
+            request_id: event.request_id,
+            generation: event.generation,
+        };
+        self.notices.tell(about, notice, last);
     }
 
     /// Rereads the state and does what it asks for.

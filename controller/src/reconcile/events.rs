@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use hive_manifests::Resource;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::artifacts::Digest;
 use crate::gateway::bounds::cut;
@@ -13,6 +13,10 @@ use crate::store::ProposeError;
 
 /// Cluster-scoped objects' events live here, as in Kubernetes.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// Annotations of the last occasion; `hivectl logs --request-id` finds the rest.
+const REQUEST_ID: &str = "hive.dev/request-id";
+const GENERATION: &str = "hive.dev/generation";
 
 /// Bytes of a message, as Kubernetes has it. A compiler can say much more.
 pub const MAX_MESSAGE_BYTES: usize = 1024;
@@ -29,8 +33,35 @@ pub struct Notice {
     pub count: u32,
 }
 
+/// When something happened last. No part of what it is: many of them are one event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occasion {
+    /// Empty where it was in no request.
+    pub request_id: String,
+    /// Of the function; 0 where that is not known.
+    pub generation: u64,
+}
+
+impl Occasion {
+    /// As the event's annotations.
+    fn note(&self, body: &mut Value) {
+        let generation = (self.generation > 0).then(|| self.generation.to_string());
+        let request_id = (!self.request_id.is_empty()).then(|| self.request_id.clone());
+        for (name, value) in [(REQUEST_ID, request_id), (GENERATION, generation)] {
+            if let Some(value) = value {
+                body["metadata"]["annotations"][name] = json!(value);
+            }
+        }
+    }
+}
+
 /// Records an event about an object; one that can't be written is logged and lost.
-pub async fn record(writer: &impl Writer, about: &Key, mut notice: Notice) {
+pub async fn record(writer: &impl Writer, about: &Key, notice: Notice) {
+    record_of(writer, about, notice, Occasion::default()).await;
+}
+
+/// The same, with the last time that it happened.
+pub async fn record_of(writer: &impl Writer, about: &Key, mut notice: Notice, last: Occasion) {
     cut(&mut notice.message, MAX_MESSAGE_BYTES);
     let uid = writer
         .replica()
@@ -61,13 +92,14 @@ pub async fn record(writer: &impl Writer, about: &Key, mut notice: Notice) {
                 .saturating_add(notice.count.into())
         );
         body["lastTimestamp"] = json!(now);
+        last.note(body);
         true
     })
     .await;
     let failed = match again {
         Ok(()) => None,
         Err(objects::EditError::NotFound(_)) => {
-            let body = objects::fresh(
+            let mut body = objects::fresh(
                 &key,
                 json!({}),
                 json!({
@@ -87,6 +119,7 @@ pub async fn record(writer: &impl Writer, about: &Key, mut notice: Notice) {
                     "count": notice.count,
                 }),
             );
+            last.note(&mut body);
             match writer
                 .write(Command::Create {
                     key,
@@ -102,5 +135,34 @@ pub async fn record(writer: &impl Writer, about: &Key, mut notice: Notice) {
     };
     if let Some(error) = failed {
         tracing::warn!(object = %about, reason = notice.reason, error, "cannot record event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_occasion_is_an_annotation_where_there_was_one() {
+        let mut body = json!({ "metadata": { "annotations": { "kept": "yes" } } });
+        let occasion = |request_id: &str, generation| Occasion {
+            request_id: request_id.into(),
+            generation,
+        };
+        occasion("", 0).note(&mut body);
+        assert_eq!(body["metadata"]["annotations"], json!({ "kept": "yes" }));
+        occasion("r-1", 3).note(&mut body);
+        // It had none: that of the one before says where to look all the same.
+        occasion("", 4).note(&mut body);
+        assert_eq!(
+            body["metadata"]["annotations"],
+            json!({ "kept": "yes", REQUEST_ID: "r-1", GENERATION: "4" })
+        );
+        let mut bare = json!({ "metadata": {} });
+        occasion("r-2", 0).note(&mut bare);
+        assert_eq!(
+            bare["metadata"]["annotations"],
+            json!({ REQUEST_ID: "r-2" })
+        );
     }
 }

@@ -269,6 +269,8 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
         reason: "Said".into(),
         message: name.into(),
         r#type: "Normal".into(),
+        request_id: "r-1".into(),
+        generation: 3,
         ..AgentEvent::default()
     };
     // What is another's comes first: when its own is written, that was judged.
@@ -305,6 +307,10 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
         .expect("the event is written in time");
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["involvedObject"]["name"], "own");
+    assert_eq!(
+        events[0]["metadata"]["annotations"],
+        json!({ "hive.dev/request-id": "r-1", "hive.dev/generation": "3" })
+    );
 }
 
 #[tokio::test]

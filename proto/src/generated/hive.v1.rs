@@ -209,6 +209,11 @@ pub struct AgentEvent {
     /// How many of its kind it stands for; 0 is one.
     #[prost(uint32, tag = "8")]
     pub count: u32,
+    /// Of the last of them: the request in which it happened, and the function's generation; empty and 0 where it was in none.
+    #[prost(string, tag = "9")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "10")]
+    pub generation: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Usage {

@@ -10,7 +10,7 @@ use super::{Progress, Session};
 use crate::node_conditions;
 use crate::node_record::NodeRecord;
 use crate::objects;
-use crate::reconcile::events::Notice;
+use crate::reconcile::events::{Notice, Occasion};
 
 impl Session {
     /// Writes what is wrong with the machine, or no longer is. What could not be written is, when the machine
@@ -58,7 +58,7 @@ impl Session {
                 source: format!("agent/{}", self.node),
                 count: 1,
             };
-            self.notices.tell(key.clone(), notice);
+            self.notices.tell(key.clone(), notice, Occasion::default());
         }
         Ok(())
     }
