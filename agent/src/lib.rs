@@ -26,6 +26,7 @@ mod renew;
 mod resources;
 mod run;
 mod runtime;
+mod scratch;
 mod serve;
 mod session;
 #[cfg(feature = "sim")]

@@ -37,6 +37,19 @@ pub fn space(_dir: &Path) -> io::Result<Space> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Lets the process have as many files open as it may: a shell's usual 1024 are few for a node.
+#[cfg(unix)]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused, it runs with what it has.
+    _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(unix))]
+pub fn raise_open_files() {}
+
 /// Makes a directory that only its owner can enter, with its parents.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();

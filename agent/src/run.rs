@@ -33,6 +33,7 @@ use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
 use crate::resources::Resources;
 use crate::runtime::LazyRuntime;
+use crate::scratch::Scratches;
 use crate::serve::table::Table;
 use crate::serve::{Instance, Server, local};
 use crate::session::Session;
@@ -142,6 +143,7 @@ impl Agent {
         let links = Links::default();
         let (logs, events, meters) = (Logs::default(), Events::default(), Meters::default());
         let key_values = KeyValues::in_dir(config.data_dir.clone());
+        let scratches = Scratches::in_dir(&config.data_dir);
         let table = watch::Sender::<Arc<Table<Instance>>>::default();
         let told = watch::Sender::<Arc<Told>>::default();
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
@@ -159,6 +161,7 @@ impl Agent {
             links: links.clone(),
             logs: logs.clone(),
             key_values: key_values.clone(),
+            scratches,
             events: events.clone(),
             meters: meters.clone(),
             table,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::AgentArgs;
+use crate::os;
 use crate::run::Agent;
 
 /// Functions run on the worker threads, so there is one for each core: less would leave a machine
@@ -22,6 +23,7 @@ const POLLS_PER_LOOK: u32 = 8;
 
 /// Runs the agent until it is told to stop, and then with the exit code of the process.
 pub fn start(args: AgentArgs) -> ExitCode {
+    os::raise_open_files();
     match start_logging(&args.log).and_then(|()| runtime()?.block_on(run_until_signal(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! A guest gets clocks, randomness, its environment, stdout and stderr, HTTP through `egress`, and
 //! what `host` has for it.
-//! It must never get files, sockets or this process's own environment.
+//! It must never get sockets, this process's own environment, or files but those of its own directory.
 
 use wasmtime::Store;
 use wasmtime::component::{Linker, ResourceTable, ResourceTableError};
@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     egress::Egress,
-    host::{self, HostServices},
+    host::{self, Directory, HostServices},
     limits::memory::MemoryMeter,
     logs::{GuestOutput, LogStream, RequestLog},
 };
@@ -38,6 +38,8 @@ pub(crate) struct Guest {
     egress: Egress,
     outputs: [GuestOutput; 2],
     pub(crate) services: HostServices,
+    /// Once it has asked for it.
+    pub(crate) scratch: Option<Directory>,
     pub(crate) memory: MemoryMeter,
 }
 
@@ -72,6 +74,7 @@ impl Guest {
             egress,
             outputs: [stdout, stderr],
             services,
+            scratch: None,
             memory,
         }
     }

@@ -12,6 +12,7 @@ use crate::guest::Guest;
 mod config;
 mod keyvalue;
 mod logging;
+mod scratch;
 
 pub use config::Config;
 pub use keyvalue::{
@@ -20,6 +21,8 @@ pub use keyvalue::{
 };
 pub(crate) use logging::Log;
 pub use logging::LogLevel;
+pub(crate) use scratch::Directory;
+pub use scratch::{Scratch, ScratchSpace};
 
 /// What a function was given. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub struct HostServices {
     pub config: Arc<dyn Config>,
     /// None: it may open no bucket.
     pub key_value: Option<Buckets>,
+    /// None: it has no directory.
+    pub scratch: Option<Scratch>,
 }
 
 impl Default for HostServices {
@@ -35,6 +40,7 @@ impl Default for HostServices {
         Self {
             config: Arc::new(BTreeMap::new()),
             key_value: None,
+            scratch: None,
         }
     }
 }
@@ -42,5 +48,6 @@ impl Default for HostServices {
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     config::link(linker)?;
     keyvalue::link(linker)?;
-    logging::link(linker)
+    logging::link(linker)?;
+    scratch::link(linker)
 }

@@ -88,7 +88,7 @@ pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]
 pub use host::{
     Buckets, Config, Entry, Expected, HostServices, KeyValue, KeyValueError, LogLevel, MAX_BATCH,
-    MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE, Write,
+    MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE, Scratch, ScratchSpace, Write,
 };
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};

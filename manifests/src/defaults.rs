@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::autoscaling::Autoscaling;
 use crate::function::{
-    Egress, FunctionLimits, KeyValue, Resources, default_concurrency, default_queue_timeout,
-    default_timeout,
+    Egress, FunctionLimits, KeyValue, Resources, Scratch, default_concurrency,
+    default_queue_timeout, default_timeout,
 };
 use crate::http::{Http, HttpRoute};
 use crate::schedule::{default_path, default_starting_deadline_seconds, default_time_zone};
@@ -93,6 +93,9 @@ fn complete_function(spec: &mut Map<String, Value>) {
     if let Some(fields) = spec.get_mut("keyValue").and_then(Value::as_object_mut) {
         set(fields, "stores", || json!(key_value.stores));
         set(fields, "sizeLimit", || json!(key_value.size_limit));
+    }
+    if let Some(fields) = spec.get_mut("scratch").and_then(Value::as_object_mut) {
+        set(fields, "sizeLimit", || json!(Scratch::default().size_limit));
     }
     let schedules = spec.get_mut("schedules").and_then(Value::as_array_mut);
     for schedule in schedules.into_iter().flatten() {

@@ -47,6 +47,10 @@ pub const MAX_STORES: usize = 16;
 pub const MIN_KEY_VALUE: Bytes = Bytes(4 * 1024);
 /// The cards and phones that nodes are made of have a few gigabytes to give, for all functions.
 pub const MAX_KEY_VALUE: Bytes = Bytes(1024 * Bytes::MIB);
+/// A file or two.
+pub const MIN_SCRATCH: Bytes = Bytes(64 * 1024);
+/// As of what is kept: instances at once share a tenth of what the node's disk has free.
+pub const MAX_SCRATCH: Bytes = MAX_KEY_VALUE;
 /// Answering with some headers and one outgoing request takes a dozen.
 pub const MIN_HANDLES: u32 = 64;
 /// Each can cost the node 64 KiB.
@@ -226,6 +230,10 @@ pub struct FunctionSpec {
     /// it is changed or started anew, and do not move with it. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_value: Option<KeyValue>,
+    /// A directory of its own, /tmp, for each instance: empty when the instance starts, gone when it ends.
+    /// Default none: there are no files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
     /// Times at which the function is called, once in the whole swarm. Default none. Unless its call
     /// has ended the next is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -330,6 +338,23 @@ impl Default for KeyValue {
         Self {
             stores: vec!["default".to_owned()],
             size_limit: Bytes(16 * Bytes::MIB),
+        }
+    }
+}
+
+/// What an instance may keep in its directory while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scratch {
+    /// The most that one instance keeps there, from "64Ki" to "1Gi". Default "64Mi". A file or directory
+    /// counts 4 KiB besides its content; there may be 1000 of them, and 32 open at once.
+    pub size_limit: Bytes,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            size_limit: Bytes(64 * Bytes::MIB),
         }
     }
 }

@@ -52,6 +52,8 @@ fn functions_that_are_good() {
         json!({"config": [{"name": "greeting"}, {"name": "db.url-1_a", "value": "x"},
             {"name": "token", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
         json!({"keyValue": {}}),
+        json!({"scratch": {}}),
+        json!({"scratch": {"sizeLimit": "64Ki"}}),
         json!({"keyValue": {"stores": ["default", "sessions.v1"], "sizeLimit": "1Gi"}}),
         json!({"http": {"host": "api.example.com", "path": "/v1/"}}),
         json!({"http": {"host": "a.example", "routes": [{"path": "/v1", "methods": ["GET", "HEAD"]},
@@ -338,6 +340,10 @@ fn functions_that_are_not() {
         (
             json!({"restartedAt": "yesterday"}),
             "spec.restartedAt: \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+        ),
+        (
+            json!({"scratch": {"sizeLimit": "2Gi"}}),
+            "spec.scratch.sizeLimit: \"2Gi\" is not between 64Ki and 1Gi",
         ),
         (
             json!({"keyValue": {"stores": []}}),

@@ -29,6 +29,7 @@ use crate::key_value::KeyValues;
 use crate::links::Links;
 use crate::logs::{Logs, Version};
 use crate::runtime::LazyRuntime;
+use crate::scratch::Scratches;
 use crate::serve::Instance;
 use crate::serve::table::Table;
 use crate::usage::Meters;
@@ -44,6 +45,7 @@ pub struct Surroundings {
     pub links: Links,
     pub logs: Logs,
     pub key_values: KeyValues,
+    pub scratches: Scratches,
     pub events: Events,
     pub meters: Meters,
     pub table: watch::Sender<Arc<Table<Instance>>>,
@@ -103,6 +105,7 @@ impl Reconciler {
                 around.logs.clone(),
                 around.events.clone(),
                 around.key_values.clone(),
+                around.scratches.clone(),
                 around.meters.clone(),
                 tell_lost,
             ),

@@ -17,6 +17,7 @@ use crate::ids::{Digest, FunctionId, SlotId};
 use crate::key_value::{KeyValues, OpenError};
 use crate::logs::{Logs, Version};
 use crate::runtime::LazyRuntime;
+use crate::scratch::Scratches;
 use crate::serve::Instance;
 use crate::usage::Meters;
 
@@ -25,6 +26,7 @@ pub struct Loader {
     logs: Logs,
     events: Events,
     key_values: KeyValues,
+    scratches: Scratches,
     meters: Meters,
     /// Instances whose code is not to be had any more.
     lost: mpsc::Sender<Arc<Instance>>,
@@ -40,6 +42,8 @@ pub enum LoadFailure {
     Load(#[source] LoadError),
     #[error("what functions keep on this node cannot be used: {0}")]
     KeyValue(#[source] OpenError),
+    #[error("there can be no scratch directories on this node: {0}")]
+    Scratch(#[source] io::Error),
     #[error("loading the function failed in the agent: {0}")]
     Panic(#[source] tokio::task::JoinError),
 }
@@ -60,7 +64,7 @@ impl LoadFailure {
                 LoadError::TooManyMemories { .. } => "TooManyMemories",
                 LoadError::NoConcurrency | LoadError::AllowedHosts(_) => "BadAssignment",
             },
-            Self::KeyValue(OpenError::Io { .. }) => "DiskError",
+            Self::KeyValue(OpenError::Io { .. }) | Self::Scratch(_) => "DiskError",
             Self::KeyValue(OpenError::Damaged { .. }) => "KeyValueDamaged",
             Self::Panic(_) => "AgentError",
         }
@@ -74,7 +78,11 @@ impl LoadFailure {
             Self::Artifact(VerifyError::Read { source, .. }) => {
                 source.kind() == io::ErrorKind::NotFound
             }
-            Self::Runtime(_) | Self::Load(_) | Self::KeyValue(_) | Self::Panic(_) => false,
+            Self::Runtime(_)
+            | Self::Load(_)
+            | Self::KeyValue(_)
+            | Self::Scratch(_)
+            | Self::Panic(_) => false,
         }
     }
 }
@@ -85,6 +93,7 @@ impl Loader {
         logs: Logs,
         events: Events,
         key_values: KeyValues,
+        scratches: Scratches,
         meters: Meters,
         lost: mpsc::Sender<Arc<Instance>>,
     ) -> Self {
@@ -93,6 +102,7 @@ impl Loader {
             logs,
             events,
             key_values,
+            scratches,
             meters,
             lost,
         }
@@ -113,12 +123,15 @@ impl Loader {
         let logs = self.logs.sink(&id, slot, version, self.events.clone());
         let meter = self.meters.of(&id);
         let (key_values, lost) = (self.key_values.clone(), self.lost.clone());
+        let scratches = self.scratches.clone();
         let loading = tokio::task::spawn_blocking(move || {
             let artifact =
                 VerifiedArtifact::verify(&path, &digest.0).map_err(LoadFailure::Artifact)?;
             let runtime = runtime.get().map_err(LoadFailure::Runtime)?;
             let given = assignment.key_value.as_ref();
             let buckets = given.map(|given| key_values.given(given)).transpose();
+            let given = assignment.scratch.as_ref();
+            let scratch = given.map(|given| scratches.given(given)).transpose();
             let options = FunctionOptions {
                 name: id.to_string(),
                 limits: limits(assignment.limits.unwrap_or_default()),
@@ -128,6 +141,7 @@ impl Loader {
                 services: HostServices {
                     config: Arc::new(assignment.config.clone()),
                     key_value: buckets.map_err(LoadFailure::KeyValue)?,
+                    scratch: scratch.map_err(LoadFailure::Scratch)?,
                 },
                 instances: Instances::default(),
                 logs,

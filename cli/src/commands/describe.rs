@@ -123,6 +123,7 @@ async fn function(
         ("Allowed Hosts", "allowedHosts"),
         ("Egress", "egress"),
         ("Key Value", "keyValue"),
+        ("Scratch", "scratch"),
     ] {
         if !spec[field].is_null() {
             description.field(label, &spec[field]);

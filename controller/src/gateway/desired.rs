@@ -123,6 +123,9 @@ fn assignment(
             stores: given.stores,
             size_limit: given.size_limit.0,
         }),
+        scratch: function.scratch.map(|given| v1::Scratch {
+            size_limit: given.size_limit.0,
+        }),
         readiness: function.readiness_probe.map(|probe| v1::Readiness {
             path: probe.http_get.path,
             timeout_ms: u64::from(probe.timeout_seconds) * 1000,
@@ -275,7 +278,7 @@ mod tests {
         assert_eq!(assignment.limits.as_ref().unwrap().timeout_ms, 30_000);
         assert_eq!(assignment.routes[0].host, "hello.default.localhost");
         assert_eq!(assignment.config, BTreeMap::new());
-        assert_eq!(assignment.key_value, None);
+        assert_eq!((&assignment.key_value, assignment.scratch), (&None, None));
         assert_eq!((&*assignment.revision, assignment.canary), ("", false));
     }
 

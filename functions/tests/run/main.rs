@@ -11,4 +11,5 @@ mod loading;
 mod metering;
 mod reuse;
 mod sandbox;
+mod scratch;
 mod serving;

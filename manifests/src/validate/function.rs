@@ -3,6 +3,7 @@
 //! Whatever has the wrong type is passed over here: the schema has reported it.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hive_registry::{Reference, ReferenceError};
@@ -13,7 +14,9 @@ use super::metadata::check_labels;
 use super::{Reason, autoscaling, hosts, names, placement, rollout, schedules, taints};
 use crate::FieldPath;
 use crate::duration::GoDuration;
-use crate::function::{MAX_KEY_VALUE, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_TIMEOUT};
+use crate::function::{
+    MAX_KEY_VALUE, MAX_SCRATCH, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_SCRATCH, MIN_TIMEOUT,
+};
 use crate::http::{Http, MAX_ROUTES};
 use crate::quantity::{Bytes, MilliCpu};
 
@@ -72,6 +75,16 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     check_config(list(spec, "config"), &path.field("config"), findings);
     if let Some(key_value) = object(spec, "keyValue") {
         check_key_value(key_value, &path.field("keyValue"), findings);
+    }
+    if let Some(scratch) = object(spec, "scratch") {
+        let range = MIN_SCRATCH..=MAX_SCRATCH;
+        check_size(
+            scratch,
+            "sizeLimit",
+            range,
+            &path.field("scratch"),
+            findings,
+        );
     }
     if let Some(http) = object(spec, "http") {
         check_http(http, &path.field("http"), findings);
@@ -278,19 +291,34 @@ fn check_limits(limits: &Map<String, Value>, path: &FieldPath, findings: &mut Fi
     if let Some(cpu_time) = text(limits, "cpuTime") {
         check_timeout(cpu_time, MIN_TIMEOUT, &path.field("cpuTime"), findings);
     }
-    if let Some(text) = amount(limits, "responseSize") {
-        let path = path.field("responseSize");
-        match text.parse::<Bytes>() {
-            Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
-            Ok(size) if !(MIN_RESPONSE..=MAX_RESPONSE).contains(&size) => findings.invalid(
-                &path,
-                format!(
-                    "{} is not between {MIN_RESPONSE} and {MAX_RESPONSE}",
-                    quoted(&text)
-                ),
-            ),
-            Ok(_) => {}
+    check_size(
+        limits,
+        "responseSize",
+        MIN_RESPONSE..=MAX_RESPONSE,
+        path,
+        findings,
+    );
+}
+
+fn check_size(
+    fields: &Map<String, Value>,
+    name: &str,
+    range: RangeInclusive<Bytes>,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    let Some(text) = amount(fields, name) else {
+        return;
+    };
+    let path = path.field(name);
+    match text.parse::<Bytes>() {
+        Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
+        Ok(size) if !range.contains(&size) => {
+            let (least, most) = range.into_inner();
+            let message = format!("{} is not between {least} and {most}", quoted(&text));
+            findings.invalid(&path, message);
         }
+        Ok(_) => {}
     }
 }
 
@@ -364,20 +392,8 @@ fn check_key_value(key_value: &Map<String, Value>, path: &FieldPath, findings: &
             findings.duplicate(&path, format!("{} is listed twice", quoted(name)));
         }
     }
-    if let Some(text) = amount(key_value, "sizeLimit") {
-        let path = path.field("sizeLimit");
-        match text.parse::<Bytes>() {
-            Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
-            Ok(bytes) if !(MIN_KEY_VALUE..=MAX_KEY_VALUE).contains(&bytes) => {
-                let message = format!(
-                    "{} is not between {MIN_KEY_VALUE} and {MAX_KEY_VALUE}",
-                    quoted(&text)
-                );
-                findings.invalid(&path, message);
-            }
-            Ok(_) => {}
-        }
-    }
+    let range = MIN_KEY_VALUE..=MAX_KEY_VALUE;
+    check_size(key_value, "sizeLimit", range, path, findings);
 }
 
 /// A value is said, or taken from elsewhere.

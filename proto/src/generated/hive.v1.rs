@@ -453,6 +453,9 @@ pub struct Assignment {
     /// What wasi:keyvalue keeps for it; absent = nothing.
     #[prost(message, optional, tag = "12")]
     pub key_value: ::core::option::Option<KeyValue>,
+    /// A directory for each of its instances; absent = none.
+    #[prost(message, optional, tag = "13")]
+    pub scratch: ::core::option::Option<Scratch>,
     /// Unset = the agent's own defaults.
     #[prost(message, optional, tag = "15")]
     pub egress: ::core::option::Option<Egress>,
@@ -496,6 +499,12 @@ pub struct Readiness {
     /// Failures in a row before that is told.
     #[prost(uint32, tag = "4")]
     pub failure_threshold: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Scratch {
+    /// Bytes, of one instance.
+    #[prost(uint64, tag = "1")]
+    pub size_limit: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeyValue {

@@ -46,6 +46,7 @@ pub enum Behaviour {
     Follow(egress::Asked),
     Many { asked: egress::Asked, count: u64 },
     Files(files::Deed),
+    Steps(Vec<files::Deed>),
     Network(network::Deed),
 
     Unknown { path: String },
@@ -137,22 +138,7 @@ impl Behaviour {
                 count: query.number("count", 2)?,
             },
 
-            "/fs" => Self::Files(files::Deed::Read {
-                path: query.text("path").unwrap_or("/etc/passwd".to_owned()),
-            }),
-            "/write" => Self::Files(files::Deed::Write {
-                path: query.required("path")?,
-                text: query.text("text").unwrap_or("text".to_owned()),
-            }),
-            "/dir" => Self::Files(files::Deed::List {
-                path: query.required("path")?,
-            }),
-            "/directories" => Self::Files(files::Deed::Directories),
-            "/at" => Self::Files(files::Deed::At {
-                path: query.required("path")?,
-                how: how(&query)?,
-            }),
-
+            "/steps" => Self::Steps(query.texts("do").map(|it| step(&it)).collect::<Result<_, _>>()?),
             "/tcp" => Self::Network(network::Deed::Connect {
                 to: query.address("to")?,
             }),
@@ -166,11 +152,42 @@ impl Behaviour {
                 name: query.required("name")?,
             }),
 
-            path => Self::Unknown {
-                path: path.to_owned(),
+            path => match deed(path, &query)? {
+                Some(deed) => Self::Files(deed),
+                None => Self::Unknown {
+                    path: path.to_owned(),
+                },
             },
         })
     }
+}
+
+/// One of several things done with files by one instance.
+fn step(target: &str) -> Result<files::Deed, BadParameter> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let deed = deed(path, &Query::parse(query))?;
+    deed.ok_or_else(|| BadParameter(format!("do={target} is nothing to do")))
+}
+
+fn deed(path: &str, query: &Query) -> Result<Option<files::Deed>, BadParameter> {
+    Ok(Some(match path {
+        "/fs" => files::Deed::Read {
+            path: query.text("path").unwrap_or("/etc/passwd".to_owned()),
+        },
+        "/write" => files::Deed::Write {
+            path: query.required("path")?,
+            text: query.text("text").unwrap_or("text".to_owned()),
+        },
+        "/dir" => files::Deed::List {
+            path: query.required("path")?,
+        },
+        "/directories" => files::Deed::Directories,
+        "/at" => files::Deed::At {
+            path: query.required("path")?,
+            how: how(query)?,
+        },
+        _ => return Ok(None),
+    }))
 }
 
 fn asked(query: &Query) -> Result<egress::Asked, BadParameter> {
@@ -204,6 +221,9 @@ fn how(query: &Query) -> Result<How, BadParameter> {
         "link" => How::Link { to: to()? },
         "directory" => How::Directory,
         "remove" => How::Remove,
+        "rename" => How::Rename { to: to()? },
+        "read" => How::Read,
+        "hide" => How::Hide { kib },
         other => return Err(BadParameter(format!("how={other} is nothing to do"))),
     })
 }

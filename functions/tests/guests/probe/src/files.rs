@@ -1,7 +1,7 @@
 //! Files, through the standard library as programs do and through WASI itself, which passes a path
 //! on as it is: what is refused there was refused by the host.
 
-use std::{fs, io::Write};
+use std::{fs, io::Write, mem};
 
 use wasip2::filesystem::{
     preopens::get_directories,
@@ -44,6 +44,14 @@ pub enum How {
     },
     Directory,
     Remove,
+    Rename {
+        to: String,
+    },
+    Read,
+    /// Removed, and written to all the same: it stays open, and has no name.
+    Hide {
+        kib: usize,
+    },
 }
 
 impl Deed {
@@ -82,6 +90,15 @@ impl Deed {
     }
 }
 
+/// What came of each, a line each.
+pub fn all(deeds: Vec<Deed>) -> String {
+    let line = |deed: Deed| match deed.done() {
+        Ok(done) => format!("{done}\n"),
+        Err(error) => format!("refused {error}\n"),
+    };
+    deeds.into_iter().map(line).collect()
+}
+
 impl How {
     fn done(self, directory: &Descriptor, path: &str) -> Result<String, String> {
         let failed = |error: ErrorCode| error.name().to_owned();
@@ -103,16 +120,7 @@ impl How {
                 }
                 Ok(format!("opened {count} times"))
             }
-            Self::Write { kib } => {
-                let (file, bytes) = (open()?, vec![b'x'; kib * KIB]);
-                let mut written = 0;
-                while written < bytes.len() {
-                    let more = file.write(&bytes[written..], written as u64);
-                    let more = more.map_err(|error| format!("after {written} bytes: {error}"))?;
-                    written += more as usize;
-                }
-                Ok(format!("wrote {written} bytes"))
-            }
+            Self::Write { kib } => written(&open()?, kib),
             Self::Stream { kib } => {
                 let file = open()?;
                 streamed(file.write_via_stream(0).map_err(failed)?, kib)
@@ -144,8 +152,36 @@ impl How {
                 directory.unlink_file_at(path).map_err(failed)?;
                 Ok("removed".to_owned())
             }
+            Self::Rename { to } => {
+                directory.rename_at(path, directory, &to).map_err(failed)?;
+                Ok("renamed".to_owned())
+            }
+            Self::Read => {
+                let flags = (OpenFlags::empty(), DescriptorFlags::READ);
+                let file = directory.open_at(PathFlags::SYMLINK_FOLLOW, path, flags.0, flags.1);
+                let (bytes, _) = file.map_err(failed)?.read(u64::MAX, 0).map_err(failed)?;
+                Ok(format!("read {} bytes", bytes.len()))
+            }
+            Self::Hide { kib } => {
+                let file = open()?;
+                directory.unlink_file_at(path).map_err(failed)?;
+                let written = written(&file, kib);
+                mem::forget(file);
+                written
+            }
         }
     }
+}
+
+fn written(file: &Descriptor, kib: usize) -> Result<String, String> {
+    let bytes = vec![b'x'; kib * KIB];
+    let mut written = 0;
+    while written < bytes.len() {
+        let more = file.write(&bytes[written..], written as u64);
+        let more = more.map_err(|error| format!("after {written} bytes: {}", error.name()))?;
+        written += more as usize;
+    }
+    Ok(format!("wrote {written} bytes"))
 }
 
 fn streamed(mut stream: impl Write, kib: usize) -> Result<String, String> {

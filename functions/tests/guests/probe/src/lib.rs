@@ -119,6 +119,7 @@ fn show(behaviour: Behaviour, request: &IncomingRequest, reply: Reply) -> io::Re
         Behaviour::Follow(asked) => reply.text(200, &sent(egress::follow(asked))),
         Behaviour::Many { asked, count } => reply.text(200, &egress::many(&asked, count)),
         Behaviour::Files(deed) => reply.outcome(deed.done()),
+        Behaviour::Steps(deeds) => reply.text(200, &files::all(deeds)),
         Behaviour::Network(deed) => reply.outcome(deed.done()),
         Behaviour::Unknown { path } => reply.text(404, &format!("no behaviour at {path}\n")),
     }
