@@ -13,6 +13,13 @@ pub(crate) const CONFIG_STORE: [&str; 2] = [
 /// What Spin had before there was `wasi:config`, and still has.
 pub(crate) const SPIN_VARIABLES: &str = "fermyon:spin/variables@2.0.0";
 
+/// The same for WASI 0.3: its calls do not block the guest.
+pub(crate) const SPIN_VARIABLES_3: &str = "spin:variables/variables@3.0.0";
+
+/// Buckets as Spin has them beside `wasi:keyvalue`, and the same for WASI 0.3.
+pub(crate) const SPIN_KEY_VALUE: &str = "fermyon:spin/key-value@2.0.0";
+pub(crate) const SPIN_KEY_VALUE_3: &str = "spin:key-value/key-value@3.0.0";
+
 /// The draft, and the same without a version, as early clients of wasmCloud have it.
 pub(crate) const LOGGING: [&str; 2] = ["wasi:logging/logging@0.1.0-draft", "wasi:logging/logging"];
 
@@ -35,7 +42,8 @@ pub(crate) const KEY_VALUE_DRAFT_2: [&str; 3] = [
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     CONFIG_STORE
         .into_iter()
-        .chain([SPIN_VARIABLES])
+        .chain([SPIN_VARIABLES, SPIN_VARIABLES_3])
+        .chain([SPIN_KEY_VALUE, SPIN_KEY_VALUE_3])
         .chain(LOGGING)
         .chain(KEY_VALUE_DRAFT)
         .chain(KEY_VALUE_DRAFT_2)

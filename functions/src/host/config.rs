@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use wasmtime::{
     StoreContextMut,
-    component::{ComponentType, Lift, Linker, Lower},
+    component::{Accessor, ComponentType, Lift, Linker, Lower},
 };
 
 use crate::{
     guest::Guest,
-    interfaces::{CONFIG_STORE, SPIN_VARIABLES},
+    interfaces::{CONFIG_STORE, SPIN_VARIABLES, SPIN_VARIABLES_3},
 };
 
 /// A function's settings.
@@ -42,7 +42,7 @@ enum Error {
     Io(String),
 }
 
-/// `fermyon:spin/variables.error`.
+/// `variables.error`, of both generations.
 #[derive(Debug, PartialEq, ComponentType, Lift, Lower)]
 #[component(variant)]
 enum VariableError {
@@ -69,11 +69,20 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             Ok((Ok::<_, Error>(guest.data().services.config.all()),))
         })?;
     }
-    linker
-        .instance(SPIN_VARIABLES)?
-        .func_wrap("get", |guest: Guests<'_>, (name,): (String,)| {
+    linker.instance(SPIN_VARIABLES)?.func_wrap(
+        "get",
+        |guest: Guests<'_>, (name,): (String,)| {
             Ok((variable(&*guest.data().services.config, &name),))
-        })
+        },
+    )?;
+    linker.instance(SPIN_VARIABLES_3)?.func_wrap_concurrent(
+        "get",
+        |guests: &Accessor<Guest>, (name,): (String,)| {
+            let value =
+                guests.with(|mut guest| variable(&*guest.data_mut().services.config, &name));
+            Box::pin(async { Ok((value,)) })
+        },
+    )
 }
 
 fn variable(config: &dyn Config, name: &str) -> Result<String, VariableError> {

@@ -1,16 +1,24 @@
 //! Buckets of keys and values: what guests ask of them, whoever keeps them.
 //!
-//! Calls of both drafts of `wasi:keyvalue` come in and are asked of a [`KeyValue`]. A guest must reach
+//! Calls of both drafts of `wasi:keyvalue` and of Spin's own interfaces come in and are asked of a [`KeyValue`]. A guest must reach
 //! no bucket that its function does not name, and nothing that it says may cost more than the bounds
 //! below.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use wasmtime::component::Linker;
 
+use crate::guest::Guest;
+
+mod bucket;
+mod spin;
 mod wasi;
 
-pub(super) use wasi::link;
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wasi::link(linker)?;
+    spin::link(linker)
+}
 
 /// Longer keys are values in the wrong place.
 pub const MAX_KEY_BYTES: usize = 1024;

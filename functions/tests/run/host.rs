@@ -4,6 +4,7 @@ mod config;
 mod keyvalue;
 mod logging;
 mod memory;
+mod spin;
 
 use std::sync::LazyLock;
 

@@ -18,7 +18,7 @@ use crate::{
     sandbox::PROBE,
 };
 
-static SERVICES_0_3: LazyLock<Vec<u8>> =
+pub static SERVICES_0_3: LazyLock<Vec<u8>> =
     LazyLock::new(|| compiled(include_bytes!("../guests/services-p3/services_p3.wasm")));
 
 const KIB: u64 = 1024;
@@ -316,7 +316,10 @@ async fn the_disk_of_the_node_is_shared() {
     let refused = answer(&probe, large).await;
     assert_eq!(refused, "refused after 0 bytes: insufficient-space\n");
     let told = probe.logs.of(LogStream::Hive);
-    assert!(told[0].contains("the disk of the node"), "{told:?}");
+    assert!(
+        told[0].starts_with("DiskFull: the disk of the node"),
+        "{told:?}"
+    );
     // What one had is another's once its directory is gone.
     for _ in 0..5 {
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,58 +1,15 @@
 //! `wasi:keyvalue`, both drafts: what they share once, and what the second changed.
 
-use std::str::FromStr;
-
 use wasmtime::{
     StoreContextMut,
     component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType},
 };
 
-use super::{
-    Buckets, Entry, Expected, KeyValueError, MAX_BATCH, MAX_BATCH_BYTES, MAX_KEY_BYTES,
-    MAX_VALUE_BYTES, PAGE, Write,
-};
+use super::bucket::{Bucket, Cas, Error, Pairs, open, opened};
 use crate::{
     guest::Guest,
     interfaces::{KEY_VALUE_DRAFT, KEY_VALUE_DRAFT_2},
 };
-
-/// What an empty name means: the drafts leave it to the host, and this is Spin's word.
-const DEFAULT_BUCKET: &str = "default";
-
-/// An increment gives up when others came first so often: each of them got through.
-const TRIES: usize = 1000;
-
-/// An open bucket.
-#[derive(Clone)]
-pub struct Bucket {
-    name: String,
-    buckets: Buckets,
-}
-
-/// What a key had when it was looked at, for a swap.
-pub struct Cas {
-    bucket: Bucket,
-    key: String,
-    entry: Option<Entry>,
-}
-
-/// `store.error` of both drafts.
-#[derive(Debug, PartialEq, ComponentType, Lift, Lower)]
-#[component(variant)]
-enum Error {
-    #[component(name = "no-such-store")]
-    NoSuchStore,
-    #[component(name = "access-denied")]
-    AccessDenied,
-    #[component(name = "other")]
-    Other(String),
-}
-
-impl From<KeyValueError> for Error {
-    fn from(error: KeyValueError) -> Self {
-        Self::Other(error.to_string())
-    }
-}
 
 /// `atomics.cas-error` of the second draft.
 #[derive(ComponentType, Lift, Lower)]
@@ -72,8 +29,13 @@ struct KeyResponse<C> {
     cursor: Option<C>,
 }
 
+impl<C> KeyResponse<C> {
+    fn of((keys, cursor): (Vec<String>, Option<C>)) -> Self {
+        Self { keys, cursor }
+    }
+}
+
 type Context<'a> = StoreContextMut<'a, Guest>;
-type Pairs = Vec<(String, Vec<u8>)>;
 
 pub(in crate::host) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let [store, atomics, batch] = KEY_VALUE_DRAFT;
@@ -82,7 +44,10 @@ pub(in crate::host) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     instance.func_wrap_async(
         "[method]bucket.list-keys",
         |guest: Context<'_>, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
-            Box::new(async move { Ok((opened(&guest, &bucket)?.list_from(cursor).await,)) })
+            Box::new(async move {
+                let page = opened(&guest, &bucket)?.list_from(cursor).await;
+                Ok((page.map(KeyResponse::of),))
+            })
         },
     )?;
     let mut instance = linker.instance(atomics)?;
@@ -117,7 +82,10 @@ pub(in crate::host) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     instance.func_wrap_async(
         "[method]bucket.list-keys",
         |guest: Context<'_>, (bucket, cursor): (Resource<Bucket>, Option<String>)| {
-            Box::new(async move { Ok((opened(&guest, &bucket)?.list_after(cursor).await,)) })
+            Box::new(async move {
+                let page = opened(&guest, &bucket)?.list_after(cursor).await;
+                Ok((page.map(KeyResponse::of),))
+            })
         },
     )?;
     let mut instance = linker.instance(atomics)?;
@@ -156,7 +124,7 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     )?;
     store.func_wrap("open", |mut guest: Context<'_>, (name,): (String,)| {
         let guest = guest.data_mut();
-        Ok((match open(guest.services.key_value.as_ref(), name) {
+        Ok((match open(guest, name) {
             Ok(bucket) => Ok(guest.table.push(bucket)?),
             Err(error) => Err(error),
         },))
@@ -236,8 +204,7 @@ fn link_cas(atomics: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     atomics.func_wrap(
         "[method]cas.current",
         |guest: Context<'_>, (cas,): (Resource<Cas>,)| {
-            let entry = &guest.data().table.get(&cas)?.entry;
-            let value = entry.as_ref().map(|entry| entry.value.clone());
+            let value = guest.data().table.get(&cas)?.current();
             Ok((Ok::<_, Error>(value),))
         },
     )?;
@@ -254,183 +221,4 @@ fn link_cas(atomics: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             })
         },
     )
-}
-
-fn open(buckets: Option<&Buckets>, name: String) -> Result<Bucket, Error> {
-    let buckets = buckets.ok_or(Error::AccessDenied)?;
-    let name = if name.is_empty() {
-        DEFAULT_BUCKET.to_owned()
-    } else {
-        name
-    };
-    if !buckets.names.contains(&name) {
-        return Err(Error::NoSuchStore);
-    }
-    Ok(Bucket {
-        name,
-        buckets: buckets.clone(),
-    })
-}
-
-/// A copy: what waits for a store holds on to nothing of the guest.
-fn opened(guest: &Context<'_>, bucket: &Resource<Bucket>) -> wasmtime::Result<Bucket> {
-    Ok(guest.data().table.get(bucket)?.clone())
-}
-
-impl Bucket {
-    async fn entry(&self, key: String) -> Result<Option<Entry>, Error> {
-        checked(&key)?;
-        let entries = self.buckets.store.get(&self.name, vec![key]).await?;
-        Ok(entries.into_iter().next().flatten())
-    }
-
-    async fn get_many(&self, keys: Vec<String>) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
-        few_enough(keys.len())?;
-        keys.iter().try_for_each(|key| checked(key))?;
-        let entries = self.buckets.store.get(&self.name, keys.clone()).await?;
-        let values = entries.into_iter().map(|entry| Some(entry?.value));
-        Ok(keys.into_iter().zip(values).collect())
-    }
-
-    async fn set_many(&self, pairs: Pairs) -> Result<(), Error> {
-        few_enough(pairs.len())?;
-        let mut bytes = 0;
-        for (key, value) in &pairs {
-            checked(key)?;
-            if value.len() > MAX_VALUE_BYTES {
-                return Err(Error::Other(format!(
-                    "the value of {key:?} has {} bytes, and {MAX_VALUE_BYTES} is the most",
-                    value.len()
-                )));
-            }
-            bytes += value.len();
-        }
-        if bytes > MAX_BATCH_BYTES {
-            return Err(KeyValueError::TooMuch.into());
-        }
-        let writes = pairs.into_iter().map(|(key, value)| Write {
-            key,
-            value: Some(value),
-            expected: None,
-        });
-        let writes = writes.collect();
-        self.buckets.store.apply(&self.name, writes).await?;
-        Ok(())
-    }
-
-    async fn delete_many(&self, keys: Vec<String>) -> Result<(), Error> {
-        few_enough(keys.len())?;
-        keys.iter().try_for_each(|key| checked(key))?;
-        let writes = keys.into_iter().map(|key| Write {
-            key,
-            value: None,
-            expected: None,
-        });
-        let writes = writes.collect();
-        self.buckets.store.apply(&self.name, writes).await?;
-        Ok(())
-    }
-
-    /// Numbers are kept as decimal digits: what other stores do, and what people can read.
-    async fn increment<N: FromStr + ToString + Default>(
-        &self,
-        key: String,
-        add: impl Fn(N) -> Option<N>,
-    ) -> Result<N, Error> {
-        for _ in 0..TRIES {
-            let entry = self.entry(key.clone()).await?;
-            let was = match &entry {
-                None => N::default(),
-                Some(entry) => number(&entry.value)
-                    .ok_or_else(|| Error::Other(format!("{key:?} holds no number that fits")))?,
-            };
-            let sum = add(was)
-                .ok_or_else(|| Error::Other(format!("{key:?} would be no number that fits")))?;
-            let write = Write {
-                key: key.clone(),
-                value: Some(sum.to_string().into_bytes()),
-                expected: Some(Expected::of(entry.as_ref())),
-            };
-            if self.buckets.store.apply(&self.name, vec![write]).await? {
-                return Ok(sum);
-            }
-        }
-        Err(Error::Other(format!("{key:?} is changed by too many")))
-    }
-
-    async fn list_after(&self, after: Option<String>) -> Result<KeyResponse<String>, Error> {
-        let keys = self.buckets.store.list(&self.name, after).await?;
-        // One page too many is an empty one.
-        let cursor = keys.last().filter(|_| keys.len() == PAGE).cloned();
-        Ok(KeyResponse { keys, cursor })
-    }
-
-    /// A cursor of the first draft has room for a count only: so many keys came before.
-    async fn list_from(&self, cursor: Option<u64>) -> Result<KeyResponse<u64>, Error> {
-        let start = cursor.unwrap_or(0);
-        let (mut before, mut after) = (0, None);
-        loop {
-            let mut keys = self.buckets.store.list(&self.name, after).await?;
-            let (found, last) = (keys.len(), keys.last().cloned());
-            let skipped = usize::try_from(start - before).map_or(found, |it| it.min(found));
-            before += skipped as u64;
-            if skipped < found || found < PAGE {
-                keys.drain(..skipped);
-                let cursor = (found == PAGE).then_some(before + keys.len() as u64);
-                return Ok(KeyResponse { keys, cursor });
-            }
-            after = last;
-        }
-    }
-
-    async fn look(self, key: String) -> Result<Cas, Error> {
-        let entry = self.entry(key.clone()).await?;
-        Ok(Cas {
-            bucket: self,
-            key,
-            entry,
-        })
-    }
-}
-
-impl Cas {
-    /// What is there now, where that is something else than when it was looked at.
-    async fn swap(self, value: Vec<u8>) -> Result<Option<Self>, Error> {
-        if value.len() > MAX_VALUE_BYTES {
-            return Err(KeyValueError::TooMuch.into());
-        }
-        let write = Write {
-            key: self.key.clone(),
-            value: Some(value),
-            expected: Some(Expected::of(self.entry.as_ref())),
-        };
-        let Bucket { name, buckets } = &self.bucket;
-        if buckets.store.apply(name, vec![write]).await? {
-            return Ok(None);
-        }
-        Ok(Some(self.bucket.look(self.key).await?))
-    }
-}
-
-fn checked(key: &str) -> Result<(), Error> {
-    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-        return Ok(());
-    }
-    Err(Error::Other(format!(
-        "a key has 1 to {MAX_KEY_BYTES} bytes, not {}",
-        key.len()
-    )))
-}
-
-fn few_enough(keys: usize) -> Result<(), Error> {
-    if keys <= MAX_BATCH {
-        return Ok(());
-    }
-    Err(Error::Other(format!(
-        "{keys} keys in one call, and {MAX_BATCH} is the most"
-    )))
-}
-
-fn number<N: FromStr>(value: &[u8]) -> Option<N> {
-    std::str::from_utf8(value).ok()?.parse().ok()
 }

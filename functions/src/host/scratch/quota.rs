@@ -16,7 +16,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{Share, measure::measure};
-use crate::logs::RequestLog;
+use crate::logs::{LogEvent, RequestLog};
 
 /// What a file or directory takes besides its content: its entry, its inode, the rest of its last block.
 pub(super) const ENTRY_BYTES: u64 = 4096;
@@ -218,7 +218,17 @@ impl Quota {
 
     fn refuse(&mut self, refused: Refused) -> io::Error {
         if !std::mem::replace(&mut self.is_told, true) {
-            self.log.hive(refused.to_string());
+            let text = refused.to_string();
+            match &refused {
+                Refused::Node => self.log.event(
+                    format!("DiskFull: {text}"),
+                    LogEvent {
+                        reason: "DiskFull",
+                        message: text,
+                    },
+                ),
+                _ => self.log.hive(text),
+            }
         }
         refused.errno().into()
     }

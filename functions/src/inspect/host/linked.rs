@@ -159,7 +159,20 @@ const KNOWN_BY: &[Known] = &[
         "0.2.0-draft-2024-09-27",
         &[("store", Function("get"))],
     ),
-    ("fermyon:spin", "2.0.0", &[("variables", Function("get"))]),
+    (
+        "fermyon:spin",
+        "2.0.0",
+        &[
+            ("variables", Function("get")),
+            ("key-value", Resource("store")),
+        ],
+    ),
+    ("spin:variables", "3.0.0", &[("variables", Function("get"))]),
+    (
+        "spin:key-value",
+        "3.0.0",
+        &[("key-value", Resource("store"))],
+    ),
     (
         "wasi:logging",
         "0.1.0-draft",

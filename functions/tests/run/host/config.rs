@@ -28,6 +28,7 @@ fn what_it_imports_is_let_through() {
         "wasi:config/store@0.2.0-rc.1",
         "wasi:config/store@0.2.0-draft-2024-09-27",
         "fermyon:spin/variables@2.0.0",
+        "fermyon:spin/key-value@2.0.0",
     ] {
         assert!(info.imports.iter().any(|it| it == name), "{name}");
     }

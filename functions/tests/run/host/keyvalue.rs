@@ -135,6 +135,37 @@ async fn long_lists_come_in_pages() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_an_event() {
+    let loaded = keeping(&["default"]);
+    let fill = |thousand: usize| {
+        let keys: Vec<_> = (0..1000).map(|n| format!("key={thousand}{n:03}")).collect();
+        format!("/kv/draft/set-many?value=1&{}", keys.join("&"))
+    };
+    for thousand in 0..memory::ROOM / 1000 {
+        assert_eq!(answer(&loaded, &fill(thousand)).await, "done\n");
+    }
+    assert_eq!(loaded.logs.records(), []);
+    let refused = answer(&loaded, "/kv/draft/set?key=a&value=1").await;
+    assert!(
+        refused.contains("the disk of the node is full"),
+        "{refused}"
+    );
+    let records = loaded.logs.records();
+    let [record] = &records[..] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(
+        record.text,
+        "DiskFull: bucket \"default\": the disk of the node is full"
+    );
+    let event = record.event.as_ref().unwrap();
+    assert_eq!(
+        (event.reason, &*event.message),
+        ("DiskFull", "the disk of the node is full")
+    );
+}
+
+#[tokio::test]
 async fn what_is_too_large_is_refused_and_says_the_bound() {
     let loaded = keeping(&["default"]);
     let long = "k".repeat(1025);

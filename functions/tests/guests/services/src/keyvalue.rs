@@ -82,7 +82,7 @@ pub fn swap(query: &Query) -> Result<Outcome, BadParameter> {
 }
 
 /// The value of the query, or so many bytes of one.
-fn value(query: &Query) -> Result<Vec<u8>, BadParameter> {
+pub fn value(query: &Query) -> Result<Vec<u8>, BadParameter> {
     match query.parsed("bytes")? {
         Some(bytes) => Ok(vec![b'x'; bytes]),
         None => Ok(query.required("value")?.into_bytes()),
@@ -98,11 +98,11 @@ fn named(query: &Query) -> Result<Option<&'static str>, BadParameter> {
     Ok(query.text("cursor").map(|cursor| &*cursor.leak()))
 }
 
-fn done((): ()) -> String {
+pub fn done((): ()) -> String {
     "done".to_owned()
 }
 
-fn shown(value: Option<Vec<u8>>) -> String {
+pub fn shown(value: Option<Vec<u8>>) -> String {
     match value {
         None => "nothing".to_owned(),
         Some(value) if value.len() > 64 => format!("{} bytes", value.len()),

@@ -13,6 +13,7 @@ mod query;
 #[path = "../../probe/src/reply.rs"]
 #[allow(dead_code, reason = "the probe uses more of it")]
 mod reply;
+mod spin;
 
 use wasip2::{
     exports::http::incoming_handler::Guest,
@@ -72,6 +73,7 @@ fn done(target: &str) -> Result<Outcome, BadParameter> {
         {
             Some(("draft", what)) => keyvalue::by_first(what, &query)?,
             Some(("draft2", what)) => keyvalue::by_second(what, &query)?,
+            Some(("spin", what)) => spin::done_by_spin(what, &query)?,
             _ => return Err(BadParameter(format!("nothing is at {path}"))),
         },
     })
