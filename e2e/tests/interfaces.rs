@@ -1,8 +1,10 @@
 //! What the host offers functions besides WASI, from a manifest to what a caller sees.
 #![allow(clippy::unwrap_used)]
 
+use hive_e2e::swarm::host;
 use hive_e2e::wait::{PATIENCE, holds, until};
-use hive_e2e::{Steps, Swarm, guests};
+use hive_e2e::{Steps, Swarm, guests, web};
+use hive_proto::batch::{self, BatchOutcome, Record};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +105,89 @@ async fn a_function_uses_what_its_manifest_gives_it() {
             );
         })
         .await;
+    steps
+        .run(
+            "a function says which records of a batch it did not take",
+            async {
+                swarm.deploy("taker", &guests::probe(), json!({})).await;
+                let records = ["a", "b", "c"].map(record);
+                let body = batch::encode(&records).unwrap();
+                let address = swarm.controllers[0].ingress_address();
+                for (path, again) in [("/batch", vec![]), ("/batch?fail=2", vec![0, 1])] {
+                    let answer = web::post(&address, &host("taker"), path, body.clone()).await;
+                    let answer = answer.unwrap();
+                    let status = answer.status.try_into().unwrap();
+                    let outcome = batch::outcome(&records, status, false, answer.text().as_bytes());
+                    assert_eq!(outcome, BatchOutcome::Taken { again });
+                }
+            },
+        )
+        .await;
+    steps
+        .run(
+            "the machine itself and its cloud's metadata are out of reach",
+            async {
+                let spec = json!({ "allowedHosts": ["*:*"] });
+                swarm.deploy("curious", &guests::probe(), spec).await;
+                let own = swarm.agents[0].address();
+                let by_name = format!("localhost:{}", swarm.agents[0].listen);
+                let ingress = swarm.controllers[0].ingress_address();
+                let metadata = "169.254.169.254".to_owned();
+                for address in [own, by_name, ingress, metadata] {
+                    let path = format!("/egress?url=http://{address}/latest/meta-data/");
+                    let answer = swarm.invoke("curious", &path).await;
+                    assert_eq!(
+                        answer.text(),
+                        "error ErrorCode::DestinationIpProhibited\n",
+                        "{address}"
+                    );
+                }
+            },
+        )
+        .await;
+    steps
+        .run("an instance has a directory, and none outlives it", async {
+            let spec = json!({ "scratch": { "sizeLimit": "1Mi" } });
+            swarm.deploy("files", &guests::probe(), spec).await;
+            let path = "/steps?do=%2Fwrite%3Fpath%3D%2Ftmp%2Fa&do=%2Fdir%3Fpath%3D%2Ftmp";
+            for _ in 0..3 {
+                let listed = swarm.invoke("files", path).await;
+                assert_eq!(listed.text(), "wrote 4 bytes\nlisted [\"a\"]\n");
+            }
+            let large = swarm.invoke("files", "/at?how=write&path=a&kib=1024").await;
+            assert!(
+                large.text().contains("insufficient-space"),
+                "{}",
+                large.text()
+            );
+
+            swarm.agents[0].member.kill9().await;
+            let scratch = swarm
+                .path()
+                .join(&swarm.agents[0].member.name)
+                .join("scratch");
+            std::fs::create_dir_all(scratch.join("left/over")).unwrap();
+            swarm.agents[0].member.start();
+            until("what was left is gone", PATIENCE, async || {
+                let answer = swarm.invoke("files", path).await;
+                let left = scratch.join("left").exists();
+                holds(answer.status == 200 && !left, answer.text())
+            })
+            .await;
+        })
+        .await;
     steps.finish();
+}
+
+fn record(id: &str) -> Record {
+    Record {
+        id: id.to_owned(),
+        source: "/tests".to_owned(),
+        kind: "test".to_owned(),
+        time: None,
+        content_type: None,
+        data: Default::default(),
+    }
 }
 
 async fn secret(swarm: &Swarm, token: &str) {

@@ -4,8 +4,10 @@
 //! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
 //! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
-//! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it.
+//! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it,
+//! [`batch`] how records are handed to one.
 
+pub mod batch;
 pub mod calls;
 pub mod desired;
 pub mod frame;

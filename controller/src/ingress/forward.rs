@@ -2,6 +2,7 @@
 //! by that.
 
 mod activate;
+mod batch;
 mod headers;
 
 use std::net::IpAddr;

@@ -37,8 +37,9 @@ use tonic::{Code, Streaming};
 use crate::harness::{DEADLINE, Server, alone};
 
 /// A controller with its gateway open.
-struct Swarm {
-    server: Server,
+pub struct Swarm {
+    pub server: Server,
+    pub invoker: Invoker,
     authority: Arc<CertificateAuthority>,
     address: SocketAddr,
     _dir: TempDir,
@@ -54,7 +55,7 @@ fn credentials(authority: &CertificateAuthority, subject: &Subject) -> Credentia
 }
 
 impl Swarm {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let server = Server::start().await;
         let authority = Arc::new(CertificateAuthority::create("test").unwrap());
         let own = credentials(&authority, &Subject::Controller { raft_id: 1 });
@@ -71,9 +72,10 @@ impl Swarm {
         let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
         let (replica, peers) = (server.replica.clone(), alone());
         let nodes = Nodes::new(replica.clone(), peers.clone());
+        let invoker = Invoker::new(nodes.clone());
         let gateway = Gateway {
             artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
-            invoker: Invoker::new(nodes.clone()),
+            invoker: invoker.clone(),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             presence: Presence::default(),
             authority: authority.clone(),
@@ -85,20 +87,21 @@ impl Swarm {
         tokio::spawn(gateway.run(listener, server.stop.clone()));
         Self {
             server,
+            invoker,
             authority,
             address,
             _dir: dir,
         }
     }
 
-    async fn create(&self, resource: Resource, namespace: &str, name: &str, content: Value) {
+    pub async fn create(&self, resource: Resource, namespace: &str, name: &str, content: Value) {
         let key = Key::new(resource, namespace, name);
         let body = objects::fresh(&key, json!({}), content).into();
         self.server.propose(Command::Create { key, body }).await;
     }
 
     /// Credentials of a node that has enrolled.
-    async fn node(&self, name: &str) -> Credentials {
+    pub async fn node(&self, name: &str) -> Credentials {
         let subject = Subject::Node { name: name.into() };
         let credentials = credentials(&self.authority, &subject);
         let fingerprint = credentials.key().fingerprint().to_string();
@@ -108,7 +111,7 @@ impl Swarm {
     }
 
     /// An assignment whose artifact's digest is `byte` 32 times.
-    async fn assign(&self, name: &str, node: &str, byte: u8) {
+    pub async fn assign(&self, name: &str, node: &str, byte: u8) {
         let digest = format!("{byte:02x}").repeat(32);
         let content = json!({ "spec": {
             "functionName": name, "functionUid": "u", "functionGeneration": 1,
@@ -123,7 +126,7 @@ impl Swarm {
             .await;
     }
 
-    async fn link(&self, credentials: Credentials) -> Link {
+    pub async fn link(&self, credentials: Credentials) -> Link {
         let live = LiveCredentials::new(credentials);
         let config = tls::link_client_config(&live, ExpectedController::Any);
         let address = self.address.to_string();
@@ -154,6 +157,17 @@ impl Swarm {
         let certificate = enrolled.ok()?.into_inner().certificate.into();
         let ca = self.authority.certificate().clone();
         Some(Credentials::new(key.clone(), certificate, ca).unwrap())
+    }
+
+    /// As if its node had said so.
+    pub async fn is_ready(&self, name: &str) {
+        let mut body = self.stored(name);
+        body["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+        let key = Key::new(Resource::Assignment, "default", name);
+        let (body, expect) = (body.into(), None);
+        self.server
+            .propose(Command::Replace { key, body, expect })
+            .await;
     }
 
     fn stored(&self, name: &str) -> Value {

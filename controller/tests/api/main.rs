@@ -5,6 +5,7 @@ mod agents;
 mod apply;
 mod artifacts;
 mod audit;
+mod batches;
 mod certificates;
 mod compiling;
 mod controllers;
