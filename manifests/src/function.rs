@@ -257,6 +257,10 @@ pub struct Artifact {
     /// Together with sha256 it only says where that component is from, and names a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oci: Option<String>,
+    /// When the image was last asked to be looked up again, should its tag have moved:
+    /// `hivectl rollout restart --pull` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_at: Option<Time>,
 }
 
 /// What one copy of a function may use.
@@ -508,6 +512,9 @@ pub struct FunctionStatus {
 pub struct PulledArtifact {
     /// The spec.artifact.oci that it was pulled for.
     pub requested: String,
+    /// The spec.artifact.pullAt that it was pulled for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_at: Option<Time>,
     /// The image by its digest.
     pub reference: String,
     /// SHA-256 of the component, 64 hexadecimal digits.
@@ -527,11 +534,13 @@ impl Function {
             return Some(named.clone());
         }
         let pulled = self.status.as_ref()?.artifact.as_ref()?;
-        let is_it = named.oci.as_ref() == Some(&pulled.requested);
+        // Compared, not ordered: clocks differ. A manifest that does not say it asks for nothing.
+        let is_asked = named.pull_at.is_some() && named.pull_at != pulled.pull_at;
+        let is_it = named.oci.as_ref() == Some(&pulled.requested) && !is_asked;
         is_it.then(|| Artifact {
-            path: None,
             sha256: Some(pulled.sha256.clone()),
             oci: Some(pulled.reference.clone()),
+            ..Artifact::default()
         })
     }
 }

@@ -68,8 +68,9 @@ Replicas, placement and the other fields that make no version stay as they are."
     Retry(FunctionName),
     /// Start all copies anew, a few at a time
     #[command(after_help = "Examples:
-  hivectl rollout restart function/hello")]
-    Restart(FunctionName),
+  hivectl rollout restart function/hello
+  hivectl rollout restart hello --pull             with what its image's tag leads to by now")]
+    Restart(restart::Restart),
 }
 
 #[derive(Debug, Args)]
@@ -96,7 +97,7 @@ pub async fn run(rollout: Rollout, session: &mut Session<'_>) -> Result<(), Fail
         Command::Resume(function) => hold::run(function, false, session).await,
         Command::Promote(promote) => promote::run(promote, session).await,
         Command::Retry(function) => retry::run(function, session).await,
-        Command::Restart(function) => restart::run(function, session).await,
+        Command::Restart(restart) => restart::run(restart, session).await,
     }
 }
 

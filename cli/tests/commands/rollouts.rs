@@ -132,6 +132,10 @@ async fn what_is_held_goes_on_and_starts_anew_only_then() {
     let run = swarm.run(&["rollout", "restart", "fn/hello"]).await;
     run.expect(0, "function.hive.dev/hello restarted\n", "");
     assert!(live(&swarm)["spec"]["restartedAt"].is_string());
+    let refused = swarm
+        .run(&["rollout", "restart", "fn/hello", "--pull"])
+        .await;
+    assert!(refused.err.contains("by digest"), "{}", refused.err);
     let run = swarm.run(&["rollout", "pause", "node/pi"]).await;
     assert_eq!(run.code, 2);
 }

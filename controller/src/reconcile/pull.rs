@@ -10,12 +10,15 @@ pub use run::Pulls;
 pub const CONDITION: &str = "Pulled";
 pub const PULLING: &str = "Pulling";
 pub const FAILED: &str = "ErrImagePull";
+/// It failed more than once, and is tried again in a while.
+pub const BACK_OFF: &str = "ImagePullBackOff";
 pub const UNAUTHORIZED: &str = "Unauthorized";
 pub const INVALID_NAME: &str = "InvalidImageName";
 pub const INVALID_COMPONENT: &str = "InvalidComponent";
-pub const REASONS: [&str; 5] = [
+pub const REASONS: [&str; 6] = [
     PULLING,
     FAILED,
+    BACK_OFF,
     UNAUTHORIZED,
     INVALID_NAME,
     INVALID_COMPONENT,

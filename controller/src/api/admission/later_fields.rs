@@ -8,10 +8,11 @@ use super::super::errors::ApiError;
 use crate::state::{Key, State, level};
 
 /// The kind, the field as a JSON pointer, and the level from which on all controllers know it.
-const FIELDS: [(Resource, &str, u32); 3] = [
+const FIELDS: [(Resource, &str, u32); 4] = [
     // Quotas count by it as well, and all controllers must count alike.
     (Resource::Function, "/spec/autoscaling", level::REVISIONS),
     (Resource::Function, "/spec/scratch", level::METERING),
+    (Resource::Function, "/spec/artifact/pullAt", level::METERING),
     (
         Resource::Function,
         "/spec/strategy/rollingUpdate/rollback",

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use hive_manifests::{Function, Resource};
+use jiff::Timestamp;
 use memchr::memmem;
+use serde_json::Value;
 
 use super::CONDITION;
 use crate::state::{Key, State};
@@ -14,9 +16,19 @@ pub struct Job {
     pub namespace: String,
     /// As the functions' specs have it.
     pub requested: String,
+    /// Likewise: another time is another pull.
+    pub pull_at: Option<Timestamp>,
     /// The secrets that may know who one is, in the order of the spec, with their revisions: 0 where
     /// there is none.
     pub secrets: Vec<(String, u64)>,
+}
+
+impl Job {
+    /// Whether that is what `artifact` of a spec asks for still.
+    pub fn is_of(&self, artifact: &Value) -> bool {
+        let pull_at = artifact["pullAt"].as_str().and_then(|at| at.parse().ok());
+        artifact["oci"] == *self.requested && pull_at == self.pull_at
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +70,7 @@ fn tells_of_an_image(function: &Function) -> bool {
 
 fn job(state: &State, namespace: &str, function: Function) -> Option<Job> {
     let requested = function.spec.artifact.oci.clone()?;
+    let pull_at = function.spec.artifact.pull_at.as_ref().map(|at| at.0);
     if function.component().is_some() {
         return None;
     }
@@ -71,6 +84,7 @@ fn job(state: &State, namespace: &str, function: Function) -> Option<Job> {
         secrets: secrets.collect(),
         namespace,
         requested,
+        pull_at,
     })
 }
 
@@ -80,7 +94,7 @@ mod tests {
     use super::*;
     use crate::objects;
     use crate::state::Command;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
         let key = Key::new(resource, namespace, name);
@@ -111,8 +125,11 @@ mod tests {
         function(&mut state, "x", "one", image("1"), json!({}));
         function(&mut state, "x", "two", image("1"), json!({}));
         function(&mut state, "x", "has-it", image("1"), pulled.clone());
-        function(&mut state, "x", "has-another", image("2"), pulled);
+        function(&mut state, "x", "has-another", image("2"), pulled.clone());
         function(&mut state, "x", "uploaded", by_digest, json!({}));
+        // It was pulled for another time than is asked for.
+        let again = json!({ "oci": "ghcr.io/a/b:1", "pullAt": "2026-01-02T00:00:00Z" });
+        function(&mut state, "x", "once-more", again, pulled.clone());
         // What a namespace may see is its own: another asks with its own secrets.
         function(&mut state, "y", "one", image("1"), json!({}));
         let told = |state: &State| -> Vec<String> {
@@ -135,6 +152,7 @@ mod tests {
         };
         let expected = [
             "x ghcr.io/a/b:1: one two (0 secrets)",
+            "x ghcr.io/a/b:1: once-more (0 secrets)",
             "x ghcr.io/a/b:2: has-another (0 secrets)",
             "y ghcr.io/a/b:1: one (0 secrets)",
         ];
@@ -153,6 +171,13 @@ mod tests {
             again.keys().filter(|job| before.contains_key(*job)).count(),
             1
         );
+
+        // And once it was pulled for that, there is nothing more to do.
+        let mut pulled = pulled;
+        pulled["artifact"]["pullAt"] = json!("2026-01-02T00:00:00Z");
+        let again = json!({ "oci": "ghcr.io/a/b:1", "pullAt": "2026-01-02T00:00:00.0Z" });
+        function(&mut state, "z", "up-to-date", again, pulled);
+        assert!(told(&state).iter().all(|line| !line.starts_with("z ")));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use hive_functions::InspectLimits;
 use hive_manifests::function::{DOCKER_CONFIG_KEY, PulledArtifact};
 use hive_manifests::{Function, Resource};
 use hive_registry::{Credentials, Image, Login, Lookup, Reference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::plan::{Job, Plan, plan};
-use super::{CONDITION, FAILED, INVALID_COMPONENT, INVALID_NAME, PULLING, UNAUTHORIZED};
+use super::{BACK_OFF, CONDITION, FAILED, INVALID_COMPONENT, INVALID_NAME, PULLING, UNAUTHORIZED};
 use crate::artifacts::{Artifacts, InspectArtifactError, PullError, Registries};
 use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
@@ -58,6 +59,17 @@ struct Failure {
     message: String,
     /// What the registry asks for.
     pause: Option<Duration>,
+}
+
+impl Failure {
+    /// As it is told when it is not the first. What the registry or the spec is to blame for keeps its name.
+    fn after(mut self, before: u32) -> Self {
+        if before > 0 && self.reason == FAILED {
+            self.reason = BACK_OFF;
+            self.message += &format!("; tried {} times, and again in a while", before + 1);
+        }
+        self
+    }
 }
 
 struct Failed {
@@ -123,10 +135,10 @@ impl Pulls {
                 continue;
             }
             let (puller, job, functions) = (self.puller.clone(), job.clone(), functions.clone());
-            let is_first = failed.is_none();
+            let before = failed.map_or(0, |failed| failed.times);
             self.names.insert(job.clone());
             self.under_way.spawn(async move {
-                let failure = puller.perform(&job, &functions, is_first).await;
+                let failure = puller.perform(&job, &functions, before).await;
                 (job, failure)
             });
         }
@@ -140,8 +152,9 @@ impl Pulls {
 }
 
 impl Puller {
-    async fn perform(&self, job: &Job, functions: &[Key], is_first: bool) -> Option<Failure> {
-        if is_first {
+    /// `before` is how often it has failed.
+    async fn perform(&self, job: &Job, functions: &[Key], before: u32) -> Option<Failure> {
+        if before == 0 {
             let message = format!("pulling {}", job.requested);
             for key in functions {
                 self.write(job, key, "False", PULLING, &message, None).await;
@@ -152,6 +165,7 @@ impl Puller {
             Ok(image) => {
                 let pulled = PulledArtifact {
                     requested: job.requested.clone(),
+                    pull_at: job.pull_at.map(Time),
                     reference: image.pinned.to_string(),
                     sha256: image.component.digest.hex(),
                     size: image.component.size,
@@ -167,6 +181,7 @@ impl Puller {
                 unfit
             }
             Err(failure) => {
+                let failure = failure.after(before);
                 tracing::warn!(
                     namespace = job.namespace,
                     image = job.requested,
@@ -361,7 +376,7 @@ impl Puller {
     ) -> bool {
         let mut is_written = false;
         let written = objects::edit(&self.replica, key, |body| {
-            is_written = body["spec"]["artifact"]["oci"] == *job.requested;
+            is_written = job.is_of(&body["spec"]["artifact"]);
             if !is_written {
                 return false;
             }
