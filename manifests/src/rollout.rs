@@ -4,6 +4,9 @@
 //! A version is a *template*: what of the spec reaches the nodes. Where copies run, how many, and how they go over
 //! to another version is no part of it: a change of that alone replaces nothing that runs.
 
+mod canary;
+mod probe;
+
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,6 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 use crate::function::FunctionSpec;
 
+pub use canary::{
+    Canary, CanaryMatch, CanaryStatus, CanaryStep, HeaderMatch, MAX_HEADER_MATCHES,
+    MAX_HEADER_VALUE, MAX_STEPS, Pause,
+};
+pub use probe::{MAX_PROBE_FAILURES, MAX_PROBE_SECONDS, ProbeRequest, ReadinessProbe};
+
 /// Each older version is an object of some kilobytes in every controller's memory.
 pub const MAX_HISTORY: u32 = 50;
 /// As in Kubernetes.
@@ -22,10 +31,6 @@ const DEFAULT_HISTORY: u32 = 10;
 const DEFAULT_DEADLINE: u32 = 600;
 /// A day: who waits longer has forgotten it.
 pub const MAX_WAIT_SECONDS: u32 = 24 * 60 * 60;
-/// The longest that a request may take.
-pub const MAX_PROBE_SECONDS: u32 = 15 * 60;
-/// More would be told after hours.
-pub const MAX_PROBE_FAILURES: u32 = 100;
 /// As a Deployment's: small functions go one by one, large ones in four steps or so.
 const DEFAULT_PERCENT: u64 = 25;
 /// What a healthy function stays far below.
@@ -35,13 +40,6 @@ const DEFAULT_MIN_REQUESTS: u32 = 50;
 const DEFAULT_WINDOW: Duration = Duration::from_secs(60);
 /// The leader remembers no more of what was asked.
 pub const MAX_WINDOW: Duration = Duration::from_secs(300);
-/// More steps than that nobody follows.
-pub const MAX_STEPS: usize = 20;
-/// Each is looked for in every request.
-pub const MAX_HEADER_MATCHES: usize = 8;
-/// Of a header's value to be matched. Bytes.
-pub const MAX_HEADER_VALUE: usize = 256;
-
 /// Fields of a spec that are no part of its template, as they are written.
 pub const OUTSIDE_TEMPLATE: [&str; 14] = [
     "imagePullSecrets",
@@ -97,21 +95,6 @@ pub struct RollingUpdate {
     pub rollback: Option<Rollback>,
 }
 
-/// How a new version is tried before the copies go over to it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Canary {
-    /// One after the other, 1 to 20; the first is a setWeight. After the last one all copies go over.
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub steps: Vec<CanaryStep>,
-    /// Requests that always go to the version that is being tried. Whoever knows how can make such a request.
-    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
-    pub matches: Option<CanaryMatch>,
-    /// When a version that is being tried, or has come, is given up because of how it answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<Rollback>,
-}
-
 /// A version that fails more often than it may, and more than twice as often as the one before, is rolled back: while it
 /// is tried that is what the other copies answer in the same time, later what was answered in the time before it came.
 /// Answers of 500 and above count as failures, and what it was stopped for; not what the swarm refused.
@@ -137,97 +120,6 @@ pub struct ErrorRate {
     pub percent: u64,
     pub min_requests: u64,
     pub window: Duration,
-}
-
-/// One step: exactly one of its fields.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CanaryStep {
-    /// How many of a hundred requests go to the new version, 0 to 99 and more than before: it gets as large a
-    /// share of spec.replicas in copies of its own, one at least. The step is done when they answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 99))]
-    pub set_weight: Option<u32>,
-    /// Wait.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
-}
-
-/// A pause between two steps.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Pause {
-    /// How long, such as "5m": up to "24h". Default: until `hivectl rollout promote`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration: Option<GoDuration>,
-}
-
-/// Which requests: those with one of the headers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CanaryMatch {
-    /// 1 to 8.
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub headers: Vec<HeaderMatch>,
-}
-
-/// A header that has exactly this value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderMatch {
-    /// Such as "x-canary", in lower case. Not "host", not "connection", and none of Hive's own.
-    pub name: String,
-    /// Such as "always".
-    pub value: String,
-}
-
-/// How a copy shows that it is ready: by a request that it answers with 200 to 399.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReadinessProbe {
-    /// The request.
-    pub http_get: ProbeRequest,
-    /// How long, in seconds, the answer may take. Default 1.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1, max = MAX_PROBE_SECONDS))]
-    pub timeout_seconds: u32,
-    /// How long, in seconds, after an answer that was none it is asked again. Default 10.
-    #[serde(default = "default_period")]
-    #[schemars(range(min = 1, max = MAX_PROBE_SECONDS))]
-    pub period_seconds: u32,
-    /// After how many such answers in a row that is told; it goes on being asked. Default 3.
-    #[serde(default = "default_threshold")]
-    #[schemars(range(min = 1, max = MAX_PROBE_FAILURES))]
-    pub failure_threshold: u32,
-}
-
-/// A GET at the copy, which no other function sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ProbeRequest {
-    /// Path, with a query if there is one. Default "/".
-    pub path: String,
-}
-
-impl Default for ProbeRequest {
-    fn default() -> Self {
-        Self {
-            path: "/".to_owned(),
-        }
-    }
-}
-
-fn one() -> u32 {
-    1
-}
-
-/// As in Kubernetes, and the two below.
-fn default_period() -> u32 {
-    10
-}
-
-fn default_threshold() -> u32 {
-    3
 }
 
 /// How far a version has come.
@@ -260,18 +152,6 @@ pub struct Answered {
     pub requests: u64,
     /// Of these, how many failed.
     pub failures: u64,
-}
-
-/// How far a version is tried.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CanaryStatus {
-    /// Which of the steps is under way, from 0. When it is their number all are done.
-    pub step: u32,
-    /// How many of a hundred requests go to the version.
-    pub weight: u32,
-    /// Since when this step is under way.
-    pub step_time: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -400,18 +280,6 @@ impl FunctionSpec {
         usize::try_from(number).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The steps by which a new version is tried; none where it is not.
-    pub fn canary_steps(&self) -> &[CanaryStep] {
-        match &self.strategy {
-            Some(Strategy {
-                kind: StrategyType::Canary,
-                canary: Some(canary),
-                ..
-            }) if !self.every_node => &canary.steps,
-            _ => &[],
-        }
-    }
-
     /// How often a version may fail.
     pub fn error_rate(&self) -> ErrorRate {
         let rule = self.strategy.as_ref().and_then(|it| match it.kind {
@@ -426,31 +294,6 @@ impl FunctionSpec {
             min_requests: min_requests.unwrap_or(DEFAULT_MIN_REQUESTS).into(),
             window: window.map_or(DEFAULT_WINDOW, |window| window.0),
         }
-    }
-
-    /// Headers whose requests always go to a version that is being tried.
-    pub fn canary_headers(&self) -> &[HeaderMatch] {
-        let canary = self.strategy.as_ref().and_then(|it| it.canary.as_ref());
-        let matches = canary.and_then(|canary| canary.matches.as_ref());
-        matches.map_or(&[], |matches| &matches.headers)
-    }
-
-    /// How many copies try a version beside `replicas` others; when no step is left as many as did.
-    pub fn canary_copies(&self, canary: &CanaryStatus, replicas: u32) -> u32 {
-        let (steps, step) = (self.canary_steps(), canary.step as usize);
-        let weight = match steps.get(..=step) {
-            Some(begun) => begun.iter().rev().find_map(|step| step.set_weight),
-            None => (!steps.is_empty()).then_some(canary.weight),
-        };
-        let Some(weight) = weight else {
-            return 0;
-        };
-        // Both are bounded far below what would not fit.
-        replicas
-            .saturating_mul(weight)
-            .div_ceil(100)
-            .max(1)
-            .min(replicas)
     }
 
     /// How long a new copy must answer before the next one follows.
@@ -554,30 +397,6 @@ mod tests {
         let back = spec.with_template(&other);
         assert_eq!(back.template(), other.template());
         assert_eq!(back.with_template(&spec), spec);
-    }
-
-    #[test]
-    fn copies_that_try_a_version_are_its_share_of_them() {
-        let steps = json!([
-            { "setWeight": 0 }, { "pause": {} }, { "setWeight": 10 }, { "setWeight": 26 },
-        ]);
-        let canary = |step| CanaryStatus {
-            step,
-            weight: 5,
-            step_time: Time(Default::default()),
-        };
-        let copies = |replicas: u32| {
-            let strategy = json!({ "type": "Canary", "canary": { "steps": steps } });
-            let spec = parsed(&json!({ "artifact": {}, "strategy": strategy }));
-            [0, 1, 2, 3, 4, 9].map(|step| spec.canary_copies(&canary(step), replicas))
-        };
-        assert_eq!(copies(0), [0; 6]);
-        assert_eq!(copies(1), [1; 6]);
-        assert_eq!(copies(10), [1, 1, 1, 3, 1, 1]);
-        assert_eq!(copies(1000), [1, 1, 100, 260, 50, 50]);
-        for step in [0, 9] {
-            assert_eq!(parsed(&full()).canary_copies(&canary(step), 5), 0);
-        }
     }
 
     #[test]
