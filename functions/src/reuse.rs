@@ -74,7 +74,11 @@ pub(crate) struct Terms {
 impl Instances {
     /// None: each request has an instance of its own.
     pub(crate) fn terms(&self, is_0_2: bool) -> Option<Terms> {
-        let concurrent = match self.reuse.unwrap_or(Reuse::Fresh) {
+        let by_default = match is_0_2 {
+            true => Reuse::Fresh,
+            false => Reuse::Concurrent,
+        };
+        let concurrent = match self.reuse.unwrap_or(by_default) {
             Reuse::Fresh => return None,
             Reuse::Concurrent if !is_0_2 => self.max_concurrent.max(1),
             Reuse::Serial | Reuse::Concurrent => 1,
@@ -104,7 +108,7 @@ mod tests {
             said.terms(is_0_2).map(|terms| terms.concurrent)
         };
         for (reuse, requests, of_0_2, of_0_3) in [
-            (None, 128, None, None),
+            (None, 128, None, Some(16)),
             (Some(Reuse::Fresh), 128, None, None),
             (Some(Reuse::Serial), 128, Some(1), Some(1)),
             (Some(Reuse::Concurrent), 128, Some(1), Some(16)),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::autoscaling::{Autoscaling, AutoscalingStatus};
 use crate::duration::GoDuration;
 use crate::http::Http;
+use crate::instances::Instances;
 use crate::placement::{Affinity, TopologySpreadConstraint};
 use crate::quantity::{Bytes, MilliCpu};
 use crate::rollout::{MAX_HISTORY, MAX_WAIT_SECONDS, ReadinessProbe, RolloutStatus, Strategy};
@@ -180,8 +181,8 @@ pub struct FunctionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
     /// What a new copy must answer before it takes over from the one before, or answers anybody. It is asked when
-    /// the copy is loaded, and not again: every request has an instance of its own. Default: it is ready when
-    /// it is loaded.
+    /// the copy is loaded, and not again: instances come and go with requests. Default: it is ready when it is
+    /// loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<ReadinessProbe>,
     /// What one copy may use; nodes without room for it are passed over.
@@ -203,6 +204,9 @@ pub struct FunctionSpec {
     /// What one request may use besides memory and time.
     #[serde(default)]
     pub limits: FunctionLimits,
+    /// How many requests one instance answers. Default: as the component's version of WASI has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<Instances>,
     /// Environment variables of the function. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

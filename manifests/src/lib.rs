@@ -18,6 +18,7 @@ pub mod function;
 mod fuzz;
 pub mod generated;
 pub mod http;
+pub mod instances;
 pub mod node;
 pub mod placement;
 pub mod quantity;

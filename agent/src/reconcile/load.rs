@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hive_functions::{
-    EgressLimits, FunctionOptions, HostServices, Instances, Limits, LoadError, StartError,
+    EgressLimits, FunctionOptions, HostServices, Instances, Limits, LoadError, Reuse, StartError,
     VerifiedArtifact, VerifyError,
 };
 use hive_proto::v1;
@@ -143,7 +143,7 @@ impl Loader {
                     key_value: buckets.map_err(LoadFailure::KeyValue)?,
                     scratch: scratch.map_err(LoadFailure::Scratch)?,
                 },
-                instances: Instances::default(),
+                instances: instances(assignment.instances.unwrap_or_default()),
                 logs,
                 meter,
             };
@@ -200,6 +200,24 @@ fn limits(limits: v1::Limits) -> Limits {
             0 => Limits::HANDLES,
             handles => handles,
         },
+    }
+}
+
+fn instances(said: v1::Instances) -> Instances {
+    let default = Instances::default();
+    Instances {
+        reuse: match said.reuse() {
+            // Or what only later versions know.
+            v1::Reuse::Unspecified => None,
+            v1::Reuse::Fresh => Some(Reuse::Fresh),
+            v1::Reuse::Serial => Some(Reuse::Serial),
+            v1::Reuse::Concurrent => Some(Reuse::Concurrent),
+        },
+        max_requests: said.max_requests.unwrap_or(default.max_requests),
+        max_concurrent: said.max_concurrent.unwrap_or(default.max_concurrent),
+        idle_timeout: said
+            .idle_ms
+            .map_or(default.idle_timeout, Duration::from_millis),
     }
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_functions::{EgressLimits, Limits};
 use hive_manifests::duration::GoDuration;
 use hive_manifests::function::{ConfigValue, Egress, EnvVar, FunctionSpec};
+use hive_manifests::instances::{Instances, Reuse};
 use hive_manifests::{Assignment, AssignmentSpec, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
@@ -118,6 +119,7 @@ fn assignment(
         env: environment(state, &namespace, &function_name, &function.env).map_err(refusal)?,
         config: configuration(state, &namespace, &function.config).map_err(refusal)?,
         egress: egress(&function.egress),
+        instances: function.instances.and_then(instances),
         key_value: function.key_value.map(|given| v1::KeyValue {
             function_uid,
             stores: given.stores,
@@ -171,6 +173,23 @@ fn egress(egress: &Egress) -> Option<v1::Egress> {
         idle_ms: timeout(&egress.idle_timeout),
     };
     (said != v1::Egress::default()).then_some(said)
+}
+
+/// Likewise.
+fn instances(instances: Instances) -> Option<v1::Instances> {
+    let reuse = match instances.reuse {
+        None => v1::Reuse::Unspecified,
+        Some(Reuse::Fresh) => v1::Reuse::Fresh,
+        Some(Reuse::Serial) => v1::Reuse::Serial,
+        Some(Reuse::Concurrent) => v1::Reuse::Concurrent,
+    };
+    let said = v1::Instances {
+        reuse: reuse.into(),
+        max_requests: instances.max_requests,
+        max_concurrent: instances.max_concurrent,
+        idle_ms: instances.idle_timeout.map(|timeout| millis(timeout.0)),
+    };
+    (said != v1::Instances::default()).then_some(said)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -329,6 +348,19 @@ mod tests {
             (&*assignment.revision, assignment.function_generation),
             ("hello-3", 3)
         );
+    }
+
+    #[test]
+    fn only_what_is_said_of_instances_is_sent() {
+        let sent = |said: Value| instances(serde_json::from_value(said).unwrap());
+        assert_eq!(sent(json!({})), None);
+        let said = json!({ "reuse": "Serial", "idleTimeout": "1m" });
+        let expected = v1::Instances {
+            reuse: v1::Reuse::Serial.into(),
+            idle_ms: Some(60_000),
+            ..v1::Instances::default()
+        };
+        assert_eq!(sent(said), Some(expected));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hive_functions::{
     BoxBody, Compiler, EgressLimits, Function, FunctionOptions, HostServices, Instances, Limits,
-    LogRecord, LogSink, LogStream, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
+    LogRecord, LogSink, LogStream, Reuse, Runtime, RuntimeOptions, VerifiedArtifact, host_target,
 };
 use http_body_util::{BodyExt, Empty};
 use sha2::{Digest, Sha256};
@@ -111,7 +111,11 @@ pub fn options(limits: Limits, logs: &Logs) -> FunctionOptions {
         allowed_hosts: Vec::new(),
         egress: EgressLimits::default(),
         services: HostServices::default(),
-        instances: Instances::default(),
+        // Whichever WASI it is of: what is left of a request is another test's to see.
+        instances: Instances {
+            reuse: Some(Reuse::Fresh),
+            ..Instances::default()
+        },
         logs: logs.sink(),
         meter: Arc::default(),
     }

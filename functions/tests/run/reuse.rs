@@ -133,8 +133,8 @@ async fn who_shares_instances_counts_on_and_who_does_not_begins_anew() {
     let concurrent = probe(|options| options.instances = instances(Reuse::Concurrent));
     assert_eq!(counts(&concurrent, 3).await, ["1", "2", "3"]);
 
-    for reuse in [Reuse::Serial, Reuse::Concurrent] {
-        let sharing = sharing("(i32.const 0)", |it| it.instances = instances(reuse));
+    for reuse in [None, Some(Reuse::Serial), Some(Reuse::Concurrent)] {
+        let sharing = sharing("(i32.const 0)", |it| it.instances.reuse = reuse);
         for expected in [201, 202, 203] {
             assert_eq!(ask(&sharing.function).await.unwrap(), Ok(expected));
             idle(&sharing).await;

@@ -71,6 +71,12 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     if let Some(limits) = object(spec, "limits") {
         check_limits(limits, &path.field("limits"), findings);
     }
+    if let Some(instances) = object(spec, "instances")
+        && let Some(timeout) = text(instances, "idleTimeout")
+    {
+        let path = path.field("instances").field("idleTimeout");
+        check_timeout(timeout, Duration::ZERO, &path, findings);
+    }
     check_env(list(spec, "env"), &path.field("env"), findings);
     check_config(list(spec, "config"), &path.field("config"), findings);
     if let Some(key_value) = object(spec, "keyValue") {

@@ -456,6 +456,9 @@ pub struct Assignment {
     /// A directory for each of its instances; absent = none.
     #[prost(message, optional, tag = "13")]
     pub scratch: ::core::option::Option<Scratch>,
+    /// How instances answer requests; unset = the agent's own defaults.
+    #[prost(message, optional, tag = "14")]
+    pub instances: ::core::option::Option<Instances>,
     /// Unset = the agent's own defaults.
     #[prost(message, optional, tag = "15")]
     pub egress: ::core::option::Option<Egress>,
@@ -469,6 +472,20 @@ pub struct Assignment {
     /// What a new instance must answer before it serves; absent = nothing.
     #[prost(message, optional, tag = "42")]
     pub readiness: ::core::option::Option<Readiness>,
+}
+/// How many requests an instance answers. Unset = the agent's own default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Instances {
+    #[prost(enumeration = "Reuse", tag = "1")]
+    pub reuse: i32,
+    #[prost(uint32, optional, tag = "2")]
+    pub max_requests: ::core::option::Option<u32>,
+    /// At once.
+    #[prost(uint32, optional, tag = "3")]
+    pub max_concurrent: ::core::option::Option<u32>,
+    /// How long it stays with nothing to do.
+    #[prost(uint64, optional, tag = "4")]
+    pub idle_ms: ::core::option::Option<u64>,
 }
 /// What outgoing requests may take. Unset = the agent's own default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -617,6 +634,42 @@ impl Phase {
             "PHASE_FETCHING" => Some(Self::Fetching),
             "PHASE_READY" => Some(Self::Ready),
             "PHASE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Reuse {
+    /// As the component's version of WASI has it.
+    Unspecified = 0,
+    /// An instance for each request.
+    Fresh = 1,
+    /// One request after another.
+    Serial = 2,
+    /// Also several at once.
+    Concurrent = 3,
+}
+impl Reuse {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REUSE_UNSPECIFIED",
+            Self::Fresh => "REUSE_FRESH",
+            Self::Serial => "REUSE_SERIAL",
+            Self::Concurrent => "REUSE_CONCURRENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REUSE_FRESH" => Some(Self::Fresh),
+            "REUSE_SERIAL" => Some(Self::Serial),
+            "REUSE_CONCURRENT" => Some(Self::Concurrent),
             _ => None,
         }
     }

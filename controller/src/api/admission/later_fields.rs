@@ -8,7 +8,7 @@ use super::super::errors::ApiError;
 use crate::state::{Key, State, level};
 
 /// The kind, the field as a JSON pointer, and the level from which on all controllers know it.
-const FIELDS: [(Resource, &str, u32); 4] = [
+const FIELDS: [(Resource, &str, u32); 5] = [
     // Quotas count by it as well, and all controllers must count alike.
     (Resource::Function, "/spec/autoscaling", level::REVISIONS),
     (Resource::Function, "/spec/scratch", level::METERING),
@@ -18,6 +18,7 @@ const FIELDS: [(Resource, &str, u32); 4] = [
         "/spec/strategy/rollingUpdate/rollback",
         level::METERING,
     ),
+    (Resource::Function, "/spec/instances", level::METERING),
 ];
 
 /// Refuses what some controller could not read yet.
