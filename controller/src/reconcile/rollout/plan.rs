@@ -211,9 +211,11 @@ impl Planning {
             return None;
         }
         let rule = subject.function.spec.error_rate();
+        let replaced = &subject.function.standing;
+        let is_proven = replaced.current == replaced.update;
         let time = match &standing.rollout {
-            // What is replaced was not proven either.
-            Some(known) if known.phase.goes_on() => return known.before,
+            // What is replaced is no measure either; a paused one may be.
+            Some(known) if known.phase.goes_on() && !is_proven => return known.before,
             // Until then another version answered.
             Some(known) if known.phase == RolloutPhase::RolledBack => {
                 rule.window.min(self.age(&known.phase_time))
