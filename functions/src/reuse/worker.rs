@@ -248,6 +248,10 @@ impl Worker {
                         continue;
                     }
                 }
+                if is_busy {
+                    // It goes on when it was everybody else's turn, and no timer comes before that.
+                    return Poll::Pending;
+                }
                 ready!(at(timer.as_mut(), until, cx));
             }
         })
