@@ -80,7 +80,7 @@ type Sent = Result<
 impl WasiHttpHooks for Egress {
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
@@ -88,6 +88,9 @@ impl WasiHttpHooks for Egress {
             Ok(to) => to,
             Err(error) => return Box::new(async { Err(error) }),
         };
+        if let Some(trace) = self.log.trace() {
+            trace.add_to(request.headers_mut());
+        }
         let sending =
             self.client
                 .clone()

@@ -36,6 +36,7 @@ use crate::{
     reuse::{self, Claim, Instances, Job, Seat, Seats, Terms, Ticket, Wish},
     run::{Failed, Run},
     runtime,
+    trace::Trace,
     work::Work,
 };
 
@@ -231,7 +232,8 @@ impl Inner {
     }
 
     fn log<B>(&self, request: &http::Request<B>) -> RequestLog {
-        self.origin.log(request_id(request))
+        let trace = Trace::of(request.headers());
+        self.origin.log(request_id(request)).within(trace)
     }
 
     async fn answer(

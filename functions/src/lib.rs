@@ -66,6 +66,8 @@ mod runtime;
 #[cfg(feature = "run")]
 mod ticker;
 #[cfg(feature = "run")]
+mod trace;
+#[cfg(feature = "run")]
 mod work;
 
 pub use config::{CONFIG_VERSION, Target, UnknownTarget, engine_version, wasmtime_version};

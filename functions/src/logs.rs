@@ -23,6 +23,7 @@ use wasmtime_wasi::{
 };
 
 use crate::host::{Log, LogLevel};
+use crate::trace::Trace;
 
 /// Longer lines are cut into pieces of this size, so that a guest that never ends its line costs
 /// no more memory than this.
@@ -85,12 +86,13 @@ pub struct LogEvent {
 /// Takes every line. Called from where guests run: it must return at once.
 pub type LogSink = Arc<dyn Fn(LogRecord) + Send + Sync>;
 
-/// Where the lines of one request go.
+/// Where the lines of one request go, and what else its guest does in its name.
 #[derive(Clone)]
 pub(crate) struct RequestLog {
     sink: LogSink,
     function: Arc<str>,
     request_id: Option<Arc<str>>,
+    trace: Option<Arc<Trace>>,
     written: Arc<AtomicU32>,
 }
 
@@ -100,8 +102,19 @@ impl RequestLog {
             sink,
             function,
             request_id,
+            trace: None,
             written: Arc::default(),
         }
+    }
+
+    pub(crate) fn within(mut self, trace: Option<Trace>) -> Self {
+        self.trace = trace.map(Arc::new);
+        self
+    }
+
+    /// To which its request belongs.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
     }
 
     /// Says something about the function, whatever the guest has written already.

@@ -102,3 +102,27 @@ async fn requests_to_allowed_hosts_are_sent_and_answered() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_guest_sends_is_of_the_trace_of_its_request() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for version in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = answer_one(listener);
+        let loaded = load_allowing(&senders(address)[version], vec![address.to_string()]);
+        let mut request = get();
+        for (name, value) in [("traceparent", PARENT), ("tracestate", "a=b")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let _ = loaded.function.handle(request).await;
+        let asked = tokio::time::timeout(Duration::from_secs(60), server).await;
+        let asked = asked.expect("nothing was sent").unwrap();
+        for line in [
+            format!("traceparent: {PARENT}\r\n"),
+            "tracestate: a=b\r\n".to_owned(),
+        ] {
+            assert!(asked.contains(&line), "{asked}");
+        }
+    }
+}
