@@ -367,3 +367,31 @@ async fn instances_with_nothing_to_do_give_way_to_those_who_wait() {
     assert_eq!(kept.function.usage().memory_bytes, 0);
     all.iter().for_each(JoinHandle::abort);
 }
+
+/// As Rust's toolchain makes it: the body is written by a task of its own after the head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_of_requests_that_share_an_instance_do_not_mix() {
+    const HELLO: &[u8] = include_bytes!("../../../manifests/examples/rust-p3/hello_p3.wasm");
+    let hello = load_compiled(&compiled(HELLO), |logs| {
+        let mut options = options(limits(), logs);
+        options.instances = Instances::default();
+        options.limits.concurrency = 30;
+        options
+    });
+    let asked = (0..300).map(|number| {
+        let function = hello.function.clone();
+        tokio::spawn(async move {
+            let path = format!("/{number}?a");
+            let answer = function.handle(get_of(&path)).await.unwrap();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(text.contains(&format!("{path}\n")), "{path}: {text}");
+        })
+    });
+    for ended in join_all(asked).await {
+        ended.unwrap();
+    }
+    idle(&hello).await;
+    let usage = hello.function.usage();
+    assert_eq!((usage.requests, usage.errors), (300, 0));
+}
