@@ -4,6 +4,9 @@
 //! `HIVE_POWER_CUTS=100` makes as many cuts, `HIVE_SEED=n` repeats their choices.
 #![allow(clippy::unwrap_used)]
 
+#[path = "power/key_value.rs"]
+mod key_value;
+
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -97,6 +97,17 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(keys, ["b", "c"]);
 }
 
+/// A power cut while the file is made leaves its length and none of its contents.
+#[tokio::test]
+async fn a_file_that_was_half_made_is_made_anew() {
+    let node = Node::new();
+    let unfinished = node.dir.path().join(FILE).with_extension("new");
+    std::fs::write(&unfinished, [0; 4096]).unwrap();
+    let store = node.of("f", 1 << 20);
+    assert_eq!(set(&store, "a", b"1").await, Ok(true));
+    assert!(!unfinished.exists());
+}
+
 #[tokio::test]
 async fn functions_and_buckets_see_their_own_only() {
     let node = Node::new();

@@ -52,13 +52,15 @@ impl File {
             path: path.to_owned(),
             source,
         };
-        let fresh = !path.try_exists().map_err(io_error)?;
+        if !path.try_exists().map_err(io_error)? {
+            make(path)?;
+        }
+        // Else a power cut can take the file's name, and all that was committed to it. Also of a file
+        // that is there: who made it may have ended before this.
+        let directory = path.parent().unwrap_or(Path::new("."));
+        os::sync_directory(directory).map_err(io_error)?;
         let mut database = database(path).map_err(|error| open_error(path, error))?;
-        if fresh {
-            // Else a power cut can take the file's name, and all that was committed to it.
-            let directory = path.parent().unwrap_or(Path::new("."));
-            os::sync_directory(directory).map_err(io_error)?;
-        } else if !database
+        if !database
             .check_integrity()
             .map_err(|error| open_error(path, error))?
         {
@@ -379,6 +381,22 @@ fn version_of(sealed: &[u8]) -> Option<u64> {
 
 fn checksum(key: &[u8], version: [u8; 8], value: &[u8]) -> Digest {
     Digest::of(&[key, b"\0", &version, value].concat())
+}
+
+/// Makes the file whole under another name: redb takes one that a power cut left half made for damaged.
+fn make(path: &Path) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+        _ => {}
+    }
+    // It is synced when redb gives it back.
+    drop(database(&unfinished).map_err(|error| open_error(&unfinished, error))?);
+    std::fs::rename(&unfinished, path).map_err(io_error)
 }
 
 fn database(path: &Path) -> Result<Database, DatabaseError> {
