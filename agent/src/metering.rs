@@ -28,6 +28,8 @@ pub struct Metering {
     /// `None` of a simulated node, which uses nothing.
     ledger: Option<Arc<Ledger>>,
     sealed: watch::Sender<Option<Arc<v1::Metering>>>,
+    /// Whether there is a session with controllers that count it.
+    is_taken: watch::Sender<bool>,
 }
 
 impl Metering {
@@ -57,6 +59,7 @@ impl Metering {
             book: Arc::new(Mutex::new(book)),
             ledger,
             sealed,
+            is_taken: watch::Sender::new(false),
         }
     }
 
@@ -93,11 +96,19 @@ impl Metering {
         self.write(&mut book, true)
     }
 
-    /// Waits until the controllers hold all that was written down.
-    pub async fn is_told(&self) {
-        let mut sealed = self.sealed();
-        // The sender is here.
-        let _ = sealed.wait_for(Option::is_none).await;
+    /// Whether somebody takes it now: for the session to say.
+    pub fn set_taken(&self, is_taken: bool) {
+        self.is_taken.send_replace(is_taken);
+    }
+
+    /// Waits until the controllers hold all that was written down, or nobody is there who takes it.
+    pub async fn settled(&self) {
+        let (mut sealed, mut is_taken) = (self.sealed(), self.is_taken.subscribe());
+        // The senders are here.
+        tokio::select! {
+            _ = sealed.wait_for(Option::is_none) => {}
+            _ = is_taken.wait_for(|is_taken| !is_taken) => {}
+        }
     }
 
     /// The controllers hold all up to there. Blocks for a disk sync if there is more to be sent.

@@ -56,8 +56,6 @@ pub struct Agent {
     links: JoinSet<()>,
     metering: Metering,
     meters: Meters,
-    /// The controller with which there is a session.
-    held_with: watch::Receiver<Option<String>>,
 }
 
 impl Agent {
@@ -204,7 +202,6 @@ impl Agent {
             settings,
         };
         parts.spawn(named("renewal", renewal.run(stop.clone())));
-        let (holding, held_with) = watch::channel(None);
         let session = Session {
             info,
             declared,
@@ -213,7 +210,7 @@ impl Agent {
             events,
             metering: metering.clone(),
             usage: Box::new(move |scope| usages.usage(scope)),
-            held_with: holding,
+            held_with: watch::Sender::default(),
             moved: false,
         };
         linked.spawn(session.run(stop_links.clone()));
@@ -226,7 +223,6 @@ impl Agent {
             links: linked,
             metering,
             meters,
-            held_with,
         })
     }
 
@@ -276,15 +272,8 @@ impl Agent {
         let counting = tokio::task::spawn_blocking(move || metering.count(&meters));
         match counting.await {
             Ok(Ok(())) => {
-                let mut held_with = self.held_with.clone();
-                let telling = async {
-                    tokio::select! {
-                        () = self.metering.is_told() => {}
-                        _ = held_with.wait_for(Option::is_none) => {}
-                    }
-                };
                 // Else it is told after the next start.
-                let _ = tokio::time::timeout_at(deadline, telling).await;
+                let _ = tokio::time::timeout_at(deadline, self.metering.settled()).await;
             }
             Ok(Err(error)) => tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -162,6 +162,7 @@ impl Session {
                 talk.session.moved = true;
                 let end = talk.exchange(endpoint, link, inbound).await;
                 held_with.send_replace(None);
+                talk.session.metering.set_taken(false);
                 end.unwrap_or_else(|end| end)
             }
             Err(end) => end,
@@ -342,10 +343,11 @@ impl Talk<'_> {
                 blocking(move || declared.declare_controllers(&controllers))
                     .await
                     .map_err(SessionEnd::Controllers)?;
-                match is_first {
-                    true => self.send_metering().await,
-                    false => Ok(()),
+                if is_first {
+                    self.session.metering.set_taken(true);
+                    self.send_metering().await?;
                 }
+                Ok(())
             }
             Some(controller_message::Kind::Metered(metered)) => {
                 let metering = self.session.metering.clone();
