@@ -28,6 +28,7 @@ use crate::logs::Logs;
 use crate::metering::Metering;
 use crate::os;
 use crate::reconcile::execute::{Reconciler, Surroundings};
+use crate::reconcile::holdings::Holdings;
 use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
@@ -144,6 +145,7 @@ impl Agent {
         let scratches = Scratches::in_dir(&config.data_dir);
         let table = watch::Sender::<Arc<Table<Instance>>>::default();
         let told = watch::Sender::<Arc<Told>>::default();
+        let holdings = watch::Sender::<Holdings>::default();
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
         let answers = TaskTracker::new();
         let server = Server::new(table.subscribe());
@@ -164,6 +166,7 @@ impl Agent {
             meters: meters.clone(),
             table,
             told: told.clone(),
+            holdings: holdings.clone(),
         };
         let reconciler = Reconciler::new(surroundings, found).run(stop.clone());
         parts.spawn(named("reconciler", reconciler));
@@ -207,6 +210,7 @@ impl Agent {
             declared,
             links,
             told: told.subscribe(),
+            holdings: holdings.subscribe(),
             events,
             metering: metering.clone(),
             usage: Box::new(move |scope| usages.usage(scope)),

@@ -1,8 +1,8 @@
 //! The session: one gRPC stream with one controller, in which this node hears what it must run and
 //! says how it goes. When it breaks, it goes on with the next controller at once.
 //!
-//! Statuses and events are sent as they change, usage on a timer, what is metered until it is held. What is heard
-//! lands in the ledger before anybody acts on it.
+//! Statuses and events are sent as they change, usage on a timer and with it what the disk holds, if that changed,
+//! what is metered until it is held. What is heard lands in the ledger before anybody acts on it.
 
 mod choice;
 
@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::ledger::LedgerError;
 use crate::links::Links;
 use crate::metering::Metering;
+use crate::reconcile::holdings::{self, Holdings};
 use crate::reconcile::report::Told;
 use crate::usage::Scope;
 use choice::{choose, wait_after};
@@ -54,6 +55,7 @@ pub struct Session {
     pub declared: Declared,
     pub links: Links,
     pub told: watch::Receiver<Arc<Told>>,
+    pub holdings: watch::Receiver<Holdings>,
     pub events: Events,
     /// What the machine and its functions use now.
     pub usage: Box<dyn FnMut(Scope) -> v1::Usage + Send>,
@@ -151,6 +153,7 @@ impl Session {
             session: self,
             outbox,
             reported: None,
+            holdings: holdings::Told::default(),
             scope: Scope::Whole,
             level: 0,
         };
@@ -175,6 +178,7 @@ struct Talk<'a> {
     session: &'a mut Session,
     outbox: mpsc::Sender<v1::AgentMessage>,
     reported: Option<Arc<Told>>,
+    holdings: holdings::Told,
     /// Of the next usage.
     scope: Scope,
     /// What every controller of the swarm understands.
@@ -245,6 +249,7 @@ impl Talk<'_> {
                 }
                 _ = usage.tick() => {
                     self.session.events.flush();
+                    self.send_holdings().await?;
                     let usage = (self.session.usage)(self.scope);
                     self.send(agent_message::Kind::Usage(usage)).await?;
                     // A controller of the release before takes what it gets for all there is.
@@ -293,6 +298,16 @@ impl Talk<'_> {
             Err(_) => self.session.events.put_back(events),
         }
         sent
+    }
+
+    /// Sends which artifacts are here, if this session has not told so. It is no haste: what is fetched at once
+    /// goes together.
+    async fn send_holdings(&mut self) -> Result<(), SessionEnd> {
+        let now = self.session.holdings.borrow().clone();
+        match self.holdings.news(&now) {
+            Some(news) => self.send(agent_message::Kind::Holdings(news)).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends what was used and is not known to be held, if the swarm can hold it.

@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
 use crate::metering::Metering;
+use crate::reconcile::holdings::Holdings;
 use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
@@ -91,6 +92,7 @@ impl SimAgent {
         let live = LiveCredentials::new(credentials);
         let (links, events) = (Links::default(), Events::default());
         let told = watch::Sender::<Arc<Told>>::default();
+        let holdings = watch::Sender::<Holdings>::default();
         let held_with = watch::Sender::default();
         // Ends with the tasks that hold it: nobody asks a simulated node to stop in good order.
         let stop = CancellationToken::new();
@@ -119,6 +121,7 @@ impl SimAgent {
             links: links.clone(),
             events: events.clone(),
             told: told.clone(),
+            holdings: holdings.clone(),
         };
         parts.spawn(machine.run());
         let renewal = Renewal {
@@ -135,6 +138,7 @@ impl SimAgent {
             declared,
             links: links.clone(),
             told: told.subscribe(),
+            holdings: holdings.subscribe(),
             events,
             usage: Box::new(|_| usage()),
             metering: Metering::none(),

@@ -231,7 +231,8 @@ fn backups_are_read_or_refused() {
 #[test]
 fn reports_are_bounded() {
     use hive_proto::v1::{
-        AgentEvent, AgentMessage, AssignmentStatus, Hello, MeterEntry, Metering, NodeInfo, Report,
+        AgentEvent, AgentMessage, AssignmentStatus, Hello, Holdings, MeterEntry, Metering,
+        NodeInfo, Report,
     };
     use prost::Message;
 
@@ -301,6 +302,10 @@ fn reports_are_bounded() {
                     assert!(entry.namespace.len() + entry.function.len() <= 316);
                 }
             }
+            Some(Kind::Holdings(told)) => {
+                let told = bounds::holdings(told);
+                assert!(told.len() <= 512 && told.is_sorted());
+            }
             Some(Kind::Usage(_)) | None => return Err("nothing to keep".to_owned()),
         }
         Ok(())
@@ -309,6 +314,9 @@ fn reports_are_bounded() {
         message(Kind::Hello(hello)),
         message(Kind::Report(said)),
         message(Kind::Metering(told)),
+        message(Kind::Holdings(Holdings {
+            artifacts: vec![2, 1],
+        })),
     ])
     .words(["hive.dev/x", "\x0a\x02", "é"])
     .at_most(8 * 1024)

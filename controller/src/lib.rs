@@ -19,6 +19,7 @@ pub mod encryption;
 mod fuzz;
 pub mod gateway;
 mod histogram;
+mod holdings;
 pub mod https;
 pub mod identity_files;
 pub mod ingress;

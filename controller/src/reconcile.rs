@@ -118,7 +118,7 @@ impl Reconcilers {
         let (together, written) = Together::new(replica.clone(), cancel.clone());
         tasks.spawn(written);
         let looks = || Looks::new(replica, RETRY, cancel);
-        let seen = schedule::Seen::default();
+        let seen = schedule::Seen::heeding(self.presence.holdings().clone());
         let (writer, known) = (together.clone(), seen.clone());
         let traffic = self.presence.traffic().clone();
         let mut rollouts = rollout::Rollouts::default();

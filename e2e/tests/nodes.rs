@@ -272,8 +272,9 @@ async fn a_metered_node_gets_what_tolerates_it() {
     let small = json!({ "replicas": 1, "resources": { "memory": "16Mi", "cpu": "50m" } });
     let mut tolerant = small.clone();
     tolerant["tolerations"] = json!([{ "key": "hive.dev/metered", "operator": "Exists" }]);
-    swarm.deploy("hello", &guests::hello(), small).await;
+    // In this order: what one brings to a node would draw the other there.
     swarm.deploy("sensor", &guests::hello(), tolerant).await;
+    swarm.deploy("hello", &guests::hello(), small).await;
     let client = swarm.client().await;
     assert_eq!(nodes_of(&client, "hello").await.unwrap(), ["node-2"]);
     assert_eq!(nodes_of(&client, "sensor").await.unwrap(), ["node-1"]);

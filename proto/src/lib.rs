@@ -5,7 +5,7 @@
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
 //! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
 //! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it,
-//! [`batch`] how records are handed to one.
+//! [`batch`] how records are handed to one, [`holdings`] how nodes name what is on their disk.
 
 pub mod batch;
 pub mod calls;
@@ -14,6 +14,7 @@ pub mod frame;
 #[cfg(test)]
 mod fuzz;
 pub mod grpc;
+pub mod holdings;
 pub mod invoke;
 pub mod link;
 pub mod routes;

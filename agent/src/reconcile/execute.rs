@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::holdings::{self, Holdings};
 use super::load::{LoadFailure, Loader};
 use super::observed::{ArtifactState, Failure, Loaded, Observed};
 use super::plan::Step;
@@ -50,6 +51,7 @@ pub struct Surroundings {
     pub meters: Meters,
     pub table: watch::Sender<Arc<Table<Instance>>>,
     pub told: watch::Sender<Arc<Told>>,
+    pub holdings: watch::Sender<Holdings>,
 }
 
 pub struct Reconciler {
@@ -142,6 +144,7 @@ impl Reconciler {
             // Before it is told: who hears that a function is ready may ask for it at once.
             self.publish_what_changed();
             self.tell_statuses();
+            holdings::publish(&self.observed, &self.around.holdings);
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = desired.changed() => match changed {

@@ -14,6 +14,7 @@ use crate::desired::DesiredSet;
 use crate::events::{Events, Kind};
 use crate::ids::{Digest, SlotId};
 use crate::links::Links;
+use crate::reconcile::holdings::{self, Holdings};
 use crate::reconcile::observed::{ArtifactState, Failure, Observed};
 use crate::reconcile::plan::Step;
 use crate::reconcile::report::{Told, statuses};
@@ -32,6 +33,7 @@ pub struct Machine {
     pub links: Links,
     pub events: Events,
     pub told: watch::Sender<Arc<Told>>,
+    pub holdings: watch::Sender<Holdings>,
 }
 
 /// An artifact, and why it did not come.
@@ -69,6 +71,7 @@ impl Machine {
             running.observed.linked = !running.machine.links.current().is_empty();
             let wake = settle(&mut running);
             running.tell_statuses();
+            holdings::publish(&running.observed, &running.machine.holdings);
             let due = async {
                 match wake {
                     Some(wake) => tokio::time::sleep_until(wake.into()).await,

@@ -100,3 +100,23 @@ async fn false_bytes_are_never_run() {
     controller.ready("hello.0").await;
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_the_disk_is_told() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(&swarm).await;
+    put(&controller, &HELLO);
+    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
+    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
+        .await
+        .unwrap();
+    controller.ready("hello.0").await;
+    agent.stop().await;
+    controller.state().holdings.clear();
+
+    let agent = Agent::start(restarted(dir.path(), &swarm)).await.unwrap();
+    let told = eventually("it is told", || controller.state().holdings.pop()).await;
+    let first = HELLO.sha256[..8].try_into().unwrap();
+    assert_eq!(told, [u64::from_be_bytes(first)]);
+    agent.stop().await;
+}

@@ -74,6 +74,7 @@ pub struct State {
     pub reports: Vec<v1::Report>,
     pub usages: Vec<v1::Usage>,
     pub batches: Vec<v1::Metering>,
+    pub holdings: Vec<Vec<u64>>,
     /// Secrets of enrolments, empty for those of a known key.
     pub enrolments: Vec<String>,
     pub renewals: usize,
@@ -318,6 +319,7 @@ impl Controller {
                 agent_message::Kind::Report(report) => state.reports.push(report),
                 agent_message::Kind::Usage(usage) => state.usages.push(usage),
                 agent_message::Kind::Metering(batch) => state.batches.push(batch),
+                agent_message::Kind::Holdings(told) => state.holdings.push(told.artifacts),
             }
         }
     }

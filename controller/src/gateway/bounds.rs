@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hive_functions::{Reason, latency};
-use hive_proto::v1::{AgentEvent, ErrorCount, FunctionUsage, NodeInfo, Report, Usage};
+use hive_proto::v1::{AgentEvent, ErrorCount, FunctionUsage, Holdings, NodeInfo, Report, Usage};
+
+use crate::holdings::{self, Artifacts};
 
 pub use metering::used;
 
@@ -126,6 +128,11 @@ pub fn usage(mut usage: Usage) -> Usage {
         }));
     }
     usage
+}
+
+/// Of a node that holds more than it may tell, some.
+pub fn holdings(told: Holdings) -> Artifacts {
+    holdings::bounded(told.artifacts)
 }
 
 /// Empty or CamelCase.
@@ -284,6 +291,14 @@ mod tests {
             first.errors_by_reason,
             [count(OTHER, 2), count("Trap", u64::MAX)]
         );
+    }
+
+    #[test]
+    fn a_node_tells_so_many_artifacts_and_each_once() {
+        let told = |artifacts| holdings(Holdings { artifacts });
+        assert_eq!(*told(vec![7, 5, 7]), [5, 7]);
+        assert_eq!(told((0..100_000).rev().collect()).len(), 512);
+        assert!(told(Vec::new()).is_empty());
     }
 
     #[test]

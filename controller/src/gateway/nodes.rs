@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::bounds::Allowance;
 use super::function_usage::{FunctionName, FunctionUsages, FunctionUse, SwarmUse, Teller};
+use crate::holdings::{Artifacts, Holdings};
 use crate::peers::Peers;
 use crate::state::{Key, State};
 use crate::store::Replica;
@@ -51,6 +52,8 @@ pub struct Nodes {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     present: Arc<watch::Sender<OrdSet<String>>>,
     usages: Arc<Mutex<FunctionUsages>>,
+    /// By session.
+    holdings: Arc<Mutex<Holdings<String>>>,
     replica: Replica,
     peers: Peers,
 }
@@ -101,6 +104,7 @@ impl Nodes {
             entries: Arc::default(),
             present: Arc::new(watch::Sender::default()),
             usages: Arc::new(Mutex::new(FunctionUsages::new(Instant::now()))),
+            holdings: Arc::default(),
             replica,
             peers,
         }
@@ -216,6 +220,15 @@ impl Nodes {
 
     fn usages(&self) -> MutexGuard<'_, FunctionUsages> {
         self.usages.lock().expect("no holder of the lock panics")
+    }
+
+    /// What nodes whose session is with this controller have on their disks.
+    pub(super) fn holdings(&self) -> Holdings<String> {
+        self.held().clone()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Holdings<String>> {
+        self.holdings.lock().expect("no holder of the lock panics")
     }
 
     /// The newest link of a node that lives.
@@ -384,11 +397,21 @@ impl Telling {
             .usages()
             .take(teller, usage, Instant::now(), exists);
     }
+
+    /// What is on the node's disk, all of it.
+    pub fn hold(&self, artifacts: Artifacts) {
+        let mut held = self.nodes.held();
+        match artifacts.is_empty() {
+            true => held.forget(&self.session, &self.node),
+            false => held.hear(self.session.clone(), &self.node, artifacts),
+        }
+    }
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
         self.nodes.usages().forget(&self.node, &self.session);
+        self.nodes.held().forget(&self.session, &self.node);
     }
 }
 

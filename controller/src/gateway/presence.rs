@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use hive_proto::v1::{ControllerFacts, PresenceReport};
+use hive_proto::v1::{ControllerFacts, NodeHoldings, PresenceReport};
 use imbl::OrdSet;
 use imbl::ordset::DiffItem;
 use tokio_util::sync::CancellationToken;
 
 use super::Nodes;
 use crate::controllers;
+use crate::holdings::{self, Holdings};
 use crate::peers::Peers;
 use crate::store::Replica;
 use crate::traffic::{Loads, MAX_LOADS, Told, Traffic};
@@ -31,6 +32,7 @@ pub struct Presence {
     /// What each controller said of itself last.
     facts: Arc<Mutex<BTreeMap<u64, ControllerFacts>>>,
     traffic: Traffic,
+    holdings: holdings::Heard,
 }
 
 #[derive(Default)]
@@ -107,10 +109,12 @@ impl Presence {
         tracing::trace!(controller, nodes = report.nodes.len(), "presence");
         let now = Instant::now();
         let (loads, anew) = (std::mem::take(&mut report.loads), report.since == 0);
+        let holdings = std::mem::take(&mut report.holdings);
         let held = self.seen().take(controller, report, now);
         // What does not build upon what is held is followed by one that tells all anew.
         if held != 0 {
             self.traffic.heard(controller, loads, anew, now);
+            self.holdings.heard(controller, holdings, anew);
         }
         held
     }
@@ -118,6 +122,11 @@ impl Presence {
     /// What all ingresses are asked for.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// What all nodes have on their disks.
+    pub fn holdings(&self) -> &holdings::Heard {
+        &self.holdings
     }
 
     /// Takes down what a controller says of itself.
@@ -152,6 +161,7 @@ impl Presence {
     pub fn clear(&self) {
         *self.seen() = Seen::default();
         self.traffic.clear();
+        self.holdings.clear();
         self.facts
             .lock()
             .expect("no holder of the lock panics")
@@ -169,6 +179,7 @@ struct Reported {
     leader: u64,
     sequence: u64,
     nodes: OrdSet<String>,
+    holdings: Holdings<String>,
 }
 
 impl Reported {
@@ -194,9 +205,21 @@ impl Reported {
         }
         report
     }
+
+    /// What to say of what nodes hold, in a report that builds `anew` or upon this one; and what is said then.
+    fn next_holdings(
+        &self,
+        anew: bool,
+        now: &Holdings<String>,
+    ) -> (Vec<NodeHoldings>, Holdings<String>) {
+        match anew {
+            true => Holdings::default().until(now),
+            false => self.holdings.until(now),
+        }
+    }
 }
 
-/// Reports the nodes linked here to whoever leads, at once when they change, and what the ingress
+/// Reports the nodes linked here to whoever leads, at once when they change, what they hold and what the ingress
 /// counted. A report that gets lost is made good by the next, which is whole then, but for its counts.
 pub async fn report(
     replica: Replica,
@@ -219,7 +242,9 @@ pub async fn report(
             sequence += 1;
             let mut next = reported.next(id, sequence, &names);
             (next.loads, told) = loads.since(&told, next.since == 0, Instant::now());
-            is_full = next.loads.len() == MAX_LOADS;
+            let holdings;
+            (next.holdings, holdings) = reported.next_holdings(next.since == 0, &nodes.holdings());
+            is_full = next.loads.len() == MAX_LOADS || next.holdings.len() == holdings::MAX_NODES;
             let held = if id == replica.id() {
                 Some(presence.heard(id, next))
             } else {
@@ -240,6 +265,7 @@ pub async fn report(
                 // A leader of the release before holds no numbers: it is told all each time.
                 sequence: held.filter(|held| *held == sequence).unwrap_or_default(),
                 nodes: names,
+                holdings,
             };
         }
         tokio::select! {
@@ -293,7 +319,7 @@ mod tests {
                     prop_assert_eq!(held, &nodes);
                 }
                 let sequence = held.filter(|held| answered && *held == sequence).unwrap_or_default();
-                reported = Reported { leader: 1, sequence, nodes };
+                reported = Reported { leader: 1, sequence, nodes, ..Reported::default() };
             }
         }
     }
@@ -304,6 +330,7 @@ mod tests {
             leader: 1,
             sequence: 4,
             nodes: set(&["a", "b"]),
+            ..Reported::default()
         };
         let next = reported.next(1, 5, &set(&["b", "c"]));
         assert_eq!((next.since, next.sequence), (4, 5));

@@ -231,6 +231,10 @@ impl Session {
                 progress.telling.tell(bounds::usage(usage));
                 Ok(())
             }
+            Some(agent_message::Kind::Holdings(told)) => {
+                progress.telling.hold(bounds::holdings(told));
+                Ok(())
+            }
             Some(agent_message::Kind::Metering(told)) => self.meter(progress, told).await,
             Some(agent_message::Kind::Hello(_)) => {
                 Err(Status::invalid_argument("Hello comes once, first"))

@@ -84,7 +84,7 @@ pub struct RenewResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "agent_message::Kind", tags = "1, 2, 3, 4, 5")]
     pub kind: ::core::option::Option<agent_message::Kind>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -100,7 +100,17 @@ pub mod agent_message {
         /// Only to a swarm of level 6.
         #[prost(message, tag = "4")]
         Metering(super::Metering),
+        /// With usage, where it is not what this session told last; before the first there is nothing.
+        #[prost(message, tag = "5")]
+        Holdings(super::Holdings),
     }
+}
+/// The compiled artifacts that are whole on the node's disk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holdings {
+    /// The first 8 bytes of the SHA-256 of each, as a big-endian number; at most 512, those wanted last.
+    #[prost(fixed64, repeated, tag = "1")]
+    pub artifacts: ::prost::alloc::vec::Vec<u64>,
 }
 /// First message of a session.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1489,10 +1499,22 @@ pub struct PresenceReport {
     pub since: u64,
     #[prost(string, repeated, tag = "5")]
     pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What nodes whose session is with the sender hold, where that is not what it reported before. Where
+    /// `since` is 0: the first of all.
+    #[prost(message, repeated, tag = "40")]
+    pub holdings: ::prost::alloc::vec::Vec<NodeHoldings>,
     /// What the sender's ingress counted since its report before. Where `since` is 0: also all that are
     /// under way.
     #[prost(message, repeated, tag = "41")]
     pub loads: ::prost::alloc::vec::Vec<FunctionLoad>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeHoldings {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// As in Holdings; empty = nothing is known of the node any more.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub artifacts: ::prost::alloc::vec::Vec<u64>,
 }
 /// What was asked of one revision of a function.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

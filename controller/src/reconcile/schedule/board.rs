@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 use super::node_affinity;
 use super::places::Places;
 use super::view::{AssignmentView, FunctionView, NodeView, View};
+use crate::holdings;
 use crate::node_conditions::MEMORY_PRESSURE;
 
 /// Copies on one node, at most: what an agent takes, and some to spare for those that are on their way elsewhere.
@@ -27,6 +28,8 @@ pub struct Board<'a> {
 
 pub struct Seat<'a> {
     pub view: &'a NodeView,
+    /// On its disk, as far as that is known.
+    held: &'a [u64],
     memory: u64,
     cpu: u64,
     /// Assignments by function.
@@ -59,6 +62,10 @@ impl<'a> Board<'a> {
     pub fn of(view: &'a View) -> Self {
         let seat = |node: &'a NodeView| Seat {
             view: node,
+            held: match view.held.is_empty() {
+                true => &[],
+                false => view.held.of(&node.name).map_or(&[], |held| held),
+            },
             memory: 0,
             cpu: 0,
             copies: HashMap::new(),
@@ -155,7 +162,7 @@ impl<'a> Board<'a> {
             match self.fits(function, &places, seat) {
                 Err(reason) => *unfit.reasons.entry(reason).or_default() += 1,
                 Ok(artifact) => {
-                    let score = seat.score(function, &places);
+                    let score = seat.score(function, &places, artifact);
                     // Of equals the first in order of name.
                     if best.as_ref().is_none_or(|(known, ..)| score < *known) {
                         best = Some((score, seat, artifact));
@@ -278,6 +285,8 @@ struct Score {
     avoided: usize,
     /// What of its wishes is met.
     wishes: Reverse<i64>,
+    /// What it is to run must be fetched first, as far as is known.
+    fetches: bool,
     /// Thousandths of the memory.
     used: u64,
 }
@@ -311,7 +320,12 @@ impl Seat<'_> {
         }
     }
 
-    fn score(&self, function: &FunctionView, places: &Places<'_>) -> Score {
+    fn score(
+        &self,
+        function: &FunctionView,
+        places: &Places<'_>,
+        artifact: &CompiledArtifact,
+    ) -> Score {
         let copies = self.copies.get(&function.uid).copied().unwrap_or_default();
         let avoided = self
             .view
@@ -328,6 +342,7 @@ impl Seat<'_> {
             copies,
             avoided,
             wishes: Reverse(weight + node_affinity::preference(function, self.view)),
+            fetches: self.held.is_empty() || !holdings::contains(self.held, &artifact.sha256),
             used,
         }
     }

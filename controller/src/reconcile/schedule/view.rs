@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Taint;
 use super::course::{Course, Version};
 use super::plan::{Plan, plan};
 use crate::deletion::{FOREGROUND, finalizers};
+use crate::holdings::{self, Holdings};
 use crate::node_conditions;
 use crate::reconcile::autoscale::Scaling;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
@@ -22,7 +23,10 @@ use crate::state::{Key, Object, State, level};
 /// planned, others need not. Ten thousand nodes and assignments take a third of a second to read, and little
 /// changes between two looks.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<Look>>);
+pub struct Seen {
+    look: Arc<Mutex<Look>>,
+    holdings: holdings::Heard,
+}
 
 #[derive(Default)]
 struct Look {
@@ -33,12 +37,22 @@ struct Look {
 }
 
 impl Seen {
+    /// Plans heed what nodes are heard to hold.
+    pub fn heeding(holdings: holdings::Heard) -> Self {
+        Self {
+            holdings,
+            ..Self::default()
+        }
+    }
+
     /// Brings view and plan up to a state, and lets `look` at them, while others wait.
     pub fn at<T>(&self, state: &State, now: Timestamp, look: impl FnOnce(&View, &Plan) -> T) -> T {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = seen.plan.again.is_some_and(|due| due <= now);
         if seen.revision != state.revision() || is_due {
             seen.view.follow(state);
+            // It decides where copies go that go anyway: that it is otherwise wakes nobody.
+            seen.view.held = self.holdings.now();
             seen.plan = plan(&seen.view, now);
             seen.revision = state.revision();
         }
@@ -57,6 +71,8 @@ pub struct View {
     pub unreadable: BTreeSet<(String, String)>,
     /// All controllers know of copies that serve where they were until they do where they go.
     pub overlaps: bool,
+    /// What nodes have on their disks, as the leader heard it of controllers; not of the state.
+    pub held: Holdings<u64>,
 }
 
 #[derive(Clone, Debug, Default)]

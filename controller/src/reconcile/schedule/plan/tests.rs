@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod held;
+
 use hive_manifests::FunctionSpec;
 use hive_manifests::function::CompiledArtifact;
 use hive_manifests::quantity::{Bytes, MilliCpu};

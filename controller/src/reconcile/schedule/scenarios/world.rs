@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::super::run::command;
 use super::super::{Plan, Step, View, plan};
 use crate::gateway::report::{Reported, set_assignment_status};
+use crate::holdings::Holdings;
 use crate::objects;
 use crate::reconcile::rollout::{self, Rollouts};
 use crate::state::{Command, Key, Member, Object, State, level};
@@ -31,6 +32,8 @@ pub struct World {
     answers: BTreeMap<String, (Answered, Answered)>,
     /// What the script calls a component, by its digest.
     components: BTreeMap<String, String>,
+    /// What nodes were heard to have on their disks.
+    held: Holdings<u64>,
 }
 
 impl World {
@@ -41,6 +44,7 @@ impl World {
             rollouts: Rollouts::default(),
             answers: BTreeMap::new(),
             components: BTreeMap::new(),
+            held: Holdings::default(),
         };
         world.apply(Command::AdmitController {
             member: Member::default(),
@@ -60,6 +64,7 @@ impl World {
             ("find", [name]) => self.node_condition(name, "True"),
             ("machine", [name, facts @ ..]) => return self.machine(name, facts),
             ("remove", [name]) => self.delete(&objects::node_key(name)),
+            ("holds", [name, components @ ..]) => self.holds(name, components),
             ("function", [name, fields @ ..]) => self.function(name, fields),
             ("compile", [name]) => self.compile(name),
             ("secret", [name, field]) => {
@@ -173,7 +178,7 @@ impl World {
     /// One look at versions and then of the scheduler: what they did, and whether they did anything.
     fn look(&mut self) -> (String, bool) {
         let mut told = String::new();
-        let view = View::of(&self.state);
+        let view = self.view();
         let scheduled = plan(&view, self.now);
         let answered = |function: &Key, revision: &str, last: Duration| {
             let known = self.answers.get(&function.name).copied();
@@ -194,7 +199,7 @@ impl World {
             steps,
             unplaced,
             again,
-        } = plan(&View::of(&self.state), self.now);
+        } = plan(&self.view(), self.now);
         for step in &steps {
             let _ = writeln!(told, "{}", self.tell(step));
             self.check_move(step);
@@ -208,6 +213,13 @@ impl World {
             let _ = writeln!(told, "again in {seconds}s");
         }
         (told, is_rolling || !steps.is_empty())
+    }
+
+    fn view(&self) -> View {
+        View {
+            held: self.held.clone(),
+            ..View::of(&self.state)
+        }
     }
 
     /// A copy that serves goes on doing so while it moves, unless others answer for it.

@@ -5,11 +5,13 @@ use std::time::SystemTime;
 
 use hive_manifests::quantity::Bytes;
 use hive_manifests::{Resource, apply_defaults, validate_stored};
+use hive_proto::holdings::prefix_of_hex;
 use hive_proto::v1::Usage;
 use serde_json::json;
 
 use super::{World, function_key};
 use crate::artifacts::Digest;
+use crate::holdings;
 use crate::node_conditions;
 use crate::node_record::NodeRecord;
 use crate::objects;
@@ -103,6 +105,17 @@ impl World {
         told
     }
 
+    /// The components whose compiled forms are on its disk, all of them.
+    pub(super) fn holds(&mut self, node: &str, components: &[&str]) {
+        let mut artifacts = Vec::new();
+        for component in components {
+            let source = self.component(component);
+            let compiled = TARGETS.map(|target| compiled_digest(&source, target));
+            artifacts.extend(compiled.iter().filter_map(|it| prefix_of_hex(it)));
+        }
+        self.held.hear(1, node, holdings::bounded(artifacts));
+    }
+
     pub(super) fn node_condition(&mut self, name: &str, ready: &str) {
         self.edit(&objects::node_key(name), |body| {
             body["status"]["conditions"][0]["status"] = json!(ready);
@@ -176,18 +189,25 @@ impl World {
     pub(super) fn compile(&mut self, function: &str) {
         let (state, key) = (self.state.clone(), function_key(function));
         self.edit(&key.clone(), |body| {
-            let source = body["spec"]["artifact"]["sha256"].clone();
+            let source = body["spec"]["artifact"]["sha256"]
+                .as_str()
+                .unwrap()
+                .to_owned();
             let mut compiled = proven_artifacts(&state, &key, &body["status"]);
-            compiled.retain(|artifact| source != artifact.source_sha256.as_str());
+            compiled.retain(|artifact| source != artifact.source_sha256);
             let mut compiled = json!(compiled).as_array().unwrap().clone();
             compiled.extend(TARGETS.map(|target| {
-                let name = format!("{source} for {target}");
                 json!({
-                    "target": target, "sourceSha256": source, "sha256": Digest::of(name.as_bytes()).hex(),
+                    "target": target, "sourceSha256": source, "sha256": compiled_digest(&source, target),
                     "size": 1, "wasmtimeVersion": "48", "description": "", "signature": "",
                 })
             }));
             body["status"]["artifacts"] = json!(compiled);
         });
     }
+}
+
+/// The digest of a component's compiled form.
+fn compiled_digest(source: &str, target: &str) -> String {
+    Digest::of(format!("{source} for {target}").as_bytes()).hex()
 }
