@@ -15,12 +15,12 @@ pub mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hive_functions::{BoxBody, Function, InvokeError};
+use hive_functions::{BoxBody, Function, InvokeError, Waited};
 use hive_proto::invoke::{
-    FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, REVISION, request_id,
+    FUNCTION, MAX_REQUEST_BODY, NAMESPACE, QUEUE_MS, REQUEST_ID, REVISION, WAITED_US, request_id,
 };
 use hive_proto::routes::Chosen;
-use http::header::{HOST, HeaderMap, HeaderName};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -83,6 +83,9 @@ impl Server {
             Err(failure) => failure.into_response(),
         };
         response.headers_mut().insert(REQUEST_ID, id);
+        if origin == Origin::Controller {
+            tell_wait(&mut response);
+        }
         response
     }
 
@@ -121,7 +124,7 @@ impl Server {
                     // Where that is full, others were lost before: the next request tells of this one.
                     let _ = instance.lost.try_send(instance.clone());
                 }
-                Failure::Invoke(error).into_response()
+                failed(error)
             }
         }
     }
@@ -170,6 +173,28 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 fn patience(headers: &HeaderMap) -> Option<Duration> {
     let millis = text(headers, QUEUE_MS)?.parse().ok()?;
     Some(Duration::from_millis(millis))
+}
+
+fn failed(error: InvokeError) -> Response<BoxBody> {
+    let waited = match error {
+        InvokeError::QueueTimeout(patience) => Some(Waited(patience)),
+        _ => None,
+    };
+    let mut response = Failure::Invoke(error).into_response();
+    if let Some(waited) = waited {
+        response.extensions_mut().insert(waited);
+    }
+    response
+}
+
+/// Says how long the request waited for its turn, where that is known.
+fn tell_wait<B>(response: &mut Response<B>) {
+    if let Some(Waited(time)) = response.extensions().get().copied() {
+        // A request waits for minutes at most.
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let headers = response.headers_mut();
+        headers.insert(WAITED_US, HeaderValue::from(micros));
+    }
 }
 
 /// As the request's target says, or its `Host`; without the port.
@@ -233,6 +258,25 @@ mod tests {
             assert_eq!(found, expected);
         }
         assert_eq!(host(&Uri::from_static("/"), &HeaderMap::new()), "");
+    }
+
+    #[test]
+    fn how_long_a_request_waited_is_told_where_it_did() {
+        let mut response = Response::new(());
+        tell_wait(&mut response);
+        assert_eq!(response.headers(), &HeaderMap::new());
+        response
+            .extensions_mut()
+            .insert(Waited(Duration::from_millis(3)));
+        tell_wait(&mut response);
+        assert_eq!(response.headers()[WAITED_US], "3000");
+
+        let mut in_vain = failed(InvokeError::QueueTimeout(Duration::from_secs(10)));
+        tell_wait(&mut in_vain);
+        assert_eq!(in_vain.headers()[WAITED_US], "10000000");
+        let mut at_once = failed(InvokeError::Overloaded);
+        tell_wait(&mut at_once);
+        assert!(!at_once.headers().contains_key(WAITED_US));
     }
 
     #[test]

@@ -47,7 +47,7 @@ struct Callers {
 }
 
 impl Callers {
-    fn start(ingresses: &[String]) -> Self {
+    fn start(ingresses: &[String], path: &'static str) -> Self {
         let stop = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         for address in ingresses.iter().cycle().take(CALLERS) {
@@ -57,7 +57,7 @@ impl Callers {
                 let (mut requests, mut failures) = (0, Vec::new());
                 while !*stop.borrow() {
                     requests += 1;
-                    let answer = web::get(&address, &host("probe"), "/slow?ms=1000").await;
+                    let answer = web::get(&address, &host("probe"), path).await;
                     if let Err(why) = answer
                         .map_err(|it| it.to_string())
                         .and_then(web::Answer::ok)
@@ -111,7 +111,7 @@ async fn copies_follow_what_is_asked_for_and_no_request_fails() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    let callers = Callers::start(&ingresses);
+    let callers = Callers::start(&ingresses, "/slow?ms=1000");
     copies(&swarm, "as many copies as may be answer", |ready, _| {
         ready == MOST_COPIES
     })
@@ -122,7 +122,7 @@ async fn copies_follow_what_is_asked_for_and_no_request_fails() {
         wanted == 0
     })
     .await;
-    let callers = Callers::start(&ingresses);
+    let callers = Callers::start(&ingresses, "/slow?ms=1000");
     copies(&swarm, "copies are back", |ready, _| ready > 0).await;
 
     swarm.ctl(&["scale", "fn/probe", "--replicas=1"]).await.ok();
@@ -142,4 +142,35 @@ async fn copies_follow_what_is_asked_for_and_no_request_fails() {
     for event in ["ScaledUp", "ScaledDown"] {
         assert!(described.ok().contains(event), "{described}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_come_while_requests_wait_for_their_turn() {
+    let swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    // By their number all of these requests would do with one copy.
+    let spec = json!({ "concurrency": 1, "timeout": "60s", "queueTimeout": "60s", "autoscaling": {
+        "maxReplicas": MOST_COPIES, "target": { "concurrency": 1000, "queueTime": "20ms" }, "window": "6s",
+    }});
+    let path = swarm.manifest("probe", &guests::probe(), spec);
+    swarm
+        .ctl(&["apply", "-f", path.to_str().unwrap()])
+        .await
+        .ok();
+    copies(&swarm, "there is one copy", |ready, wanted| {
+        (ready, wanted) == (1, 1)
+    })
+    .await;
+
+    let ingresses = [swarm.controllers[0].ingress_address()];
+    let callers = Callers::start(&ingresses, "/slow?ms=200");
+    copies(&swarm, "as many copies as may be answer", |ready, _| {
+        ready == MOST_COPIES
+    })
+    .await;
+    callers.stop().await;
+    let described = swarm.ctl(&["describe", "fn", "probe"]).await;
+    assert!(
+        described.ok().contains("requests wait for their turn"),
+        "{described}"
+    );
 }

@@ -63,6 +63,17 @@ pub(crate) struct Turns {
 /// A place among a function's requests under way.
 pub(crate) struct Turn {
     _running: OwnedSemaphorePermit,
+    waited: Option<Waited>,
+}
+
+/// In the extensions of a response: how long its request waited for its turn. Who got it at once has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited(pub Duration);
+
+impl Turn {
+    pub(crate) fn waited(&self) -> Option<Waited> {
+        self.waited
+    }
 }
 
 /// What an instance holds while it lives.
@@ -125,10 +136,13 @@ impl Admission {
         let turn = async {
             let running = turns.running.clone().acquire_owned().await;
             // In this order: of one function's requests, at most `concurrency` compete with the others'.
+            let running = running.expect(NEVER_CLOSED);
+            let place = self.place(turns, seat).await;
             let turn = Turn {
-                _running: running.expect(NEVER_CLOSED),
+                _running: running,
+                waited: Some(Waited(arrived.elapsed())),
             };
-            (turn, self.place(turns, seat).await)
+            (turn, place)
         };
         timeout_at(arrived + patience, turn)
             .await
@@ -180,7 +194,10 @@ impl Admission {
         seat: &impl Fn() -> Option<S>,
     ) -> Option<(Turn, Place<S>)> {
         let running = turns.running.clone().try_acquire_owned().ok()?;
-        let turn = Turn { _running: running };
+        let turn = Turn {
+            _running: running,
+            waited: None,
+        };
         Some((turn, self.try_place(turns, seat)?))
     }
 
@@ -265,9 +282,11 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none());
         assert_eq!(turns.waiting(), 2);
 
+        assert_eq!(first.0.waited(), None);
         drop(first);
         assert!(third.as_mut().now_or_never().is_none());
         let second = second.now_or_never().unwrap().unwrap();
+        assert!(second.0.waited().is_some());
         assert_eq!(turns.waiting(), 1);
 
         // Who goes away waits no longer, and its turn is not lost.

@@ -22,7 +22,7 @@ use wasmtime_wasi_http::handler::Response;
 
 use crate::{
     abort::AbortOnDrop,
-    admission::{Admission, Needs, Place, Room, Turn, Turns},
+    admission::{Admission, Needs, Place, Room, Turn, Turns, Waited},
     code::{Code, Proxy},
     egress, fresh,
     host::HostServices,
@@ -172,7 +172,8 @@ impl Function {
     /// Answers one request. Must be called on a tokio runtime.
     ///
     /// The body of the response streams while the guest still runs; if the guest is stopped then,
-    /// the body ends with an [`InvokeError`]. Dropping the future or the body stops the guest.
+    /// the body ends with an [`InvokeError`]. Dropping the future or the body stops the guest. Where the
+    /// request waited for its turn, its response has [`Waited`] in the extensions.
     pub async fn handle(
         &self,
         request: http::Request<BoxBody>,
@@ -252,6 +253,7 @@ impl Inner {
         let exchange = Exchange {
             deadline: arrived + origin.limits.timeout,
             to_head: request.method() == Method::HEAD,
+            waited: ready.turn.waited(),
             run: Arc::new(Run::new(log, origin.meter.clone())),
             tally,
         };
@@ -376,6 +378,7 @@ impl Inner {
 struct Exchange {
     deadline: Instant,
     to_head: bool,
+    waited: Option<Waited>,
     run: Arc<Run>,
     tally: Tally,
 }
@@ -384,16 +387,20 @@ impl Exchange {
     /// There is a head; `rest` is what the guest still does.
     fn answered(
         self,
-        response: Response,
+        mut response: Response,
         limit: u64,
         rest: impl FnOnce() -> AbortOnDrop,
     ) -> Result<http::Response<BoxBody>, InvokeError> {
         let Self {
             to_head,
+            waited,
             run,
             tally,
             ..
         } = self;
+        if let Some(waited) = waited {
+            response.extensions_mut().insert(waited);
+        }
         tally.answered(response.status());
         let is_read = !to_head && !has_no_body(response.status());
         if is_read && announces_more_than(limit, response.headers()) {

@@ -80,6 +80,8 @@ pub use compile::{CompileError, Compiler};
 pub use inspect::{ComponentInfo, InspectError, InspectLimits, World, inspect};
 
 #[cfg(feature = "run")]
+pub use admission::Waited;
+#[cfg(feature = "run")]
 pub use artifact::{VerifiedArtifact, VerifyError};
 #[cfg(feature = "run")]
 pub use config::{host_target, older_versions};

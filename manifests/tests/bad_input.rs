@@ -254,6 +254,22 @@ fn functions_that_are_not() {
             "spec.autoscaling.scaleToZeroDelay: \"soon\": a duration is numbers with units, such as 30s, 1m30s or 250ms",
         ),
         (
+            json!({"autoscaling": {"target": {"queueTime": "50"}}}),
+            "spec.autoscaling.target.queueTime: \"50\": a duration needs a unit after each number: ms, s, m or h, such as 30s",
+        ),
+        (
+            json!({"autoscaling": {"target": {"queueTime": "10us"}}}),
+            "spec.autoscaling.target.queueTime: \"10us\" is less than 1ms",
+        ),
+        (
+            json!({"autoscaling": {"target": {"queueTime": "10s"}}}),
+            "spec.autoscaling.target.queueTime: must be less than queueTimeout, which is 10s: nobody waits longer",
+        ),
+        (
+            json!({"queueTimeout": "40ms", "autoscaling": {"target": {"queueTime": "50ms"}}}),
+            "spec.autoscaling.target.queueTime: must be less than queueTimeout, which is 40ms: nobody waits longer",
+        ),
+        (
             json!({"autoscaling": {"target": {"cpu": 1}}}),
             "spec.autoscaling.target.cpu: unknown field",
         ),

@@ -27,6 +27,10 @@ pub const QUEUE_MS: HeaderName = HeaderName::from_static("x-hive-queue-ms");
 /// In an answer: the request was not touched, another node may be asked.
 pub const RETRY: HeaderName = HeaderName::from_static("x-hive-retry");
 
+/// In an answer: for how many microseconds the request waited for its turn, where it did. Heard on a link only,
+/// and told no caller.
+pub const WAITED_US: HeaderName = HeaderName::from_static("x-hive-waited-us");
+
 /// In an answer that is Hive's and not the function's: why, in one CamelCase word.
 pub const REASON: HeaderName = HeaderName::from_static("x-hive-reason");
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hive_proto::invoke::REASON;
+use hive_proto::invoke::{REASON, WAITED_US};
 use hive_proto::v1::FunctionLoad;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -56,6 +56,12 @@ impl Outcome {
             Some(_) => Self::NotItsOwn,
         }
     }
+}
+
+/// How long a request waited for its turn, as the agent says that answered it. So much fits that more is nonsense.
+fn waited(headers: &HeaderMap) -> Option<Duration> {
+    let micros: u32 = headers.get(WAITED_US)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_micros(micros.into()))
 }
 
 /// The counts of one ingress. A clone is the same.
@@ -137,6 +143,11 @@ impl Loads {
                     requests: totals.sum.requests - before.sum.requests,
                     failures: totals.sum.failures - before.sum.failures,
                     busy_us: totals.sum.busy.saturating_sub(before.sum.busy).as_micros() as u64,
+                    waited_us: totals
+                        .sum
+                        .waited
+                        .saturating_sub(before.sum.waited)
+                        .as_micros() as u64,
                 });
             }
         }
@@ -230,10 +241,12 @@ impl Counted {
     /// Takes down how it was answered, and counts on until the answer's body has ended.
     pub fn answered<B>(self, response: http::Response<B>) -> http::Response<Counting<B>> {
         let outcome = Outcome::of(response.status(), response.headers());
-        if outcome != Outcome::NotItsOwn {
+        let waited = waited(response.headers());
+        if outcome != Outcome::NotItsOwn || waited.is_some() {
             let mut running = self.tally.lock();
-            running.sum.requests += 1;
+            running.sum.requests += u64::from(outcome != Outcome::NotItsOwn);
             running.sum.failures += u64::from(outcome == Outcome::Failed);
+            running.sum.waited += waited.unwrap_or_default();
         }
         response.map(|body| Counting {
             body,
@@ -365,6 +378,30 @@ mod tests {
         assert_eq!(told(&fourth), [("hello", "a", 0, 0, 0)]);
         let (last, _) = loads.since(&so_far, true, now);
         assert_eq!(told(&last), []);
+    }
+
+    #[test]
+    fn what_requests_waited_is_summed_up_also_of_those_that_waited_in_vain() {
+        let (loads, hello, now) = (Loads::default(), function("hello"), Instant::now());
+        let ask = |status, reason, waited: Option<&'static str>| {
+            let mut response = answer(status, reason);
+            if let Some(waited) = waited {
+                let waited = HeaderValue::from_static(waited);
+                response.headers_mut().insert(WAITED_US, waited);
+            }
+            drop(loads.begin(&hello, "").answered(response));
+        };
+        ask(200, None, None);
+        ask(200, None, Some("700"));
+        ask(503, Some("QueueTimeout"), Some("40000"));
+        for nonsense in ["-1", "", "soon", "1e3", "99999999999"] {
+            ask(200, None, Some(nonsense));
+        }
+        let (first, so_far) = loads.since(&Told::default(), false, now);
+        assert_eq!((first[0].requests, first[0].waited_us), (7, 40_700));
+        ask(503, Some("QueueTimeout"), Some("1"));
+        let (second, _) = loads.since(&so_far, false, now);
+        assert_eq!((second[0].requests, second[0].waited_us), (0, 1));
     }
 
     #[test]

@@ -104,24 +104,34 @@ impl Traffic {
         })
     }
 
-    /// The most time that requests of a function took together within any `moment` of the last time: divided by
-    /// it, how many there were at once when there were most.
-    pub fn peak(&self, function: &Key, moment: Duration, last: Duration, now: Instant) -> Duration {
+    /// What a function was asked for within each `moment` of the last time, the newest first: they overlap, one
+    /// begins with each second.
+    pub fn moments(
+        &self,
+        function: &Key,
+        moment: Duration,
+        last: Duration,
+        now: Instant,
+    ) -> Vec<Sum> {
         let heard = self.lock();
         let newest = heard.second(now);
-        let mut seconds = vec![Duration::ZERO; last.as_secs() as usize];
+        let mut seconds = vec![Sum::default(); last.as_secs() as usize];
         let flows = heard.functions.get(function).into_iter().flatten();
         for (second, sum) in flows.flat_map(|(_, flow)| flow.window.seconds()) {
             let age = newest.saturating_sub(second) as usize;
-            if let Some(busy) = seconds.get_mut(age) {
-                *busy += sum.busy;
+            if let Some(known) = seconds.get_mut(age) {
+                *known += sum;
             }
         }
+        drop(heard);
+        let total = |moment: &[Sum]| {
+            moment.iter().fold(Sum::default(), |mut total, second| {
+                total += *second;
+                total
+            })
+        };
         let moments = seconds.windows(moment.as_secs().max(1) as usize);
-        moments
-            .map(|moment| moment.iter().sum())
-            .max()
-            .unwrap_or_default()
+        moments.map(total).collect()
     }
 
     /// Requests of a function that were under way at all ingresses when they were heard last.
@@ -195,6 +205,7 @@ impl Heard {
                 requests: load.requests,
                 failures: load.failures,
                 busy: Duration::from_micros(load.busy_us),
+                waited: Duration::from_micros(load.waited_us),
             };
             flow.window.add(second, sum);
             match load.in_flight {
@@ -265,6 +276,7 @@ mod tests {
             requests,
             failures,
             busy_us: requests * 500_000,
+            waited_us: requests * 1000 + failures * 4000,
         }
     }
 
@@ -292,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_moment_is_that_of_all_ingresses_together() {
+    fn a_moment_is_that_of_all_ingresses_together() {
         let swarm = Swarm::new();
         swarm.hear(1, 1, true, &[load("a", 0, 2, 0)]);
         swarm.hear(1, 2, true, &[load("b", 0, 4, 0)]);
@@ -300,10 +312,13 @@ mod tests {
         swarm.hear(30, 2, false, &[load("a", 0, 9, 0)]);
         let peak = |moment, last, now| {
             let seconds = Duration::from_secs;
-            let peak = swarm
-                .traffic
-                .peak(&hello(), seconds(moment), seconds(last), swarm.at(now));
-            peak.as_millis()
+            let (moment, last, now) = (seconds(moment), seconds(last), swarm.at(now));
+            let moments = swarm.traffic.moments(&hello(), moment, last, now);
+            moments
+                .iter()
+                .map(|sum| sum.busy.as_millis())
+                .max()
+                .unwrap()
         };
         assert_eq!(peak(1, 60, 30), 4500);
         assert_eq!(peak(3, 60, 30), 7000);
@@ -311,6 +326,24 @@ mod tests {
         // What is no longer in the window is not in a moment of it.
         assert_eq!(peak(3, 28, 30), 4500);
         assert_eq!(peak(3, 60, 100), 0);
+        // The newest first.
+        let last = Duration::from_secs(3);
+        let moments = swarm
+            .traffic
+            .moments(&hello(), last / 3, last, swarm.at(32));
+        let requests: Vec<_> = moments.iter().map(|sum| sum.requests).collect();
+        assert_eq!(requests, [0, 0, 9]);
+    }
+
+    #[test]
+    fn a_wait_is_that_of_a_request_on_average_at_all_ingresses() {
+        let swarm = Swarm::new();
+        swarm.hear(1, 1, true, &[load("a", 0, 2, 0)]);
+        swarm.hear(1, 2, true, &[load("b", 0, 4, 3)]);
+        let last = Duration::from_secs(9);
+        let sum = swarm.traffic.of_function(&hello(), last, swarm.at(1));
+        assert_eq!(sum.wait(), Duration::from_millis(3));
+        assert_eq!(Sum::default().wait(), Duration::ZERO);
     }
 
     #[test]

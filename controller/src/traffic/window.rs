@@ -19,6 +19,17 @@ pub struct Sum {
     /// The time that requests were under way, those waiting and those refused too: divided by the time
     /// that passed it says how many there were at once.
     pub busy: Duration,
+    /// The time that requests waited for their turn at a copy.
+    pub waited: Duration,
+}
+
+impl Sum {
+    /// How long a request waited on average. Those that waited in vain are none that a version answered for: what
+    /// they waited weighs all the more.
+    pub fn wait(&self) -> Duration {
+        let requests = u32::try_from(self.requests.max(1)).unwrap_or(u32::MAX);
+        self.waited / requests
+    }
 }
 
 impl AddAssign for Sum {
@@ -26,6 +37,7 @@ impl AddAssign for Sum {
         self.requests = self.requests.saturating_add(more.requests);
         self.failures = self.failures.saturating_add(more.failures);
         self.busy = self.busy.saturating_add(more.busy);
+        self.waited = self.waited.saturating_add(more.waited);
     }
 }
 
@@ -82,6 +94,7 @@ mod tests {
             requests,
             failures: requests / 2,
             busy: Duration::from_micros(requests),
+            waited: Duration::from_millis(requests),
         }
     }
 

@@ -21,17 +21,17 @@ use serde_json::{Value, json};
 
 use crate::agents::Swarm;
 
-type Answered = (u16, &'static [(&'static str, &'static str)], &'static str);
+pub(crate) type Answered = (u16, &'static [(&'static str, &'static str)], &'static str);
 
 /// What the node was sent, and what it answers next.
 #[derive(Default)]
-struct Node {
-    answer: Mutex<Answered>,
-    asked: Mutex<Vec<(Request<()>, Bytes)>>,
+pub(crate) struct Node {
+    pub(crate) answer: Mutex<Answered>,
+    pub(crate) asked: Mutex<Vec<(Request<()>, Bytes)>>,
 }
 
 impl Node {
-    async fn serve(self: Arc<Self>, link: Link) {
+    pub(crate) async fn serve(self: Arc<Self>, link: Link) {
         while let Ok((purpose, stream)) = link.accept().await {
             assert_eq!(purpose, Purpose::Invoke);
             let node = self.clone();

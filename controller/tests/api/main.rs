@@ -28,4 +28,5 @@ mod roles;
 mod service_accounts;
 mod tables;
 mod together;
+mod waiting;
 mod watches;

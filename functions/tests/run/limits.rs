@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use hive_functions::{BoxBody, InvokeError, Limits, LoadError, LogStream, Runtime, RuntimeOptions};
+use hive_functions::{
+    BoxBody, InvokeError, Limits, LoadError, LogStream, Runtime, RuntimeOptions, Waited,
+};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
@@ -239,6 +241,26 @@ async fn a_burst_is_answered_one_after_another() {
     assert!(took >= Duration::from_millis(2000), "{took:?}");
     let usage = loaded.function.usage();
     assert_eq!((usage.requests, usage.errors, usage.waiting), (20, 0, 0));
+}
+
+#[tokio::test]
+async fn an_answer_says_whether_its_request_waited() {
+    let loaded = probe_with(|options| options.limits.concurrency = 1);
+    let ask = |target: &'static str| {
+        let function = loaded.function.clone();
+        tokio::spawn(async move { function.handle(get_of(target)).await })
+    };
+    let running = ask("/slow?ms=3600000");
+    eventually("one runs", || loaded.function.usage().in_flight == 1).await;
+    let waiting = ask("/");
+    eventually("one waits", || loaded.function.usage().waiting == 1).await;
+    running.abort();
+    let answer = waiting.await.unwrap().unwrap();
+    assert!(answer.extensions().get::<Waited>().is_some());
+    drop(answer);
+    eventually("nobody runs", || loaded.function.usage().in_flight == 0).await;
+    let answer = ask("/").await.unwrap().unwrap();
+    assert_eq!(answer.extensions().get::<Waited>(), None);
 }
 
 #[tokio::test]

@@ -1537,6 +1537,9 @@ pub struct FunctionLoad {
     /// The time that requests were under way, summed up.
     #[prost(uint64, tag = "7")]
     pub busy_us: u64,
+    /// The time that they waited for their turn at a copy, summed up. Releases before do not count it.
+    #[prost(uint64, tag = "8")]
+    pub waited_us: u64,
 }
 /// What a controller says of itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

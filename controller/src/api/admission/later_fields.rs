@@ -8,9 +8,14 @@ use super::super::errors::ApiError;
 use crate::state::{Key, State, level};
 
 /// The kind, the field as a JSON pointer, and the level from which on all controllers know it.
-const FIELDS: [(Resource, &str, u32); 5] = [
+const FIELDS: [(Resource, &str, u32); 6] = [
     // Quotas count by it as well, and all controllers must count alike.
     (Resource::Function, "/spec/autoscaling", level::REVISIONS),
+    (
+        Resource::Function,
+        "/spec/autoscaling/target/queueTime",
+        level::METERING,
+    ),
     (Resource::Function, "/spec/scratch", level::METERING),
     (Resource::Function, "/spec/artifact/pullAt", level::METERING),
     (

@@ -12,7 +12,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 11] = [
+const NOT_FORWARDED: [&str; 12] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -24,6 +24,7 @@ const NOT_FORWARDED: [&str; 11] = [
     "x-hive-queue-ms",
     "x-hive-retry",
     "x-hive-revision",
+    "x-hive-waited-us",
 ];
 
 /// Removes what is not to be passed on, in either direction.
@@ -142,6 +143,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("x-hive-function", "other"),
             ("x-hive-revision", "other-0"),
+            ("x-hive-waited-us", "9000000"),
             ("accept", "c"),
         ]);
         clean(&mut all);

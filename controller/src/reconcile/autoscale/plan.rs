@@ -2,11 +2,15 @@
 //!
 //! As many as the busiest moment of the window asked for: so more come within a moment, fewer only after a
 //! whole window in which fewer would have done, and a load that stays the same moves nothing.
+//!
+//! How long requests wait for their turn says that there are too few copies and not how many are missing, nor
+//! how many less would do: by that more come step by step, and fewer too.
 
 use std::time::Duration;
 
 use hive_manifests::FunctionSpec;
 use hive_manifests::autoscaling::{Autoscaling, AutoscalingStatus};
+use hive_manifests::duration::GoDuration;
 use hive_manifests::function::FunctionStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -30,6 +34,8 @@ pub struct Subject<'a> {
     pub spec: &'a FunctionSpec,
     /// How many copies there should be now.
     pub wanted: u32,
+    /// How many answer. Only where it scales by how long requests wait.
+    pub ready: u32,
     /// No copy is on its way to another version: then the last one may end.
     pub is_settled: bool,
     pub scaling: &'a Scaling,
@@ -40,6 +46,10 @@ pub struct Subject<'a> {
 pub struct Demand {
     /// Requests under way at once in the busiest moment of the window.
     pub peak: f64,
+    /// How long a request waited for its turn in the last moment, on average.
+    pub wait: Duration,
+    /// The same of that moment of the window in which they waited longest.
+    pub longest_wait: Duration,
     /// Whether there was any request as long as counts for the last copy, or is one.
     pub any: bool,
     /// How long all that it was asked for is known.
@@ -118,7 +128,7 @@ fn scaled(
     let before = rule.clamp(subject.wanted);
     let may_end = demand.known_for >= rule.idle_time() && subject.is_settled;
     let much = f64::from(before) * f64::from(subject.spec.target_concurrency()) * TOLERANCE;
-    let replicas = match rule.clamp(asked) {
+    let by_load = match rule.clamp(asked) {
         more if more > before && (demand.peak > much || before == 0) => more,
         more if more > before => before,
         // Of what is not known there may have been a lot.
@@ -126,7 +136,13 @@ fn scaled(
         0 if !may_end => before.min(1),
         fewer => fewer,
     };
-    let is_limited = asked > rule.max_replicas;
+    let too_long = rule.target.queue_time.filter(|it| demand.wait > it.0);
+    let replicas = match rule.target.queue_time {
+        None => by_load,
+        Some(target) => heeding_waits(subject, rule, target.0, demand, by_load, now),
+    };
+    let by_waits = too_long.map_or(0, |_| half_as_many_again(subject.ready));
+    let is_limited = asked.max(by_waits) > rule.max_replicas;
     let limited = match is_limited {
         true => told(
             "True",
@@ -147,7 +163,13 @@ fn scaled(
         active: Some(told(
             "True",
             "ValidMetricFound",
-            "as many copies run as the requests under way ask for".into(),
+            match too_long {
+                None => "as many copies run as the requests under way ask for".into(),
+                // How long exactly differs each second: that would be written each time.
+                Some(target) => format!(
+                    "requests wait for their turn longer than {target}, which is target.queueTime"
+                ),
+            },
         )),
         limited: Some(limited),
     };
@@ -160,17 +182,68 @@ fn scaled(
             warning: false,
             reason: reason.into(),
             message: format!(
-                "from {} to {}: {} under way at once, of which a copy should have {}",
+                "from {} to {}: {}",
                 copies(subject.wanted),
                 copies(replicas),
-                requests(demand),
-                subject.spec.target_concurrency(),
+                match too_long.filter(|_| replicas > by_load) {
+                    Some(target) => waits(demand, target),
+                    None => format!(
+                        "{} under way at once, of which a copy should have {}",
+                        requests(demand),
+                        subject.spec.target_concurrency(),
+                    ),
+                }
             ),
             source: "autoscaler".into(),
             count: 1,
         }
     });
     (scaling, notice)
+}
+
+/// As many copies as requests ask for that should not wait longer than `target`; `by_load` is what they ask for by
+/// their number.
+fn heeding_waits(
+    subject: &Subject<'_>,
+    rule: &Autoscaling,
+    target: Duration,
+    demand: &Demand,
+    by_load: u32,
+    now: Timestamp,
+) -> u32 {
+    let before = rule.clamp(subject.wanted);
+    let unchanged_for = unchanged_for(subject.scaling, now);
+    if demand.wait > target {
+        // What the last step has brought is seen when its copies answer, and a moment has passed.
+        let more = match unchanged_for < moment(rule) {
+            true => before,
+            false => rule.clamp(half_as_many_again(subject.ready)),
+        };
+        return more.max(before).max(by_load);
+    }
+    if by_load >= before || !demand.any {
+        return by_load;
+    }
+    if demand.longest_wait > target || unchanged_for < rule.window.0 {
+        return before;
+    }
+    by_load.max(before - before.div_ceil(3))
+}
+
+fn half_as_many_again(copies: u32) -> u32 {
+    copies.saturating_add(copies.div_ceil(2))
+}
+
+/// How long ago the number of copies changed last. A time to come is of a clock that was wrong: nothing waits
+/// for it.
+fn unchanged_for(scaling: &Scaling, now: Timestamp) -> Duration {
+    let changed = scaling
+        .found
+        .as_ref()
+        .and_then(|it| it.last_scale_time.as_ref());
+    changed
+        .and_then(|changed| now.duration_since(changed.0).try_into().ok())
+        .unwrap_or(Duration::MAX)
 }
 
 /// Copies that would have enough to do, whatever their bounds.
@@ -186,8 +259,8 @@ fn found(subject: &Subject<'_>, replicas: u32, now: Timestamp) -> AutoscalingSta
         Some(before) if before.replicas == replicas => before.clone(),
         before => AutoscalingStatus {
             replicas,
-            // The first number is no change.
-            last_scale_time: before.as_ref().map(|_| Time(now)),
+            // The first number is none, if it is what there was.
+            last_scale_time: (before.is_some() || replicas != subject.wanted).then_some(Time(now)),
         },
     }
 }
@@ -201,6 +274,15 @@ fn copies(number: u32) -> String {
         1 => "1 copy".into(),
         number => format!("{number} copies"),
     }
+}
+
+fn waits(demand: &Demand, target: GoDuration) -> String {
+    // Upwards: it is more than the target.
+    let wait = Duration::from_millis(demand.wait.as_micros().div_ceil(1000) as u64);
+    format!(
+        "requests wait for their turn {} on average, and should {target} at most",
+        GoDuration(wait)
+    )
 }
 
 fn requests(demand: &Demand) -> String {
@@ -231,6 +313,7 @@ mod tests {
             peak,
             any: peak > 0.0,
             known_for: Duration::from_secs(known_for),
+            ..Demand::default()
         }
     }
 
@@ -245,6 +328,7 @@ mod tests {
         let subject = Subject {
             spec,
             wanted,
+            ready: 0,
             is_settled: true,
             scaling: &scaling,
         };
@@ -294,6 +378,7 @@ mod tests {
         let rolling = Subject {
             spec: &spec,
             wanted: 1,
+            ready: 1,
             is_settled: false,
             scaling: &scaling,
         };
@@ -310,6 +395,7 @@ mod tests {
         let subject = Subject {
             spec: &held,
             wanted: 4,
+            ready: 4,
             is_settled: true,
             scaling: &nothing,
         };
@@ -342,6 +428,71 @@ mod tests {
         assert_eq!(change.scaling, Scaling::default());
     }
 
+    #[test]
+    fn copies_come_and_go_step_by_step_by_how_long_requests_wait() {
+        let rule =
+            json!({ "minReplicas": 0, "maxReplicas": 10, "target": { "queueTime": "50ms" } });
+        let spec = spec(rule, None);
+        let cases = [
+            // Waits of the last moment and of the worst, in ms; wanted, ready, unchanged for seconds, peak, after.
+            (51, 51, 1, 1, None::<i64>, 1.0, 2),
+            (50, 50, 1, 1, None, 1.0, 1),
+            (51, 51, 2, 2, None, 1.0, 3),
+            (51, 51, 3, 3, None, 1.0, 5),
+            (51, 51, 5, 5, None, 1.0, 8),
+            (51, 51, 8, 8, None, 1.0, 10),
+            (51, 51, 10, 10, None, 1.0, 10),
+            // Those that come do not answer yet, or have not done so for a moment.
+            (51, 51, 3, 2, None, 1.0, 3),
+            (51, 51, 5, 2, None, 1.0, 5),
+            (51, 51, 3, 0, None, 1.0, 3),
+            (51, 51, 2, 2, Some(5), 1.0, 2),
+            (51, 51, 2, 2, Some(6), 1.0, 3),
+            // By their number there are more to come.
+            (51, 51, 2, 2, Some(5), 40.0, 6),
+            (51, 51, 2, 2, None, 40.0, 6),
+            (0, 0, 2, 2, None, 40.0, 6),
+            // Fewer are tried once nobody has waited too long, and nothing has changed, for a window.
+            (0, 51, 9, 9, None, 1.0, 9),
+            (0, 50, 9, 9, Some(59), 1.0, 9),
+            (0, 50, 9, 9, Some(60), 1.0, 6),
+            (0, 0, 3, 3, Some(60), 1.0, 2),
+            (0, 0, 2, 2, Some(60), 1.0, 1),
+            (0, 0, 6, 6, Some(60), 35.0, 5),
+            (0, 0, 1, 1, Some(60), 1.0, 1),
+            // Whose clock was wrong stops nothing.
+            (51, 51, 2, 2, Some(-9), 1.0, 3),
+            // Nobody asks at all.
+            (0, 0, 9, 9, Some(0), 0.0, 0),
+        ];
+        for case in cases {
+            let (wait, longest, wanted, ready, unchanged, peak, after) = case;
+            let now = Timestamp::from_second(1000).unwrap();
+            let changed = |ago| Time(Timestamp::from_second(1000 - ago).unwrap());
+            let scaling = Scaling {
+                found: Some(AutoscalingStatus {
+                    replicas: wanted,
+                    last_scale_time: unchanged.map(changed),
+                }),
+                ..Scaling::default()
+            };
+            let subject = Subject {
+                spec: &spec,
+                wanted,
+                ready,
+                is_settled: true,
+                scaling: &scaling,
+            };
+            let demand = Demand {
+                wait: Duration::from_millis(wait),
+                longest_wait: Duration::from_millis(longest),
+                ..demand(peak, 600)
+            };
+            let change = plan(&subject, &demand, now).unwrap();
+            assert_eq!(change.scaling.found.unwrap().replicas, after, "{case:?}");
+        }
+    }
+
     proptest! {
         /// Never beyond the bounds, never fewer by what is not known, and what was decided stays so.
         #[test]
@@ -349,17 +500,26 @@ mod tests {
             least in 0u32..5, more in 0u32..10, before in 0u32..20,
             peak in prop_oneof![Just(0.0), 0.0f64..300.0, Just(f64::MAX)],
             known_for in 0u64..200, is_settled: bool,
+            queue_time in prop_oneof![Just(None), Just(Some("50ms"))],
+            ready in 0u32..20, wait in 0u64..100, longer in 0u64..100,
         ) {
             let most = (least + more).max(1);
-            let spec = spec(json!({ "minReplicas": least, "maxReplicas": most }), None);
-            let demand = demand(peak, known_for);
+            let target = json!({ "queueTime": queue_time });
+            let rule = json!({ "minReplicas": least, "maxReplicas": most, "target": target });
+            let spec = spec(rule, None);
+            let demand = Demand {
+                wait: Duration::from_millis(wait),
+                longest_wait: Duration::from_millis(wait + longer),
+                ..demand(peak, known_for)
+            };
             let (scaling, now) = (Scaling::default(), Timestamp::UNIX_EPOCH);
             let wanted = spec.wanted_replicas(Some(before));
-            let subject = Subject { spec: &spec, wanted, is_settled, scaling: &scaling };
+            let subject = Subject { spec: &spec, wanted, ready, is_settled, scaling: &scaling };
             let change = plan(&subject, &demand, now).unwrap();
             let after = change.scaling.found.as_ref().unwrap().replicas;
             prop_assert!((least..=most).contains(&after));
             prop_assert!(after >= wanted || known_for >= 60);
+            prop_assert!(after >= wanted || queue_time.is_none() || wait <= 50);
             prop_assert!(after > 0 || (known_for >= 60 && is_settled) || wanted == 0);
             prop_assert!(after > 0 || !demand.any);
             prop_assert_eq!(change.notice.is_some(), after != wanted);

@@ -1,6 +1,7 @@
 //! Performs the plan of autoscaling: into the function's status, by compare-and-swap, only where something
 //! changes.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::autoscaling::Autoscaling;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::plan::{self, Change, Demand, Subject};
 use crate::objects::{self, Writer};
-use crate::reconcile::schedule::{FunctionView, Seen};
+use crate::reconcile::schedule::{FunctionView, Seen, View};
 use crate::reconcile::{Outlook, events};
 use crate::state::{Command, Key, Rejection, State, level};
 use crate::store::ProposeError;
@@ -29,9 +30,11 @@ pub async fn pass(together: &Together, seen: &Seen, traffic: &Traffic, state: &S
     let (changes, any) = seen.at(state, now, |view, _| {
         let mut changes = Vec::new();
         let mut any = false;
+        let ready = ready(view);
         for function in &view.functions {
             any |= function.spec.autoscaling.is_some();
-            if let Some(change) = change(function, traffic, now, instant) {
+            let ready = ready.get(&*function.uid).copied().unwrap_or_default();
+            if let Some(change) = change(function, ready, traffic, now, instant) {
                 changes.push((function.key.clone(), function.revision, change));
             }
         }
@@ -58,18 +61,42 @@ pub async fn pass(together: &Together, seen: &Seen, traffic: &Traffic, state: &S
 impl Demand {
     pub(super) fn of(traffic: &Traffic, function: &Key, rule: &Autoscaling, now: Instant) -> Self {
         let moment = plan::moment(rule);
-        let busy = traffic.peak(function, moment, rule.window.0, now);
+        let moments = traffic.moments(function, moment, rule.window.0, now);
+        let busy = moments.iter().map(|sum| sum.busy).max();
         let lately = traffic.of_function(function, rule.idle_time(), now);
         Self {
-            peak: busy.as_secs_f64() / moment.as_secs_f64(),
+            peak: busy.unwrap_or_default().as_secs_f64() / moment.as_secs_f64(),
+            wait: moments.first().map(Sum::wait).unwrap_or_default(),
+            longest_wait: moments.iter().map(Sum::wait).max().unwrap_or_default(),
             any: traffic.in_flight(function) > 0 || lately != Sum::default(),
             known_for: traffic.complete_for(now),
         }
     }
 }
 
+/// The copies that answer, by the uids of the functions that scale by how long requests wait.
+fn ready(view: &View) -> HashMap<&str, u32> {
+    let waits = |function: &&FunctionView| {
+        let rule = function.spec.autoscaling.as_ref();
+        rule.is_some_and(|rule| rule.target.queue_time.is_some())
+    };
+    let functions = view.functions.iter().filter(waits);
+    let mut ready: HashMap<&str, u32> = functions.map(|it| (&*it.uid, 0)).collect();
+    if ready.is_empty() {
+        return ready;
+    }
+    let copies = view.assignments.iter();
+    for copy in copies.filter(|copy| copy.current && !copy.spec.canary) {
+        if let Some(copies) = ready.get_mut(&*copy.spec.function_uid) {
+            *copies += 1;
+        }
+    }
+    ready
+}
+
 fn change(
     function: &FunctionView,
+    ready: u32,
     traffic: &Traffic,
     now: Timestamp,
     instant: Instant,
@@ -81,6 +108,7 @@ fn change(
     let subject = Subject {
         spec: &function.spec,
         wanted: function.wanted_replicas(),
+        ready,
         is_settled: phase.is_some_and(|phase| phase != RolloutPhase::Progressing),
         scaling: &function.scaling,
     };

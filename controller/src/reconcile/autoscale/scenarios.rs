@@ -68,8 +68,13 @@ struct World {
     function: Value,
     scaling: Scaling,
     traffic: Traffic,
-    /// Requests under way.
+    /// Requests under way, which end within a second.
     load: u32,
+    /// How long all of them wait while there is one copy, in milliseconds; with more of them each waits less.
+    wait: u64,
+    /// Copies that answer are as many as were wanted so many seconds ago.
+    starting: usize,
+    wanted_before: Vec<u32>,
     is_rolling: bool,
     start: Instant,
     seconds: u64,
@@ -87,6 +92,9 @@ impl World {
             scaling: Scaling::default(),
             traffic: Traffic::beginning_at(start),
             load: 0,
+            wait: 0,
+            starting: 0,
+            wanted_before: Vec::new(),
             is_rolling: false,
             start,
             seconds: 0,
@@ -99,6 +107,8 @@ impl World {
         match verb {
             "function" => self.change(rest),
             "load" => self.load = rest.parse().unwrap(),
+            "waits" => self.wait = rest.parse().unwrap(),
+            "starting" => self.starting = rest.parse().unwrap(),
             "rolling" => self.is_rolling = rest.parse().unwrap(),
             // What it has heard is as if nobody had ever said anything.
             "another-leader" => {
@@ -138,6 +148,12 @@ impl World {
         for _ in 0..time.as_secs() {
             self.seconds += 1;
             let now = self.start + Duration::from_secs(self.seconds);
+            let spec = self.spec();
+            let wanted = self.wanted(&spec);
+            self.wanted_before.push(wanted);
+            let then = self.wanted_before.iter().rev().nth(self.starting);
+            let ready = then.map_or(wanted, |then| wanted.min(*then));
+            let waited = Duration::from_millis(self.wait) * self.load / ready.max(1).pow(2);
             let load = FunctionLoad {
                 namespace: self.key.namespace.clone(),
                 function: self.key.name.clone(),
@@ -146,15 +162,16 @@ impl World {
                 requests: self.load.into(),
                 failures: 0,
                 busy_us: u64::from(self.load) * 1_000_000,
+                waited_us: waited.as_micros() as u64,
             };
             self.traffic.heard(1, vec![load], !self.is_heard, now);
             self.is_heard = true;
-            let spec = self.spec();
             let rule = spec.autoscaling.as_ref().unwrap();
             let demand = Demand::of(&self.traffic, &self.key, rule, now);
             let subject = Subject {
                 spec: &spec,
-                wanted: self.wanted(&spec),
+                wanted,
+                ready,
                 is_settled: !self.is_rolling,
                 scaling: &self.scaling,
             };
