@@ -6,15 +6,17 @@ mod files;
 mod pull;
 pub mod usage;
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use hive_functions::{ComponentInfo, InspectError, InspectLimits};
 use hive_manifests::function::{MAX_COMPILED_BYTES, MAX_COMPONENT_BYTES};
+use hive_proto::artifact;
 use hive_proto::v1::{FetchArtifactRequest, PutArtifactChunk};
 
 pub use digest::{BadDigest, Digest};
@@ -237,6 +239,7 @@ impl Artifacts {
         let request = FetchArtifactRequest {
             sha256: digest.as_bytes().to_vec(),
             offset: 0,
+            takes_zstd: true,
         };
         let chunks = tokio::time::timeout(FETCH_TIMEOUT, client.fetch_artifact(request))
             .await
@@ -247,7 +250,7 @@ impl Artifacts {
             .receive(
                 digest,
                 MAX_COMPILED_BYTES,
-                chunks.map_ok(|chunk| chunk.data),
+                chunks.map(|chunk| Ok::<_, Box<dyn Error + Send + Sync>>(artifact::bytes(chunk?)?)),
             )
             .await
             .map_err(|e| e.to_string())?;

@@ -5,8 +5,10 @@
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
 //! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
 //! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it,
-//! [`batch`] how records are handed to one, [`holdings`] how nodes name what is on their disk.
+//! [`batch`] how records are handed to one, [`holdings`] how nodes name what is on their disk,
+//! [`artifact`] in what pieces artifacts travel.
 
+pub mod artifact;
 pub mod batch;
 pub mod calls;
 pub mod desired;

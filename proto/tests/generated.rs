@@ -6,9 +6,10 @@ use std::path::Path;
 
 /// The fields that carry artifacts, snapshots, Raft entries and assignments: kept as slices of the received
 /// message, so megabytes aren't copied once more per hop.
-const ZERO_COPY_FIELDS: [&str; 6] = [
+const ZERO_COPY_FIELDS: [&str; 7] = [
     ".hive.v1.DesiredEntry.assignment",
     ".hive.v1.ArtifactChunk.data",
+    ".hive.v1.ArtifactChunk.zstd",
     ".hive.v1.PutArtifactChunk.data",
     ".hive.v1.SnapshotChunk.header",
     ".hive.v1.SnapshotChunk.data",

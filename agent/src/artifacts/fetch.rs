@@ -1,6 +1,7 @@
 //! Gets an artifact from the controllers: from where the last attempt stopped, from one link after
 //! another. Bytes go to the disk as they come; nothing is kept in memory but a chunk.
 
+use hive_proto::artifact::{self as piece, PieceError};
 use hive_proto::grpc;
 use hive_proto::link::Link;
 use hive_proto::v1::FetchArtifactRequest;
@@ -23,6 +24,8 @@ pub enum FetchError {
     Status(Box<tonic::Status>),
     #[error("the download was cut off after {received} of {size} bytes")]
     Cut { received: u64, size: u64 },
+    #[error("the controller sent {0}")]
+    Piece(#[from] PieceError),
     #[error("{}", with_source(.0))]
     Store(#[from] StoreError),
     #[error("nothing needs the artifact any more")]
@@ -37,7 +40,7 @@ impl FetchError {
         match self {
             Self::NoLink => "NoController",
             Self::Cancelled => "Cancelled",
-            Self::Status(_) | Self::Cut { .. } => "FetchFailed",
+            Self::Status(_) | Self::Piece(_) | Self::Cut { .. } => "FetchFailed",
             Self::Store(StoreError::DiskFull { .. }) => DISK_FULL,
             Self::Store(StoreError::Digest | StoreError::TooLong { .. }) => "ArtifactDamaged",
             Self::Store(StoreError::Write { .. }) | Self::Interrupted(_) => "DiskError",
@@ -47,7 +50,10 @@ impl FetchError {
     /// Whether the next link should be asked at once. Not when what failed is the disk here; and
     /// what came damaged is paid for again only after a while.
     fn is_of_the_link(&self) -> bool {
-        matches!(self, Self::NoLink | Self::Status(_) | Self::Cut { .. })
+        matches!(
+            self,
+            Self::NoLink | Self::Status(_) | Self::Piece(_) | Self::Cut { .. }
+        )
     }
 }
 
@@ -128,6 +134,7 @@ async fn receive(part: &mut Part, artifact: Artifact, link: Link) -> Result<(), 
     let request = FetchArtifactRequest {
         sha256: artifact.digest.0.to_vec(),
         offset: part.received(),
+        takes_zstd: true,
     };
     let mut chunks = GatewayClient::new(grpc::channel(link))
         .fetch_artifact(request)
@@ -138,7 +145,7 @@ async fn receive(part: &mut Part, artifact: Artifact, link: Link) -> Result<(), 
     loop {
         match chunks.message().await {
             // Into the page cache, of some 64 KiB: not worth a hop to another thread.
-            Ok(Some(chunk)) => part.append(&chunk.data)?,
+            Ok(Some(chunk)) => part.append(&piece::bytes(chunk)?)?,
             Ok(None) if part.is_complete() => return Ok(()),
             Ok(None) | Err(_) => {
                 return Err(FetchError::Cut {

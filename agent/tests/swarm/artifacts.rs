@@ -1,7 +1,8 @@
 //! How artifacts come, when links don't hold.
 
 use hive_agent::Agent;
-use hive_proto::v1::Phase;
+use hive_proto::artifact;
+use hive_proto::v1::{ArtifactChunk, Phase};
 
 use crate::controller::{Controller, Swarm};
 use crate::support::{HELLO, assignment, config, eventually, get, put, restarted};
@@ -52,6 +53,7 @@ async fn when_one_controller_breaks_off_another_goes_on() {
         controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
     }
     bad.state().cut_after = Some(CUT_AFTER);
+    good.state().is_old = true;
     let agent = Agent::start(config(dir.path(), &swarm, &[&bad, &good]))
         .await
         .unwrap();
@@ -70,6 +72,44 @@ async fn when_one_controller_breaks_off_another_goes_on() {
         bad.state().fetches.len() as u64 * CUT_AFTER as u64,
         "the good one was asked for what the bad one had not sent"
     );
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pieces_that_lie_about_their_size_are_refused() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(&swarm).await;
+    put(&controller, &HELLO);
+    controller.state().lies = Some(|data| ArtifactChunk {
+        plain_size: u32::MAX,
+        ..artifact::compressed(data)
+    });
+    let refused = async |why: &str| {
+        let failed = controller
+            .reported("hello.0", why, |status| status.message.contains(why))
+            .await;
+        assert_eq!(failed.reason, "FetchFailed");
+    };
+    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
+    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
+        .await
+        .unwrap();
+    refused("more than").await;
+    controller.state().lies = Some(|data| ArtifactChunk {
+        plain_size: 1000,
+        ..artifact::compressed(data)
+    });
+    refused("no zstd frame of 1000 bytes").await;
+    let fetches = controller.state().fetches.clone();
+    assert!(
+        fetches.iter().all(|offset| *offset == 0),
+        "nothing of it is kept"
+    );
+
+    // Mended, it comes by itself.
+    controller.state().lies = None;
+    controller.ready("hello.0").await;
+    assert_eq!(get(&agent, "hello.test", "/").await.status(), 200);
     agent.stop().await;
 }
 

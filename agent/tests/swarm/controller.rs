@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt};
 use hive_identity::{
     CertificateAuthority, Credentials, DeviceKey, JoinToken, LiveCredentials, Subject, tls,
 };
+use hive_proto::artifact;
 use hive_proto::grpc::{self, GrpcStream, LinkInfo};
 use hive_proto::link::{Link, LinkSettings, Listener, Purpose};
 use hive_proto::v1::desired_entry::Kind;
@@ -82,6 +83,10 @@ pub struct State {
     pub artifacts: BTreeMap<Vec<u8>, Bytes>,
     /// Offsets that were asked for.
     pub fetches: Vec<u64>,
+    /// It sends artifacts plain, whatever is asked for.
+    pub is_old: bool,
+    /// What it sends in place of a compressed piece.
+    pub lies: Option<fn(Bytes) -> v1::ArtifactChunk>,
     /// Bytes after which a download breaks off.
     pub cut_after: Option<usize>,
 }
@@ -306,7 +311,11 @@ impl Gateway for Controller {
             .ok_or_else(|| Status::not_found("no such artifact"))?;
         let rest = bytes.slice(request.offset as usize..);
         let cut_after = state.cut_after;
-        Ok(Response::new(chunks(rest, cut_after).boxed()))
+        let piece = match request.takes_zstd && !state.is_old {
+            true => state.lies.unwrap_or(artifact::compressed),
+            false => artifact::plain,
+        };
+        Ok(Response::new(chunks(rest, cut_after, piece).boxed()))
     }
 }
 
@@ -328,6 +337,7 @@ impl Controller {
 fn chunks(
     bytes: Bytes,
     cut_after: Option<usize>,
+    piece: fn(Bytes) -> v1::ArtifactChunk,
 ) -> impl Stream<Item = Result<v1::ArtifactChunk, Status>> + Send {
     const CHUNK: usize = 16 * 1024;
     let (sender, receiver) = mpsc::channel(4);
@@ -335,7 +345,7 @@ fn chunks(
         let sent = cut_after.unwrap_or(bytes.len()).min(bytes.len());
         for start in (0..sent).step_by(CHUNK) {
             let data = bytes.slice(start..sent.min(start + CHUNK));
-            if sender.send(Ok(v1::ArtifactChunk { data })).await.is_err() {
+            if sender.send(Ok(piece(data))).await.is_err() {
                 return;
             }
         }

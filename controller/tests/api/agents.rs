@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::TryStreamExt;
 use hive_controller::access::tokens::{self, TokenKind};
-use hive_controller::artifacts::{ArtifactFiles, Artifacts};
+use hive_controller::artifacts::{ArtifactFiles, Artifacts, Digest};
 use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
 use hive_controller::objects;
@@ -17,13 +18,14 @@ use hive_identity::{
     LiveCredentials, Subject, TokenSecret, tls,
 };
 use hive_manifests::Resource;
+use hive_proto::artifact;
 use hive_proto::grpc;
-use hive_proto::link::{Link, LinkSettings, Listener, dial};
+use hive_proto::link::{Link, LinkSettings, Listener, SharedSocket, Transports, dial};
 use hive_proto::v1::enrolment_client::EnrolmentClient;
 use hive_proto::v1::gateway_client::GatewayClient;
 use hive_proto::v1::peers_client::PeersClient;
 use hive_proto::v1::{
-    AgentEvent, AgentMessage, Assignment, AssignmentStatus, Desired, EnrolRequest,
+    AgentEvent, AgentMessage, ArtifactChunk, Assignment, AssignmentStatus, Desired, EnrolRequest,
     FetchArtifactRequest, Hello, NodeInfo, NodeRole, NodeUsageRequest, Phase, ReadIndexRequest,
     RenewRequest, Report, agent_message, controller_message, desired_entry, enrol_request,
 };
@@ -42,6 +44,7 @@ pub struct Swarm {
     pub invoker: Invoker,
     authority: Arc<CertificateAuthority>,
     address: SocketAddr,
+    files: ArtifactFiles,
     _dir: TempDir,
 }
 
@@ -74,7 +77,7 @@ impl Swarm {
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let invoker = Invoker::new(nodes.clone());
         let gateway = Gateway {
-            artifacts: Artifacts::new(files, replica.clone(), peers.clone()),
+            artifacts: Artifacts::new(files.clone(), replica.clone(), peers.clone()),
             invoker: invoker.clone(),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             presence: Presence::default(),
@@ -90,6 +93,7 @@ impl Swarm {
             invoker,
             authority,
             address,
+            files,
             _dir: dir,
         }
     }
@@ -113,6 +117,10 @@ impl Swarm {
     /// An assignment whose artifact's digest is `byte` 32 times.
     pub async fn assign(&self, name: &str, node: &str, byte: u8) {
         let digest = format!("{byte:02x}").repeat(32);
+        self.assign_artifact(name, node, &digest).await;
+    }
+
+    async fn assign_artifact(&self, name: &str, node: &str, digest: &str) {
         let content = json!({ "spec": {
             "functionName": name, "functionUid": "u", "functionGeneration": 1,
             "nodeName": node, "slot": "0",
@@ -127,12 +135,14 @@ impl Swarm {
     }
 
     pub async fn link(&self, credentials: Credentials) -> Link {
+        self.link_with(credentials, &LinkSettings::default()).await
+    }
+
+    async fn link_with(&self, credentials: Credentials, settings: &LinkSettings) -> Link {
         let live = LiveCredentials::new(credentials);
         let config = tls::link_client_config(&live, ExpectedController::Any);
         let address = self.address.to_string();
-        dial(&address, config, &LinkSettings::default())
-            .await
-            .unwrap()
+        dial(&address, config, settings).await.unwrap()
     }
 
     /// Asks to be let in as `name`; `None` where it is refused.
@@ -255,6 +265,91 @@ async fn a_node_reads_what_its_own_assignments_name() {
     let own = client.fetch_artifact(fetch(0x11)).await.unwrap_err();
     assert_ne!(own.code(), Code::PermissionDenied, "{own}");
     assert_eq!(Session::begin(&link).await.desired().await, ["own"]);
+}
+
+/// Compiled code that node "pi" may fetch.
+async fn code_for_pi(swarm: &Swarm) -> (Vec<u8>, Credentials) {
+    const COMPONENT: &[u8] = include_bytes!("../../../functions/tests/fixtures/rust-hello-p2.wasm");
+    let compiler = hive_functions::Compiler::new("x86_64-unknown-linux-gnu").unwrap();
+    let code = compiler.compile(COMPONENT).unwrap();
+    let digest = Digest::of(&code);
+    let body = futures::stream::iter([Ok::<_, std::io::Error>(code.clone().into())]);
+    let limit = code.len() as u64;
+    swarm.files.receive(&digest, limit, body).await.unwrap();
+    let pi = swarm.node("pi").await;
+    swarm.assign_artifact("own", "pi", &digest.hex()).await;
+    (code, pi)
+}
+
+/// The pieces of `code` from `offset` on.
+async fn pieces(link: &Link, code: &[u8], offset: usize, takes_zstd: bool) -> Vec<ArtifactChunk> {
+    let request = FetchArtifactRequest {
+        sha256: Digest::of(code).as_bytes().to_vec(),
+        offset: offset as u64,
+        takes_zstd,
+    };
+    let mut client = GatewayClient::new(grpc::channel(link.clone()));
+    let pieces = client.fetch_artifact(request).await.unwrap().into_inner();
+    pieces.try_collect().await.unwrap()
+}
+
+fn joined(pieces: Vec<ArtifactChunk>) -> Vec<u8> {
+    let pieces = pieces
+        .into_iter()
+        .map(|piece| artifact::bytes(piece).unwrap());
+    pieces.collect::<Vec<_>>().concat()
+}
+
+#[tokio::test]
+async fn artifacts_travel_compressed_to_those_who_take_it() {
+    let swarm = Swarm::start().await;
+    let (code, pi) = code_for_pi(&swarm).await;
+    let socket = SharedSocket::toward(swarm.address).unwrap();
+    let settings = LinkSettings {
+        transports: Transports::QuicOnly,
+        socket: Some(socket.clone()),
+        ..LinkSettings::default()
+    };
+    let link = swarm.link_with(pi, &settings).await;
+    // What makes the link is not counted.
+    pieces(&link, &code, code.len(), false).await;
+
+    let [plain, compressed] = [false, true].map(|takes_zstd| {
+        let (link, code, socket) = (&link, &code, &socket);
+        async move {
+            let before = socket.traffic();
+            let pieces = pieces(link, code, 0, takes_zstd).await;
+            let travelled = (socket.traffic() - before).bytes;
+            assert_eq!(
+                pieces.iter().any(|piece| !piece.zstd.is_empty()),
+                takes_zstd
+            );
+            assert!(joined(pieces) == *code);
+            travelled
+        }
+    });
+    let (plain, compressed) = (plain.await, compressed.await);
+    let percent = compressed * 100 / plain;
+    println!("{compressed} of {plain} bytes on the link, {percent} %");
+    assert!(plain >= code.len() as u64);
+    assert!(percent < 60, "{compressed} of {plain} bytes");
+}
+
+#[tokio::test]
+async fn an_artifact_goes_on_wherever_it_was_cut() {
+    const PIECE: usize = 64 << 10;
+    let swarm = Swarm::start().await;
+    let (code, pi) = code_for_pi(&swarm).await;
+    let link = swarm.link(pi).await;
+    for cut in [0, 1, PIECE - 1, PIECE, PIECE + 1, 100_001, code.len() - 1] {
+        for (first, then) in [(true, true), (true, false), (false, true)] {
+            let mut came = joined(pieces(&link, &code, 0, first).await);
+            came.truncate(cut);
+            came.extend(joined(pieces(&link, &code, cut, then).await));
+            let digest = Digest::of(&came);
+            assert_eq!(digest, Digest::of(&code), "{cut} {first} {then}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -608,13 +608,22 @@ pub struct ArtifactDescription {
 pub struct FetchArtifactRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// Of the plain bytes.
     #[prost(uint64, tag = "2")]
     pub offset: u64,
+    /// Who asks takes compressed pieces.
+    #[prost(bool, tag = "3")]
+    pub takes_zstd: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArtifactChunk {
     #[prost(bytes = "bytes", tag = "1")]
     pub data: ::prost::bytes::Bytes,
+    /// In data's place: the next `plain_size` bytes as one zstd frame.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub zstd: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "3")]
+    pub plain_size: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
