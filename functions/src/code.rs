@@ -13,12 +13,14 @@ use std::{
 };
 
 use tokio::time::Instant;
+use wasmtime::Engine;
 use wasmtime_wasi_http::handler::ProxyPre;
 
 use crate::{
     artifact::{VerifiedArtifact, VerifyError},
+    engines::Linked,
     guest::Guest,
-    runtime::{LoadError, Shared},
+    runtime::LoadError,
 };
 
 /// What instances are made from.
@@ -26,6 +28,8 @@ pub(crate) type Proxy = ProxyPre<Guest>;
 
 pub(crate) struct Code {
     artifact: VerifiedArtifact,
+    /// Where it fits: each time it is mapped.
+    linked: Arc<Linked>,
     is_0_2: bool,
     mapped: RwLock<Option<Arc<Proxy>>>,
     /// Held by the request that maps it; those that come meanwhile wait for that one.
@@ -47,15 +51,20 @@ pub(crate) enum MapError {
 }
 
 impl Code {
-    pub(crate) fn new(artifact: VerifiedArtifact, proxy: Proxy) -> Self {
+    pub(crate) fn new(artifact: VerifiedArtifact, linked: Arc<Linked>, proxy: Proxy) -> Self {
         Self {
             artifact,
+            linked,
             is_0_2: matches!(proxy, ProxyPre::P2(_)),
             mapped: RwLock::new(Some(Arc::new(proxy))),
             mapping: tokio::sync::Mutex::default(),
             made: Instant::now(),
             asked: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.linked.engine
     }
 
     /// Of WASI 0.2, not of 0.3.
@@ -65,11 +74,7 @@ impl Code {
 
     /// What to make an instance from, and whether it had to be mapped for this. It stays mapped for as
     /// long as what is returned lives.
-    pub(crate) async fn proxy(
-        &self,
-        runtime: &Arc<Shared>,
-        now: Instant,
-    ) -> Result<(Arc<Proxy>, bool), MapError> {
+    pub(crate) async fn proxy(&self, now: Instant) -> Result<(Arc<Proxy>, bool), MapError> {
         self.asked.store(self.millis(now), Ordering::Relaxed);
         if let Some(proxy) = self.mapped() {
             return Ok((proxy, false));
@@ -78,10 +83,10 @@ impl Code {
         if let Some(proxy) = self.mapped() {
             return Ok((proxy, false));
         }
-        let (runtime, artifact) = (runtime.clone(), self.artifact.clone());
+        let (linked, artifact) = (self.linked.clone(), self.artifact.clone());
         let mapping = tokio::task::spawn_blocking(move || {
             artifact.verify_again()?;
-            Ok::<_, MapError>(runtime.prepare(&runtime.map(&artifact)?)?)
+            Ok::<_, MapError>(linked.prepare(&linked.map(&artifact)?)?)
         });
         let proxy = Arc::new(mapping.await??);
         *self.mapped.write().unwrap_or_else(PoisonError::into_inner) = Some(proxy.clone());

@@ -140,6 +140,7 @@ impl Function {
             }),
             origin: Arc::new(Origin {
                 runtime,
+                engine: code.engine().clone(),
                 is_0_2: code.is_0_2(),
                 name: options.name.into(),
                 limits: options.limits,
@@ -224,7 +225,7 @@ impl Inner {
                 (turn, Admitted::Together(shared, place))
             }
         };
-        let mapped = self.code.proxy(runtime, arrived).await;
+        let mapped = self.code.proxy(arrived).await;
         let (proxy, is_new) = mapped.map_err(|error| InvokeError::Code(error.to_string()))?;
         if is_new {
             self.is_cold.store(true, Ordering::Relaxed);

@@ -29,6 +29,8 @@ mod code;
 #[cfg(feature = "run")]
 mod egress;
 #[cfg(feature = "run")]
+mod engines;
+#[cfg(feature = "run")]
 mod fresh;
 #[cfg(feature = "run")]
 mod function;

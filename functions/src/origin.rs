@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{handler::Request, p2, p3};
 
@@ -35,6 +35,7 @@ const TICKS_PER_TURN: u64 = 1;
 
 pub(crate) struct Origin {
     pub runtime: Arc<Shared>,
+    pub engine: Engine,
     pub is_0_2: bool,
     pub name: Arc<str>,
     pub limits: Limits,
@@ -63,7 +64,7 @@ impl Origin {
         let memory = MemoryMeter::new(self.limits.memory_bytes, share, refusal, meter);
         let services = self.services.clone();
         let guest = Guest::new(&self.env, self.limits.handles, services, egress, memory);
-        let mut store = Store::new(&self.runtime.engine, guest);
+        let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         guest::bound(&mut store, self.limits.handles);
         store.set_epoch_deadline(TICKS_PER_TURN);

@@ -3,7 +3,10 @@
 //! A pool makes an instance in microseconds but needs 4 GiB of address space a slot. Machines with
 //! 39-bit addresses (many Android phones) have 512 GiB, some less: what fits is found by trying.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, Memory, MemoryType, PoolingAllocationConfig, Store,
+    component::Component,
+};
 
 use crate::config::Target;
 use crate::limits::memory::TABLE_ELEMENTS;
@@ -24,12 +27,21 @@ const ON_DEMAND_SLOTS: u32 = 64;
 /// The same with 32-bit addresses, where memories reserve what they have and some more.
 const ON_DEMAND_SLOTS_32: u32 = 32;
 
-/// Core modules of one component instance, on average. Components from JavaScript and Python have
-/// up to ten (adapters and shared libraries); a slot costs address space only.
-const CORE_INSTANCES_PER_SLOT: u32 = 10;
-
-/// Tables of one component instance, on average.
+/// Tables of a slot; who has more takes more slots.
 const TABLES_PER_SLOT: u32 = 4;
+
+/// What the host may keep of one instance's modules (its functions and globals) where the pool's own bound, 1 MiB, is
+/// too little: a language whose every function can be called by a pointer has 32 bytes a function.
+const INSTANCE_BEYOND: usize = 8 << 20;
+
+/// Slots that each such instance takes, as it may have the memory of as many.
+const SLOTS_BEYOND: u32 = (INSTANCE_BEYOND as u64 / SLOT_MEMORY) as u32;
+
+/// Memories that each module of such an instance may have. (wasmtime looks at each when it unmaps code.)
+const MEMORIES_BEYOND: u32 = 1000;
+
+/// Tables that each such instance may have. All of one instance share a bound on what is in them.
+const TABLES_BEYOND: u32 = 1000;
 
 /// What a slot keeps of each of its tables when its instance ends, and zeroes itself: the tables of most components fit,
 /// and need neither a system call nor a page fault for the next. All slots together keep less than a hundredth of
@@ -103,15 +115,76 @@ pub(crate) fn engine(mut config: Config, allocation: Allocation) -> wasmtime::Re
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(slots)
             .total_memories(slots)
-            .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
+            // Only counted: a component's modules have a bound by size together.
+            .total_core_instances(u32::MAX)
             .total_tables(slots.saturating_mul(TABLES_PER_SLOT))
-            // Who needs more takes more slots.
             .total_stacks(slots)
             .table_elements(TABLE_ELEMENTS)
             .table_keep_resident(TABLE_BYTES_KEPT);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     Engine::new(&config)
+}
+
+/// An engine that maps what a runtime may run beyond its pool, and refuses the rest. It has no room for an instance.
+pub(crate) fn bounds_beyond(mut config: Config) -> wasmtime::Result<Engine> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(0)
+        .total_core_instances(0)
+        .total_memories(0)
+        .total_stacks(0)
+        .total_tables(TABLES_BEYOND)
+        .table_elements(TABLE_ELEMENTS)
+        .max_core_instance_size(INSTANCE_BEYOND)
+        .max_component_instance_size(INSTANCE_BEYOND)
+        .max_memories_per_module(MEMORIES_BEYOND)
+        .max_tables_per_module(TABLES_BEYOND)
+        .max_tables_per_component(TABLES_BEYOND);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
+/// Those that an instance begins with: it can make no more.
+pub(crate) fn memories(component: &Component) -> u32 {
+    // None only for components that import whole modules, which the linker does not have.
+    let needs = component.resources_required();
+    needs.map_or(1, |needs| needs.num_memories.max(1))
+}
+
+/// For an instance in the pool.
+pub(crate) fn slots(component: &Component) -> u32 {
+    let tables = component
+        .resources_required()
+        .map_or(0, |needs| needs.num_tables);
+    memories(component).max(tables.div_ceil(TABLES_PER_SLOT))
+}
+
+/// For an instance beyond the pool, on a machine with `all` slots that has addresses for `given` memories there, which is
+/// no fewer than the component has.
+pub(crate) fn slots_beyond(component: &Component, all: u32, given: u32) -> u32 {
+    let addresses = share(memories(component), all, given);
+    slots(component).max(addresses).max(SLOTS_BEYOND).min(all)
+}
+
+/// So many of `all` slots that if instances of `memories` each take them all, they have no more than `given` memories.
+fn share(memories: u32, all: u32, given: u32) -> u32 {
+    let slots = u64::from(memories) * u64::from(all);
+    let slots = slots.div_ceil(u64::from(given.min(all)));
+    u32::try_from(slots).map_or(all, |slots| slots.min(all))
+}
+
+/// How many memories of `wanted` there are addresses for now, beside what else the process may want. Nothing is
+/// kept of them. Blocks for some microseconds each.
+pub(crate) fn addresses(engine: &Engine, wanted: u32) -> u32 {
+    let mut store = Store::new(engine, ());
+    let mut reserve = || Memory::new(&mut store, MemoryType::new(0, None)).is_ok();
+    let given = (0..wanted).take_while(|_| reserve()).fold(0, |n, _| n + 1);
+    if given < wanted {
+        // Threads, files and code want some too.
+        given - given.div_ceil(4)
+    } else {
+        given
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +251,29 @@ mod tests {
         // Who asks for less gets less.
         let few = allocations(Target::X86_64, 4, u64::MAX)[0];
         assert_eq!(few, Allocation::Pooled { slots: 4 });
+    }
+
+    #[test]
+    fn instances_beyond_the_pool_never_want_more_addresses_than_there_are() {
+        for (memories, all, given, slots) in [
+            (1, 1000, 1000, 1),
+            (40, 1000, 1000, 40),
+            // All of them: one runs at a time.
+            (40, 16, 40, 16),
+            (2, 64, 64, 2),
+            (2, 64, 30, 5),
+            (6, 64, 7, 55),
+            (7, 64, 7, 64),
+            (u32::MAX, u32::MAX, u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(
+                share(memories, all, given),
+                slots,
+                "{memories} {all} {given}"
+            );
+            let at_once = (all / slots) * memories;
+            assert!(at_once <= given, "{memories} {all} {given}");
+        }
     }
 
     #[test]

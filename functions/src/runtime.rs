@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{
-    Engine,
-    component::{Component, InstancePre, Linker},
-};
-use wasmtime_wasi_http::{handler::ProxyPre, p2, p3};
+use wasmtime_wasi_http::handler::ProxyPre;
 
 use crate::{
     admission::{Admission, Needs},
@@ -20,8 +16,8 @@ use crate::{
     code::{Code, Proxy},
     config::{self, Target},
     egress::{AllowedHosts, InvalidHostPattern, Outbound, Resolve, SystemResolver},
+    engines::{Engines, Fitted},
     function::{Function, FunctionOptions, WeakFunction},
-    guest::{self, Guest},
     lane::SlowLane,
     limits::budget::INSTANCE_BYTES,
     pool::{self, Allocation},
@@ -85,7 +81,7 @@ pub enum LoadError {
     MemoryLimit { initial: u64, limit: u64 },
     #[error("the component starts with {initial} bytes of memory, this node has {given} for all")]
     NodeMemory { initial: u64, given: u64 },
-    #[error("the component has {needed} memories, this machine gives {given}")]
+    #[error("the component has {needed} memories, this machine has addresses for {given} now")]
     TooManyMemories { needed: u32, given: u32 },
     #[error("a concurrency of 0 would answer nothing")]
     NoConcurrency,
@@ -103,14 +99,11 @@ const HEADROOM: u64 = 1 << 20;
 pub struct Runtime(Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub engine: Engine,
+    engines: Arc<Engines>,
     pub ticker: Ticker,
     pub admission: Admission,
     pub lane: Arc<SlowLane>,
     outbound: Arc<Outbound>,
-    linker: Linker<Guest>,
-    allocation: Allocation,
-    target: Target,
     functions: Mutex<Vec<WeakFunction>>,
 }
 
@@ -141,31 +134,25 @@ impl Runtime {
             return Err(StartError::Processor(lacking));
         }
         let failed = |error: wasmtime::Error| StartError::Engine(format!("{error:#}"));
-        let allocations = pool::allocations(target, options.max_instances, options.memory_bytes);
-        let (allocation, engine) = pool::probe(&allocations, |allocation| {
-            pool::engine(config::running(target)?, allocation)
-        })
-        .map_err(failed)?;
-        let mut linker = Linker::new(&engine);
-        guest::link(&mut linker).map_err(failed)?;
-        let ticker = Ticker::start(engine.clone()).map_err(StartError::Ticker)?;
+        let engines = Engines::start(target, options.max_instances, options.memory_bytes);
+        let engines = Arc::new(engines.map_err(failed)?);
+        let ticking = engines.clone();
+        let ticker = Ticker::start(move || ticking.advance()).map_err(StartError::Ticker)?;
+        let allocation = engines.allocation();
         tracing::info!(?allocation, "WebAssembly is ready");
         Ok(Self(Arc::new(Shared {
-            engine,
+            engines,
             ticker,
             admission: Admission::new(allocation.slots(), options.memory_bytes),
             lane: Arc::default(),
             outbound: Outbound::new(resolver),
-            linker,
-            allocation,
-            target,
             functions: Mutex::default(),
         })))
     }
 
     /// Where instances get their memory from on this machine.
     pub fn allocation(&self) -> Allocation {
-        self.0.allocation
+        self.0.engines.allocation()
     }
 
     /// Bytes that all instances use now, as they are counted against `memory_bytes`.
@@ -185,12 +172,15 @@ impl Runtime {
         }
         let allowed_hosts = AllowedHosts::parse(&options.allowed_hosts)?;
 
-        let component = self.0.map(artifact)?;
+        let Fitted {
+            linked,
+            component,
+            slots,
+        } = self.0.engines.fit(artifact)?;
 
         // None only for components that import whole modules, which the linker does not have.
         let needs = component.resources_required();
         let initial = needs
-            .as_ref()
             .and_then(|needs| needs.max_initial_memory_size)
             .map_or(0, |pages| pages.saturating_mul(PAGE));
         if initial > options.limits.memory_bytes {
@@ -208,18 +198,10 @@ impl Runtime {
         let room = initial.saturating_add(HEADROOM);
         let room = room.min(options.limits.memory_bytes);
         let bytes = room.saturating_add(INSTANCE_BYTES).min(given);
-        let memories = needs.map_or(1, |needs| needs.num_memories.max(1));
-        let given = self.0.allocation.slots();
-        if memories > given {
-            return Err(LoadError::TooManyMemories {
-                needed: memories,
-                given,
-            });
-        }
 
-        let proxy = self.0.prepare(&component)?;
-        let slots = memories.max(stacks(&proxy)).min(given);
-        let code = Code::new(artifact.clone(), proxy);
+        let proxy = linked.prepare(&component)?;
+        let slots = slots.max(stacks(&proxy)).min(self.allocation().slots());
+        let code = Code::new(artifact.clone(), linked, proxy);
         let outgoing = self
             .0
             .outbound
@@ -247,37 +229,6 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn incompatible(&self, error: &wasmtime::Error) -> LoadError {
-        LoadError::Incompatible {
-            target: self.target,
-            version: config::engine_version(),
-            message: format!("{error:#}"),
-        }
-    }
-
-    /// Its file must have been verified just before.
-    pub(crate) fn map(&self, artifact: &VerifiedArtifact) -> Result<Component, LoadError> {
-        // SAFETY: the content must be what a wasmtime engine serialized, and must stay as it is.
-        // A `VerifiedArtifact` exists only for a file whose digest stood in a description signed by
-        // the controllers, which sign what `Compiler` made; its contract keeps the file unchanged.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize_file(&self.engine, artifact.path()) };
-        component.map_err(|error| self.incompatible(&error))
-    }
-
-    pub(crate) fn prepare(&self, component: &Component) -> Result<Proxy, LoadError> {
-        let instance = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(|error| LoadError::Imports(format!("{error:#}")))?;
-        let proxy = proxy(instance)?;
-        // Here rather than in the first request.
-        component
-            .initialize_copy_on_write_image()
-            .map_err(|error| self.incompatible(&error))?;
-        Ok(proxy)
-    }
 }
 
 /// Stacks that an instance has at once: a guest of 0.3 runs its tasks on another than that on which it is called.
@@ -285,17 +236,6 @@ fn stacks(proxy: &Proxy) -> u32 {
     match proxy {
         ProxyPre::P2(_) => 1,
         ProxyPre::P3(_) => 2,
-    }
-}
-
-/// The newer world wins where a component exports both, as in `inspect`.
-fn proxy(instance: InstancePre<Guest>) -> Result<Proxy, LoadError> {
-    if let Ok(service) = p3::bindings::ServicePre::new(instance.clone()) {
-        return Ok(ProxyPre::P3(service));
-    }
-    match p2::bindings::ProxyPre::new(instance) {
-        Ok(proxy) => Ok(ProxyPre::P2(proxy)),
-        Err(_) => Err(LoadError::WrongWorld),
     }
 }
 

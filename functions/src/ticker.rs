@@ -1,4 +1,4 @@
-//! Makes busy guests yield: one thread that advances an engine's epoch while requests run.
+//! Makes busy guests yield: one thread that advances the engines' epochs while requests run.
 //!
 //! Compiled code checks the epoch at every loop and call, and yields to the executor when it has
 //! moved on. A thread, not a task: guests may hold every worker of the executor. It must not wake
@@ -13,8 +13,6 @@ use std::{
     thread::{self, Thread},
     time::Duration,
 };
-
-use wasmtime::Engine;
 
 /// How long a guest runs before others get their turn. Shorter costs switches (about 1 µs each),
 /// longer delays everybody else's I/O, which tokio looks at once in up to 61 turns.
@@ -35,14 +33,14 @@ struct Shared {
 }
 
 impl Ticker {
-    pub(crate) fn start(engine: Engine) -> io::Result<Self> {
+    pub(crate) fn start(advance: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let ticking = shared.clone();
         let thread = thread::Builder::new()
             .name("hive-epoch".to_owned())
             // It calls nothing deep.
             .stack_size(64 * 1024)
-            .spawn(move || tick(&ticking, || engine.increment_epoch()))?;
+            .spawn(move || tick(&ticking, advance))?;
         Ok(Self {
             shared,
             thread: thread.thread().clone(),

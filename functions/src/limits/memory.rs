@@ -17,6 +17,9 @@ use crate::meter::{HeldMemory, Meter};
 /// with 16 bytes each this bounds what a table costs the host to 1.6 MB.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
+/// Entries of all tables of one instance, in the same way.
+const ALL_TABLE_ELEMENTS: usize = 4 * TABLE_ELEMENTS;
+
 /// Why a memory was not allowed to grow, if one was not. The guest sees a failed growth and may cope;
 /// if it stops, this says why.
 #[derive(Default)]
@@ -54,6 +57,8 @@ pub(crate) struct MemoryMeter {
     held: HeldMemory,
     /// What the growth under way adds; taken back when the host cannot give it.
     growing: u64,
+    /// Entries of its tables. What the host could not give is not taken back: it has more than it needs then.
+    elements: usize,
     share: Share,
     refusal: Arc<Refusal>,
 }
@@ -64,6 +69,7 @@ impl MemoryMeter {
             limit,
             held: HeldMemory::none(meter),
             growing: 0,
+            elements: 0,
             share,
             refusal,
         }
@@ -101,11 +107,17 @@ impl ResourceLimiter for MemoryMeter {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        let more = desired.saturating_sub(current);
+        let all = self.elements.saturating_add(more);
+        if desired > TABLE_ELEMENTS || all > ALL_TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.elements = all;
+        Ok(true)
     }
 }
 
@@ -137,6 +149,21 @@ mod tests {
         drop(meter);
         assert_eq!(counted.read().memory_bytes, 0);
     }
+
+    #[test]
+    fn tables_have_a_bound_each_and_together() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let share = budget.try_share(INSTANCE_BYTES).unwrap();
+        let mut meter = MemoryMeter::new(300, share, Arc::default(), Arc::default());
+        assert!(!meter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap());
+        for _ in 0..4 {
+            assert!(meter.table_growing(0, TABLE_ELEMENTS / 2, None).unwrap());
+            let grown = meter.table_growing(TABLE_ELEMENTS / 2, TABLE_ELEMENTS, None);
+            assert!(grown.unwrap());
+        }
+        assert!(!meter.table_growing(0, 1, None).unwrap());
+    }
+
     #[test]
     fn what_the_node_does_not_have_is_refused_and_given_back_in_the_end() {
         let budget = Arc::new(Budget::new(INSTANCE_BYTES + 100));

@@ -25,6 +25,14 @@ pub fn guest_with_memory(pages: u32, main: &str) -> Vec<u8> {
     component(include_str!("guest-0-2.wat"), pages, main)
 }
 
+/// The same, with instances of other modules in its component.
+pub fn handler_beside(modules: &str, body: &str) -> Vec<u8> {
+    let text = include_str!("guest-0-2.wat").trim_end();
+    let open = text.strip_suffix(')').unwrap();
+    let main = format!(r#"(func (export "handle") (param $request i32) (param $out i32) {body})"#);
+    component(&format!("{open} {modules})"), 1, &main)
+}
+
 /// A guest of WASI 0.3 with these core functions; see `guest-0-3.wat`.
 pub fn guest_0_3(main: &str) -> Vec<u8> {
     component(include_str!("guest-0-3.wat"), 1, main)

@@ -1,7 +1,9 @@
 //! Real guests in a real engine: what a caller, and a reader of the logs, would notice.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod backtraces;
+mod beyond;
 mod egress;
 mod guests;
 mod host;
