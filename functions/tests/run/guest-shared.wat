@@ -87,6 +87,9 @@
         (then (return (call $answer (local.get $n)))))
       (local.set $sleep (call $sleep
         (i64.mul (i64.extend_i32_u (local.get $sleep)) (i64.const 1000000))))
+      ;; Over already, so that there is nothing to wait for: on a busy machine a millisecond is.
+      (if (i32.eqz (i32.shr_u (local.get $sleep) (i32.const 4)))
+        (then (return (call $answer (local.get $n)))))
       (local.set $set (call $set))
       (i32.store (call $set-of (local.get $n)) (local.get $set))
       (call $join (i32.shr_u (local.get $sleep) (i32.const 4)) (local.get $set))
