@@ -106,11 +106,12 @@ async fn no_fault_breaks_linearizability() {
     assert!(summary.violations.is_empty(), "{:#?}", summary.violations);
     assert!(stopped.is_empty(), "{stopped:#?}");
     assert_eq!(summary.runs as u64, runs);
-    assert!(
-        summary.unknown > 0,
-        "no outcome was unknown: clients were too patient"
-    );
+    // A few runs may have had slow disks and wrong clocks only, which leave nobody without an answer.
     if runs >= 3 * Fault::all().len() as u64 {
+        assert!(
+            summary.unknown > 0,
+            "no outcome was unknown: clients were too patient"
+        );
         for fault in Fault::all() {
             let times = summary.faults.get(&fault.to_string());
             assert!(times.is_some(), "{fault} never happened");
