@@ -24,11 +24,12 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 /// which costs an event more at worst.
 const MAX_REMEMBERED: usize = 256;
 
-/// In which request it happened, and to which generation of the function. Neither makes another event of it:
-/// of those that are summed up the last is told.
+/// In which request of which trace it happened, and to which generation of the function. None of these makes
+/// another event of it: of those that are summed up the last is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occasion {
     pub request_id: String,
+    pub trace_id: String,
     pub generation: u64,
 }
 
@@ -102,6 +103,7 @@ impl Events {
             time_unix_ms: unix_ms(SystemTime::now()),
             count: 1,
             request_id: occasion.request_id,
+            trace_id: occasion.trace_id,
             generation: occasion.generation,
         };
         let queued = self

@@ -46,10 +46,13 @@ impl Logs {
     ) -> LogSink {
         let (log, assignment) = (self.of(function, version), slot.name.clone());
         let (function, slot) = (function.clone(), slot.clone());
+        let text = |id: Option<Arc<str>>| id.as_deref().unwrap_or_default().to_owned();
         Arc::new(move |record: LogRecord| {
+            let (request_id, trace_id) = (text(record.request_id), text(record.trace_id));
             if let Some(LogEvent { reason, message }) = record.event {
                 let occasion = Occasion {
-                    request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
+                    request_id: request_id.clone(),
+                    trace_id: trace_id.clone(),
                     generation: version.generation(),
                 };
                 events.push_of(Kind::Warning, &slot, &function, reason, message, occasion);
@@ -65,7 +68,8 @@ impl Logs {
                 level: level.to_owned(),
                 context: record.context,
                 text: record.text,
-                request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
+                request_id,
+                trace_id,
                 ..Default::default()
             };
             log.ring().push(version, line);
@@ -171,6 +175,7 @@ mod tests {
             time: SystemTime::now(),
             function: "default/hello".into(),
             request_id: None,
+            trace_id: None,
             stream: LogStream::Stdout,
             context: String::new(),
             text: text.to_owned(),

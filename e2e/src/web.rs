@@ -110,19 +110,20 @@ pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer, HttpEr
     connection.send(Method::GET, host, path, Bytes::new()).await
 }
 
-/// A GET of "/" with more headers, on a connection of its own.
+/// A GET with more headers, on a connection of its own.
 pub async fn get_with(
     address: &str,
     host: &str,
+    path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Answer, HttpError> {
-    let mut request = Request::get("/").header("host", host);
+    let mut request = Request::get(path).header("host", host);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request
         .body(Full::default())
-        .expect("headers of tests are well-formed");
+        .expect("paths and headers of tests are well-formed");
     Connection::open(address).await?.exchange(request).await
 }
 

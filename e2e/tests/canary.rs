@@ -43,7 +43,7 @@ async fn told_of(swarm: &Swarm, function: &str, path: &str, expected: &str) {
 
 /// How one request with these headers is answered.
 async fn greeted(address: &str, headers: &[(&str, &str)]) -> String {
-    let answer = web::get_with(address, &host("hello"), headers)
+    let answer = web::get_with(address, &host("hello"), "/", headers)
         .await
         .unwrap();
     let text = answer.text();

@@ -13,6 +13,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 /// Enough for each of three copies to have some.
 const REQUESTS: usize = 30;
 
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_function_wrote_is_found() {
     let mut swarm = Swarm::start().await;
@@ -47,6 +49,24 @@ async fn what_a_function_wrote_is_found() {
                     copies.iter().any(|line| line.starts_with(copy)),
                     "{copies:?}"
                 );
+            }
+        })
+        .await;
+    steps
+        .run("the lines of a trace are found by its id", async {
+            let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+            let headers = [("traceparent", &*parent)];
+            for n in 0..2 {
+                let address = swarm.controllers[n].ingress_address();
+                let path = format!("/log?lines=1&text=traced-{n}-");
+                let answer = web::get_with(&address, &host("probe"), &path, &headers).await;
+                assert_eq!(answer.unwrap().status, 200);
+            }
+            let log = lines(&swarm, &["--request-id", TRACE, "--request-ids"]).await;
+            assert_eq!(log.len(), 4, "{log:?}");
+            for line in &log {
+                assert!(line.starts_with("traced-"), "{log:?}");
+                assert!(line.ends_with(&format!(", trace {TRACE})")), "{log:?}");
             }
         })
         .await;

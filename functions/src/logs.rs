@@ -66,6 +66,8 @@ pub struct LogRecord {
     pub function: Arc<str>,
     /// From the request's `x-request-id`.
     pub request_id: Option<Arc<str>>,
+    /// From its `traceparent`: 32 hexadecimal digits.
+    pub trace_id: Option<Arc<str>>,
     pub stream: LogStream,
     /// What the guest named as the context of what it said by `wasi:logging`, at most 256 bytes.
     pub context: String,
@@ -150,6 +152,7 @@ impl RequestLog {
             time: SystemTime::now(),
             function: self.function.clone(),
             request_id: self.request_id.clone(),
+            trace_id: self.trace().map(|trace| trace.id().clone()),
             stream,
             context: context.to_owned(),
             text,

@@ -1,7 +1,9 @@
 //! Which trace a request belongs to, as its caller says by W3C Trace Context.
 //!
-//! Hive is no participant of the trace: the headers go to the guest as they came. What the guest sends
-//! for the request goes on with the same trace, unless the guest says which by itself.
+//! A node is no participant of the trace: the headers go to the guest as they came to the node. What the
+//! guest sends for the request goes on with the same trace, unless the guest says which by itself.
+
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,6 +13,9 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// What every version begins with: version, trace, parent and flags, with a dash between each two.
 const LENGTH: usize = 55;
 
+/// Where the id of the trace is in it.
+const TRACE_ID: std::ops::Range<usize> = 3..35;
+
 /// Longer ones are dropped whole: what others must pass on at least, and as many members as there may be.
 const STATE_BYTES: usize = 512;
 const STATE_MEMBERS: usize = 32;
@@ -18,6 +23,7 @@ const STATE_MEMBERS: usize = 32;
 /// Of a request that has a good `traceparent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trace {
+    id: Arc<str>,
     parent: HeaderValue,
     state: Vec<HeaderValue>,
 }
@@ -31,14 +37,21 @@ impl Trace {
         if !is_good(parent.as_bytes()) {
             return None;
         }
+        let id = parent.to_str().ok()?.get(TRACE_ID)?.into();
         let mut state: Vec<_> = headers.get_all(TRACESTATE).iter().cloned().collect();
         if !is_bearable(&state) {
             state.clear();
         }
         Some(Self {
+            id,
             parent: parent.clone(),
             state,
         })
+    }
+
+    /// 32 hexadecimal digits.
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
     /// Makes a request part of it that says nothing of a trace.
@@ -127,6 +140,9 @@ mod tests {
         ] {
             let found = Trace::of(&headers(&[(TRACEPARENT, &value)]));
             assert_eq!(found.is_some(), is_known, "{value}");
+            if let Some(found) = found {
+                assert_eq!(&**found.id(), "0af7651916cd43dd8448eb211c80319c");
+            }
         }
         let twice = headers(&[(TRACEPARENT, GOOD), (TRACEPARENT, GOOD)]);
         assert_eq!(Trace::of(&twice), None);

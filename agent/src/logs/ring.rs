@@ -213,9 +213,9 @@ impl Half {
     }
 }
 
-/// Whether a line was said in the request of that id; empty is any.
-pub fn is_of(line: &LogLine, request_id: &str) -> bool {
-    request_id.is_empty() || line.request_id == request_id
+/// Whether a line was said in the request, or in a request of the trace, of that id; empty is any.
+pub fn is_of(line: &LogLine, id: &str) -> bool {
+    id.is_empty() || line.request_id == id || line.trace_id == id
 }
 
 /// What a line takes in memory, roughly: its texts and its own fields.
@@ -224,6 +224,7 @@ fn size(line: &LogLine) -> usize {
         &line.text,
         &line.context,
         &line.request_id,
+        &line.trace_id,
         &line.assignment,
     ];
     texts.map(String::len).iter().sum::<usize>() + size_of::<LogLine>()

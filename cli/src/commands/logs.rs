@@ -20,6 +20,7 @@ use crate::session::Session;
   hivectl logs hello --since=10m
   hivectl logs -p hello                          what the version before said last
   hivectl logs hello --request-id 5f0c7a01e2b3d4c5-1a
+  hivectl logs hello --request-id 4bf92f3577b34da6a3ce929d0e0e4736   by the id of its trace
 
 Lines are in the memory of the nodes, the last thousand of each function on a node; those of the version
 before are fewer. They are gone when the agent of the node starts anew. On a node that the function
@@ -55,11 +56,12 @@ pub struct Logs {
     #[arg(short, long, conflicts_with = "follow")]
     previous: bool,
 
-    /// Only what was said in the request with this id: answers name it in x-request-id
+    /// Only what was said in the request with this id (answers name it in x-request-id), or in the
+    /// requests of the trace with this id (as in their traceparent)
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
 
-    /// Put the id of its request after each line
+    /// Put the id of its request after each line, and that of the trace if it was of one
     #[arg(long)]
     request_ids: bool,
 

@@ -214,7 +214,7 @@ fn readable<E: std::error::Error + Send + 'static>(
             Err(error) => note(&node, &error_chain(&error)),
         })
         .filter(move |line| {
-            let is_asked_for = request_id.is_empty() || line.request_id == request_id;
+            let is_asked_for = ["", &line.request_id, &line.trace_id].contains(&&*request_id);
             std::future::ready(line.stream == NOTE || is_asked_for)
         })
         .take_while(move |line| {
@@ -278,7 +278,10 @@ fn format_line(line: &LogLine, options: &LogOptions) -> String {
     text.push_str(line.text.trim_end_matches('\n'));
     // What went wrong is looked for by the id that its caller was given.
     if (line.stream == "hive" || options.request_ids) && !line.request_id.is_empty() {
-        let _ = write!(text, " (request {})", line.request_id);
+        let _ = match &*line.trace_id {
+            "" => write!(text, " (request {})", line.request_id),
+            trace => write!(text, " (request {}, trace {trace})", line.request_id),
+        };
     }
     text.push('\n');
     text
@@ -345,20 +348,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_older_agent_that_sends_everything_is_cut_down_to_what_was_asked_for() {
-        let of = |id: &str, text: &str| LogLine {
+        let of = |id: &str, trace: &str, text: &str| LogLine {
             request_id: id.into(),
+            trace_id: trace.into(),
             ..line(1, text)
         };
         let read = async |request| {
-            let lines = [of("x", "a"), of("y", "b"), of("x", "c")].map(Ok::<_, std::io::Error>);
+            let lines = [of("x", "", "a"), of("y", "t", "b"), of("x", "", "c")];
+            let lines = lines.map(Ok::<_, std::io::Error>);
             let texts = readable("pi".into(), request, stream::iter(lines));
             texts.map(|line| line.text).collect::<Vec<_>>().await
         };
-        let of_x = LogRequest {
-            request_id: "x".into(),
+        let of_one = |id: &str| LogRequest {
+            request_id: id.into(),
             ..Default::default()
         };
-        assert_eq!(read(of_x).await, ["a", "c"]);
+        assert_eq!(read(of_one("x")).await, ["a", "c"]);
+        assert_eq!(read(of_one("t")).await, ["b"]);
         let previous = LogRequest {
             previous: true,
             ..Default::default()
@@ -426,6 +432,12 @@ mod tests {
             ..LogOptions::default()
         };
         assert_eq!(format_line(&of_a_request, &options), "hi (request x)\n");
+        let of_a_trace = LogLine {
+            trace_id: "t".into(),
+            ..of_a_request.clone()
+        };
+        let shown = format_line(&of_a_trace, &options);
+        assert_eq!(shown, "hi (request x, trace t)\n");
         assert_eq!(format_line(&of_a_request, &LogOptions::default()), "hi\n");
     }
 }

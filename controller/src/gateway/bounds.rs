@@ -25,6 +25,9 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 /// Bytes of a request's id; agents take no longer ones for ids.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// W3C Trace Context has just so many hexadecimal digits.
+const MAX_TRACE_ID_BYTES: usize = 32;
+
 /// Bytes of a reason for machines.
 const MAX_REASON_BYTES: usize = 64;
 
@@ -81,12 +84,16 @@ pub fn report(mut report: Report) -> Report {
         reason: text,
         message,
         request_id,
+        trace_id,
         ..
     } in &mut report.events
     {
         // One that was cut would be another's.
         if request_id.len() > MAX_REQUEST_ID_BYTES {
             request_id.clear();
+        }
+        if trace_id.len() > MAX_TRACE_ID_BYTES {
+            trace_id.clear();
         }
         *text = reason(std::mem::take(text));
         cut(message, MAX_MESSAGE_BYTES);

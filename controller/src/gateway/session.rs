@@ -281,6 +281,7 @@ impl Session {
         };
         let last = Occasion {
             request_id: event.request_id,
+            trace_id: event.trace_id,
             generation: event.generation,
         };
         self.notices.tell(about, notice, last);

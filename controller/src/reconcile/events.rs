@@ -16,6 +16,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// Annotations of the last occasion; `hivectl logs --request-id` finds the rest.
 const REQUEST_ID: &str = "hive.dev/request-id";
+const TRACE_ID: &str = "hive.dev/trace-id";
 const GENERATION: &str = "hive.dev/generation";
 
 /// Bytes of a message, as Kubernetes has it. A compiler can say much more.
@@ -38,6 +39,8 @@ pub struct Notice {
 pub struct Occasion {
     /// Empty where it was in no request.
     pub request_id: String,
+    /// Empty of a request that named none.
+    pub trace_id: String,
     /// Of the function; 0 where that is not known.
     pub generation: u64,
 }
@@ -46,8 +49,18 @@ impl Occasion {
     /// As the event's annotations.
     fn note(&self, body: &mut Value) {
         let generation = (self.generation > 0).then(|| self.generation.to_string());
-        let request_id = (!self.request_id.is_empty()).then(|| self.request_id.clone());
-        for (name, value) in [(REQUEST_ID, request_id), (GENERATION, generation)] {
+        let known = |id: &String| (!id.is_empty()).then(|| id.clone());
+        let request_id = known(&self.request_id);
+        let before = body.pointer_mut("/metadata/annotations");
+        if let (Some(_), Some(Value::Object(before))) = (&request_id, before) {
+            // It was that of another request.
+            before.remove(TRACE_ID);
+        }
+        for (name, value) in [
+            (REQUEST_ID, request_id),
+            (TRACE_ID, known(&self.trace_id)),
+            (GENERATION, generation),
+        ] {
             if let Some(value) = value {
                 body["metadata"]["annotations"][name] = json!(value);
             }
@@ -147,10 +160,20 @@ mod tests {
         let mut body = json!({ "metadata": { "annotations": { "kept": "yes" } } });
         let occasion = |request_id: &str, generation| Occasion {
             request_id: request_id.into(),
+            trace_id: String::new(),
             generation,
         };
         occasion("", 0).note(&mut body);
         assert_eq!(body["metadata"]["annotations"], json!({ "kept": "yes" }));
+        let traced = Occasion {
+            trace_id: "t-1".into(),
+            ..occasion("r-0", 3)
+        };
+        traced.note(&mut body);
+        assert_eq!(
+            body["metadata"]["annotations"],
+            json!({ "kept": "yes", REQUEST_ID: "r-0", TRACE_ID: "t-1", GENERATION: "3" })
+        );
         occasion("r-1", 3).note(&mut body);
         // It had none: that of the one before says where to look all the same.
         occasion("", 4).note(&mut body);

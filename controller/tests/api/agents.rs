@@ -379,6 +379,7 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
         message: name.into(),
         r#type: "Normal".into(),
         request_id: "r-1".into(),
+        trace_id: "t-1".into(),
         generation: 3,
         ..AgentEvent::default()
     };
@@ -418,7 +419,11 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
     assert_eq!(events[0]["involvedObject"]["name"], "own");
     assert_eq!(
         events[0]["metadata"]["annotations"],
-        json!({ "hive.dev/request-id": "r-1", "hive.dev/generation": "3" })
+        json!({
+            "hive.dev/request-id": "r-1",
+            "hive.dev/trace-id": "t-1",
+            "hive.dev/generation": "3",
+        })
     );
 }
 

@@ -91,13 +91,19 @@ async fn environment_stdout_and_stderr_reach_the_function_and_its_log() {
         options.env = vec![("GREETING".to_owned(), "hello there".to_owned())];
         options
     });
-    loaded.function.handle(get()).await.unwrap_err();
+    let mut request = get();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let parent = http::HeaderValue::from_static(parent);
+    request.headers_mut().insert("traceparent", parent);
+    loaded.function.handle(request).await.unwrap_err();
 
     assert_eq!(loaded.logs.of(LogStream::Stdout), ["hello there"]);
     // Never ended by the guest, so written when it ended.
     assert_eq!(loaded.logs.of(LogStream::Stderr), ["GREETING"]);
     for record in loaded.logs.records() {
         assert_eq!(record.request_id.as_deref(), Some("request-1"));
+        let trace = record.trace_id.as_deref();
+        assert_eq!(trace, Some("0af7651916cd43dd8448eb211c80319c"));
         assert_eq!(&*record.function, "default/test");
     }
 }

@@ -224,6 +224,9 @@ pub struct AgentEvent {
     pub request_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "10")]
     pub generation: u64,
+    /// The W3C trace of that request, if it named one.
+    #[prost(string, tag = "11")]
+    pub trace_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Usage {
@@ -1434,7 +1437,8 @@ pub struct LogRequest {
     /// Unix milliseconds; 0 = from the start.
     #[prost(uint64, tag = "5")]
     pub since_unix_ms: u64,
-    /// Only lines of requests with this id, from the version that runs and the one before; empty = all.
+    /// Only lines of requests with this id, or of this trace, from the version that runs and the one before;
+    /// empty = all.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
     /// What the version before the one that runs said; never followed.
@@ -1472,6 +1476,9 @@ pub struct LogLine {
     pub level: ::prost::alloc::string::String,
     #[prost(string, tag = "11")]
     pub context: ::prost::alloc::string::String,
+    /// Of the W3C trace to which the request belongs, 32 hexadecimal digits; empty of a request that names none.
+    #[prost(string, tag = "12")]
+    pub trace_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RaftMessage {

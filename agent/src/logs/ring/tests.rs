@@ -184,11 +184,18 @@ fn versions_are_told_apart_by_what_they_are_made_of() {
 }
 
 #[test]
-fn the_lines_of_one_request_are_found_in_both_versions() {
+fn the_lines_of_one_request_or_trace_are_found_in_both_versions() {
     let mut ring = Ring::default();
-    for (generation, id, text) in [(1, "x", "a"), (1, "y", "b"), (2, "x", "c"), (2, "", "d")] {
+    for (generation, id, trace, text) in [
+        (1, "x", "t", "a"),
+        (1, "y", "", "b"),
+        (2, "x", "u", "c"),
+        (2, "", "", "d"),
+        (2, "v", "t", "e"),
+    ] {
         let mut said = line(generation, text);
         said.request_id = id.to_owned();
+        said.trace_id = trace.to_owned();
         ring.push(version(generation, generation as u8), said);
     }
     let mut of = |request_id: &str, previous, tail| {
@@ -203,6 +210,8 @@ fn the_lines_of_one_request_are_found_in_both_versions() {
     assert_eq!(of("x", false, 0), "ac");
     assert_eq!(of("x", false, 1), "c");
     assert_eq!(of("x", true, 0), "a");
+    assert_eq!(of("t", false, 0), "ae");
+    assert_eq!(of("t", true, 0), "a");
     assert_eq!(of("z", false, 0), "");
 }
 

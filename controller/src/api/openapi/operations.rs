@@ -114,8 +114,12 @@ pub(super) fn purpose(name: &str) -> &'static str {
         "propagationPolicy" => {
             "What becomes of dependents: Background removes them afterwards, Foreground before, Orphan leaves them."
         }
-        "requestId" => "Only what was said in the request with this id.",
-        "requestIds" => "Say after each line in which request it was said.",
+        "requestId" => {
+            "Only what was said in the request with this id, or in those of the trace with this id."
+        }
+        "requestIds" => {
+            "Say after each line in which request it was said, and of which trace that was."
+        }
         "resourceVersion" => "How new the answer must be, or where a watch begins.",
         "resourceVersionMatch" => "What resourceVersion means for a list: Exact or NotOlderThan.",
         "sendInitialEvents" => "Of a watch: first all that is there, then a bookmark.",
