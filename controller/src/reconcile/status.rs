@@ -10,6 +10,7 @@ use hive_proto::v1;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::events::{self, Notice};
 use super::schedule::{AssignmentView, Copies, FunctionView, Plan, Seen, View, copies};
 use crate::ingress::routes::{self, Follower};
 use crate::objects::{self, EditError};
@@ -23,6 +24,7 @@ const SETTLED: [&str; 2] = ["Ready", "ScaledToZero"];
 
 /// As Gateway API calls it.
 const ROUTES_ACCEPTED: &str = "RoutesAccepted";
+const ROUTE_CONFLICT: &str = "RouteConflict";
 
 /// What a function's status should say.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,18 +139,23 @@ pub async fn pass(replica: &Replica, seen: &Seen, routes: &mut Follower, state: 
         summaries(state, view, plan, routes)
     });
     for (key, summary) in summaries {
-        let stale = state
-            .get(&key)
-            .is_some_and(|object| set(&mut object.body()["status"].clone(), &summary, &key, level));
-        if !stale {
+        let told = state.get(&key).map(|it| it.body()["status"].clone());
+        let stale = |told: &Value| set(&mut told.clone(), &summary, &key, level);
+        if !told.as_ref().is_some_and(stale) {
             continue;
         }
+        let news = told.and_then(|told| route_lost(&told, &summary));
         let written = objects::edit(replica, &key, |body| {
             set(&mut body["status"], &summary, &key, level)
         })
         .await;
         match written {
-            Ok(()) | Err(EditError::NotFound(_)) => {}
+            Ok(()) => {
+                if let Some(notice) = news {
+                    events::record(replica, &key, notice).await;
+                }
+            }
+            Err(EditError::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write status");
                 outlook = Outlook::Again;
@@ -156,6 +163,22 @@ pub async fn pass(replica: &Replica, seen: &Seen, routes: &mut Follower, state: 
         }
     }
     outlook
+}
+
+/// That another function has a route, unless the status said so already.
+fn route_lost(told: &Value, summary: &Summary) -> Option<Notice> {
+    let why = summary.lost_route.as_ref()?;
+    let mut told = told["conditions"].as_array().into_iter().flatten();
+    if told.any(|it| it["type"] == ROUTES_ACCEPTED && it["message"] == **why) {
+        return None;
+    }
+    Some(Notice {
+        warning: true,
+        reason: ROUTE_CONFLICT.to_owned(),
+        message: why.clone(),
+        source: "ingress".to_owned(),
+        count: 1,
+    })
 }
 
 /// At the swarm's `level`: controllers before revisions refuse a function whose status says more than
@@ -175,7 +198,7 @@ fn set(status: &mut Value, summary: &Summary, key: &Key, level: u32) -> bool {
     let mut known = status["conditions"].as_array().into_iter().flatten();
     match &summary.lost_route {
         Some(why) => {
-            objects::set_condition(status, ROUTES_ACCEPTED, "False", "RouteConflict", why, now);
+            objects::set_condition(status, ROUTES_ACCEPTED, "False", ROUTE_CONFLICT, why, now);
         }
         // Of most functions it is not worth saying.
         None if known.any(is_known) => {
@@ -504,16 +527,18 @@ mod tests {
         });
         let conditions = |state: &State, status: &mut Value| {
             let summary = all(state).remove(&hello()).unwrap();
+            let is_news = route_lost(status, &summary).is_some();
             set(status, &summary, &hello(), level::OWN);
             let told = status["conditions"].as_array().unwrap().iter();
             let mut told = told.filter(|it| it["type"] == ROUTES_ACCEPTED);
             let told = told
                 .next()
                 .map(|it| (it["reason"].clone(), it["message"].clone()));
-            told.map(|(reason, message)| format!("{reason} {message}"))
+            let told = told.map(|(reason, message)| format!("{reason} {message}"));
+            (told, is_news)
         };
         let mut status = json!({});
-        assert_eq!(conditions(&state, &mut status), None);
+        assert_eq!(conditions(&state, &mut status), (None, false));
         let older =
             json!({ "spec": { "artifact": { "sha256": "00" }, "http": { "host": "x.org" } } });
         put(&mut state, Resource::Function, "older", "o", older);
@@ -523,11 +548,15 @@ mod tests {
         });
         let why =
             r#""RouteConflict" "x.org/ is answered by function default/older, which is older""#;
-        assert_eq!(conditions(&state, &mut status).as_deref(), Some(why));
+        for is_news in [true, false] {
+            let told = (Some(why.to_owned()), is_news);
+            assert_eq!(conditions(&state, &mut status), told);
+        }
         let (expect, uid) = (None, None);
         state.apply(Command::Delete { key, expect, uid }).unwrap();
         let own = r#""Accepted" "all its routes are its own""#;
-        assert_eq!(conditions(&state, &mut status).as_deref(), Some(own));
+        let told = (Some(own.to_owned()), false);
+        assert_eq!(conditions(&state, &mut status), told);
     }
 
     #[test]
