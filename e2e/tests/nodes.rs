@@ -279,3 +279,70 @@ async fn a_metered_node_gets_what_tolerates_it() {
     assert_eq!(nodes_of(&client, "hello").await.unwrap(), ["node-2"]);
     assert_eq!(nodes_of(&client, "sensor").await.unwrap(), ["node-1"]);
 }
+
+/// Restarts until a session is with one of two controllers of three: of ten billion runs one needs more.
+const TURNS: usize = 20;
+
+/// Where a node's session began last: the controller's place, and the line that says so, which begins with the time.
+fn session_of(swarm: &Swarm, node: &str) -> Option<(usize, String)> {
+    let said = format!(" node=\"{node}\" ");
+    let begun = |log: String| {
+        let lines = log.lines().rev();
+        let mut begun =
+            lines.filter(|line| line.contains("session begins") && line.contains(&said));
+        begun.next().map(str::to_owned)
+    };
+    let all = swarm.controllers.iter().enumerate();
+    let all = all.filter_map(|(place, it)| Some((place, begun(it.member.log())?)));
+    all.max_by(|one, other| one.1.cmp(&other.1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_moves_to_a_node_that_has_its_component() {
+    let mut swarm = Swarm::builder()
+        // What a leader hears of nodes is in its log.
+        .run_flag("--log", "info,hive_controller::gateway::presence=trace")
+        .start()
+        .await;
+    // Of equals it would be the last. What it holds is to come to the leader by another controller.
+    let holder = "node-3";
+    let leader = swarm.leader().await;
+    for _ in 0..TURNS {
+        let (teller, begun) = session_of(&swarm, holder).unwrap();
+        if teller != leader {
+            break;
+        }
+        swarm.agent(holder).member.stop().await;
+        swarm.agent(holder).member.start();
+        until("its session begins anew", PATIENCE, async || {
+            let now = session_of(&swarm, holder).map(|(_, begun)| begun);
+            holds(now.as_ref() != Some(&begun), begun.clone())
+        })
+        .await;
+    }
+    let (teller, _) = session_of(&swarm, holder).unwrap();
+    assert_ne!(teller, leader, "all its sessions were with the leader");
+    swarm.wait_ready().await;
+
+    let small = json!({ "replicas": 1, "resources": { "memory": "16Mi", "cpu": "50m" } });
+    swarm.ctl(&["cordon", "node-1", "node-2"]).await.ok();
+    swarm.deploy("hello", &guests::hello(), small).await;
+    let client = swarm.client().await;
+    assert_eq!(nodes_of(&client, "hello").await.unwrap(), [holder]);
+    // Ids are given in the order in which controllers join, from 1.
+    let told = (format!(" controller={} ", teller + 1), " holdings=1");
+    until("the leader knows of it", PATIENCE, async || {
+        let log = swarm.controllers[leader].member.log();
+        let mut lines = log.lines().filter(|line| line.contains(&told.0));
+        holds(lines.any(|line| line.contains(told.1)), "it was not told")
+    })
+    .await;
+
+    swarm.ctl(&["uncordon", "node-2"]).await.ok();
+    swarm.ctl(&["drain", holder, "--timeout=60s"]).await.ok();
+    assert_eq!(nodes_of(&client, "hello").await.unwrap(), ["node-2"]);
+    swarm.function_ready("hello").await;
+    swarm.ctl(&["uncordon", "node-1", holder]).await.ok();
+    swarm.ctl(&["drain", "node-2", "--timeout=60s"]).await.ok();
+    assert_eq!(nodes_of(&client, "hello").await.unwrap(), [holder]);
+}

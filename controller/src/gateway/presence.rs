@@ -106,10 +106,15 @@ impl Seen {
 impl Presence {
     /// Takes a report of a controller. Says which one of it is held now; 0 asks for a whole one.
     pub fn heard(&self, controller: u64, mut report: PresenceReport) -> u64 {
-        tracing::trace!(controller, nodes = report.nodes.len(), "presence");
         let now = Instant::now();
         let (loads, anew) = (std::mem::take(&mut report.loads), report.since == 0);
         let holdings = std::mem::take(&mut report.holdings);
+        tracing::trace!(
+            controller,
+            nodes = report.nodes.len(),
+            holdings = holdings.len(),
+            "presence"
+        );
         let held = self.seen().take(controller, report, now);
         // What does not build upon what is held is followed by one that tells all anew.
         if held != 0 {
