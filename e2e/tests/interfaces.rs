@@ -4,7 +4,7 @@
 use hive_e2e::swarm::host;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Steps, Swarm, guests, web};
-use hive_proto::batch::{self, BatchOutcome, Record};
+use hive_proto::batch::{self, BatchError, BatchOutcome, Record};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,19 +107,46 @@ async fn a_function_uses_what_its_manifest_gives_it() {
         .await;
     steps
         .run(
-            "a function says which records of a batch it did not take",
+            "a batch goes through any controller to the function",
             async {
                 swarm.deploy("taker", &guests::probe(), json!({})).await;
-                let records = ["a", "b", "c"].map(record);
-                let body = batch::encode(&records).unwrap();
-                let address = swarm.controllers[0].ingress_address();
-                for (path, again) in [("/batch", vec![]), ("/batch?fail=2", vec![0, 1])] {
-                    let answer = web::post(&address, &host("taker"), path, body.clone()).await;
-                    let answer = answer.unwrap();
-                    let status = answer.status.try_into().unwrap();
-                    let outcome = batch::outcome(&records, status, false, answer.text().as_bytes());
-                    assert_eq!(outcome, BatchOutcome::Taken { again });
+                let few = ["a", "b", "c"].map(|id| record(id, 0));
+                let ids = 0..batch::MAX_RECORDS;
+                // Their ids are as long as may be, and come back.
+                let most: Vec<_> = ids.map(|n| record(&format!("{n:0256}"), 500)).collect();
+                let taken = |again: usize| BatchOutcome::Taken {
+                    again: (0..again).collect(),
+                };
+                let failed = |why: &str| BatchOutcome::Failed(why.to_owned());
+                let everything = format!("/batch?fail={}", most.len());
+                for (records, path, expected) in [
+                    (&few[..], "/batch", taken(0)),
+                    (&few[..], "/batch?fail=2", taken(2)),
+                    (&most[..], "/batch", taken(0)),
+                    (&most[..], &*everything, taken(most.len())),
+                    (
+                        &few[..],
+                        "/status?code=500",
+                        failed("answered 500 Internal Server Error"),
+                    ),
+                    (&few[..], "/trap", failed("answered 502 Bad Gateway")),
+                    // It took them, and the answer is its own to make.
+                    (&few[..], "/", taken(0)),
+                ] {
+                    let body = batch::encode(records).unwrap();
+                    for controller in &swarm.controllers {
+                        let address = controller.ingress_address();
+                        let answer = web::post(&address, &host("taker"), path, body.clone()).await;
+                        let answer = answer.unwrap();
+                        let status = answer.status.try_into().unwrap();
+                        let outcome = batch::outcome(records, status, false, &answer.body);
+                        assert_eq!(outcome, expected, "{path}");
+                    }
                 }
+                let mut large = most;
+                large[0].data = vec![b'x'; batch::MAX_BYTES / 4].into();
+                let refused = batch::encode(&large).unwrap_err();
+                assert!(matches!(refused, BatchError::Bytes(_)), "{refused}");
             },
         )
         .await;
@@ -179,14 +206,15 @@ async fn a_function_uses_what_its_manifest_gives_it() {
     steps.finish();
 }
 
-fn record(id: &str) -> Record {
+/// With so many bytes.
+fn record(id: &str, bytes: usize) -> Record {
     Record {
         id: id.to_owned(),
         source: "/tests".to_owned(),
         kind: "test".to_owned(),
         time: None,
         content_type: None,
-        data: Default::default(),
+        data: vec![b'x'; bytes].into(),
     }
 }
 
