@@ -1,5 +1,5 @@
 //! A swarm goes from one version to the next, member by member, while it serves: two versions agree
-//! in either direction, whoever leads.
+//! in either direction, whoever leads; and what functions used meanwhile is counted once.
 //!
 //! `HIVE_PREVIOUS` names the `hive` of the version before; without it there is nothing to upgrade from.
 #![allow(clippy::unwrap_used)]
@@ -10,14 +10,17 @@ use std::time::Duration;
 use hive_e2e::load::{Load, summary};
 use hive_e2e::program::previous;
 use hive_e2e::swarm::{CONFIG_MAPS, host, node_ready, object};
-use hive_e2e::wait::{PATIENCE, until};
-use hive_e2e::{Swarm, guests, hive};
+use hive_e2e::wait::{PATIENCE, holds, until};
+use hive_e2e::{Swarm, guests, hive, web};
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
 /// Requests a second at each agent.
 const RATE: u32 = 20;
+
+/// The function that is asked by those only who count it.
+const METERED: &str = "metered";
 
 /// Hand-overs until a member of the wanted version leads: with two candidates each time, one of
 /// fifty million runs needs more.
@@ -44,10 +47,13 @@ async fn create(client: &Client, name: &str) -> Result<Value, String> {
 struct Checks {
     previous: PathBuf,
     step: usize,
+    /// Requests that were answered by the function that is metered.
+    asked: u64,
 }
 
 impl Checks {
-    /// Every controller takes a write and all read it; both versions of hivectl change a function.
+    /// Every controller takes a write and all read it; both versions of hivectl change a function, and
+    /// show that all that was asked is counted.
     async fn hold(&mut self, swarm: &mut Swarm, what: &str) {
         self.step += 1;
         println!("{}: {what}", self.step);
@@ -85,6 +91,42 @@ impl Checks {
             ctl.run(&["get", "fn,nodes", "-o", "wide"]).await.ok();
             ctl.run(&["describe", "fn/hello"]).await.ok();
         }
+        self.ask(swarm).await;
+        self.all_is_counted(swarm, what).await;
+    }
+
+    /// Once at every ingress and every node.
+    async fn ask(&mut self, swarm: &Swarm) {
+        let ingresses = swarm.controllers.iter().map(|it| it.ingress_address());
+        for address in ingresses.chain(swarm.agents.iter().map(|it| it.address())) {
+            // What is refused on the way reaches no function.
+            until("it is answered", PATIENCE, async || {
+                let answer = web::get(&address, &host(METERED), "/").await;
+                answer.map_err(|error| error.to_string())?.ok()
+            })
+            .await;
+            self.asked += 1;
+        }
+    }
+
+    async fn all_is_counted(&self, swarm: &Swarm, what: &str) {
+        for program in [self.previous.clone(), hive()] {
+            let mut ctl = swarm.ctl.clone();
+            ctl.program = program;
+            until(&format!("{what}: all is counted"), PATIENCE, async || {
+                let usage = ["usage", "functions", METERED, "-o", "json"];
+                let usage = ctl.run(&usage).await;
+                let told: Value =
+                    serde_json::from_str(&usage.stdout).map_err(|_| usage.to_string())?;
+                let counted = told["requests"].as_u64().unwrap_or_default();
+                assert!(counted <= self.asked, "{counted} of {}", self.asked);
+                holds(
+                    counted == self.asked,
+                    format!("{counted} of {}", self.asked),
+                )
+            })
+            .await;
+        }
     }
 }
 
@@ -117,12 +159,23 @@ async fn members_are_upgraded_one_by_one() {
         return;
     };
     let new = hive();
-    let mut swarm = Swarm::builder().agents(2).program(&old).start().await;
+    let mut swarm = Swarm::builder()
+        .agents(2)
+        .program(&old)
+        .agent_flag("--meter-interval", "1s")
+        .start()
+        .await;
     let spec = json!({ "replicas": 2, "resources": { "memory": "16Mi", "cpu": "50m" } });
     swarm.deploy("hello", &guests::hello(), spec).await;
+    let everywhere = json!({ "everyNode": true });
+    let manifest = swarm.manifest(METERED, &guests::rust_p2(), everywhere);
+    let manifest = manifest.display().to_string();
+    // Waiting for it in other ways would ask it.
+    swarm.ctl(&["apply", "--wait", "-f", &manifest]).await.ok();
     let mut checks = Checks {
         previous: old.clone(),
         step: 0,
+        asked: 0,
     };
     checks.hold(&mut swarm, "all of the version before").await;
 
@@ -158,7 +211,7 @@ async fn members_are_upgraded_one_by_one() {
     let agents: Vec<String> = swarm.agents.iter().map(|agent| agent.address()).collect();
     swarm.ctl(&["scale", "fn/hello", "--replicas=2"]).await.ok();
     swarm.function_ready("hello").await;
-    let load = Load::start(&agents, &host("hello"), RATE);
+    let load = Load::start(&agents, &host(METERED), RATE);
     for index in [first, others[0]] {
         programs[index] = new.clone();
         restart(&mut swarm, index, &new).await;
@@ -182,6 +235,7 @@ async fn members_are_upgraded_one_by_one() {
     println!("served by the nodes meanwhile: {}", summary(&outcomes));
     let bad = outcomes.iter().find(|outcome| !outcome.is_good());
     assert!(bad.is_none(), "{}: {bad:?}", summary(&outcomes));
+    checks.asked += outcomes.len() as u64;
     checks.hold(&mut swarm, "all controllers are new").await;
 
     let client = swarm.client_of(0).await;
