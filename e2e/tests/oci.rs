@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const SPIN_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
 const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
+const SPIN_ASSET: &str = "application/vnd.wasm.content.layer.v1+data";
+const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const WASMCLOUD_CONFIG: &str = "application/vnd.wasmcloud.actor.archive.config";
 const WASMCLOUD_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
 
@@ -140,22 +142,41 @@ async fn functions_run_images() {
     steps
         .run("layouts of Spin and wasmCloud", async {
             let (web, jobs) = (bytes(&guests::rust_p2()), bytes(&hello));
+            let asset = b"not for the function".as_slice();
+            // As `spin registry push` leaves it: what it would grant is the manifest's to say here.
             let application = json!({
-                "triggers": [{ "id": "web", "trigger_type": "http", "trigger_config": { "component": "web", "route": "/..." } }],
+                "spin_lock_version": 1,
+                "metadata": { "name": "shop", "version": "1.0.0", "trigger": { "type": "http" } },
+                "triggers": [
+                    { "id": "often", "trigger_type": "redis", "trigger_config": { "component": "jobs", "channel": "jobs" } },
+                    { "id": "web", "trigger_type": "http", "trigger_config": { "component": "web", "route": "/..." } },
+                ],
                 "components": [
-                    { "id": "jobs", "source": { "digest": registry::digest(&jobs) } },
-                    { "id": "web", "source": { "digest": registry::digest(&web) } },
+                    {
+                        "id": "jobs",
+                        "source": { "content_type": "application/wasm", "digest": registry::digest(&jobs) },
+                    },
+                    {
+                        "id": "web",
+                        "metadata": { "allowed_outbound_hosts": ["*://*:*"], "key_value_stores": ["default"] },
+                        "source": { "content_type": "application/wasm", "digest": registry::digest(&web) },
+                        "env": { "GRANTED": "no" },
+                        "files": [{ "digest": registry::digest(asset), "path": "asset.txt" }],
+                    },
                 ],
             })
             .to_string();
             let blob = |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": registry::digest(bytes), "size": bytes.len() });
             let manifest = json!({ "schemaVersion": 2, "config": blob(OCI_CONFIG, b"{}"), "layers": [
-                blob(SPIN_LAYER, &jobs), blob(SPIN_LAYER, &web), blob(SPIN_APPLICATION, application.as_bytes()),
+                blob(SPIN_LAYER, &jobs), blob(SPIN_LAYER, &web), blob(SPIN_ASSET, asset),
+                blob(SPIN_APPLICATION, application.as_bytes()),
             ]});
-            let blobs = [web.as_slice(), &jobs, application.as_bytes()];
+            let blobs = [web.as_slice(), &jobs, asset, application.as_bytes()];
             let spin = registry.put_manifest("acme/spin", "1", &manifest, &blobs);
-            let cloud = registry.put("acme/cloud", "1", WASMCLOUD_CONFIG, WASMCLOUD_LAYER, &web);
-            for (name, digest) in [("spin", spin), ("cloud", cloud)] {
+            let actor = registry.put("acme/actor", "1", WASMCLOUD_CONFIG, WASMCLOUD_LAYER, &web);
+            // What wasmCloud's `wash` writes now is what `wkg` writes.
+            let cloud = registry.put("acme/cloud", "1", WASM_CONFIG, "application/wasm", &web);
+            for (name, digest) in [("spin", spin), ("actor", actor), ("cloud", cloud)] {
                 apply(&swarm, name, &format!("{host}/acme/{name}:1"), json!({})).await;
                 runs(&mut swarm, &client, name, &format!("{host}/acme/{name}@{digest}")).await;
                 let function = object(&client, &function_path(name)).await.unwrap();
