@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_e2e::ctl::{self, Output};
 use hive_e2e::registry::digest;
 use hive_e2e::{Steps, Swarm, guests, hive};
@@ -145,6 +147,7 @@ async fn the_workflow_deploys_and_its_token_does_nothing_else() {
     let token = swarm
         .ctl(&["-n", "shop", "create", "token", "ci", "--duration", "720h"])
         .await;
+    let token = token.ok().trim().to_owned();
     let (work, temp) = (swarm.path().join("checkout"), swarm.path().join("runner"));
     fs::create_dir_all(&work).unwrap();
     fs::create_dir_all(&temp).unwrap();
@@ -156,12 +159,11 @@ spec: {artifact: {path: hello.wasm}, http: {host: shop.example}}
 ";
     fs::write(work.join("function.yaml"), manifest).unwrap();
     fs::copy(guests::hello().component, work.join("hello.wasm")).unwrap();
-    let kubeconfig: Value =
-        serde_json::from_slice(&fs::read(&swarm.ctl.kubeconfig).unwrap()).unwrap();
-    let ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
-        .as_str()
-        .unwrap();
-    let ca = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ca).unwrap();
+    let ca = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let ca = swarm
+        .ctl(&["config", "view", "--without-users", "-o", ca])
+        .await;
+    let ca = BASE64.decode(ca.ok().trim()).unwrap();
     let program = hive();
     let sha256 = digest(&fs::read(&program).unwrap()).replace("sha256:", "");
     let values = [
@@ -171,10 +173,14 @@ spec: {artifact: {path: hello.wasm}, http: {host: shop.example}}
         ("vars.HIVECTL_SHA256", sha256),
         (
             "secrets.HIVE_SERVER",
-            format!("https://{}", swarm.controllers[0].api_address()),
+            // Nobody is at the first.
+            format!(
+                "https://127.0.0.1:1,https://{}",
+                swarm.controllers[0].api_address()
+            ),
         ),
         ("secrets.HIVE_CA", String::from_utf8(ca).unwrap()),
-        ("secrets.HIVE_TOKEN", token.ok().trim().to_owned()),
+        ("secrets.HIVE_TOKEN", token.clone()),
     ];
     let values: BTreeMap<String, String> = values
         .into_iter()
@@ -239,6 +245,15 @@ spec: {artifact: {path: hello.wasm}, http: {host: shop.example}}
                 assert!(log[2].1.stdout.contains("hello"), "{}", log[2].1);
             },
         )
+        .await;
+    steps
+        .run("a token that is revoked deploys nothing", async {
+            fs::copy(guests::hello().component, runner.work.join("hello.wasm")).unwrap();
+            swarm.ctl(&["token", "revoke", &token]).await.ok();
+            let log = runner.run(&workflow).await;
+            assert_eq!(outcome(&log)[1], ("Deploy", false), "{log:#?}");
+            log[1].1.fails(&["revoked"]);
+        })
         .await;
     steps
         .run(
