@@ -53,6 +53,18 @@ pub fn handler_0_3(body: &str) -> Vec<u8> {
     ))
 }
 
+/// Guests of either WASI that have these core functions, and answer nothing.
+pub fn silent(functions: &str) -> [Vec<u8>; 2] {
+    [
+        guest(&format!(
+            r#"{functions} (func (export "handle") (param i32 i32))"#
+        )),
+        guest_0_3(&format!(
+            r#"{functions} (func (export "handle") (param i32) (result i32) unreachable)"#
+        )),
+    ]
+}
+
 fn component(text: &str, pages: u32, main: &str) -> Vec<u8> {
     let text = text
         .replace("ERROR-CODE\n", include_str!("error-code.wat"))

@@ -17,8 +17,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{PROBE, answer, probe_with};
-use crate::guests::{Loaded, eventually, get_of, load_compiled_on};
+use super::{PROBE, answer, both_with, loaded};
+use crate::{
+    guests::{Loaded, eventually, get_of, load_compiled_on},
+    scratch::SERVICES_0_3,
+};
 
 /// Answers every request with `answer`, and keeps what it saw.
 struct Server {
@@ -99,13 +102,13 @@ async fn converse(
     }
 }
 
-fn allowing(entries: &[&str]) -> Loaded {
-    probe_with(allowed(entries))
+fn allowing(entries: &[&str]) -> [Loaded; 2] {
+    both_with(allowed(entries))
 }
 
-fn allowed(entries: &[&str]) -> impl FnOnce(&mut FunctionOptions) {
-    let entries = entries.iter().map(|&entry| entry.to_owned()).collect();
-    |options| options.allowed_hosts = entries
+fn allowed(entries: &[&str]) -> impl Fn(&mut FunctionOptions) {
+    let entries: Vec<_> = entries.iter().map(|&entry| entry.to_owned()).collect();
+    move |options| options.allowed_hosts = entries.clone()
 }
 
 /// A target of the probe with these parameters.
@@ -122,7 +125,7 @@ fn target(path: &str, parameters: &[(&str, &str)]) -> String {
 async fn the_host_header_is_what_was_judged() {
     let server = Server::start().await;
     let url = format!("http://{}/path", server.address);
-    let probe = allowing(&[&server.entry()]);
+    let probes = allowing(&[&server.entry()]);
     for header in [
         "host: other.example",
         "Host: other.example",
@@ -138,15 +141,29 @@ async fn the_host_header_is_what_was_judged() {
         "x\r\nhost: other.example",
     ] {
         let target = target("/egress", &[("url", &url), ("header", header)]);
-        let answer = answer(&probe, &target).await;
-        assert!(answer.starts_with("error the header"), "{header}: {answer}");
+        for probe in &probes {
+            let answer = answer(probe, &target).await;
+            assert!(answer.starts_with("error the header"), "{header}: {answer}");
+        }
     }
     assert!(server.heads().is_empty());
 
     let target = target("/egress", &[("url", &url), ("header", "x-own: 1")]);
-    assert_eq!(answer(&probe, &target).await, "status 200\nreached");
-    let expected = format!("GET /path HTTP/1.1\r\nhost: {}\r\nx-own: 1", server.address);
-    assert_eq!(server.heads(), [expected]);
+    for probe in &probes {
+        assert_eq!(answer(probe, &target).await, "status 200\nreached");
+    }
+    let host = format!("host: {}", server.address);
+    let heads = server.heads();
+    assert_eq!(heads.len(), probes.len());
+    for head in heads {
+        let (first, headers) = head.split_once("\r\n").unwrap();
+        let mut headers: Vec<_> = headers.split("\r\n").collect();
+        headers.sort_unstable();
+        assert_eq!(
+            (first, headers),
+            ("GET /path HTTP/1.1", vec![&*host, "x-own: 1"])
+        );
+    }
 }
 
 #[tokio::test]
@@ -154,7 +171,7 @@ async fn no_spelling_of_an_address_hides_it() {
     let server = Server::start().await;
     let port = server.address.port();
     // Every public host, and names that sound like it.
-    let probe = allowing(&["*", "*:*", "example.com:*", "*.localhost:*"]);
+    let probes = allowing(&["*", "*:*", "example.com:*", "*.localhost:*"]);
     for authority in [
         "127.0.0.1",
         "127.0.0.1.",
@@ -186,8 +203,10 @@ async fn no_spelling_of_an_address_hides_it() {
     ] {
         let authority = format!("{authority}:{port}");
         let parameters = [("url", "http://example.com/"), ("authority", &authority)];
-        let answer = answer(&probe, &target("/egress", &parameters)).await;
-        assert!(answer.starts_with("error "), "{authority}: {answer}");
+        for probe in &probes {
+            let answer = answer(probe, &target("/egress", &parameters)).await;
+            assert!(answer.starts_with("error "), "{authority}: {answer}");
+        }
     }
     assert!(server.heads().is_empty());
 }
@@ -195,7 +214,7 @@ async fn no_spelling_of_an_address_hides_it() {
 #[tokio::test]
 async fn an_authority_is_a_host_and_a_port() {
     let server = Server::start().await;
-    let probe = allowing(&["*", "127.0.0.1:*"]);
+    let probes = allowing(&["*", "127.0.0.1:*"]);
     let address = server.address;
     for authority in [
         format!("user@{address}"),
@@ -210,8 +229,10 @@ async fn an_authority_is_a_host_and_a_port() {
         "127.0.0.1:http".to_owned(),
     ] {
         let parameters = [("url", "http://127.0.0.1/"), ("authority", &authority)];
-        let answer = answer(&probe, &target("/egress", &parameters)).await;
-        assert!(answer.starts_with("error "), "{authority}: {answer}");
+        for probe in &probes {
+            let answer = answer(probe, &target("/egress", &parameters)).await;
+            assert!(answer.starts_with("error "), "{authority}: {answer}");
+        }
     }
     assert!(server.heads().is_empty());
 }
@@ -220,7 +241,7 @@ async fn an_authority_is_a_host_and_a_port() {
 async fn a_path_is_a_path() {
     let allowed = Server::start().await;
     let denied = Server::start().await;
-    let probe = allowing(&[&allowed.entry()]);
+    let probes = allowing(&[&allowed.entry()]);
     let url = format!("http://{}/", allowed.address);
     for path in [
         &format!("http://{}/", denied.address),
@@ -230,11 +251,13 @@ async fn a_path_is_a_path() {
         "/ HTTP/1.1\r\nhost: other.example\r\n\r\n",
         "/\r\nx: y",
     ] {
-        let answer = answer(&probe, &target("/egress", &[("url", &url), ("path", path)])).await;
-        assert!(
-            answer.starts_with("error ") || answer == "status 200\nreached",
-            "{path}: {answer}"
-        );
+        for probe in &probes {
+            let answer = answer(probe, &target("/egress", &[("url", &url), ("path", path)])).await;
+            assert!(
+                answer.starts_with("error ") || answer == "status 200\nreached",
+                "{path}: {answer}"
+            );
+        }
     }
     for head in allowed.heads() {
         assert_eq!(head.matches("\r\nhost: ").count(), 1, "{head}");
@@ -246,7 +269,7 @@ async fn a_path_is_a_path() {
 #[tokio::test]
 async fn there_is_no_other_way_than_http() {
     let server = Server::start().await;
-    let probe = allowing(&[&server.entry()]);
+    let probes = allowing(&[&server.entry()]);
     let url = format!("http://{}/", server.address);
     for odd in [
         ("scheme", "unix"),
@@ -257,8 +280,10 @@ async fn there_is_no_other_way_than_http() {
         ("method", "TRACE"),
         ("method", "GET / HTTP/1.1\r\n\r\n"),
     ] {
-        let answer = answer(&probe, &target("/egress", &[("url", &url), odd])).await;
-        assert!(answer.starts_with("error "), "{odd:?}: {answer}");
+        for probe in &probes {
+            let answer = answer(probe, &target("/egress", &[("url", &url), odd])).await;
+            assert!(answer.starts_with("error "), "{odd:?}: {answer}");
+        }
     }
     assert!(server.heads().is_empty());
 }
@@ -274,19 +299,21 @@ async fn redirects_are_the_guests_own_to_follow_and_judged_anew() {
         )
     })
     .await;
-    let probe = allowing(&[&allowed.entry(), "*"]);
+    let probes = allowing(&[&allowed.entry(), "*"]);
     for code in ["301", "302", "303", "307", "308"] {
         let url = format!("http://{}/{code}", allowed.address);
-        assert_eq!(
-            answer(&probe, &target("/egress", &[("url", &url)])).await,
-            format!("status {code}\n")
-        );
-        assert_eq!(
-            answer(&probe, &target("/follow", &[("url", &url)])).await,
-            format!(
-                "status {code} to http://{elsewhere}/\nerror ErrorCode::DestinationIpProhibited"
-            )
-        );
+        for probe in &probes {
+            assert_eq!(
+                answer(probe, &target("/egress", &[("url", &url)])).await,
+                format!("status {code}\n")
+            );
+            assert_eq!(
+                answer(probe, &target("/follow", &[("url", &url)])).await,
+                format!(
+                    "status {code} to http://{elsewhere}/\nerror ErrorCode::DestinationIpProhibited"
+                )
+            );
+        }
     }
     assert!(denied.heads().is_empty());
 }
@@ -306,15 +333,17 @@ impl Resolve for Turns {
     }
 }
 
-fn resolving(addresses: &[&str], entries: &[&str]) -> Loaded {
-    let turns = addresses.iter().map(|text| text.parse().unwrap()).collect();
-    let options = RuntimeOptions {
-        max_instances: 4,
-        ..RuntimeOptions::default()
-    };
-    let resolver = Arc::new(Turns(Mutex::new(turns)));
-    let runtime = Runtime::start_resolving(options, resolver).unwrap();
-    load_compiled_on(&runtime, &PROBE, allowed(entries))
+fn resolving(addresses: &[&str], entries: &[&str]) -> [Loaded; 2] {
+    [&PROBE, &SERVICES_0_3].map(|code| {
+        let turns = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let options = RuntimeOptions {
+            max_instances: 4,
+            ..RuntimeOptions::default()
+        };
+        let resolver = Arc::new(Turns(Mutex::new(turns)));
+        let runtime = Runtime::start_resolving(options, resolver).unwrap();
+        load_compiled_on(&runtime, code, allowed(entries))
+    })
 }
 
 #[tokio::test]
@@ -334,24 +363,25 @@ async fn a_name_opens_no_private_address() {
         "fe80::1",
         "::ffff:10.0.0.1",
     ];
-    let probe = resolving(&addresses, &["*", "allowed.test"]);
-    for address in addresses {
-        let answer = answer(&probe, "/egress?url=http://allowed.test/").await;
-        assert_eq!(
-            answer, "error ErrorCode::DestinationIpProhibited\n",
-            "{address}"
-        );
-        let address: IpAddr = address.parse().unwrap();
-        let entry = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        let lines = probe.logs.of(LogStream::Hive);
-        let said = lines.last().unwrap();
-        assert!(
-            said.contains(&format!("add \"{entry}\" to spec.allowedHosts")),
-            "{said}"
-        );
+    for probe in resolving(&addresses, &["*", "allowed.test"]) {
+        for address in addresses {
+            let answer = answer(&probe, "/egress?url=http://allowed.test/").await;
+            assert_eq!(
+                answer, "error ErrorCode::DestinationIpProhibited\n",
+                "{address}"
+            );
+            let address: IpAddr = address.parse().unwrap();
+            let entry = match address.to_canonical() {
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(address) => format!("[{address}]"),
+            };
+            let lines = probe.logs.of(LogStream::Hive);
+            let said = lines.last().unwrap();
+            assert!(
+                said.contains(&format!("add \"{entry}\" to spec.allowedHosts")),
+                "{said}"
+            );
+        }
     }
 }
 
@@ -365,14 +395,16 @@ async fn a_name_that_changes_is_judged_each_time() {
     let other = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let named = format!("127.0.0.1:{port}");
     let name = format!("rebound.test:{port}");
-    let probe = resolving(&["127.0.0.1", "127.0.0.2"], &[&name, &named]);
+    let probes = resolving(&["127.0.0.1", "127.0.0.2"], &[&name, &named]);
     let url = format!("http://{name}/");
     let target = target("/egress", &[("url", &url)]);
-    assert_eq!(answer(&probe, &target).await, "status 200\n");
-    assert_eq!(
-        answer(&probe, &target).await,
-        "error ErrorCode::DestinationIpProhibited\n"
-    );
+    for probe in &probes {
+        assert_eq!(answer(probe, &target).await, "status 200\n");
+        assert_eq!(
+            answer(probe, &target).await,
+            "error ErrorCode::DestinationIpProhibited\n"
+        );
+    }
     // Had the guest connected, it would be accepted before us.
     let us = TcpStream::connect(other.local_addr().unwrap())
         .await
@@ -383,33 +415,37 @@ async fn a_name_that_changes_is_judged_each_time() {
 
 #[tokio::test]
 async fn connections_are_no_more_than_allowed() {
-    let server = Server::start().await;
-    let entry = server.entry();
-    let probe = probe_with(|options| {
-        options.allowed_hosts = vec![entry];
-        options.egress.max_connections = 2;
-        options.egress.connect = Duration::from_secs(20);
-    });
-    let url = format!("http://{}/", server.address);
-    let many = target("/many", &[("url", &url), ("count", "20")]);
-    assert_eq!(answer(&probe, &many).await, "status 200\n".repeat(20));
-    assert_eq!(server.seen.most.load(Ordering::Relaxed), 2);
+    for code in [&PROBE, &SERVICES_0_3] {
+        let server = Server::start().await;
+        let entry = server.entry();
+        let probe = loaded(code, |options| {
+            options.allowed_hosts = vec![entry];
+            options.egress.max_connections = 2;
+            options.egress.connect = Duration::from_secs(20);
+        });
+        let url = format!("http://{}/", server.address);
+        let many = target("/many", &[("url", &url), ("count", "20")]);
+        assert_eq!(answer(&probe, &many).await, "status 200\n".repeat(20));
+        assert_eq!(server.seen.most.load(Ordering::Relaxed), 2);
+    }
 }
 
 #[tokio::test]
 async fn a_guest_that_is_stopped_leaves_no_connection() {
     let server = Server::answering(|_| String::new()).await;
     let entry = server.entry();
-    let probe = probe_with(|options| {
-        options.allowed_hosts = vec![entry];
+    let probes = both_with(|options| {
+        options.allowed_hosts = vec![entry.clone()];
         options.limits.timeout = Duration::from_millis(500);
     });
     let url = format!("http://{}/", server.address);
     let target = target("/egress", &[("url", &url)]);
-    let error = probe.function.handle(get_of(&target)).await.unwrap_err();
-    assert!(matches!(error, InvokeError::Timeout(_)), "{error}");
-    eventually("the connection is closed", || {
-        server.seen.open.load(Ordering::Relaxed) == 0
-    })
-    .await;
+    for probe in probes {
+        let error = probe.function.handle(get_of(&target)).await.unwrap_err();
+        assert!(matches!(error, InvokeError::Timeout(_)), "{error}");
+        eventually("the connection is closed", || {
+            server.seen.open.load(Ordering::Relaxed) == 0
+        })
+        .await;
+    }
 }

@@ -1,6 +1,6 @@
 //! There are no files, no standard input, and no environment but the function's own.
 
-use super::{all_refused, answer, probe, probe_with};
+use super::{all_refused, all_refused_by_both, answer, both, both_with};
 
 #[tokio::test]
 async fn no_file_is_read() {
@@ -36,8 +36,10 @@ async fn no_directory_is_listed() {
 /// Below the standard library: there is no directory that WASI's calls could begin from.
 #[tokio::test]
 async fn no_directory_is_given() {
-    assert_eq!(answer(&probe(), "/directories").await, "given []\n");
-    all_refused(&[
+    for probe in both() {
+        assert_eq!(answer(&probe, "/directories").await, "given []\n");
+    }
+    all_refused_by_both(&[
         "/at?how=open&path=/etc/passwd",
         "/at?how=symlink&path=link&to=/etc/passwd",
     ])
@@ -46,14 +48,19 @@ async fn no_directory_is_given() {
 
 #[tokio::test]
 async fn standard_input_is_at_its_end() {
-    assert_eq!(answer(&probe(), "/stdin").await, "read 0 bytes\n");
+    for probe in both() {
+        assert_eq!(answer(&probe, "/stdin").await, "read 0 bytes\n");
+    }
 }
 
 /// That of the tests' process is full of names.
 #[tokio::test]
 async fn the_environment_is_the_functions_own() {
     assert_ne!(std::env::vars().count(), 0);
-    assert_eq!(answer(&probe(), "/env").await, "");
-    let probe = probe_with(|options| options.env = vec![("OWN".to_owned(), "1".to_owned())]);
-    assert_eq!(answer(&probe, "/env").await, "OWN=1\n");
+    for probe in both() {
+        assert_eq!(answer(&probe, "/env").await, "");
+    }
+    for probe in both_with(|options| options.env = vec![("OWN".to_owned(), "1".to_owned())]) {
+        assert_eq!(answer(&probe, "/env").await, "OWN=1\n");
+    }
 }

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use super::all_refused;
+use super::all_refused_by_both;
 
 const LOOPBACK: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
 #[tokio::test]
 async fn no_socket_is_made() {
-    all_refused(&["/handles?kind=tcp", "/handles?kind=udp"]).await;
+    all_refused_by_both(&["/handles?kind=tcp", "/handles?kind=udp"]).await;
 }
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn nobody_is_connected_to() {
             continue;
         };
         let address = listener.local_addr().unwrap();
-        all_refused(&[&format!("/tcp?to={address}")]).await;
+        all_refused_by_both(&[&format!("/tcp?to={address}")]).await;
         // Had the guest connected, it would be accepted before us.
         let us = TcpStream::connect(address).await.unwrap();
         let (_, first) = listener.accept().await.unwrap();
@@ -31,8 +31,8 @@ async fn nobody_is_connected_to() {
 
 #[tokio::test]
 async fn nobody_is_listened_for() {
-    all_refused(&["/listen?at=127.0.0.1:0", "/listen?at=0.0.0.0:0"]).await;
-    all_refused(&["/listen?at=[::1]:0", "/listen?at=[::]:0"]).await;
+    all_refused_by_both(&["/listen?at=127.0.0.1:0", "/listen?at=0.0.0.0:0"]).await;
+    all_refused_by_both(&["/listen?at=[::1]:0", "/listen?at=[::]:0"]).await;
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn no_datagram_is_sent() {
             continue;
         };
         let address: SocketAddr = socket.local_addr().unwrap();
-        all_refused(&[&format!("/udp?to={address}")]).await;
+        all_refused_by_both(&[&format!("/udp?to={address}")]).await;
         // Had the guest sent one, it would arrive before ours.
         let us = UdpSocket::bind(loopback).await.unwrap();
         us.send_to(b"ours", address).await.unwrap();
@@ -57,7 +57,7 @@ async fn no_datagram_is_sent() {
 
 #[tokio::test]
 async fn no_name_is_looked_up() {
-    all_refused(&[
+    all_refused_by_both(&[
         "/resolve?name=localhost",
         "/resolve?name=example.com",
         "/resolve?name=127.0.0.1",

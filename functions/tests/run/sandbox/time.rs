@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use hive_functions::{BoxBody, FunctionOptions, InvokeError, Limits};
 use http_body_util::BodyExt;
 
-use super::{answer, probe, probe_with};
-use crate::guests::{Loaded, eventually, get, get_of, guest, limits, load};
+use super::{answer, both, both_with};
+use crate::guests::{Loaded, eventually, get, get_of, limits, load, silent};
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -26,11 +26,8 @@ async fn is_gone(loaded: &Loaded) {
 
 #[tokio::test]
 async fn what_starts_before_the_handler_has_the_same_limits() {
-    let endless = guest(
-        r#"(func $first (loop (br 0)))
-           (start $first)
-           (func (export "handle") (param i32 i32))"#,
-    );
+    let first = "(func $first (loop (br 0))) (start $first)";
+    let endless = silent(first);
     let cpu_time = Duration::from_millis(50);
     let by_timeout = Limits {
         timeout: TIMEOUT,
@@ -44,51 +41,58 @@ async fn what_starts_before_the_handler_has_the_same_limits() {
         (by_timeout, InvokeError::Timeout(TIMEOUT)),
         (by_cpu_time, InvokeError::CpuTimeout(cpu_time)),
     ] {
-        let error = load(&endless, limits).function.handle(get()).await;
-        assert_eq!(error.unwrap_err(), expected);
+        for endless in &endless {
+            let error = load(endless, limits.clone()).function.handle(get()).await;
+            assert_eq!(error.unwrap_err(), expected);
+        }
     }
 }
 
 #[tokio::test]
 async fn a_guest_that_computes_on_after_its_answer_is_stopped() {
-    let probe = probe_with(briefly);
-    let started = Instant::now();
-    assert_eq!(answer(&probe, "/after").await, "answered\n");
-    is_gone(&probe).await;
-    assert!(started.elapsed() < SOON_AFTER, "{:?}", started.elapsed());
+    for probe in both_with(briefly) {
+        let started = Instant::now();
+        assert_eq!(answer(&probe, "/after").await, "answered\n");
+        is_gone(&probe).await;
+        assert!(started.elapsed() < SOON_AFTER, "{:?}", started.elapsed());
+    }
 }
 
 #[tokio::test]
 async fn a_body_that_trickles_is_cut_off_at_the_timeout() {
-    let probe = probe_with(briefly);
-    let response = probe.function.handle(get_of("/stream?chunks=100000&ms=5"));
-    let mut body: BoxBody = response.await.unwrap().into_body();
-    let error = loop {
-        match body.frame().await.expect("the body must not look complete") {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    let error: Box<InvokeError> = error.downcast().unwrap();
-    assert_eq!(*error, InvokeError::Timeout(TIMEOUT));
-    is_gone(&probe).await;
+    for probe in both_with(briefly) {
+        let response = probe.function.handle(get_of("/stream?chunks=100000&ms=5"));
+        let mut body: BoxBody = response.await.unwrap().into_body();
+        let error = loop {
+            match body.frame().await.expect("the body must not look complete") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        let error: Box<InvokeError> = error.downcast().unwrap();
+        assert_eq!(*error, InvokeError::Timeout(TIMEOUT));
+        is_gone(&probe).await;
+    }
 }
 
 #[tokio::test]
 async fn a_guest_that_sleeps_for_ever_is_stopped() {
-    let probe = probe_with(briefly);
-    let stopped = probe.function.handle(get_of("/slow?ms=4000000000")).await;
-    assert_eq!(stopped.unwrap_err(), InvokeError::Timeout(TIMEOUT));
-    assert!(probe.function.usage().cpu_micros < TIMEOUT.as_micros() as u64);
-    is_gone(&probe).await;
+    for probe in both_with(briefly) {
+        let stopped = probe.function.handle(get_of("/slow?ms=4000000000")).await;
+        assert_eq!(stopped.unwrap_err(), InvokeError::Timeout(TIMEOUT));
+        assert!(probe.function.usage().cpu_micros < TIMEOUT.as_micros() as u64);
+        is_gone(&probe).await;
+    }
 }
 
 /// On a single thread: what loops, what polls without end and what goes on after its answer must
 /// all let others run.
 #[tokio::test]
 async fn busy_guests_of_every_kind_let_others_be_answered() {
-    for target in ["/spin", "/poll0", "/after"] {
-        let busy = probe();
+    for (target, busy) in ["/spin", "/poll0", "/after"]
+        .into_iter()
+        .flat_map(|target| both().map(|busy| (target, busy)))
+    {
         let running = tokio::spawn({
             let function = busy.function.clone();
             async move {
@@ -99,9 +103,10 @@ async fn busy_guests_of_every_kind_let_others_be_answered() {
             }
         });
         eventually("it runs", || busy.function.usage().in_flight == 1).await;
-        let neighbour = probe();
-        for _ in 0..5 {
-            assert_eq!(answer(&neighbour, "/").await, "hello\n", "{target}");
+        for neighbour in both() {
+            for _ in 0..5 {
+                assert_eq!(answer(&neighbour, "/").await, "hello\n", "{target}");
+            }
         }
         assert_eq!(busy.function.usage().in_flight, 1, "{target}");
         running.abort();

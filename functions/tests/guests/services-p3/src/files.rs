@@ -13,21 +13,30 @@ use crate::query::{BadParameter, Query};
 
 const KIB: usize = 1024;
 
+/// The paths of what the host opened.
+pub fn directories() -> Vec<String> {
+    get_directories().into_iter().map(|it| it.1).collect()
+}
+
 /// What came of each step, a line each.
 pub async fn steps(query: &Query) -> String {
-    let Some((directory, _)) = get_directories().into_iter().next() else {
-        return "refused: no directory is given\n".to_owned();
-    };
     let mut lines = String::new();
     for step in query.texts("do") {
         let (_, step) = step.split_once('?').unwrap_or(("", &step));
-        lines += &match done(&directory, &Query::parse(step)).await {
-            Ok(Ok(line)) => format!("{line}\n"),
-            Ok(Err(error)) => format!("refused {error:?}\n"),
-            Err(bad) => format!("{bad}\n"),
-        };
+        lines += &self::step(&Query::parse(step)).await;
     }
     lines
+}
+
+pub async fn step(query: &Query) -> String {
+    let Some((directory, _)) = get_directories().into_iter().next() else {
+        return "refused no directory is given\n".to_owned();
+    };
+    match done(&directory, query).await {
+        Ok(Ok(line)) => format!("{line}\n"),
+        Ok(Err(error)) => format!("refused {error:?}\n"),
+        Err(bad) => format!("{bad}\n"),
+    }
 }
 
 /// What came of it, or why the host refused.
@@ -49,7 +58,10 @@ async fn done(directory: &Descriptor, query: &Query) -> Result<Outcome, BadParam
             told("linked", linked.await)
         }
         "rename" => told("renamed", directory.rename_at(path, directory, to()?).await),
-        "directory" => told("made a directory", directory.create_directory_at(path).await),
+        "directory" => told(
+            "made a directory",
+            directory.create_directory_at(path).await,
+        ),
         "remove" => told("removed", directory.unlink_file_at(path).await),
         other => return Err(BadParameter(format!("how={other} is nothing to do"))),
     })
@@ -62,7 +74,12 @@ fn told(what: &str, outcome: Result<(), FileError>) -> Outcome {
 async fn open(directory: &Descriptor, path: &str) -> Result<Descriptor, FileError> {
     let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
     directory
-        .open_at(PathFlags::SYMLINK_FOLLOW, path.to_owned(), OpenFlags::CREATE, flags)
+        .open_at(
+            PathFlags::SYMLINK_FOLLOW,
+            path.to_owned(),
+            OpenFlags::CREATE,
+            flags,
+        )
         .await
 }
 
