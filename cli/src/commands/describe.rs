@@ -115,6 +115,7 @@ async fn function(
         ("Timeout", "timeout"),
         ("Concurrency", "concurrency"),
         ("Queue Timeout", "queueTimeout"),
+        ("Instances", "instances"),
         ("Resources", "resources"),
         ("Limits", "limits"),
         ("HTTP", "http"),

@@ -205,6 +205,7 @@ async fn a_description_shows_what_belongs_to_the_object() {
                "metadata": {"name": "clock", "namespace": "default"},
                "spec": {"artifact": {"sha256": "ab"}, "queueTimeout": "0s",
                         "limits": {"cpuTime": "2s"},
+                        "instances": {"reuse": "Serial", "maxRequests": 64},
                         "schedules": [
                             {"name": "nightly", "schedule": "0 3 * * *", "timeZone": "Europe/Berlin"},
                             {"name": "held", "schedule": "@daily", "timeZone": "UTC", "suspend": true}]},
@@ -216,6 +217,9 @@ async fn a_description_shows_what_belongs_to_the_object() {
     for part in [
         "Queue Timeout:   0s\n",
         "Cpu Time: 2s\n",
+        "Instances:\n",
+        "Reuse: Serial\n",
+        "Max Requests: 64\n",
         "  nightly   0 3 * * *            Europe/Berlin   2026-01-02T02:00:00Z   2026-01-01T02:00:00Z",
         "  held      @daily (suspended)   UTC",
     ] {
