@@ -188,17 +188,27 @@ async fn a_function_uses_what_its_manifest_gives_it() {
                 large.text()
             );
 
+            // An instance that stays has its files when the agent is killed.
+            let spec = json!({
+                "scratch": { "sizeLimit": "1Mi" },
+                "instances": { "reuse": "Serial", "idleTimeout": "5m" },
+            });
+            swarm.deploy("kept", &guests::probe(), spec).await;
+            let wrote = swarm.invoke("kept", "/at?how=write&path=left&kib=4").await;
+            assert_eq!(wrote.text(), "wrote 4096 bytes\n");
+            let agent = swarm.agents[0].member.name.clone();
+            let scratch = swarm.path().join(agent).join("scratch");
+            let mut directories = std::fs::read_dir(&scratch).unwrap();
+            let left = directories
+                .find_map(|entry| Some(entry.ok()?.path().join("left")).filter(|it| it.exists()))
+                .expect("the instance has its file");
+
             swarm.agents[0].member.kill9().await;
-            let scratch = swarm
-                .path()
-                .join(&swarm.agents[0].member.name)
-                .join("scratch");
-            std::fs::create_dir_all(scratch.join("left/over")).unwrap();
+            assert!(left.exists(), "nobody was there to remove it");
             swarm.agents[0].member.start();
             until("what was left is gone", PATIENCE, async || {
                 let answer = swarm.invoke("files", path).await;
-                let left = scratch.join("left").exists();
-                holds(answer.status == 200 && !left, answer.text())
+                holds(answer.status == 200 && !left.exists(), answer.text())
             })
             .await;
         })

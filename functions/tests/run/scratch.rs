@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use hive_functions::{FunctionOptions, LogStream, Scratch, ScratchSpace};
+use hive_functions::{FunctionOptions, Instances, LogStream, Reason, Reuse, Scratch, ScratchSpace};
 use http_body_util::BodyExt;
 
 use crate::{
@@ -50,12 +50,16 @@ impl Node {
     fn load(&self, code: &[u8], size_limit: u64) -> Loaded {
         load_compiled(code, |logs| {
             let mut options: FunctionOptions = options(limits(), logs);
-            options.services.scratch = Some(Scratch {
-                space: self.space.clone(),
-                size_limit,
-            });
+            options.services.scratch = Some(self.given(size_limit));
             options
         })
+    }
+
+    fn given(&self, size_limit: u64) -> Scratch {
+        Scratch {
+            space: self.space.clone(),
+            size_limit,
+        }
     }
 
     fn probe(&self, size_limit: u64) -> Loaded {
@@ -119,6 +123,48 @@ async fn a_directory_is_there_for_the_instance_and_goes_with_it() {
         .await;
     }
     eventually("nothing is left", || node.left().is_empty()).await;
+}
+
+/// The instance would stay for a minute: what removes its directory is how it ended.
+#[tokio::test]
+async fn it_goes_with_an_instance_that_is_stopped() {
+    const STAYS: Duration = Duration::from_secs(60);
+    const SOON: Duration = Duration::from_secs(20);
+    let node = Node::new();
+    for (path, reason) in [
+        ("/trap", Reason::Trap),
+        ("/exit", Reason::Trap),
+        ("/memory?mib=100", Reason::MemoryLimit),
+        ("/spin", Reason::Timeout),
+    ] {
+        let probe = load_compiled(&PROBE, |logs| {
+            let mut options: FunctionOptions = options(limits(), logs);
+            if reason == Reason::Timeout {
+                options.limits.timeout = Duration::from_secs(1);
+            }
+            options.instances = Instances {
+                reuse: Some(Reuse::Serial),
+                idle_timeout: STAYS,
+                ..Instances::default()
+            };
+            options.services.scratch = Some(node.given(LIMIT));
+            options
+        });
+        let wrote = answer(&probe, "/at?how=write&path=a&kib=4").await;
+        assert_eq!(wrote, "wrote 4096 bytes\n");
+        let [directory] = &*node.left() else {
+            panic!("{:?}", node.left());
+        };
+        assert!(directory.join("a").is_file());
+        // The instance may not be ready for another request yet: then one of its own is stopped.
+        let deadline = Instant::now() + SOON;
+        while !node.left().is_empty() {
+            assert!(Instant::now() < deadline, "{path}: {:?}", node.left());
+            let stopped = probe.function.handle(get_of(path)).await;
+            let error = stopped.map(drop).unwrap_err();
+            assert_eq!(error.reason(), reason, "{path}: {error}");
+        }
+    }
 }
 
 /// It runs all the same: many ask for directories and need none.
