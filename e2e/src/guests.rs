@@ -41,6 +41,11 @@ pub fn rust_p2() -> Guest {
     guest("rust-p2", "functions/tests/fixtures/rust-hello-p2.wasm")
 }
 
+/// The example of WASI 0.3, in Rust.
+pub fn rust_p3() -> Guest {
+    guest("rust-p3", "manifests/examples/rust-p3/hello_p3.wasm")
+}
+
 /// JavaScript on QuickJS, WASI 0.3.
 pub fn javascript_p3() -> Guest {
     guest("js-p3", "functions/tests/fixtures/js-hello-p3.wasm")
