@@ -21,6 +21,7 @@ mod links;
 mod logs;
 mod metering;
 mod os;
+mod pressure;
 mod reconcile;
 mod renew;
 mod resources;

@@ -7,6 +7,8 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
+mod memory;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub mod parse;
 #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
 mod portable;
@@ -20,16 +22,19 @@ use crate::os;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use linux::Machine;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use memory::MemoryGauge;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use portable::Machine;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub use portable::MemoryGauge;
 
 /// What a look at the machine gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Sample {
     /// Since the look before; 1000 = one core busy.
     cpu_millis: u32,
-    memory_total: u64,
-    memory_available: u64,
+    memory: Memory,
     network_received: u64,
     network_sent: u64,
     temperature_celsius: Option<f32>,
@@ -37,6 +42,17 @@ struct Sample {
     /// Of the link to everywhere else.
     metered: Option<bool>,
     own_memory: u64,
+}
+
+/// The memory that the agent may have. Zero where nothing is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    pub total: u64,
+    pub available: u64,
+    /// Percent of the last ten seconds in which something waited for memory, where the system tells.
+    pub stalled: Option<f32>,
+    /// What the agent and its functions have of it for themselves, likewise.
+    pub own: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +78,15 @@ impl Resources {
     }
 
     /// How busy the machine is, without the functions' part.
-    pub fn usage(&mut self) -> v1::Usage {
+    pub fn usage(&mut self) -> (v1::Usage, Memory) {
         let sample = self.machine.sample();
-        v1::Usage {
+        let Memory {
+            total, available, ..
+        } = sample.memory;
+        let usage = v1::Usage {
             cpu_millis: sample.cpu_millis,
-            memory_used_bytes: sample.memory_total.saturating_sub(sample.memory_available),
-            memory_available_bytes: sample.memory_available,
+            memory_used_bytes: total.saturating_sub(available),
+            memory_available_bytes: available,
             storage_free_bytes: os::space(&self.data_dir).map_or(0, |space| space.free),
             network_received_bytes: sample.network_received,
             network_sent_bytes: sample.network_sent,
@@ -82,12 +101,14 @@ impl Resources {
                 Metered::No => Some(false),
                 Metered::Auto => sample.metered,
             },
-        }
+            memory_pressure: None,
+        };
+        (usage, sample.memory)
     }
 
     /// What the node offers, in bytes.
     pub fn memory(&mut self, config: &Config) -> u64 {
-        let all = || self.machine.sample().memory_total;
+        let all = || self.machine.sample().memory.total;
         config.memory.unwrap_or_else(all)
     }
 
@@ -122,8 +143,8 @@ mod tests {
     fn agrees_with_sysinfo() {
         let ours = Machine::new().sample();
         let theirs = portable::Machine::new().sample();
-        assert!(ours.memory_total > 0 && ours.memory_total <= theirs.memory_total);
-        assert!(ours.memory_available <= ours.memory_total);
+        assert!(ours.memory.total > 0 && ours.memory.total <= theirs.memory.total);
+        assert!(ours.memory.available <= ours.memory.total);
         let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / 4;
         assert!(
             near(ours.own_memory, theirs.own_memory),
@@ -139,7 +160,7 @@ mod tests {
     fn usage_and_info_are_filled_in() {
         let dir = tempfile::tempdir().unwrap();
         let mut resources = Resources::new(dir.path(), Metered::Yes);
-        let usage = resources.usage();
+        let (usage, _) = resources.usage();
         assert_eq!(usage.metered, Some(true));
         assert!(usage.memory_available_bytes > 0);
         assert!(usage.storage_free_bytes > 0);

@@ -27,6 +27,7 @@ use crate::links::{Linking, Links, Streams};
 use crate::logs::Logs;
 use crate::metering::Metering;
 use crate::os;
+use crate::pressure::Pressure;
 use crate::reconcile::execute::{Reconciler, Surroundings};
 use crate::reconcile::holdings::Holdings;
 use crate::reconcile::report::Told;
@@ -149,9 +150,12 @@ impl Agent {
         let (stop, stop_links) = (CancellationToken::new(), CancellationToken::new());
         let answers = TaskTracker::new();
         let server = Server::new(table.subscribe());
-        let mut usages = Usages::new(resources, meters.clone());
+        let pressure = Pressure::default();
+        let mut usages = Usages::new(resources, meters.clone(), pressure.clone());
 
         let mut parts = JoinSet::new();
+        let watching = pressure.run(runtime.clone(), stop.clone());
+        parts.spawn(named("memory", watching));
         let surroundings = Surroundings {
             desired: declared.desired(),
             host,

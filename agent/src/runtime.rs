@@ -3,15 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hive_functions::{Runtime, RuntimeOptions, StartError};
+use tokio::sync::Notify;
 
 /// What the agent itself takes beside its functions' memory: some 15 MB at rest, the rest is for
 /// what a hundred requests under way have in its buffers. Bytes.
-const OWN_MEMORY: u64 = 32 << 20;
+pub const OWN_MEMORY: u64 = 32 << 20;
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct LazyRuntime {
     cell: Arc<Mutex<Option<Runtime>>>,
+    starts: Arc<Notify>,
     options: RuntimeOptions,
 }
 
@@ -20,6 +22,7 @@ impl LazyRuntime {
     pub fn new(memory_bytes: u64) -> Self {
         Self {
             cell: Arc::default(),
+            starts: Arc::default(),
             options: RuntimeOptions {
                 memory_bytes: for_functions(memory_bytes),
                 ..RuntimeOptions::default()
@@ -34,6 +37,7 @@ impl LazyRuntime {
             Some(runtime) => Ok(runtime.clone()),
             None => {
                 let runtime = Runtime::start(self.options.clone())?;
+                self.starts.notify_one();
                 Ok(cell.insert(runtime).clone())
             }
         }
@@ -44,6 +48,16 @@ impl LazyRuntime {
         let runtime = self.clone();
         // Who asks for it later is told why there is none.
         tokio::task::spawn_blocking(move || runtime.get().map(drop));
+    }
+
+    /// Waits for somebody to start it. One at a time may.
+    pub async fn once_started(&self) -> Runtime {
+        loop {
+            self.starts.notified().await;
+            if let Some(runtime) = self.started() {
+                return runtime;
+            }
+        }
     }
 
     /// Blocks while it is being started.

@@ -177,7 +177,9 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
 
 fn failed(error: InvokeError) -> Response<BoxBody> {
     let waited = match error {
-        InvokeError::QueueTimeout(patience) => Some(Waited(patience)),
+        InvokeError::QueueTimeout(patience) | InvokeError::MemoryPressure(patience) => {
+            Some(Waited(patience))
+        }
         _ => None,
     };
     let mut response = Failure::Invoke(error).into_response();

@@ -12,6 +12,7 @@ use hive_proto::v1;
 
 use crate::ids::FunctionId;
 use crate::metering::Used;
+use crate::pressure::Pressure;
 use crate::resources::Resources;
 
 /// The meters of all functions of this node. A clone is the same.
@@ -44,6 +45,7 @@ impl Entry {
 pub struct Usages {
     resources: Resources,
     meters: Meters,
+    pressure: Pressure,
 }
 
 /// Which functions are told.
@@ -114,21 +116,31 @@ impl Meters {
 }
 
 impl Usages {
-    pub fn new(resources: Resources, meters: Meters) -> Self {
-        Self { resources, meters }
+    pub fn new(resources: Resources, meters: Meters, pressure: Pressure) -> Self {
+        Self {
+            resources,
+            meters,
+            pressure,
+        }
     }
 
     pub fn usage(&mut self, scope: Scope) -> v1::Usage {
+        let (usage, memory) = self.resources.usage();
         v1::Usage {
             functions: self.meters.tell(scope),
             partial: scope == Scope::Changed,
-            ..self.resources.usage()
+            memory_pressure: Some(self.pressure.judge(&memory)),
+            ..usage
         }
     }
 }
 
 /// Errors of requests that got no turn: nothing ran.
-const NO_TURN: [Reason; 2] = [Reason::Overloaded, Reason::QueueTimeout];
+const NO_TURN: [Reason; 3] = [
+    Reason::Overloaded,
+    Reason::QueueTimeout,
+    Reason::MemoryPressure,
+];
 
 fn between(before: &FunctionUsage, now: &FunctionUsage) -> Used {
     // Of the sums: what is rounded off now is in the next.

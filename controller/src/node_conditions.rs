@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use hive_proto::memory::least_available;
 use hive_proto::v1::Usage;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
@@ -23,24 +24,6 @@ const HOT: (f32, f32) = (75.0, 65.0);
 
 /// Percent of a battery that nothing charges: what is left is its owner's.
 const LOW_BATTERY: (u32, u32) = (20, 30);
-
-/// Available memory: a part of all that there is, and bytes. A board is short of it at a twentieth, a server
-/// not before the bytes.
-const SHORT_OF_MEMORY: Threshold = Threshold {
-    part: 20,
-    bytes: 256 << 20,
-};
-
-struct Threshold {
-    part: u64,
-    bytes: u64,
-}
-
-impl Threshold {
-    fn of(&self, all: u64) -> u64 {
-        (all / self.part).min(self.bytes)
-    }
-}
 
 /// Which taint a node has while a condition holds. A swarm of phones on mobile data must run something, so only
 /// what would fail at once is kept off altogether.
@@ -184,11 +167,15 @@ fn judge(usage: &Usage) -> [Judgement; 4] {
     };
     let available = usage.memory_available_bytes;
     let all = available.saturating_add(usage.memory_used_bytes);
-    let least = SHORT_OF_MEMORY.of(all);
+    let least = least_available(all);
     let memory = Judgement {
         kind: "MemoryPressure",
-        // Where nothing is told, all is zero: that is not less than nothing.
-        verdict: Verdict::of(available < least, available >= 2 * least),
+        verdict: match usage.memory_pressure {
+            // It knows more than its figures say, and acts on that.
+            Some(is_short) => Verdict::of(is_short, !is_short),
+            // Of the release before. Where nothing is told, all is zero: that is not less than nothing.
+            None => Verdict::of(available < least, available >= 2 * least),
+        },
         reasons: ("InsufficientMemory", "SufficientMemory"),
         message: format!("{} of {} MiB are available", available >> 20, all >> 20),
     };
@@ -254,6 +241,10 @@ mod tests {
             memory_used_bytes: (all - available) << 20,
             ..Usage::default()
         };
+        let says = |is_short, available| Usage {
+            memory_pressure: Some(is_short),
+            ..memory(available, 1024)
+        };
         let metered = |is| Usage {
             metered: is,
             ..well()
@@ -297,6 +288,11 @@ mod tests {
                     (memory(101, 1024), true),
                     (memory(103, 1024), false),
                 ],
+            ),
+            // What the machine says itself counts.
+            (
+                "MemoryPressure",
+                vec![(says(true, 900), true), (says(false, 10), false)],
             ),
             // Of much memory, a twentieth is plenty.
             (

@@ -2,7 +2,8 @@
 //!
 //! A request takes a place of its function, then a slot for each memory of its instance and the bytes
 //! that these begin with, of those that all functions share. Where none is free it waits, first come first served, until its time
-//! is up: a burst is answered late rather than refused. Nothing of a function runs while its
+//! is up: a burst is answered late rather than refused. While the machine is short of memory only seats in
+//! instances that there are are given, and one instance at a time starts. Nothing of a function runs while its
 //! request waits, and the number of those that wait is bounded. (Who needs ten slots holds up those
 //! behind it that need one; to let them pass would starve it.)
 
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::{
     invoke::InvokeError,
-    limits::budget::{Budget, Share},
+    limits::budget::{Budget, MachineMemory, Share},
 };
 
 /// Requests that wait at once, over all functions. Each holds a head and what came of its body: some
@@ -133,20 +134,33 @@ impl Admission {
         }
         let _node = Waiting::bounded(&self.waiting, WAITING_AT_MOST)?;
         let _function = Waiting::bounded(&turns.waiting, WAITING_OF_ONE)?;
-        let turn = async {
-            let running = turns.running.clone().acquire_owned().await;
-            // In this order: of one function's requests, at most `concurrency` compete with the others'.
-            let running = running.expect(NEVER_CLOSED);
-            let place = self.place(turns, seat).await;
-            let turn = Turn {
-                _running: running,
-                waited: Some(Waited(arrived.elapsed())),
-            };
-            (turn, place)
+        let until = arrived + patience;
+        // In this order: of one function's requests, at most `concurrency` compete with the others'.
+        let running = timeout_at(until, turns.running.clone().acquire_owned()).await;
+        let running = running.map_err(|_| InvokeError::QueueTimeout(patience))?;
+        let place = timeout_at(until, self.place(turns, seat)).await;
+        let place = place.map_err(|_| match self.memory.is_held_up(turns.needs.bytes) {
+            true if self.has_slots_for(turns) => InvokeError::MemoryPressure(patience),
+            _ => InvokeError::QueueTimeout(patience),
+        })?;
+        let turn = Turn {
+            _running: running.expect(NEVER_CLOSED),
+            waited: Some(Waited(arrived.elapsed())),
         };
-        timeout_at(arrived + patience, turn)
-            .await
-            .map_err(|_| InvokeError::QueueTimeout(patience))
+        Ok((turn, place))
+    }
+
+    fn has_slots_for(&self, turns: &Turns) -> bool {
+        self.slots.available_permits() >= turns.needs.slots as usize
+    }
+
+    /// What the machine has for instances changed.
+    pub(crate) fn set_machine_memory(&self, machine: MachineMemory) {
+        self.memory.set_machine(machine);
+        if machine.is_short {
+            // Instances with nothing to do end.
+            self.wanted.notify_waiters();
+        }
     }
 
     /// A place for a request that has its turn, and waits for as long as it takes.
@@ -176,10 +190,9 @@ impl Admission {
     /// Whether instances with nothing to do are in the way: they may have what nobody wants, and of
     /// that half, so that who can't wait is not refused for them.
     pub(crate) fn is_scarce(&self) -> bool {
-        let memory = &self.memory;
         self.wanting.load(Ordering::Relaxed) > 0
             || self.slots.available_permits() < self.all_slots / 2
-            || memory.used() > memory.limit() / 2
+            || self.memory.is_scarce()
     }
 
     /// Comes when somebody begins to wait for what instances have.
@@ -350,6 +363,37 @@ mod tests {
         drop(running);
         assert!(waiting.now_or_never().unwrap().is_ok());
         assert_eq!(admission.memory().used(), 100);
+    }
+
+    #[tokio::test]
+    async fn while_the_machine_is_short_of_memory_seats_are_given_and_one_instance_starts() {
+        let admission = slots(10);
+        let turns = turns(10, 1, 100);
+        let machine = |is_short| MachineMemory {
+            ceiling: u64::MAX,
+            is_short,
+        };
+        admission.set_machine_memory(machine(true));
+        let running = admit(&admission, &turns, PATIENCE).await.unwrap();
+        let hasty = admit(&admission, &turns, Duration::ZERO).await;
+        assert_eq!(hasty.err(), Some(InvokeError::Overloaded));
+        let patience = Duration::from_millis(20);
+        let late = admit(&admission, &turns, patience).await;
+        assert_eq!(late.err(), Some(InvokeError::MemoryPressure(patience)));
+        let seated = admission
+            .admit(&turns, Instant::now(), PATIENCE, || Some(()))
+            .await;
+        assert!(matches!(seated, Ok((_, Place::Seat(())))));
+
+        let mut waiting = Box::pin(admit(&admission, &turns, PATIENCE));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(running);
+        let running = waiting.now_or_never().unwrap().unwrap();
+        let mut waiting = Box::pin(admit(&admission, &turns, PATIENCE));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        admission.set_machine_memory(machine(false));
+        assert!(waiting.now_or_never().unwrap().is_ok());
+        drop(running);
     }
 
     #[tokio::test]

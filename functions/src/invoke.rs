@@ -22,6 +22,9 @@ pub enum InvokeError {
     /// Nothing of the function ran here either.
     #[error("no turn within {0:?}: the function has too many requests under way")]
     QueueTimeout(Duration),
+    /// The same where its function could run: no instance of it may start.
+    #[error("no turn within {0:?}: the node is short of memory, and starts no more instances")]
+    MemoryPressure(Duration),
     #[error("no complete response within {0:?}")]
     Timeout(Duration),
     #[error("more than {0:?} of CPU time used (spec.limits.cpuTime)")]
@@ -53,9 +56,11 @@ pub enum InvokeError {
 impl InvokeError {
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Overloaded | Self::QueueTimeout(_) | Self::NodeMemory | Self::Code(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::QueueTimeout(_)
+            | Self::MemoryPressure(_)
+            | Self::NodeMemory
+            | Self::Code(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) | Self::CpuTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::MemoryLimit(_)
             | Self::HandleLimit(_)
@@ -71,7 +76,9 @@ impl InvokeError {
     /// be sent elsewhere.
     pub const fn nothing_ran(&self) -> bool {
         match self {
-            Self::Overloaded | Self::QueueTimeout(_) | Self::Code(_) => true,
+            Self::Overloaded | Self::QueueTimeout(_) | Self::MemoryPressure(_) | Self::Code(_) => {
+                true
+            }
             Self::Timeout(_)
             | Self::CpuTimeout(_)
             | Self::MemoryLimit(_)
@@ -102,6 +109,7 @@ impl InvokeError {
         match self {
             Self::Overloaded => Reason::Overloaded,
             Self::QueueTimeout(_) => Reason::QueueTimeout,
+            Self::MemoryPressure(_) => Reason::MemoryPressure,
             Self::Timeout(_) => Reason::Timeout,
             Self::CpuTimeout(_) => Reason::CpuTimeout,
             Self::MemoryLimit(_) => Reason::MemoryLimit,

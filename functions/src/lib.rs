@@ -99,6 +99,8 @@ pub use host::{
 #[cfg(feature = "run")]
 pub use invoke::{BoxBody, BoxError, InvokeError};
 #[cfg(feature = "run")]
+pub use limits::budget::MachineMemory;
+#[cfg(feature = "run")]
 pub use logs::{LogEvent, LogRecord, LogSink, LogStream};
 #[cfg(feature = "run")]
 pub use meter::{FunctionUsage, Meter};

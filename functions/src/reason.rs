@@ -17,11 +17,12 @@ pub enum Reason {
     ErrorCode,
     HostError,
     CodeUnusable,
+    MemoryPressure,
 }
 
 impl Reason {
     /// In order, each at its own place.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Overloaded,
         Self::QueueTimeout,
         Self::Timeout,
@@ -35,6 +36,7 @@ impl Reason {
         Self::ErrorCode,
         Self::HostError,
         Self::CodeUnusable,
+        Self::MemoryPressure,
     ];
 
     /// The word in Events, in answers' `x-hive-reason` and in metrics.
@@ -53,6 +55,7 @@ impl Reason {
             Self::ErrorCode => "ErrorCode",
             Self::HostError => "HostError",
             Self::CodeUnusable => "CodeUnusable",
+            Self::MemoryPressure => "MemoryPressure",
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     engines::{Engines, Fitted},
     function::{Function, FunctionOptions, WeakFunction},
     lane::SlowLane,
-    limits::budget::INSTANCE_BYTES,
+    limits::budget::{INSTANCE_BYTES, MachineMemory},
     pool::{self, Allocation},
     ticker::Ticker,
 };
@@ -158,6 +158,17 @@ impl Runtime {
     /// Bytes that all instances use now, as they are counted against `memory_bytes`.
     pub fn memory_used(&self) -> u64 {
         self.0.admission.memory().used()
+    }
+
+    /// Says what the machine has for instances, of which they never get more than `memory_bytes`.
+    pub fn set_machine_memory(&self, machine: MachineMemory) {
+        self.0.admission.set_machine_memory(machine);
+    }
+
+    /// Comes when an instance starts after there was none, also when that was before it was asked for. One
+    /// at a time may wait for it.
+    pub async fn begun(&self) {
+        self.0.admission.memory().begun().await;
     }
 
     /// Maps an artifact and prepares it for requests. Blocks for milliseconds (relocation and the

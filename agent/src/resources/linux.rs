@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::memory::MemoryGauge;
 use super::parse::{self, CpuTicks};
 use super::{Battery, Sample};
 
 pub struct Machine {
+    memory: MemoryGauge,
     cores: u32,
     before: CpuTicks,
     sensors: Vec<PathBuf>,
@@ -17,6 +19,7 @@ pub struct Machine {
 impl Machine {
     pub fn new() -> Self {
         Self {
+            memory: MemoryGauge::new(),
             cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             before: ticks().unwrap_or_default(),
             sensors: entries("/sys/class/thermal", |dir| {
@@ -36,17 +39,12 @@ impl Machine {
         let cpu_millis = parse::busy_millis(self.before, now, self.cores);
         self.before = now;
 
-        let meminfo = read("/proc/meminfo").unwrap_or_default();
-        let total = parse::kilobytes(&meminfo, "MemTotal").unwrap_or_default();
-        let available = parse::kilobytes(&meminfo, "MemAvailable").unwrap_or_default();
-        let (memory_total, memory_available) = within_control_group(total, available);
         let (network_received, network_sent) =
             parse::network_totals(&read("/proc/net/dev").unwrap_or_default());
         let own = read("/proc/self/status").unwrap_or_default();
         Sample {
             cpu_millis,
-            memory_total,
-            memory_available,
+            memory: self.memory.read(),
             network_received,
             network_sent,
             temperature_celsius: self.temperature(),
@@ -67,18 +65,6 @@ impl Machine {
 
 fn ticks() -> Option<CpuTicks> {
     parse::cpu_ticks(&read("/proc/stat")?)
-}
-
-/// In a container the group's limit is what there is.
-fn within_control_group(total: u64, available: u64) -> (u64, u64) {
-    let of_group = |name: &str| parse::limit(&read(Path::new("/sys/fs/cgroup").join(name))?);
-    match of_group("memory.max") {
-        Some(limit) if limit < total => {
-            let used = of_group("memory.current").unwrap_or_default();
-            (limit, available.min(limit.saturating_sub(used)))
-        }
-        _ => (total, available),
-    }
 }
 
 /// Not known where there is no route, or where it cannot be read: apps on newer versions of Android cannot.
@@ -115,6 +101,6 @@ fn has_prefix(path: &Path, prefix: &str) -> bool {
         .is_some_and(|name| name.starts_with(prefix))
 }
 
-fn read(path: impl AsRef<Path>) -> Option<String> {
+pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }

@@ -90,6 +90,37 @@ pub fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
+/// The value of a name in a control group's `memory.stat`.
+pub fn counter(stat: &str, name: &str) -> Option<u64> {
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+/// Of a file of pressure stall information: percent of the last ten seconds in which something waited.
+pub fn stalled(pressure: &str) -> Option<f32> {
+    let some = pressure
+        .lines()
+        .find_map(|line| line.strip_prefix("some "))?;
+    let percent = some
+        .split_whitespace()
+        .find_map(|field| field.strip_prefix("avg10="))?;
+    percent
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+}
+
+/// Where `/proc/self/cgroup` says that a process is: the path in the hierarchy whose controllers satisfy `is_it`.
+pub fn group(cgroup: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
+    cgroup.lines().find_map(|line| {
+        let (_number, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        is_it(controllers).then_some(path)
+    })
+}
+
 /// Thousandths of a degree, where a sensor shows something that can be true. Sensors that are
 /// switched off show 0, -273 or 127.
 pub fn degrees(text: &str) -> Option<f32> {
@@ -190,5 +221,28 @@ mod tests {
     fn control_groups() {
         assert_eq!(limit("max\n"), None);
         assert_eq!(limit("536870912\n"), Some(512 << 20));
+        let stat = "anon 5\ninactive_file 7\ntotal_inactive_file 9\n";
+        assert_eq!(counter(stat, "inactive_file"), Some(7));
+        assert_eq!(counter(stat, "inactive"), None);
+        let both = "9:name=systemd:/a\n4:cpu,memory:/b/c\n0::/d\n";
+        assert_eq!(group(both, str::is_empty), Some("/d"));
+        assert_eq!(group(both, |names| names.contains("memory")), Some("/b/c"));
+        assert_eq!(group("nonsense", str::is_empty), None);
+    }
+
+    #[test]
+    fn waiting_for_memory() {
+        let told = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\n\
+                    full avg10=3.00 avg60=0.00 avg300=0.00 total=9\n";
+        assert_eq!(stalled(told), Some(12.34));
+        for nothing in [
+            "",
+            "full avg10=1.00",
+            "some total=1",
+            "some avg10=x",
+            "some avg10=-1",
+        ] {
+            assert_eq!(stalled(nothing), None, "{nothing:?}");
+        }
     }
 }

@@ -2,9 +2,31 @@
 
 use sysinfo::{Components, Networks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::Sample;
+use super::{Memory, Sample};
+
+/// The machine's memory.
+pub struct MemoryGauge(Option<System>);
+
+impl MemoryGauge {
+    pub fn new() -> Self {
+        Self(System::new().ok())
+    }
+
+    pub fn read(&mut self) -> Memory {
+        let Some(system) = &mut self.0 else {
+            return Memory::default();
+        };
+        system.refresh_memory();
+        Memory {
+            total: system.total_memory(),
+            available: system.available_memory(),
+            ..Memory::default()
+        }
+    }
+}
 
 pub struct Machine {
+    memory: MemoryGauge,
     system: Option<System>,
     networks: Option<Networks>,
     components: Option<Components>,
@@ -14,6 +36,7 @@ pub struct Machine {
 impl Machine {
     pub fn new() -> Self {
         Self {
+            memory: MemoryGauge::new(),
             system: System::new().ok(),
             networks: Networks::new().ok(),
             components: Components::new().ok(),
@@ -23,6 +46,7 @@ impl Machine {
 
     pub fn sample(&mut self) -> Sample {
         let mut sample = Sample {
+            memory: self.memory.read(),
             temperature_celsius: self.components.as_mut().and_then(temperature),
             ..Sample::default()
         };
@@ -37,11 +61,8 @@ impl Machine {
         }
         if let Some(system) = &mut self.system {
             system.refresh_cpu_usage();
-            system.refresh_memory();
             let cores = system.cpus().len() as f32;
             sample.cpu_millis = (system.global_cpu_usage() / 100.0 * cores * 1000.0).round() as u32;
-            sample.memory_total = system.total_memory();
-            sample.memory_available = system.available_memory();
             sample.own_memory = self
                 .own
                 .and_then(|own| own_memory(system, own))

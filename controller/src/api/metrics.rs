@@ -90,6 +90,7 @@ fn node_metrics(node: &NodeUsage, state: &State) -> Value {
     // What Kubernetes has no place for: clients that don't know it pass over it.
     metrics["hive.dev/usage"] = json!({
         "memoryAvailable": format!("{}Ki", usage.memory_available_bytes / 1024),
+        "memoryPressure": usage.memory_pressure,
         "storageFree": format!("{}Ki", usage.storage_free_bytes / 1024),
         "agentMemory": format!("{}Ki", usage.agent_memory_bytes / 1024),
         "networkReceivedBytes": usage.network_received_bytes,

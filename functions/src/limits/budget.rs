@@ -2,11 +2,12 @@
 //!
 //! A node promises each copy of a function memory for one instance, and runs as many as there are
 //! requests: together they may want more than there is. An instance takes its share here before it
-//! starts and as it grows. What there is not is refused; it must never be had from the machine.
+//! starts and as it grows. What there is not is refused; it must never be had from the machine. Others live on
+//! that machine, too: what it has now is said from outside ([`MachineMemory`]), and bounds what is given as well.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use tokio::sync::{Mutex, Notify};
@@ -14,28 +15,69 @@ use tokio::sync::{Mutex, Notify};
 /// What an instance costs besides its memories: its tables and the pages that its stacks touch.
 pub(crate) const INSTANCE_BYTES: u64 = 256 << 10;
 
+/// What the machine has for all instances together, whatever else takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineMemory {
+    /// Bytes, with those that instances have already.
+    pub ceiling: u64,
+    /// No instance starts beside others.
+    pub is_short: bool,
+}
+
 pub(crate) struct Budget {
     limit: u64,
+    /// As the machine's state was said last.
+    ceiling: AtomicU64,
+    is_short: AtomicBool,
     used: AtomicU64,
     waiting: AtomicU32,
     /// Held by the first of those that wait; the others wait for it in order.
     first: Mutex<()>,
     freed: Notify,
+    /// There was none, and now there is an instance.
+    begun: Notify,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
+            ceiling: AtomicU64::new(limit),
+            is_short: AtomicBool::new(false),
             used: AtomicU64::new(0),
             waiting: AtomicU32::new(0),
             first: Mutex::new(()),
             freed: Notify::new(),
+            begun: Notify::new(),
         }
     }
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    pub(crate) fn set_machine(&self, machine: MachineMemory) {
+        let ceiling = machine.ceiling.min(self.limit);
+        self.ceiling.store(ceiling, Ordering::Relaxed);
+        self.is_short.store(machine.is_short, Ordering::Relaxed);
+        // Whoever is the first to wait looks again.
+        self.freed.notify_one();
+    }
+
+    /// Whether instances with nothing to do are in the way: half of what there is may be theirs.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let half = self.ceiling.load(Ordering::Relaxed) / 2;
+        self.is_short.load(Ordering::Relaxed) || self.used() > half
+    }
+
+    /// Whether it is for the machine's state that an instance with so many bytes does not start.
+    pub(crate) fn is_held_up(&self, bytes: u64) -> bool {
+        self.used().saturating_add(bytes) <= self.limit
+    }
+
+    /// Comes when there is an instance, after there was none. For one that waits.
+    pub(crate) async fn begun(&self) {
+        self.begun.notified().await;
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -44,26 +86,50 @@ impl Budget {
 
     /// A share of so many bytes, if they are there and nobody waits for them.
     pub(crate) fn try_share(self: &Arc<Self>, bytes: u64) -> Option<Share> {
-        let is_free = self.waiting.load(Ordering::Relaxed) == 0 && self.take(bytes);
+        let is_free = self.waiting.load(Ordering::Relaxed) == 0 && self.begin(bytes);
         is_free.then(|| Share::of(self, bytes))
     }
 
-    /// Waits until so many bytes are there, behind those that waited before. More than the whole
+    /// Waits until so many bytes are there, behind those that waited before. More than the limit
     /// are never there.
     pub(crate) async fn share(self: &Arc<Self>, bytes: u64) -> Share {
         let _waiting = Waiting::new(&self.waiting);
         let _first = self.first.lock().await;
-        while !self.take(bytes) {
+        while !self.begin(bytes) {
             // Kept when it came before anybody waited.
             self.freed.notified().await;
         }
         Share::of(self, bytes)
     }
 
-    fn take(&self, bytes: u64) -> bool {
-        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
+    /// For an instance that starts. Where there is no other it may whatever the machine has, so that nobody
+    /// waits for ever.
+    fn begin(&self, bytes: u64) -> bool {
+        let beside_others = match self.is_short.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.ceiling.load(Ordering::Relaxed),
+        };
+        let before = self.take(bytes, |used| match used {
+            0 => self.limit,
+            _ => beside_others,
+        });
+        if before == Some(0) {
+            self.begun.notify_one();
+        }
+        before.is_some()
+    }
+
+    /// For an instance that runs.
+    fn grow(&self, bytes: u64) -> bool {
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        self.take(bytes, |_| ceiling).is_some()
+    }
+
+    /// What was used before these bytes, if they are within what may be used.
+    fn take(&self, bytes: u64, most: impl Fn(u64) -> u64) -> Option<u64> {
+        let more = |used: u64| used.checked_add(bytes).filter(|all| *all <= most(used));
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.used.fetch_update(set, fetch, more).is_ok()
+        self.used.fetch_update(set, fetch, more).ok()
     }
 }
 
@@ -100,7 +166,7 @@ impl Share {
     /// passes those that wait to start: it would have to stop, they only wait a little longer.
     pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let has = more == 0 || self.budget.take(more);
+        let has = more == 0 || self.budget.grow(more);
         if has {
             self.bytes += more;
         }
@@ -160,6 +226,52 @@ mod tests {
         assert_eq!(budget.used(), 60);
         drop((large, small));
         assert!(budget.try_share(100).is_some());
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_not_given_and_one_instance_starts_all_the_same() {
+        let machine = |ceiling, is_short| MachineMemory { ceiling, is_short };
+        let budget = Arc::new(Budget::new(100));
+        budget.set_machine(machine(50, false));
+        let mut one = budget.try_share(40).unwrap();
+        assert!(budget.try_share(11).is_none());
+        assert!(budget.is_held_up(11) && !budget.is_held_up(61));
+        assert!(one.grow_to(50) && !one.grow_to(51));
+
+        // Short, it gives what runs a little more, and starts nothing beside it.
+        budget.set_machine(machine(60, true));
+        assert!(one.grow_to(55) && budget.is_scarce());
+        let mut next = Box::pin(budget.share(2));
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(one);
+        let next = next.now_or_never().unwrap();
+        assert!(budget.try_share(1).is_none());
+
+        // What waits begins when the machine has memory again, which is never more than the limit.
+        let mut last = Box::pin(budget.share(90));
+        assert!(last.as_mut().now_or_never().is_none());
+        budget.set_machine(machine(u64::MAX, false));
+        drop((next, last.now_or_never().unwrap()));
+        assert!(budget.try_share(101).is_none());
+
+        // Of nothing, not even that which the first needs: it starts, and cannot grow.
+        budget.set_machine(machine(0, true));
+        let mut lone = budget.try_share(70).unwrap();
+        assert!(!lone.grow_to(71));
+    }
+
+    #[test]
+    fn who_looks_after_instances_is_woken_for_the_first() {
+        let budget = Arc::new(Budget::new(100));
+        let one = budget.try_share(1).unwrap();
+        let other = budget.try_share(1).unwrap();
+        assert!(budget.begun().now_or_never().is_some());
+        drop(one);
+        let another = budget.try_share(1).unwrap();
+        assert!(budget.begun().now_or_never().is_none());
+        drop((other, another));
+        let _first = budget.try_share(1).unwrap();
+        assert!(budget.begun().now_or_never().is_some());
     }
 
     /// Giving up must not cost the next in line the memory that became free.

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use hive_functions::{
-    BoxBody, InvokeError, Limits, LoadError, LogStream, Runtime, RuntimeOptions, Waited,
+    BoxBody, Instances, InvokeError, Limits, LoadError, LogStream, MachineMemory, Reuse, Runtime,
+    RuntimeOptions, Waited,
 };
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -12,7 +13,7 @@ use http_body_util::BodyExt;
 use crate::{
     guests::{
         Loaded, Logs, RUST_0_2, compiled, eventually, get, get_of, guest, guest_with_memory,
-        handler, handler_0_3, limits, load, looping, options, verified,
+        handler, handler_0_3, limits, load, load_compiled_on, looping, options, verified,
     },
     sandbox::{PROBE, probe_with},
 };
@@ -440,6 +441,54 @@ async fn a_request_waits_until_its_instance_has_memory_to_start() {
         refused.err(),
         Some(LoadError::NodeMemory { initial, .. }) if initial == 10 << 20
     ));
+}
+
+#[tokio::test]
+async fn while_the_machine_is_short_of_memory_idle_instances_end_and_one_runs_at_a_time() {
+    let runtime = Runtime::start(RuntimeOptions::default()).unwrap();
+    let queue = Duration::from_millis(100);
+    let code = compiled(RUST_0_2);
+    let patient = load_compiled_on(&runtime, &code, |options| {
+        options.instances = Instances {
+            reuse: Some(Reuse::Serial),
+            idle_timeout: Duration::from_secs(3600),
+            ..Instances::default()
+        };
+    });
+    let hasty = load_compiled_on(&runtime, &code, |options| options.limits.queue = queue);
+    let other = load_compiled_on(&runtime, &compiled(&looping()), |_| ());
+    let says = |is_short| {
+        runtime.set_machine_memory(MachineMemory {
+            ceiling: u64::MAX,
+            is_short,
+        });
+    };
+    let answers = async |loaded: &Loaded| {
+        let answer = loaded.function.handle(get()).await;
+        answer.map(|response| response.status())
+    };
+    assert_eq!(answers(&patient).await, Ok(StatusCode::OK));
+    assert!(runtime.memory_used() > 0, "its instance stays");
+    runtime.begun().await;
+
+    says(true);
+    eventually("it ends", || runtime.memory_used() == 0).await;
+    for _ in 0..3 {
+        assert_eq!(answers(&patient).await, Ok(StatusCode::OK));
+    }
+    let running = tokio::spawn({
+        let function = other.function.clone();
+        async move { function.handle(get()).await.map(drop) }
+    });
+    eventually("one runs", || other.function.usage().in_flight == 1).await;
+    let late = Err(InvokeError::MemoryPressure(queue));
+    assert_eq!(answers(&hasty).await, late);
+    let lines = hasty.logs.of(LogStream::Hive);
+    let told = "MemoryPressure: no turn within 100ms: the node is short of memory";
+    assert!(lines[0].starts_with(told), "{lines:?}");
+    says(false);
+    assert_eq!(answers(&hasty).await, Ok(StatusCode::OK));
+    running.abort();
 }
 
 /// Sends its head and five bytes, then does `rest`.

@@ -261,6 +261,9 @@ pub struct Usage {
     /// What it sends and receives is paid for. Absent: nobody said so, and it cannot tell.
     #[prost(bool, optional, tag = "40")]
     pub metered: ::core::option::Option<bool>,
+    /// The machine is short of memory, and the agent starts no instances beside others. Absent: it does not look.
+    #[prost(bool, optional, tag = "41")]
+    pub memory_pressure: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FunctionUsage {
