@@ -17,6 +17,11 @@ use crate::node_conditions::MEMORY_PRESSURE;
 /// Copies on one node, at most: what an agent takes, and some to spare for those that are on their way elsewhere.
 const MOST_COPIES: usize = MAX_ASSIGNMENTS - 24;
 
+/// What is not on a node's disk yet weighs as much as this many thousandths of its memory. Kubernetes' ImageLocality
+/// is one weighted score among others, too: were it asked first, single copies of one component would gather on who
+/// had it first until nothing fits there, and a download of some megabytes is worth no more than this.
+const FETCH: u64 = 100;
+
 pub struct Board<'a> {
     pub nodes: BTreeMap<&'a str, Seat<'a>>,
     pub functions: &'a [FunctionView],
@@ -285,10 +290,8 @@ struct Score {
     avoided: usize,
     /// What of its wishes is met.
     wishes: Reverse<i64>,
-    /// What it is to run must be fetched first, as far as is known.
-    fetches: bool,
-    /// Thousandths of the memory.
-    used: u64,
+    /// Thousandths of the memory that are used, and what must be fetched first, as far as is known.
+    load: u64,
 }
 
 impl Seat<'_> {
@@ -336,14 +339,14 @@ impl Seat<'_> {
             })
             .count();
         let used = self.memory.saturating_mul(1000) / self.view.memory.max(1);
+        let holds = !self.held.is_empty() && holdings::contains(self.held, &artifact.sha256);
         let (crowd, weight) = places.score(self.view);
         Score {
             crowd,
             copies,
             avoided,
             wishes: Reverse(weight + node_affinity::preference(function, self.view)),
-            fetches: self.held.is_empty() || !holdings::contains(self.held, &artifact.sha256),
-            used,
+            load: used + if holds { 0 } else { FETCH },
         }
     }
 }

@@ -37,7 +37,8 @@ fn chosen(change: impl FnOnce(&mut View)) -> String {
 }
 
 #[test]
-fn a_node_that_holds_it_is_preferred_after_spread_taints_and_wishes_and_before_memory() {
+fn a_node_that_holds_it_is_preferred_after_spread_taints_and_wishes_unless_it_is_fuller_by_a_tenth()
+{
     let spec = |view: &mut View, fields: serde_json::Value| {
         let spec = &mut view.functions[0].spec;
         let mut value = json!(spec);
@@ -46,14 +47,18 @@ fn a_node_that_holds_it_is_preferred_after_spread_taints_and_wishes_and_before_m
         }
         *spec = serde_json::from_value(value).unwrap();
     };
-    let other_on_b = |view: &mut View| {
+    let other_on_b = |view: &mut View, mebibytes: u64| {
         let mut other = running(function("before", 1), V2);
+        other.spec.resources.memory = Bytes(mebibytes * Bytes::MIB);
         other.spec.node_selector = [("name".to_owned(), "b".to_owned())].into();
         view.nodes[1].labels = other.spec.node_selector.clone();
         view.functions.insert(0, other);
     };
     assert_eq!(chosen(|_| {}), "b");
-    assert_eq!(chosen(other_on_b), "b", "with less memory");
+    // Of 1024.
+    let chosen_beside = |mebibytes| chosen(|view| other_on_b(view, mebibytes));
+    assert_eq!(chosen_beside(102), "b", "with a little less memory");
+    assert_eq!(chosen_beside(104), "a", "with much less memory");
     assert_eq!(
         chosen(|view| view.held = Holdings::default()),
         "a",
@@ -88,7 +93,7 @@ fn a_node_that_holds_it_is_preferred_after_spread_taints_and_wishes_and_before_m
     }]});
     let crowded = |view: &mut View| {
         spec(view, spread);
-        other_on_b(view);
+        other_on_b(view, 1);
     };
     assert_eq!(chosen(crowded), "a", "spread");
 }
