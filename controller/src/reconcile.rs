@@ -9,6 +9,7 @@ pub mod collect;
 pub mod compile;
 pub mod cron;
 pub mod events;
+mod followed;
 pub mod garbage;
 pub mod health;
 mod looks;
@@ -20,6 +21,8 @@ pub mod roles;
 pub mod rollout;
 pub mod schedule;
 pub mod status;
+#[cfg(test)]
+mod weight;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,13 +36,13 @@ use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::artifacts::{Artifacts, Registries};
 use crate::controllers;
 use crate::gateway::Presence;
-use crate::ingress::routes::Follower;
 use crate::objects;
 use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
 use compile::{Compilation, CompileWorker};
 use cron::Cron;
+pub use followed::Followed;
 pub use looks::{Looks, Outlook};
 
 /// Retries of what failed for a passing reason.
@@ -147,10 +150,13 @@ impl Reconcilers {
                 .with_rests()
                 .run(async move |_, state| autoscale::pass(&writer, &known, &traffic, state).await),
         );
-        let mut routes = Follower::of(&replica.state());
-        tasks.spawn(looks().only_for(of_functions).with_rests().run(
-            async move |replica, state| status::pass(replica, &seen, &mut routes, state).await,
-        ));
+        let mut statuses = status::Statuses::new(seen, &replica.state());
+        tasks.spawn(
+            looks()
+                .only_for(of_functions)
+                .with_rests()
+                .run(async move |replica, state| statuses.pass(replica, state).await),
+        );
         tasks.spawn(
             looks()
                 .only_for(namespaces::concerns)

@@ -1,15 +1,18 @@
 //! Which artifacts the objects of a state name. Pure.
 //!
-//! Read from the objects as they are, not as this version's types: what a newer version wrote must
-//! not lose its artifacts because this one can't parse it.
+//! Read from the objects' text, not as this version's types: what a newer version wrote must not lose its
+//! artifacts because this one can't parse it. Nor are they parsed at all: there may be tens of thousands.
 
 use std::collections::BTreeSet;
 
 use hive_manifests::Resource;
-use serde_json::Value;
+use memchr::{memchr, memmem};
 
 use super::Digest;
 use crate::state::{Object, State};
+
+/// Before each name, in the text of objects.
+const FIELD: &str = "\"sha256\":\"";
 
 /// All that functions, what they were, and assignments name, in lower hex.
 pub fn used(state: &State) -> BTreeSet<String> {
@@ -20,7 +23,7 @@ pub fn used(state: &State) -> BTreeSet<String> {
 }
 
 pub fn is_used(state: &State, digest: &Digest) -> bool {
-    objects(state).any(|object| named(object).contains(digest))
+    objects(state).any(|object| named(object).any(|named| named == *digest))
 }
 
 fn objects(state: &State) -> impl Iterator<Item = &Object> {
@@ -31,27 +34,14 @@ fn objects(state: &State) -> impl Iterator<Item = &Object> {
         .map(|object| &**object)
 }
 
-fn named(object: &Object) -> Vec<Digest> {
-    match object.key().resource {
-        // There are many, and nothing else reads them often: they are not kept as they are read.
-        Resource::ControllerRevision => digests(&object.to_value()["data"]),
-        _ => digests(object.body()),
-    }
-}
-
-fn digests(body: &Value) -> Vec<Digest> {
-    let lists = [&body["status"]["artifacts"], &body["artifacts"]];
-    [
-        // A function's component, now or once; an assignment's, and what the assignment runs.
-        &body["spec"]["artifact"],
-        &body["spec"]["function"]["artifact"],
-        // What was pulled for a function.
-        &body["status"]["artifact"],
-    ]
-    .into_iter()
-    .chain(lists.into_iter().filter_map(Value::as_array).flatten())
-    .filter_map(|artifact| artifact["sha256"].as_str()?.parse().ok())
-    .collect()
+/// Wherever a field of that name is: what is no artifact's after all only keeps one for longer.
+fn named(object: &Object) -> impl Iterator<Item = Digest> {
+    let text = object.encoded();
+    memmem::find_iter(text, FIELD).filter_map(move |at| {
+        let value = &text[at + FIELD.len()..];
+        let value = &value[..memchr(b'"', value)?];
+        std::str::from_utf8(value).ok()?.parse().ok()
+    })
 }
 
 #[cfg(test)]

@@ -130,39 +130,73 @@ impl<'a> Base<'a> {
     }
 }
 
-/// One look: writes the statuses that say something else.
-pub async fn pass(replica: &Replica, seen: &Seen, routes: &mut Follower, state: &State) -> Outlook {
-    let mut outlook = Outlook::Settled;
-    let (now, level) = (Timestamp::now(), state.level());
-    routes.follow(state);
-    let summaries = seen.at(state, now, |view, plan| {
-        summaries(state, view, plan, routes)
-    });
-    for (key, summary) in summaries {
-        let told = state.get(&key).map(|it| it.body()["status"].clone());
-        let stale = |told: &Value| set(&mut told.clone(), &summary, &key, level);
-        if !told.as_ref().is_some_and(stale) {
-            continue;
-        }
-        let news = told.and_then(|told| route_lost(&told, &summary));
-        let written = objects::edit(replica, &key, |body| {
-            set(&mut body["status"], &summary, &key, level)
-        })
-        .await;
-        match written {
-            Ok(()) => {
-                if let Some(notice) = news {
-                    events::record(replica, &key, notice).await;
-                }
-            }
-            Err(EditError::NotFound(_)) => {}
-            Err(error) => {
-                tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write status");
-                outlook = Outlook::Again;
-            }
+/// Writes functions' statuses.
+pub struct Statuses {
+    seen: Seen,
+    routes: Follower,
+    /// What functions were found to say, and at which revision: they need not be read again for it.
+    said: BTreeMap<Key, (u64, Summary)>,
+    /// At which level.
+    level: u32,
+}
+
+impl Statuses {
+    pub fn new(seen: Seen, state: &State) -> Self {
+        Self {
+            seen,
+            routes: Follower::of(state),
+            said: BTreeMap::new(),
+            level: state.level(),
         }
     }
-    outlook
+
+    /// One look: writes the statuses that say something else.
+    pub async fn pass(&mut self, replica: &Replica, state: &State) -> Outlook {
+        let mut outlook = Outlook::Settled;
+        let level = state.level();
+        self.routes.follow(state);
+        let mut before = std::mem::take(&mut self.said);
+        if self.level != level {
+            before.clear();
+            self.level = level;
+        }
+        let summaries = self.seen.at(state, Timestamp::now(), |view, plan| {
+            summaries(state, view, plan, &self.routes)
+        });
+        for (key, summary) in summaries {
+            let Some(object) = state.get(&key) else {
+                continue;
+            };
+            let found = (object.revision(), summary);
+            if before.get(&key) == Some(&found) {
+                self.said.insert(key, found);
+                continue;
+            }
+            let told = object.to_value()["status"].clone();
+            if !set(&mut told.clone(), &found.1, &key, level) {
+                self.said.insert(key, found);
+                continue;
+            }
+            let news = route_lost(&told, &found.1);
+            let written = objects::edit(replica, &key, |body| {
+                set(&mut body["status"], &found.1, &key, level)
+            })
+            .await;
+            match written {
+                Ok(()) => {
+                    if let Some(notice) = news {
+                        events::record(replica, &key, notice).await;
+                    }
+                }
+                Err(EditError::NotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(function = %key, error = &error as &dyn std::error::Error, "cannot write status");
+                    outlook = Outlook::Again;
+                }
+            }
+        }
+        outlook
+    }
 }
 
 /// That another function has a route, unless the status said so already.

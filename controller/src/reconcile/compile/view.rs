@@ -10,7 +10,6 @@ use hive_manifests::{Function, Resource};
 
 use super::plan::{SourcePlan, Wanted, plan};
 use crate::node_record::NodeRecord;
-use crate::objects;
 use crate::reconcile::schedule::source_sha256;
 use crate::state::{Key, Object, State};
 
@@ -224,11 +223,14 @@ impl View {
 fn read(object: &Object) -> Option<(String, Known)> {
     let function: Function = object.parse().ok()?;
     let sha256 = source_sha256(&function)?;
-    let mut records = function.status.unwrap_or_default().artifacts;
+    let status = function.status.unwrap_or_default();
+    let mut conditions = status.conditions.iter();
+    let is_compiled = conditions.any(|it| it.type_ == "Compiled" && it.status == "True");
+    let mut records = status.artifacts;
     records.retain(|artifact| artifact.source_sha256 == sha256);
     let known = Known {
         records: Arc::new(records),
-        is_compiled: objects::condition(object.body(), "Compiled") == Some("True"),
+        is_compiled,
     };
     Some((sha256, known))
 }

@@ -8,7 +8,7 @@ use memchr::memmem;
 use serde_json::Value;
 
 use super::CONDITION;
-use crate::state::{Key, State};
+use crate::state::{Key, Object, State};
 
 /// Names one pull. Whoever changes a secret makes another one of it, which is tried at once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,35 +31,40 @@ impl Job {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// What is to be pulled, for which functions.
-    pub jobs: BTreeMap<Job, Vec<Key>>,
-    /// Functions that name their component by its digest, and still tell of an image.
-    pub settled: Vec<Key>,
+/// What a function has to do with images.
+#[derive(Debug, PartialEq)]
+pub enum Concern {
+    /// It names one that is not here for it.
+    Lacks {
+        requested: String,
+        pull_at: Option<Timestamp>,
+        secrets: Vec<String>,
+    },
+    /// It names its component by its digest, and still tells of an image.
+    Tells,
 }
 
-pub fn plan(state: &State) -> Plan {
-    let mut plan = Plan::default();
-    for object in state.list(Resource::Function, None) {
+impl Concern {
+    pub fn of(object: &Object) -> Option<Self> {
         // Most functions never named an image: they are not parsed for it.
         let says = |text: &str| memmem::find(object.encoded(), text.as_bytes()).is_some();
         if !says("\"oci\"") && !says(CONDITION) || object.is_being_deleted() {
-            continue;
+            return None;
         }
-        let Ok(function) = object.parse::<Function>() else {
-            continue;
-        };
-        let key = object.key().clone();
+        let function: Function = object.parse().ok()?;
         if function.spec.artifact.sha256.is_some() {
-            if tells_of_an_image(&function) {
-                plan.settled.push(key);
-            }
-        } else if let Some(job) = job(state, &key.namespace, function) {
-            plan.jobs.entry(job).or_default().push(key);
+            return tells_of_an_image(&function).then_some(Self::Tells);
         }
+        if function.component().is_some() {
+            return None;
+        }
+        let secrets = function.spec.image_pull_secrets.into_iter();
+        Some(Self::Lacks {
+            requested: function.spec.artifact.oci?,
+            pull_at: function.spec.artifact.pull_at.map(|at| at.0),
+            secrets: secrets.map(|secret| secret.name).collect(),
+        })
     }
-    plan
 }
 
 fn tells_of_an_image(function: &Function) -> bool {
@@ -68,24 +73,41 @@ fn tells_of_an_image(function: &Function) -> bool {
     })
 }
 
-fn job(state: &State, namespace: &str, function: Function) -> Option<Job> {
-    let requested = function.spec.artifact.oci.clone()?;
-    let pull_at = function.spec.artifact.pull_at.as_ref().map(|at| at.0);
-    if function.component().is_some() {
-        return None;
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What is to be pulled, for which functions.
+    pub jobs: BTreeMap<Job, Vec<Key>>,
+    /// Functions that name their component by its digest, and still tell of an image.
+    pub settled: Vec<Key>,
+}
+
+/// Of the state only the secrets' revisions are asked.
+pub fn plan<'a>(functions: impl Iterator<Item = (&'a Key, &'a Concern)>, state: &State) -> Plan {
+    let mut plan = Plan::default();
+    for (key, concern) in functions {
+        let Concern::Lacks {
+            requested,
+            pull_at,
+            secrets,
+        } = concern
+        else {
+            plan.settled.push(key.clone());
+            continue;
+        };
+        let revision = |name: &String| {
+            let secret = Key::new(Resource::Secret, &*key.namespace, &**name);
+            let revision = state.get(&secret).map_or(0, |object| object.revision());
+            (name.clone(), revision)
+        };
+        let job = Job {
+            namespace: key.namespace.clone(),
+            requested: requested.clone(),
+            pull_at: *pull_at,
+            secrets: secrets.iter().map(revision).collect(),
+        };
+        plan.jobs.entry(job).or_default().push(key.clone());
     }
-    let namespace = namespace.to_owned();
-    let secrets = function.spec.image_pull_secrets.into_iter().map(|secret| {
-        let key = Key::new(Resource::Secret, namespace.clone(), secret.name.clone());
-        let revision = state.get(&key).map_or(0, |object| object.revision());
-        (secret.name, revision)
-    });
-    Some(Job {
-        secrets: secrets.collect(),
-        namespace,
-        requested,
-        pull_at,
-    })
+    plan
 }
 
 #[cfg(test)]
@@ -93,8 +115,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::objects;
+    use crate::reconcile::Followed;
     use crate::state::Command;
     use serde_json::json;
+
+    fn plan(state: &State) -> Plan {
+        let mut functions = Followed::new(Resource::Function, Concern::of);
+        functions.follow(state);
+        super::plan(functions.iter(), state)
+    }
 
     fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
         let key = Key::new(resource, namespace, name);

@@ -13,13 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::plan::{Job, Plan, plan};
+use super::plan::{Concern, Job, Plan, plan};
 use super::{BACK_OFF, CONDITION, FAILED, INVALID_COMPONENT, INVALID_NAME, PULLING, UNAUTHORIZED};
 use crate::artifacts::{Artifacts, InspectArtifactError, PullError, Registries};
 use crate::gateway::bounds::cut;
 use crate::objects::{self, EditError};
-use crate::reconcile::Outlook;
 use crate::reconcile::events::{self, MAX_MESSAGE_BYTES, Notice};
+use crate::reconcile::{Followed, Outlook};
 use crate::state::{Key, State};
 use crate::store::Replica;
 
@@ -41,6 +41,7 @@ const LONGEST_WISH: Duration = Duration::from_secs(3600);
 
 pub struct Pulls {
     puller: Puller,
+    functions: Followed<Concern>,
     under_way: JoinSet<(Job, Option<Failure>)>,
     names: BTreeSet<Job>,
     failures: HashMap<Job, Failed>,
@@ -98,6 +99,7 @@ impl Pulls {
                 artifacts,
                 registries,
             },
+            functions: Followed::new(Resource::Function, Concern::of),
             under_way: JoinSet::new(),
             names: BTreeSet::new(),
             failures: HashMap::new(),
@@ -106,7 +108,8 @@ impl Pulls {
 
     /// One look: notes what ended, and begins what is due.
     pub async fn pass(&mut self, state: &State) -> Outlook {
-        let Plan { jobs, settled } = plan(state);
+        self.functions.follow(state);
+        let Plan { jobs, settled } = plan(self.functions.iter(), state);
         for key in &settled {
             self.puller.forget(key).await;
         }

@@ -15,6 +15,7 @@ use crate::deletion::{FOREGROUND, finalizers};
 use crate::holdings::{self, Holdings};
 use crate::node_conditions;
 use crate::reconcile::autoscale::Scaling;
+use crate::reconcile::pull;
 use crate::reconcile::rollout::{Asked, Standing, TemplateDigest, template_of};
 use crate::references;
 use crate::state::{Key, Object, State, level};
@@ -114,6 +115,11 @@ pub struct FunctionView {
     pub digest: TemplateDigest,
     /// What that version refers to and is not there, in words: no node can be sent it.
     pub missing: Option<String>,
+    /// The image that people named, while it is not here.
+    pub awaited_image: Option<String>,
+    /// What the conditions Pulled and Compiled say, where they are False.
+    pub not_pulled: Option<Told>,
+    pub not_compiled: Option<Told>,
     /// Compiled forms of other components, of the version that all copies ran last.
     pub older: Vec<CompiledArtifact>,
     /// Which version its copies are to run.
@@ -124,6 +130,13 @@ pub struct FunctionView {
     pub scaling: Scaling,
     /// How many copies were found to be needed, where it scales by itself.
     pub found_replicas: Option<u32>,
+}
+
+/// What a condition says beside whether it holds.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub reason: String,
+    pub message: String,
 }
 
 /// How a function that is being deleted ends.
@@ -140,7 +153,7 @@ impl Ending {
         if !function.is_being_deleted() {
             return None;
         }
-        let copies_first = finalizers(function.body()).contains(&FOREGROUND);
+        let copies_first = finalizers(&function.to_value()).contains(&FOREGROUND);
         Some(match copies_first {
             true => Self::CopiesFirst,
             false => Self::CopiesStay,
@@ -360,6 +373,8 @@ impl FunctionView {
                 missing: None,
             })
         };
+        let asked = &function.spec.artifact;
+        let awaited_image = asked.oci.clone().filter(|_| asked.sha256.is_none());
         let spec = match function.component() {
             Some(artifact) => FunctionSpec {
                 artifact,
@@ -388,6 +403,16 @@ impl FunctionView {
         };
         let wanted = spec.wanted_replicas(found_replicas);
         let scaling = Scaling::of(&status);
+        let not = |kind: &str| {
+            let mut conditions = status.conditions.iter();
+            let told = conditions.find(|it| it.type_ == kind && it.status == "False")?;
+            Some(Told {
+                reason: told.reason.clone(),
+                message: told.message.clone(),
+            })
+        };
+        let (not_pulled, not_compiled) = (not(pull::CONDITION), not("Compiled"));
+        let pulled = status.artifact.as_ref().map(|pulled| &pulled.requested);
         let (artifacts, older) = status
             .artifacts
             .into_iter()
@@ -401,6 +426,9 @@ impl FunctionView {
             labels: function.metadata.labels.clone().unwrap_or_default(),
             digest,
             missing: None,
+            awaited_image: awaited_image.filter(|image| Some(image) != pulled),
+            not_pulled,
+            not_compiled,
             course: Course::of(&spec, wanted, own, &standing, named),
             standing,
             asked: Asked::of(&function.metadata),

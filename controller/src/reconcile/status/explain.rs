@@ -9,7 +9,7 @@ use hive_manifests::Phase;
 use hive_manifests::rollout::RolloutPhase;
 
 use crate::deletion::finalizers;
-use crate::objects::{self, node_key};
+use crate::objects::node_key;
 use crate::reconcile::pull;
 use crate::reconcile::schedule::{AssignmentView, FunctionView};
 use crate::state::State;
@@ -44,8 +44,8 @@ impl Situation<'_> {
     pub fn explain(&self, state: &State) -> Explanation {
         self.deleting(state)
             .or_else(|| self.scaled_to_zero())
-            .or_else(|| missing_image(state, self.function))
-            .or_else(|| not_compiled(state, self.function))
+            .or_else(|| missing_image(self.function))
+            .or_else(|| not_compiled(self.function))
             .or_else(|| self.missing_reference())
             .or_else(|| self.failing())
             .or_else(|| self.node_lost(state))
@@ -57,8 +57,8 @@ impl Situation<'_> {
 
     fn deleting(&self, state: &State) -> Option<Explanation> {
         self.function.ending?;
-        let function = state.get(&self.function.key)?;
-        let waits_for = finalizers(function.body()).join(", ");
+        let function = state.get(&self.function.key)?.to_value();
+        let waits_for = finalizers(&function).join(", ");
         Some((
             "Deleting",
             format!("it is being deleted, which waits for its finalizers: {waits_for}"),
@@ -185,37 +185,25 @@ fn lost_since(state: &State, node: &str) -> Option<String> {
 }
 
 /// Why the image that the function names is not here, if it is not.
-fn missing_image(state: &State, function: &FunctionView) -> Option<Explanation> {
-    let body = state.get(&function.key)?.body();
-    let (artifact, status) = (&body["spec"]["artifact"], &body["status"]);
-    let image = artifact["oci"].as_str()?;
-    if artifact["sha256"].is_string() || status["artifact"]["requested"] == *image {
-        return None;
-    }
-    let conditions = status["conditions"].as_array();
-    let told = conditions.into_iter().flatten().find_map(|condition| {
-        if condition["type"] != pull::CONDITION || condition["status"] != "False" {
-            return None;
-        }
-        let reason = pull::REASONS
-            .iter()
-            .find(|reason| condition["reason"] == **reason)?;
-        Some((*reason, condition["message"].as_str()?.to_owned()))
+fn missing_image(function: &FunctionView) -> Option<Explanation> {
+    let image = function.awaited_image.as_ref()?;
+    let told = function.not_pulled.as_ref().and_then(|told| {
+        let mut known = pull::REASONS.into_iter();
+        let reason = known.find(|reason| told.reason == *reason)?;
+        Some((reason, told.message.clone()))
     });
     Some(told.unwrap_or_else(|| (pull::PULLING, format!("{image} is to be pulled"))))
 }
 
 /// Why the newest component is not compiled, if that is told: it does not compile, or it takes its time.
-fn not_compiled(state: &State, function: &FunctionView) -> Option<Explanation> {
-    let body = state.get(&function.key)?.body();
-    if !function.artifacts.is_empty() || objects::condition(body, "Compiled") != Some("False") {
+fn not_compiled(function: &FunctionView) -> Option<Explanation> {
+    let told = function.not_compiled.as_ref()?;
+    if !function.artifacts.is_empty() {
         return None;
     }
-    let conditions = body["status"]["conditions"].as_array()?;
-    let compiled = conditions.iter().find(|c| c["type"] == "Compiled")?;
-    let reason = match compiled["reason"] == "Compiling" {
+    let reason = match told.reason == "Compiling" {
         true => "Compiling",
         false => "CompileFailed",
     };
-    Some((reason, compiled["message"].as_str()?.to_owned()))
+    Some((reason, told.message.clone()))
 }
