@@ -9,17 +9,28 @@ use hive_manifests::{FunctionSpec, Resource};
 
 use crate::state::{Key, State};
 
-/// What a spec asks for and is not there.
+/// What a spec asks for and cannot have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{place}.valueFrom: {} {name:?} has no key {key:?}; create it, or mark the reference optional",
+    "{place}.valueFrom: {} {name:?} {why}, or mark the reference optional",
     .resource.singular()
 )]
 pub struct Missing {
     place: String,
     resource: Resource,
     name: String,
-    key: String,
+    why: Lack,
+}
+
+/// With what helps.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Lack {
+    #[error("does not exist; create it")]
+    Object,
+    #[error("has no key {0:?}; add it")]
+    Key(String),
+    #[error("has something else than text as {0:?}; replace it")]
+    Text(String),
 }
 
 /// A value, or where it is to be taken from.
@@ -55,16 +66,16 @@ pub fn value(
         (None, Some(reference)) => (reference, Resource::ConfigMap),
         (None, None) => return Ok(None),
     };
-    let found = lookup(state, namespace, resource, reference);
-    if found.is_none() && !reference.optional {
-        return Err(Missing {
+    match lookup(state, namespace, resource, reference) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) if reference.optional => Ok(None),
+        Err(why) => Err(Missing {
             place: place(),
             resource,
             name: reference.name.clone(),
-            key: reference.key.clone(),
-        });
+            why,
+        }),
     }
-    Ok(found)
 }
 
 fn lookup(
@@ -72,11 +83,67 @@ fn lookup(
     namespace: &str,
     resource: Resource,
     reference: &KeyRef,
-) -> Option<String> {
-    let object = state.get(&Key::new(resource, namespace, &reference.name))?;
-    let text = object.body()["data"][&reference.key].as_str()?;
-    match resource {
-        Resource::Secret => String::from_utf8(BASE64.decode(text).ok()?).ok(),
+) -> Result<String, Lack> {
+    let object = state.get(&Key::new(resource, namespace, &reference.name));
+    let value = &object.ok_or(Lack::Object)?.body()["data"][&reference.key];
+    let key = || reference.key.clone();
+    let text = value.as_str().ok_or_else(|| Lack::Key(key()))?;
+    let decoded = match resource {
+        Resource::Secret => {
+            let bytes = BASE64.decode(text).ok();
+            bytes.and_then(|bytes| String::from_utf8(bytes).ok())
+        }
         _ => Some(text.to_owned()),
+    };
+    decoded.ok_or_else(|| Lack::Text(key()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::objects;
+    use crate::state::Command;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_missing_is_named_with_what_helps() {
+        let mut state = State::default();
+        let key = Key::new(Resource::Secret, "default", "s");
+        let data =
+            json!({ "data": { "k": BASE64.encode("v"), "raw": BASE64.encode([0xff, 0xfe]) } });
+        let body = objects::fresh(&key, json!({}), data).into();
+        state.apply(Command::Create { key, body }).unwrap();
+        let told = |name: &str, key: &str, optional: bool| {
+            let spec: FunctionSpec = serde_json::from_value(json!({
+                "artifact": { "sha256": "00" },
+                "env": [{ "name": "A", "valueFrom": {
+                    "secretKeyRef": { "name": name, "key": key, "optional": optional },
+                } }],
+            }))
+            .unwrap();
+            missing(&state, "default", &spec).map(|missing| missing.to_string())
+        };
+        let why = |why: &str| {
+            Some(format!(
+                "spec.env[0].valueFrom: secret {why}, or mark the reference optional"
+            ))
+        };
+        assert_eq!(told("s", "k", false), None);
+        assert_eq!(
+            told("none", "k", false),
+            why("\"none\" does not exist; create it")
+        );
+        assert_eq!(
+            told("s", "none", false),
+            why("\"s\" has no key \"none\"; add it")
+        );
+        assert_eq!(
+            told("s", "raw", false),
+            why("\"s\" has something else than text as \"raw\"; replace it")
+        );
+        for (name, key) in [("none", "k"), ("s", "none"), ("s", "raw")] {
+            assert_eq!(told(name, key, true), None);
+        }
     }
 }

@@ -149,7 +149,7 @@ async fn a_version_that_never_becomes_ready_is_rolled_back() {
     apply(&swarm, later).await;
     until("it is told what is missing", PATIENCE, async || {
         let described = swarm.ctl(&["describe", "fn", "hello"]).await;
-        let why = "Not ready (MissingReference): spec.env[0].valueFrom: secret \"later\" has no key \"greeting\"";
+        let why = "Not ready (MissingReference): spec.env[0].valueFrom: secret \"later\" does not exist; create it";
         holds(described.ok().contains(why), described)
     })
     .await;
@@ -171,7 +171,7 @@ async fn a_version_that_never_becomes_ready_is_rolled_back() {
         &swarm,
         "conditions[?(@.type==\"Progressing\")].message",
         "revision 4 was rolled back to revision 3: no copy went over to revision 4 for 3 s: \
-         spec.env[0].valueFrom: secret \"none\" has no key \"greeting\"; create it, or mark the reference optional",
+         spec.env[0].valueFrom: secret \"none\" does not exist; create it, or mark the reference optional",
     )
     .await;
 

@@ -457,7 +457,7 @@ mod tests {
         );
         assert_eq!(
             set.problems[0].message,
-            "spec.env[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional"
+            "spec.env[0].valueFrom: secret \"none\" does not exist; create it, or mark the reference optional"
         );
     }
 

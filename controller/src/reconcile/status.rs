@@ -545,7 +545,7 @@ mod tests {
             (now.available, now.ready, now.reason),
             (true, 2, "MissingReference")
         );
-        let why = "spec.config[0].valueFrom: secret \"none\" has no key \"k\"; create it, or mark the reference optional";
+        let why = "spec.config[0].valueFrom: secret \"none\" does not exist; create it, or mark the reference optional";
         assert_eq!(now.message, why);
         let secret = json!({ "data": { "k": "dg==" } });
         put(&mut state, Resource::Secret, "none", "s", secret);
