@@ -183,6 +183,14 @@ async fn functions_run_images() {
                 let digest = format!("sha256:{}", function["status"]["artifact"]["sha256"].as_str().unwrap());
                 assert_eq!(digest, registry::digest(&web));
             }
+            // The only component that is there is not the one that answers.
+            let manifest = json!({ "schemaVersion": 2, "config": blob(OCI_CONFIG, b"{}"), "layers": [
+                blob(SPIN_LAYER, &jobs), blob(SPIN_APPLICATION, application.as_bytes()),
+            ]});
+            registry.put_manifest("acme/jobs", "1", &manifest, &[jobs.as_slice(), application.as_bytes()]);
+            apply(&swarm, "jobs", &format!("{host}/acme/jobs:1"), json!({})).await;
+            let message = is_not_ready(&client, "jobs", "ErrImagePull").await;
+            assert!(message.contains("trigger_config.component names \"web\""), "{message}");
         })
         .await;
     steps

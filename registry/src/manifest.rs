@@ -44,11 +44,20 @@ pub enum ManifestError {
     OtherManifest(Digest),
     #[error("the image is a list of lists of images")]
     Nested,
-    #[error("the Spin application has no trigger of type http")]
+    #[error(
+        "the Spin application has no trigger of type http: triggers[].trigger_type; push one that answers HTTP"
+    )]
     NoHttpTrigger,
-    #[error("the Spin application has {0} components that answer requests; a function is one: {1}")]
+    #[error(
+        "the Spin application has {0} components that answer requests, and a function is one: \
+         triggers[].trigger_config.component names {1}; push each as an application of its own"
+    )]
     SeveralTriggers(usize, String),
-    #[error("the Spin application names component {0:?}, which is not among the image's layers")]
+    #[error(
+        "the Spin application's http trigger answers with another component than the image holds: \
+         triggers[].trigger_config.component names {0:?}, whose source.digest is none of the image's layers; \
+         push the application again, with that component"
+    )]
     NoSuchComponent(String),
     #[error("the Spin application in the image cannot be read")]
     NotAnApplication,
@@ -191,11 +200,14 @@ fn platform(manifests: &[Raw]) -> Result<Digest, ManifestError> {
     }
 }
 
+/// A Spin application is asked also where there is one component only: it may not be the one that answers.
 fn component(config: Option<&Raw>, layers: &[Raw]) -> Result<Choice, ManifestError> {
     let is_component = |raw: &&Raw| media::COMPONENTS.contains(&&*raw.media_type);
     let components: Vec<&Raw> = layers.iter().filter(is_component).collect();
-    match &components[..] {
-        [] => Err(ManifestError::NoComponent {
+    let mut all = layers.iter().chain(config);
+    let application = all.find(|raw| raw.media_type == media::SPIN_APPLICATION);
+    match (&components[..], application) {
+        ([], _) => Err(ManifestError::NoComponent {
             found: some(
                 layers
                     .iter()
@@ -207,21 +219,15 @@ fn component(config: Option<&Raw>, layers: &[Raw]) -> Result<Choice, ManifestErr
                     }),
             ),
         }),
-        [only] => Ok(Choice::Component(only.descriptor()?)),
-        several => {
-            let mut all = layers.iter().chain(config);
-            let Some(application) = all.find(|raw| raw.media_type == media::SPIN_APPLICATION)
-            else {
-                return Err(ManifestError::Several(several.len()));
-            };
-            Ok(Choice::Application {
-                application: application.descriptor()?,
-                layers: several
-                    .iter()
-                    .map(|raw| raw.descriptor())
-                    .collect::<Result<_, _>>()?,
-            })
-        }
+        ([only], None) => Ok(Choice::Component(only.descriptor()?)),
+        (several, None) => Err(ManifestError::Several(several.len())),
+        (components, Some(application)) => Ok(Choice::Application {
+            application: application.descriptor()?,
+            layers: components
+                .iter()
+                .map(|raw| raw.descriptor())
+                .collect::<Result<_, _>>()?,
+        }),
     }
 }
 
@@ -324,8 +330,6 @@ mod tests {
                 "application/vnd.wasmcloud.actor.archive.config",
                 media::COMPONENTS[2],
             ),
-            // Spin keeps files of the component beside it.
-            (media::SPIN_APPLICATION, media::COMPONENTS[1]),
         ] {
             let asset = blob("application/vnd.wasm.content.layer.v1+data", "asset");
             let chosen = choose(image(config, &[asset, blob(layer, "component")])).unwrap();
@@ -436,6 +440,14 @@ mod tests {
 
     #[test]
     fn a_spin_application_says_which_component_answers() {
+        // Also of one: there may be another one that answers. Spin keeps files of components beside them.
+        let asset = blob("application/vnd.wasm.content.layer.v1+data", "asset");
+        let only = [asset, blob(media::COMPONENTS[1], "jobs")];
+        let Choice::Application { layers: jobs, .. } =
+            choose(image(media::SPIN_APPLICATION, &only)).unwrap()
+        else {
+            panic!("no application");
+        };
         let layer = |text: &str| blob(media::COMPONENTS[1], text);
         let several = [
             layer("web"),
@@ -473,6 +485,14 @@ mod tests {
         assert_eq!(
             locked(&triggers, &components[..1]),
             Err(ManifestError::NoSuchComponent("web".to_owned()))
+        );
+        let text = json!({ "triggers": triggers, "components": components }).to_string();
+        let refused = component_of_spin(text.as_bytes(), &jobs).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the Spin application's http trigger answers with another component than the image holds: \
+             triggers[].trigger_config.component names \"web\", whose source.digest is none of the image's layers; \
+             push the application again, with that component"
         );
         let both = [trigger("http", "web"), trigger("http", "jobs")];
         assert!(matches!(
