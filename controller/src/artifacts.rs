@@ -3,6 +3,7 @@
 
 mod digest;
 mod files;
+pub mod pieces;
 mod pull;
 pub mod usage;
 
@@ -188,8 +189,9 @@ impl Artifacts {
         let header = PutArtifactChunk {
             sha256: digest.as_bytes().to_vec(),
             size,
-            data: Bytes::new(),
+            ..PutArtifactChunk::default()
         };
+        let level = self.replica.state().level();
         let data = self.files.read(digest, 0).await.map_err(|e| failed(&e))?;
         let (progress, mut taken) = tokio::sync::watch::channel(());
         // A read error ends the stream early: the receiver finds the digest wrong.
@@ -197,10 +199,7 @@ impl Artifacts {
             .inspect(move |_| progress.send_replace(()))
             .take_while(|chunk| std::future::ready(chunk.is_ok()))
             .filter_map(|chunk| std::future::ready(chunk.ok()))
-            .map(|data| PutArtifactChunk {
-                data,
-                ..Default::default()
-            });
+            .then(move |data| pieces::to_put(data, level));
         let request = futures::stream::iter([header]).chain(data);
         let mut put = std::pin::pin!(client.put_artifact(request));
         loop {

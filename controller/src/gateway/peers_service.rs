@@ -1,5 +1,6 @@
 //! What other controllers ask of this one: Raft, forwarded commands, presence, artifacts.
 
+use std::error::Error;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::audited::Record;
 use super::{Nodes, Presence, status};
-use crate::artifacts::{Artifacts, Digest};
+use crate::artifacts::{Artifacts, Digest, pieces};
 use crate::audit::Audit;
 use crate::controllers::Controllers;
 use crate::store::Replica;
@@ -89,16 +90,11 @@ pub async fn artifact_chunks(
         .map_err(|e| Status::unavailable(format!("cannot read {digest}: {e}")))?
         .map_err(|e| Status::data_loss(e.to_string()));
     Ok(match request.takes_zstd {
-        true => data.and_then(compressed).boxed(),
+        true => data
+            .and_then(async |data| Ok(pieces::compressed(data).await))
+            .boxed(),
         false => data.map_ok(artifact::plain).boxed(),
     })
-}
-
-/// Where it may take its time: others' calls are answered on these threads.
-async fn compressed(data: Bytes) -> Result<ArtifactChunk, Status> {
-    tokio::task::spawn_blocking(move || artifact::compressed(data))
-        .await
-        .map_err(|e| Status::internal(e.to_string()))
 }
 
 #[tonic::async_trait]
@@ -244,7 +240,7 @@ impl PeersRpc for PeersService {
             .receive(
                 &digest,
                 MAX_COMPILED_BYTES,
-                chunks.map_ok(|chunk| chunk.data),
+                chunks.map(|chunk| Ok::<_, Box<dyn Error + Send + Sync>>(pieces::of_put(chunk?)?)),
             )
             .await
             .map_err(|e| Status::invalid_argument(e.to_string()))?;

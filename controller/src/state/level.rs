@@ -18,7 +18,8 @@ pub const FIRST: u32 = 1;
 /// 4: several commands in one entry.
 /// 5: revisions of functions, a kind that those before cannot read.
 /// 6: what functions used is metered; fields of functions and assignments that those before refuse.
-pub const OWN: u32 = 6;
+/// 7: artifacts that one controller puts on another come compressed.
+pub const OWN: u32 = 7;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
@@ -31,6 +32,9 @@ pub const REVISIONS: u32 = 5;
 
 /// From here on what functions used is metered, and objects may have the fields of that release.
 pub const METERING: u32 = 6;
+
+/// From here on every controller takes artifacts compressed.
+pub const COMPRESSED_PUTS: u32 = 7;
 
 /// From which level on every member reads objects of that kind.
 pub fn of_kind(resource: Resource) -> u32 {

@@ -8,11 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::TryStreamExt;
 use hive_controller::access::tokens::{self, TokenKind};
+use hive_controller::artifacts::pieces::to_put;
 use hive_controller::artifacts::{ArtifactFiles, Artifacts, Digest};
 use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
 use hive_controller::objects;
-use hive_controller::state::{Command, Key};
+use hive_controller::state::{Command, Key, level};
 use hive_identity::{
     CertificateAuthority, Credentials, DEFAULT_LIFETIME, DeviceKey, ExpectedController,
     LiveCredentials, Subject, TokenSecret, tls,
@@ -26,8 +27,9 @@ use hive_proto::v1::gateway_client::GatewayClient;
 use hive_proto::v1::peers_client::PeersClient;
 use hive_proto::v1::{
     AgentEvent, AgentMessage, ArtifactChunk, Assignment, AssignmentStatus, Desired, EnrolRequest,
-    FetchArtifactRequest, Hello, NodeInfo, NodeRole, NodeUsageRequest, Phase, ReadIndexRequest,
-    RenewRequest, Report, agent_message, controller_message, desired_entry, enrol_request,
+    FetchArtifactRequest, Hello, NodeInfo, NodeRole, NodeUsageRequest, Phase, PutArtifactChunk,
+    ReadIndexRequest, RenewRequest, Report, agent_message, controller_message, desired_entry,
+    enrol_request,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -349,6 +351,47 @@ async fn an_artifact_goes_on_wherever_it_was_cut() {
             let digest = Digest::of(&came);
             assert_eq!(digest, Digest::of(&code), "{cut} {first} {then}");
         }
+    }
+}
+
+#[tokio::test]
+async fn controllers_put_artifacts_on_those_of_either_release() {
+    const NEWEST: u32 = level::COMPRESSED_PUTS;
+    let swarm = Swarm::start().await;
+    let own = credentials(&swarm.authority, &Subject::Controller { raft_id: 1 });
+    let link = swarm.link(own).await;
+    let put = async |code: &[u8], pieces: Vec<PutArtifactChunk>| {
+        let header = PutArtifactChunk {
+            sha256: Digest::of(code).as_bytes().to_vec(),
+            size: code.len() as u64,
+            ..PutArtifactChunk::default()
+        };
+        let mut client = PeersClient::new(grpc::channel(link.clone()));
+        let stream = futures::stream::iter([vec![header], pieces].concat());
+        client.put_artifact(stream).await
+    };
+    for (level, fill) in [(NEWEST - 1, b'a'), (NEWEST, b'b')] {
+        let code = vec![fill; 200_000];
+        let data: Vec<_> = code.chunks(64 << 10).map(<[u8]>::to_vec).collect();
+        let pieces = data.into_iter().map(|data| to_put(data.into(), level));
+        let pieces = futures::future::join_all(pieces).await;
+        // Who knows nothing of pieces reads all there is.
+        let plain = pieces.iter().map(|piece| piece.data.len()).sum::<usize>();
+        let expected = if level < NEWEST { code.len() } else { 0 };
+        assert_eq!(plain, expected);
+        let travels = pieces.iter().map(Message::encoded_len).sum::<usize>();
+        assert_eq!(travels < code.len() / 2, level == NEWEST);
+        put(&code, pieces).await.unwrap();
+        assert_eq!(swarm.files.size(&Digest::of(&code)), Some(200_000));
+    }
+    // One that lies about its size is not taken, nor unfolded.
+    let code = vec![b'c'; 1000];
+    for said in [999, 1001, 2 << 20] {
+        let mut lie = to_put(code.clone().into(), NEWEST).await;
+        lie.piece.as_mut().unwrap().plain_size = said;
+        let refused = put(&code, vec![lie]).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(swarm.files.size(&Digest::of(&code)), None);
     }
 }
 

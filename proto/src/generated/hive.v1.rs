@@ -1671,6 +1671,9 @@ pub struct PutArtifactChunk {
     pub size: u64,
     #[prost(bytes = "bytes", tag = "3")]
     pub data: ::prost::bytes::Bytes,
+    /// In data's place. Only in a swarm of level 7.
+    #[prost(message, optional, tag = "4")]
+    pub piece: ::core::option::Option<ArtifactChunk>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutArtifactReply {
