@@ -194,12 +194,15 @@ impl Talk<'_> {
         sent: mpsc::Receiver<v1::AgentMessage>,
     ) -> Result<Inbound, SessionEnd> {
         let desired = self.session.declared.desired().borrow().clone();
+        let held = desired.held();
+        let uids = held.values().map(|held| held.assignment().uid.clone());
         let hello = v1::Hello {
             info: Some(self.session.info.clone()),
             epoch: desired.epoch,
             generation: desired.generation,
             hash: desired.hash.0.to_vec(),
-            held: desired.held().keys().map(|hash| hash.0.to_vec()).collect(),
+            held_uids: uids.collect(),
+            held: held.keys().map(|hash| hash.0.to_vec()).collect(),
             moved: self.session.moved,
         };
         self.send(agent_message::Kind::Hello(hello)).await?;

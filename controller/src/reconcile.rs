@@ -37,6 +37,7 @@ use crate::artifacts::{Artifacts, Registries};
 use crate::controllers;
 use crate::gateway::Presence;
 use crate::objects;
+use crate::references;
 use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
@@ -250,12 +251,13 @@ impl Reconcilers {
     }
 }
 
-/// What scheduling and functions' statuses are made of. The settings hold the swarm's domain.
+/// What scheduling and functions' statuses are made of: also whether what functions refer to is there. The
+/// settings hold the swarm's domain.
 fn of_functions(change: &Change) -> bool {
     match change.key.resource {
         Resource::Function | Resource::Assignment | Resource::Node => true,
-        Resource::ConfigMap => change.key.namespace == SYSTEM_NAMESPACE,
-        _ => false,
+        Resource::ConfigMap if change.key.namespace == SYSTEM_NAMESPACE => true,
+        _ => references::may_matter(change),
     }
 }
 

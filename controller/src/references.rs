@@ -2,12 +2,14 @@
 //!
 //! Values go to nodes and nowhere else; what is not there is named by the place that asks for it.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_manifests::function::{EnvVarSource, KeyRef};
 use hive_manifests::{FunctionSpec, Resource};
 
-use crate::state::{Key, State};
+use crate::state::{Change, Key, Object, State};
 
 /// What a spec asks for and cannot have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,18 @@ enum Lack {
 
 /// A value, or where it is to be taken from.
 type Source<'a> = (&'a Option<String>, &'a Option<EnvVarSource>);
+
+/// Whether something may be missing after a change that was not, or the other way around.
+pub fn may_matter(change: &Change) -> bool {
+    if !matches!(change.key.resource, Resource::Secret | Resource::ConfigMap) {
+        return false;
+    }
+    let data = |object: &Option<Arc<Object>>| {
+        let object = object.as_ref()?.to_value();
+        Some(object["data"].clone())
+    };
+    data(&change.before) != data(&change.after)
+}
 
 /// The first thing that a spec asks for and is not there: without it no node gets it.
 pub fn missing(state: &State, namespace: &str, spec: &FunctionSpec) -> Option<Missing> {

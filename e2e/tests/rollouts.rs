@@ -229,6 +229,55 @@ async fn a_node_with_the_only_copy_is_drained_and_no_request_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_keeps_the_values_of_a_secret_that_is_deleted() {
+    let mut swarm = Swarm::builder().controllers(3).agents(1).start().await;
+    let create = ["create", "secret", "generic", "s", "--from-literal=v=1"];
+    swarm.ctl(&create).await.ok();
+    let from = json!({ "secretKeyRef": { "name": "s", "key": "v" } });
+    let spec = json!({ "replicas": 1, "env": [{ "name": "V", "valueFrom": from }] });
+    swarm.deploy("probe", &guests::probe(), spec).await;
+    swarm.ctl(&["delete", "secret", "s"]).await.ok();
+    let missing = "spec.env[0].valueFrom: secret \"s\" does not exist";
+    let is_told = async |swarm: &Swarm, why: &str| {
+        until("it is told what is missing", PATIENCE, async || {
+            let described = swarm.ctl(&["describe", "fn", "probe"]).await;
+            let is_told = described.ok().contains("Not ready (MissingReference)");
+            holds(is_told && described.ok().contains(why), described)
+        })
+        .await;
+    };
+    is_told(&swarm, missing).await;
+    is_told(&swarm, "the copies that run go on with what they have").await;
+    assert!(swarm.invoke("probe", "/env").await.text().contains("V=1\n"));
+
+    // Also with another controller, which never knew the value.
+    for index in 0..3 {
+        swarm.controllers[index].member.stop().await;
+        swarm.controllers[index].member.start();
+        swarm.controller_ready(index).await;
+    }
+    is_told(&swarm, missing).await;
+    assert!(swarm.invoke("probe", "/env").await.text().contains("V=1\n"));
+
+    // What starts anew waits for it, until it is there.
+    let agent = &mut swarm.agent("node-1").member;
+    agent.stop().await;
+    agent.start();
+    until("the copy waits", PATIENCE, async || {
+        let path = "jsonpath={.status.reason}";
+        let reason = swarm
+            .ctl(&["get", "assignment", "probe.0", "-o", path])
+            .await;
+        holds(reason.ok() == "MissingReference", reason)
+    })
+    .await;
+    let create = ["create", "secret", "generic", "s", "--from-literal=v=2"];
+    swarm.ctl(&create).await.ok();
+    swarm.function_ready("probe").await;
+    assert!(swarm.invoke("probe", "/env").await.text().contains("V=2\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_show_that_it_is_ready_never_serves() {
     let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
     let spec = |version: &str, path: &str| {

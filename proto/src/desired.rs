@@ -65,7 +65,12 @@ impl EncodedAssignment {
 /// SHA-256 of a whole set: of its assignments' hashes, sorted. The order of assignments does not
 /// count, and hashing hashes keeps it cheap for a set of which most is known already.
 pub fn desired_hash<'a>(set: impl IntoIterator<Item = &'a EncodedAssignment>) -> [u8; 32] {
-    let mut hashes: Vec<[u8; 32]> = set.into_iter().map(EncodedAssignment::hash).collect();
+    hash_of_hashes(set.into_iter().map(EncodedAssignment::hash))
+}
+
+/// The same of a set of which only the hashes are known.
+pub fn hash_of_hashes(hashes: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
+    let mut hashes: Vec<[u8; 32]> = hashes.into_iter().collect();
     hashes.sort_unstable();
     let mut hasher = Sha256::new();
     for hash in hashes {

@@ -17,6 +17,9 @@ use crate::ingress::routes;
 use crate::references::{self, Missing};
 use crate::state::{Key, Object, State};
 
+/// Why an assignment can't be sent whose Secret or ConfigMap is not there.
+pub const MISSING_REFERENCE: &str = "MissingReference";
+
 /// The desired set of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeSet {
@@ -200,7 +203,7 @@ fn millis(duration: Duration) -> u64 {
 type Refusal = (&'static str, String);
 
 fn refusal(missing: Missing) -> Refusal {
-    ("MissingReference", missing.to_string())
+    (MISSING_REFERENCE, missing.to_string())
 }
 
 /// The variables with their values, and those that Hive sets.

@@ -5,13 +5,15 @@
 //! it began ends itself. So a session that only moved to another controller writes nothing, and of
 //! two that are held at once the one that was overtaken is silenced by the other's first write.
 
+mod held;
 mod machine;
 mod metering;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::Resource;
-use hive_proto::desired_hash;
+use hive_proto::desired::hash_of_hashes;
 use hive_proto::v1::{
     AgentMessage, ControllerMessage, Controllers, Desired, DesiredEntry, Hello, Report,
     agent_message, controller_message, desired_entry,
@@ -32,6 +34,7 @@ use crate::reconcile::events::{Notice, Occasion};
 use crate::state::{Key, Placed, State};
 use crate::store::Replica;
 use crate::together::Together;
+use held::Held;
 
 /// A peer that opened a session says who it is at once, or is dropped.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,8 +92,8 @@ struct Progress {
     /// Generation and hash of the set that the agent holds.
     generation: u64,
     hash: Vec<u8>,
-    /// Hashes of the assignments in it.
-    held: Vec<Vec<u8>>,
+    /// The assignments in it.
+    held: Held,
     controllers: Option<Controllers>,
     /// State revision that was looked at last.
     seen: u64,
@@ -169,6 +172,7 @@ impl Session {
             .map_err(status::from_propose)?;
         let id = objects::fresh_uid();
         let mut named = id.clone();
+        let held = Held::told(&hello);
         let info = bounds::info(hello.info.unwrap_or_default());
         let labels = info.labels.clone();
         let fresh = report::node_status(&info);
@@ -204,8 +208,8 @@ impl Session {
             unwritten: None,
             passing_since: None,
             generation: hello.generation,
+            held,
             hash: hello.hash,
-            held: hello.held,
             controllers: None,
             seen: 0,
         })
@@ -296,9 +300,10 @@ impl Session {
         self.still_counts(&state, progress)?;
         progress.seen = state.revision();
         self.send_controllers(&state, progress).await?;
-        let set = desired::desired(&state, &self.node);
+        let mut set = desired::desired(&state, &self.node);
+        let kept = progress.held.keep(&mut set);
         progress.unwritten = self.write_statuses(&state, progress, &set).await?;
-        self.send_desired(&state, progress, set).await
+        self.send_desired(&state, progress, set, kept).await
     }
 
     fn still_counts(&self, state: &State, progress: &Progress) -> Result<(), Status> {
@@ -366,38 +371,38 @@ impl Session {
         state: &State,
         progress: &mut Progress,
         set: NodeSet,
+        kept: BTreeMap<[u8; 32], String>,
     ) -> Result<(), Status> {
         let (epoch, generation) = (state.epoch(), state.revision());
         // This replica lags behind the one that the agent heard last: what it knows is old.
         if (epoch, generation) < (progress.epoch, progress.generation) {
             return Ok(());
         }
-        let hash = desired_hash(&set.assignments).to_vec();
+        let sent = set.assignments.iter().map(|assignment| assignment.hash());
+        let hash = hash_of_hashes(sent.chain(kept.keys().copied())).to_vec();
         // A new epoch is told whatever the set is: from then on the one before is refused.
         if hash == progress.hash && epoch == progress.epoch {
+            progress.held = Held::of(&set, kept);
             return Ok(());
         }
-        let hashes: Vec<Vec<u8>> = set
-            .assignments
-            .iter()
-            .map(|assignment| assignment.hash().to_vec())
-            .collect();
-        let entries = set
-            .assignments
-            .iter()
-            .zip(&hashes)
-            .map(|(assignment, hash)| DesiredEntry {
-                kind: Some(if progress.held.contains(hash) {
-                    desired_entry::Kind::Hash(hash.clone())
-                } else {
-                    desired_entry::Kind::Assignment(assignment.encoded().clone())
-                }),
-            })
+        let entries = set.assignments.iter().map(|assignment| {
+            let hash = assignment.hash();
+            match progress.held.contains(&hash) {
+                true => desired_entry::Kind::Hash(hash.to_vec()),
+                false => desired_entry::Kind::Assignment(assignment.encoded().clone()),
+            }
+        });
+        let goes_on = kept
+            .keys()
+            .map(|hash| desired_entry::Kind::Hash(hash.to_vec()));
+        let entries: Vec<DesiredEntry> = entries
+            .chain(goes_on)
+            .map(|kind| DesiredEntry { kind: Some(kind) })
             .collect();
         tracing::debug!(
             node = self.node,
             generation,
-            assignments = hashes.len(),
+            assignments = entries.len(),
             "sending desired set"
         );
         // The agent must be told even when its generation is ours already but its content is not:
@@ -405,7 +410,7 @@ impl Session {
         let generation = generation.max(progress.generation.saturating_add(1));
         progress.epoch = epoch;
         progress.generation = generation;
-        progress.held = hashes;
+        progress.held = Held::of(&set, kept);
         progress.hash = hash.clone();
         self.send(controller_message::Kind::Desired(Desired {
             epoch,

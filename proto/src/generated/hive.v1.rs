@@ -131,6 +131,9 @@ pub struct Hello {
     /// The process has held a session before: nothing of what it said then was forgotten.
     #[prost(bool, tag = "6")]
     pub moved: bool,
+    /// The uids of the assignments in held, in the same order.
+    #[prost(string, repeated, tag = "7")]
+    pub held_uids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeInfo {

@@ -5,7 +5,6 @@
 //! missing, and a copy without it would stop.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use hive_manifests::{AssignmentSpec, FunctionSpec, Phase};
 use jiff::Timestamp;
@@ -16,18 +15,6 @@ use super::overlap;
 use super::plan::{Plan, Step};
 use super::view::{AssignmentView, FunctionView, digest_of};
 use crate::state::Key;
-
-/// Secrets and ConfigMaps change all the time, and wake nobody who waits for one. Nor for long: a version that
-/// reaches no copy is rolled back in the end.
-const LOOKS_FOR_REFERENCES: Duration = Duration::from_secs(2);
-
-/// Whether a node can be sent the function's newest version; that is looked at again if not.
-pub fn can_be_sent(function: &FunctionView, now: Timestamp, plan: &mut Plan) -> bool {
-    if function.missing.is_some() {
-        plan.look_again_at(Some(now + LOOKS_FOR_REFERENCES));
-    }
-    function.missing.is_none()
-}
 
 /// The function as if `version` was its newest one, with the compiled forms that are known of it: from its
 /// status, or those that copies have.
@@ -83,7 +70,7 @@ pub fn roll(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if outdated.is_empty() || function.spec.paused || !can_be_sent(function, now, plan) {
+    if outdated.is_empty() || function.spec.paused || function.missing.is_some() {
         return;
     }
     let old: HashSet<&Key> = outdated.iter().map(|assignment| &assignment.key).collect();

@@ -43,13 +43,13 @@ pub fn plan_trials(
             Some(trial) if board.may_stay(&version, trial) => {
                 if !function.spec.paused
                     && roll::is_outdated(&version, &template, trial, board)
-                    && roll::can_be_sent(&version, now, plan)
+                    && version.missing.is_none()
                     && let Some(step) = roll::change(&version, &template, trial, board, now, plan)
                 {
                     plan.steps.push(step);
                 }
             }
-            None if !roll::can_be_sent(&version, now, plan) => {}
+            None if version.missing.is_some() => {}
             found => place(&version, &slot, found, board, now, plan),
         }
     }

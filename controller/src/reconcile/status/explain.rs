@@ -77,12 +77,21 @@ impl Situation<'_> {
         Some(("ScaledToZero", why.into()))
     }
 
-    /// Why no copy is sent the newest version.
+    /// Why no copy is sent what it should run. Those that run it already go on, and are told of: the next one
+    /// would not start.
     fn missing_reference(&self) -> Option<Explanation> {
-        let missing = self.function.missing.as_ref()?;
-        let rollout = self.function.standing.rollout.as_ref();
+        let function = self.function;
+        let rollout = function.standing.rollout.as_ref();
         let is_back = rollout.is_some_and(|it| it.phase == RolloutPhase::RolledBack);
-        (self.updated < self.wanted && !is_back).then(|| ("MissingReference", missing.clone()))
+        let kept = function.course.kept.as_ref();
+        let newest = function.missing.as_ref().filter(|_| !is_back);
+        let missing = newest.or(kept.and_then(|kept| kept.missing.as_ref()))?;
+        let waits = self.ready < self.wanted || (newest.is_some() && self.updated < self.wanted);
+        let message = match waits {
+            true => missing.clone(),
+            false => format!("{missing}; the copies that run go on with what they have"),
+        };
+        Some(("MissingReference", message))
     }
 
     fn failing(&self) -> Option<Explanation> {
