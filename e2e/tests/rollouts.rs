@@ -229,6 +229,49 @@ async fn a_node_with_the_only_copy_is_drained_and_no_request_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_the_only_copy_while_no_other_node_takes_it() {
+    let mut swarm = Swarm::builder().controllers(1).agents(2).start().await;
+    let spec = json!({ "replicas": 1 });
+    swarm.deploy("probe", &guests::probe(), spec).await;
+    let node = nodes_of(&swarm).await.remove(0);
+    let other = ["node-1", "node-2"].into_iter().find(|it| *it != node);
+    let other = other.unwrap();
+    let loads = loads(&swarm, "probe");
+    swarm.ctl(&["cordon", other]).await.ok();
+    let drained = swarm.ctl(&["drain", &node, "--timeout=5s"]).await;
+    drained.fails(&["timed out draining", "still there: default/probe"]);
+    let why = "no node can take default/probe: 0/2 nodes fit: 2 cordoned";
+    assert!(drained.stdout.contains(why), "{drained}");
+    assert_eq!(nodes_of(&swarm).await, [&*node]);
+
+    // Now one can.
+    swarm.ctl(&["uncordon", other]).await.ok();
+    let drained = swarm.ctl(&["drain", &node, "--timeout=60s"]).await;
+    assert!(
+        drained.ok().ends_with("drained: 1 copy moved\n"),
+        "{drained}"
+    );
+    assert_eq!(nodes_of(&swarm).await, [other]);
+    has_ended(&mut swarm, &node).await;
+    for load in loads {
+        let outcomes = load.stop().await;
+        println!("{}", summary(&outcomes));
+        let failed: Vec<_> = outcomes.iter().filter(|one| !one.is_good()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    // By force it ends, although nobody else has it.
+    let drained = swarm
+        .ctl(&["drain", other, "--force", "--timeout=60s"])
+        .await;
+    assert!(
+        drained.ok().ends_with("drained: 1 copy ended\n"),
+        "{drained}"
+    );
+    has_ended(&mut swarm, other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_keeps_the_values_of_a_secret_that_is_deleted() {
     let mut swarm = Swarm::builder().controllers(3).agents(1).start().await;
     let create = ["create", "secret", "generic", "s", "--from-literal=v=1"];

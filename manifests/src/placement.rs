@@ -3,7 +3,7 @@
 //! Names and meanings are Kubernetes', where pods are functions. All of it is heeded when a copy is placed; a copy
 //! that runs stays when labels change.
 
-use k8s_openapi::api::core::v1::NodeAffinity;
+use k8s_openapi::api::core::v1::{NodeAffinity, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,36 @@ pub const MAX_WEIGHT: i32 = 100;
 
 /// The label of a function's name, which it has in selectors without being given it.
 pub const FUNCTION_LABEL: &str = "hive.dev/function";
+
+/// The taint of a node that is drained: copies that don't tolerate it go elsewhere, and the last one that serves
+/// stays until another node takes it.
+pub const DRAIN_TAINT: &str = "node.hive.dev/drain";
+/// Its value where not even that one is waited for.
+pub const DRAIN_FORCED: &str = "force";
+
+/// What `hivectl drain` gives a node.
+pub fn drain_taint(forced: bool) -> Taint {
+    Taint {
+        key: DRAIN_TAINT.to_owned(),
+        effect: "NoExecute".to_owned(),
+        value: forced.then(|| DRAIN_FORCED.to_owned()),
+        ..Taint::default()
+    }
+}
+
+/// Kubernetes' rule: an empty key with Exists matches all, an empty effect any effect.
+pub fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || (key.is_empty() && exists))
+            && (exists
+                || toleration.value.as_deref().unwrap_or_default()
+                    == taint.value.as_deref().unwrap_or_default())
+    })
+}
 
 /// What a function asks of the nodes of its copies, and of what runs there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -185,7 +185,8 @@ async fn a_drain_waits_until_the_work_is_gone_and_uncordon_takes_it_back() {
     let run = running.end().await;
     assert_eq!(run.code, 0, "{}", run.err);
     assert!(
-        run.out.ends_with("node.hive.dev/pi drained\n"),
+        run.out
+            .ends_with("copy default/hello-0 leaves\nnode.hive.dev/pi drained: 1 copy ended\n"),
         "{}",
         run.out
     );
@@ -223,6 +224,48 @@ async fn a_drain_that_cannot_end_says_what_is_left() {
         ),
         "{}",
         run.err
+    );
+}
+
+#[tokio::test]
+async fn a_drain_tells_what_stays_and_what_keeps_it_waiting() {
+    let swarm = swarm().await;
+    let copy = |name: &str, function: &str| {
+        let path = format!("/apis/hive.dev/v1/namespaces/default/assignments/{name}");
+        let object = json!({"metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": "pi", "functionName": function}});
+        swarm.fake.put(&path, object);
+        path
+    };
+    let waits = copy("hello-0", "hello");
+    copy("log-pi", "log");
+    swarm.fake.put(
+        "/apis/hive.dev/v1/namespaces/default/functions/log",
+        json!({"metadata": {"name": "log", "namespace": "default"},
+               "spec": {"artifact": {"sha256": "00"}, "tolerations": [{"operator": "Exists"}]}}),
+    );
+    swarm.fake.edit(FUNCTION, |object| {
+        object["status"] = json!({"conditions": [{"type": "Ready", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes fit: 1 cordoned"}]});
+    });
+    let running = swarm.begin(&["drain", "pi", "--force"], "");
+    running.out.contains("no node can take").await;
+    swarm
+        .fake
+        .edit(&waits, |copy| copy["spec"]["nodeName"] = json!("other"));
+    let run = running.end().await;
+    run.expect(
+        0,
+        "node.hive.dev/pi cordoned\n\
+         function default/log stays: it tolerates the drain\n\
+         no node can take default/hello: 0/1 nodes fit: 1 cordoned\n\
+         copy default/hello-0 leaves\n\
+         node.hive.dev/pi drained: 1 copy moved\n",
+        "",
+    );
+    assert_eq!(
+        swarm.fake.object(NODE).unwrap()["spec"]["taints"],
+        json!([{"key": "node.hive.dev/drain", "value": "force", "effect": "NoExecute"}])
     );
 }
 

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use hive_manifests::AssignmentSpec;
 use hive_manifests::function::{CompiledArtifact, FunctionSpec};
+use hive_manifests::placement::{DRAIN_FORCED, DRAIN_TAINT, tolerated};
+use hive_manifests::{AssignmentSpec, Phase};
 use hive_proto::desired::MAX_ASSIGNMENTS;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
@@ -111,6 +112,13 @@ impl<'a> Board<'a> {
     /// A node that is there and heard of.
     pub fn is_ready(&self, node: &str) -> bool {
         self.nodes.get(node).is_some_and(|seat| seat.view.ready)
+    }
+
+    /// Whether a copy answers requests: where it is to be, or where it was before.
+    pub fn serves(&self, copy: &AssignmentView) -> bool {
+        let previous = copy.spec.previous.as_ref();
+        copy.phase == Phase::Ready && self.is_ready(&copy.spec.node_name)
+            || previous.is_some_and(|it| self.is_ready(&it.node_name))
     }
 
     pub fn reserve(&mut self, function: &FunctionView, node: &str) {
@@ -359,16 +367,9 @@ pub fn tolerates(tolerations: &[Toleration], taints: &[Taint], effect: &str) -> 
         .all(|taint| tolerated(tolerations, taint))
 }
 
-/// Kubernetes' rule: an empty key with Exists matches all, an empty effect any effect.
-fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| {
-        let key = toleration.key.as_deref().unwrap_or_default();
-        let effect = toleration.effect.as_deref().unwrap_or_default();
-        let exists = toleration.operator.as_deref() == Some("Exists");
-        (effect.is_empty() || effect == taint.effect)
-            && (key == taint.key || (key.is_empty() && exists))
-            && (exists
-                || toleration.value.as_deref().unwrap_or_default()
-                    == taint.value.as_deref().unwrap_or_default())
-    })
+/// Whether who drives a function's copies off a node waits for them: it is drained, and not by force.
+pub fn waits(tolerations: &[Toleration], node: &NodeView) -> bool {
+    let driving = |taint: &&Taint| taint.effect == "NoExecute" && !tolerated(tolerations, taint);
+    let mut driving = node.taints.iter().filter(driving);
+    driving.all(|taint| taint.key == DRAIN_TAINT && taint.value.as_deref() != Some(DRAIN_FORCED))
 }

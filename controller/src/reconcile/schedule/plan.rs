@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use hive_manifests::{AssignmentSpec, Phase, Resource};
 use jiff::Timestamp;
 
-use super::board::{Board, tolerates};
+use super::board::{Board, tolerates, waits};
 use super::course::Version;
 use super::trial::plan_trials;
 use super::view::{AssignmentView, Ending, FunctionView, View};
@@ -87,6 +87,8 @@ pub struct Slot<'a> {
     pub pinned: Option<&'a str>,
     /// It is for one that tries a version.
     pub canary: bool,
+    /// Without the copy that is there nothing would serve.
+    pub last: bool,
 }
 
 pub fn plan(view: &View, now: Timestamp) -> Plan {
@@ -163,23 +165,28 @@ fn plan_function(
     let mut outdated = Vec::new();
     for name in &slots {
         let found = by_slot.get(&**name).copied();
+        let stays = found.is_some_and(|copy| board.may_stay(function, copy));
+        let goes = found.filter(|_| !stays);
         let slot = &Slot {
             name,
             pinned: function.spec.every_node.then_some(&**name),
             canary: false,
+            last: goes
+                .is_some_and(|copy| serves_alone(copy, existing, &plan.steps[begun..], board)),
         };
         match found {
-            Some(assignment) if board.may_stay(function, assignment) => {
+            Some(assignment) if stays => {
                 if roll::is_outdated(function, &template, assignment, board) {
                     outdated.push(assignment);
                 }
             }
             // It goes elsewhere as it is.
             Some(assignment) if function.spec.paused || function.missing.is_some() => {
+                let is_newest = assignment.spec.function == template;
                 let own = Version {
                     name: assignment.spec.revision.clone(),
                     template: assignment.spec.function.clone(),
-                    missing: None,
+                    missing: function.missing.clone().filter(|_| is_newest),
                 };
                 let own = roll::at(function, &own, existing);
                 place(&own, slot, found, board, now, plan);
@@ -191,6 +198,21 @@ fn plan_function(
         roll::roll(function, slots.len(), existing, &outdated, board, now, plan);
     }
     overlap::settle(existing, begun, board, now, plan);
+}
+
+/// Whether a copy serves, and no other would without it; `steps` are those of its function so far.
+fn serves_alone(
+    copy: &AssignmentView,
+    all: &[&AssignmentView],
+    steps: &[Step],
+    board: &Board,
+) -> bool {
+    let goes = |other: &AssignmentView| {
+        let mut deleted = steps.iter();
+        deleted.any(|step| matches!(step, Step::Delete { key, .. } if *key == other.key))
+    };
+    let stays = |other: &&&AssignmentView| other.key != copy.key && !goes(other);
+    board.serves(copy) && !all.iter().filter(stays).any(|other| board.serves(other))
 }
 
 /// Names of the slots that the function should have, sorted.
@@ -233,11 +255,15 @@ pub fn place(
     if let Some(assignment) = found {
         board.release(assignment);
     }
-    let chosen = match function.ending {
-        None => board
+    let chosen = match (function.ending, &function.missing) {
+        (Some(_), _) => Err("the function is being deleted".to_owned()),
+        // Here it serves, and elsewhere it would wait.
+        (None, Some(missing)) if found.is_some_and(|copy| board.serves(copy)) => {
+            Err(missing.clone())
+        }
+        (None, _) => board
             .choose(function, slot.pinned)
             .map_err(|unfit| unfit.to_string()),
-        Some(_) => Err("the function is being deleted".to_owned()),
     };
     match (chosen, found) {
         (Ok((node, artifact)), found) => {
@@ -272,6 +298,7 @@ pub fn place(
             let Some(assignment) = found else {
                 return;
             };
+            let tolerations = &function.spec.tolerations;
             let node = board
                 .nodes
                 .get(&*assignment.spec.node_name)
@@ -279,7 +306,10 @@ pub fn place(
             match node {
                 // Driven away, or the node was removed: nothing may run there any more.
                 None => plan.steps.push(delete(assignment)),
-                Some(node) if !tolerates(&function.spec.tolerations, &node.taints, "NoExecute") => {
+                Some(node)
+                    if !tolerates(tolerations, &node.taints, "NoExecute")
+                        && !(slot.last && waits(tolerations, node)) =>
+                {
                     plan.steps.push(delete(assignment));
                 }
                 Some(node) => {

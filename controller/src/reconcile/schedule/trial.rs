@@ -38,6 +38,7 @@ pub fn plan_trials(
             name,
             pinned: None,
             canary: true,
+            last: false,
         };
         match by_slot.remove(&**name) {
             Some(trial) if board.may_stay(&version, trial) => {

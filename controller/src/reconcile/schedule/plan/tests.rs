@@ -300,6 +300,9 @@ fn a_no_execute_taint_drains_a_node() {
     assert_eq!(placed(&view), ["hello.0 on b", "hello.1 on b"]);
     view.nodes[1].taints = view.nodes[0].taints.clone();
     settle(&mut view);
+    assert_eq!(placed(&view), ["hello.1 on b"], "the last one serves on");
+    view.nodes[1].taints[0].value = Some("force".into());
+    settle(&mut view);
     assert!(
         placed(&view).is_empty(),
         "nothing may stay where it isn't tolerated"

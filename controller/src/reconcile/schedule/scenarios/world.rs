@@ -71,6 +71,9 @@ impl World {
                 let content = json!({ "data": { *field: "eA==" } });
                 self.put(Key::new(Resource::Secret, "default", *name), content);
             }
+            ("forget", [secret]) => {
+                self.delete(&Key::new(Resource::Secret, "default", *secret));
+            }
             ("delete", [name]) => self.delete(&function_key(name)),
             ("answer", names) => self.answer(names),
             ("fail", [name, ..]) => {

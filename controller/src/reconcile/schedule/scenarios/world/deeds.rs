@@ -21,7 +21,7 @@ use crate::reconcile::rollout::proven_artifacts;
 const TARGETS: [&str; 2] = ["x86", "arm"];
 
 impl World {
-    /// `memory=1Gi cpu=4 target=arm label.zone=x taint=gpu:NoSchedule cordoned`; said again, it is another.
+    /// `memory=1Gi cpu=4 target=arm label.zone=x taint=gpu:NoSchedule taint=a=b:NoExecute cordoned`; said again, it is another.
     pub(super) fn node(&mut self, name: &str, facts: &[&str]) {
         let (mut labels, mut taints) = (json!({}), json!([]));
         let mut amounts = json!({ "memory": "1Gi", "cpu": "4" });
@@ -30,8 +30,10 @@ impl World {
             match fact.split_once('=') {
                 None if *fact == "cordoned" => cordoned = true,
                 Some(("taint", taint)) => {
-                    let (key, effect) = taint.split_once(':').unwrap();
-                    let taint = json!({ "key": key, "effect": effect });
+                    let (name, effect) = taint.split_once(':').unwrap();
+                    let (key, value) = name.split_once('=').unzip();
+                    let key = key.unwrap_or(name);
+                    let taint = json!({ "key": key, "value": value, "effect": effect });
                     taints.as_array_mut().unwrap().push(taint);
                 }
                 Some(("target", name)) => target = name,
