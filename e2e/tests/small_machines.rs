@@ -99,12 +99,15 @@ async fn a_board_of_512_mib_serves_beside_memory_bombs_and_greedy_neighbours() {
     let address = swarm.agents[0].address();
     let mut steps = Steps::new();
 
-    swarm.deploy("hello", &guests::hello(), json!({})).await;
-    let greedy = json!({ "resources": { "memory": "256Mi" }, "queueTimeout": "2s" });
+    // Together no more than the board has: all of them are placed.
+    let small = json!({ "resources": { "memory": "32Mi" } });
+    let large = json!({ "resources": { "memory": "96Mi" } });
+    let greedy = json!({ "resources": { "memory": "192Mi" }, "queueTimeout": "2s" });
+    swarm.deploy("hello", &guests::hello(), small).await;
     swarm.deploy("greedy", &guests::probe(), greedy).await;
     for (name, component) in fixtures() {
         let component = Guest { name, component };
-        let manifest = swarm.manifest(name, &component, json!({}));
+        let manifest = swarm.manifest(name, &component, large.clone());
         let manifest = manifest.display().to_string();
         swarm.ctl(&["apply", "-f", &manifest]).await.ok();
         until(&format!("{name} answers"), LARGE, async || {
@@ -118,7 +121,7 @@ async fn a_board_of_512_mib_serves_beside_memory_bombs_and_greedy_neighbours() {
         .run("memory bombs are stopped, and others are answered", async {
             let bombs = tokio::spawn({
                 let address = address.clone();
-                async move { flood(&address, "greedy", "/memory?mib=200").await }
+                async move { flood(&address, "greedy", "/memory?mib=150").await }
             });
             let mut answered = 0;
             while !bombs.is_finished() {
