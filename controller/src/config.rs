@@ -16,6 +16,7 @@ use crate::artifacts::Allow;
 use crate::audit::{AuditOptions, OnFailure, Policy, Rotation};
 use crate::reconcile::compile::child::CompileWorkerArgs;
 use crate::served_certificate::{ApiCertificates, ServedCertificateError};
+use crate::spans::OtlpArgs;
 use crate::state::Member;
 
 /// One of the controllers that keep a swarm's state and give its agents their work.
@@ -232,6 +233,8 @@ pub struct RunArgs {
     pub audit: AuditArgs,
     #[command(flatten)]
     pub oidc: OidcArgs,
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
     /// What to log, as in "info,hive_controller=debug"
     #[arg(long, env = "HIVE_LOG", default_value = "info,openraft=warn")]
     pub log: String,

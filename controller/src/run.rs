@@ -28,6 +28,7 @@ use crate::peers::Peers;
 use crate::reconcile::compile::CompileWorker;
 use crate::reconcile::cron::Cron;
 use crate::reconcile::{Looks, Outlook, Reconcilers, collect};
+use crate::spans::Spans;
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
 use crate::traffic::Loads;
@@ -60,6 +61,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let certificates = Arc::new(args.api_certificates(&live)?);
     let compile_worker = CompileWorker::of_this_program(prefix, args.compile_memory)
         .context("cannot find this program's own file, to compile with it")?;
+    let otlp = args.otlp.connect(&record)?;
     let sockets = Sockets::bind(args, &record, &live).await?;
 
     let peers = Peers::new(live.clone(), args.link_settings(), record.raft_id);
@@ -83,13 +85,19 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let doors_stop = stop.child_token();
     let doors = TaskTracker::new();
     let loads = Loads::default();
+    let tasks = TaskTracker::new();
+    let spans = otlp.map(|otlp| {
+        let (spans, exporter) = Spans::new(otlp);
+        tasks.spawn(exporter.run(stop.clone()));
+        spans
+    });
     let forwarder = Forwarder::new(
         ingress::follow_routes(&replica, stop.clone()),
         invoker.clone(),
         loads.clone(),
+        spans,
     );
 
-    let tasks = TaskTracker::new();
     tasks.spawn(
         Gateway {
             replica: replica.clone(),

@@ -3,6 +3,7 @@
 //! Everything here goes through what a person has: the program `hive`, its API, its ports, its data
 //! directories and its logs. Tests wait on conditions with deadlines; nothing sleeps and hopes.
 
+pub mod collector;
 pub mod control_group;
 pub mod ctl;
 pub mod faults;

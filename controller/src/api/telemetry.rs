@@ -143,6 +143,7 @@ pub(super) fn serve(context: &Api) -> Response {
     stored(context, &mut out);
     raft(context, &mut out);
     nodes(context, &mut out);
+    spans(context, &mut out);
     process(&mut out);
     text(Body::from(out))
 }
@@ -232,6 +233,19 @@ fn nodes(context: &Api, out: &mut String) {
     let help = "Times that a node told of a function for which there was no room.";
     let dropped = context.nodes.function_usages_dropped();
     single(out, name, "counter", help, dropped);
+}
+
+/// Where somebody collects them.
+fn spans(context: &Api, out: &mut String) {
+    let Some(counts) = context.forwarder.span_counts() else {
+        return;
+    };
+    let name = "hive_spans_exported_total";
+    let help = "Spans of requests that the collector took.";
+    single(out, name, "counter", help, counts.exported());
+    let name = "hive_spans_dropped_total";
+    let help = "Spans of requests that found no place in the queue, or that the collector refused.";
+    single(out, name, "counter", help, counts.dropped());
 }
 
 /// What the system says of this process; nothing where there is no /proc.

@@ -21,9 +21,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::RootCertStore;
 
 use super::{ReceiveError, UploadError};
+use crate::client_tls;
 pub use allowed::{Allow, Allowed};
 use allowed::{Checked, Forbidden};
 
@@ -100,14 +100,7 @@ pub struct Registries {
 impl Registries {
     pub fn new(allowed: Allowed) -> Self {
         let allowed = Arc::new(allowed);
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring's provider has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_tls::config(client_tls::system_roots());
         let mut http = HttpConnector::new_with_resolver(Checked(allowed.clone()));
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::routes::{Backend, Routes};
 use super::split::Way;
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
+use crate::spans::{AnsweredBy, Asked, Counts, RequestSpan, Spans};
 use crate::state::Key;
 use crate::traffic::{Counting, Loads};
 use activate::WaitingRoom;
@@ -50,6 +51,8 @@ pub struct Forwarder {
     invoker: Invoker,
     loads: Loads,
     waiting: WaitingRoom,
+    /// Where somebody collects them.
+    spans: Option<Spans>,
 }
 
 /// In the extensions of an answer: nothing of the function ran, so the request can be made again.
@@ -84,34 +87,35 @@ enum ForwardError {
 }
 
 impl Forwarder {
-    pub fn new(routes: watch::Receiver<Arc<Routes>>, invoker: Invoker, loads: Loads) -> Self {
+    pub fn new(
+        routes: watch::Receiver<Arc<Routes>>,
+        invoker: Invoker,
+        loads: Loads,
+        spans: Option<Spans>,
+    ) -> Self {
         Self {
             routes,
             invoker,
             loads,
             waiting: WaitingRoom::default(),
+            spans,
         }
+    }
+
+    /// What became of the spans of its requests.
+    pub fn span_counts(&self) -> Option<&Counts> {
+        self.spans.as_ref().map(Spans::counts)
     }
 
     /// Answers a request that came in at the ingress.
     pub async fn by_route(&self, client: IpAddr, request: Request<Body>) -> Response<Body> {
-        if request.method() == Method::CONNECT {
-            return error_response(&ForwardError::Tunnel);
-        }
         let routes = self.routes.borrow().clone();
-        let host = request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str())
-            .or_else(|| request.headers().get(HOST)?.to_str().ok())
-            .unwrap_or_default();
-        match routes.find(host, request.method(), request.uri().path()) {
-            Chosen::One(backend) => self.answer(backend, Some(client), request).await,
-            Chosen::OtherMethods(allowed) => error_response(&ForwardError::NoMethod { allowed }),
-            Chosen::Nobody => error_response(&ForwardError::NoRoute {
-                host: host.to_owned(),
-                path: request.uri().path().to_owned(),
-            }),
+        match find(&routes, &request) {
+            Ok((route, backend)) => {
+                self.answer(backend, Some(route), Some(client), request)
+                    .await
+            }
+            Err(error) => self.refuse(request, Asked::default(), &error),
         }
     }
 
@@ -119,14 +123,38 @@ impl Forwarder {
     pub async fn by_name(&self, function: &Key, request: Request<Body>) -> Response<Body> {
         let routes = self.routes.borrow().clone();
         match routes.backend(function) {
-            Some(backend) => self.answer(backend, None, request).await,
-            None => error_response(&ForwardError::NotReady(function.name.clone())),
+            Some(backend) => self.answer(backend, None, None, request).await,
+            None => {
+                let asked = Asked {
+                    function: Some(function),
+                    route: None,
+                };
+                let error = ForwardError::NotReady(function.name.clone());
+                self.refuse(request, asked, &error)
+            }
         }
+    }
+
+    /// Nothing of it goes on.
+    fn refuse(
+        &self,
+        mut request: Request<Body>,
+        asked: Asked<'_>,
+        error: &ForwardError,
+    ) -> Response<Body> {
+        let span = self.begin_span(&mut request, asked);
+        ended(span, error_response(error))
+    }
+
+    fn begin_span(&self, request: &mut Request<Body>, asked: Asked<'_>) -> Option<RequestSpan> {
+        let spans = self.spans.as_ref()?;
+        Some(spans.begin(request, asked))
     }
 
     async fn answer(
         &self,
         backend: &Backend,
+        route: Option<&str>,
         client: Option<IpAddr>,
         mut request: Request<Body>,
     ) -> Response<Body> {
@@ -138,6 +166,11 @@ impl Forwarder {
         }
         headers::add_via(request.headers_mut(), received);
         let id = invoke::request_id(request.headers_mut());
+        let asked = Asked {
+            function: Some(&backend.key),
+            route,
+        };
+        let span = self.begin_span(&mut request, asked);
         let answered = match gather(request).await {
             Ok((request, copy)) if backend.wakes => self.send_awake(backend, request, copy).await,
             Ok((request, copy)) => self.send(backend, request, copy).await,
@@ -157,7 +190,7 @@ impl Forwarder {
         };
         headers::clean(response.headers_mut());
         response.headers_mut().entry(REQUEST_ID).or_insert(id);
-        response
+        ended(span, response)
     }
 
     async fn send(
@@ -255,7 +288,47 @@ impl Forwarder {
             let error = &failed.error as &dyn std::error::Error;
             tracing::debug!(node, error, "no answer of node");
         }
-        sent.map(|response| counted.answered(response))
+        sent.map(|response| {
+            let mut response = counted.answered(response);
+            if self.spans.is_some() {
+                response.extensions_mut().insert(AnsweredBy {
+                    node: node.to_owned(),
+                    revision: revision.cloned(),
+                });
+            }
+            response
+        })
+    }
+}
+
+/// The route that a request takes, and whose it is.
+fn find<'a>(
+    routes: &'a Routes,
+    request: &Request<Body>,
+) -> Result<(&'a str, &'a Backend), ForwardError> {
+    if request.method() == Method::CONNECT {
+        return Err(ForwardError::Tunnel);
+    }
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| request.headers().get(HOST)?.to_str().ok())
+        .unwrap_or_default();
+    match routes.find(host, request.method(), request.uri().path()) {
+        Chosen::One(found) => Ok(found),
+        Chosen::OtherMethods(allowed) => Err(ForwardError::NoMethod { allowed }),
+        Chosen::Nobody => Err(ForwardError::NoRoute {
+            host: host.to_owned(),
+            path: request.uri().path().to_owned(),
+        }),
+    }
+}
+
+fn ended(span: Option<RequestSpan>, response: Response<Body>) -> Response<Body> {
+    match span {
+        Some(span) => span.answered(response),
+        None => response,
     }
 }
 

@@ -160,8 +160,8 @@ impl Routes {
         claimants.get_min().map(|(_, function)| function)
     }
 
-    /// The function for a request; `host` may carry a port.
-    pub fn find(&self, host: &str, method: &Method, path: &str) -> Chosen<&Backend> {
+    /// The function for a request, and the path of its route; `host` may carry a port.
+    pub fn find(&self, host: &str, method: &Method, path: &str) -> Chosen<(&str, &Backend)> {
         let mut host = Cow::Borrowed(without_port(host).trim_end_matches('.'));
         if host.bytes().any(|c| c.is_ascii_uppercase()) {
             host.to_mut().make_ascii_lowercase();
@@ -170,10 +170,15 @@ impl Routes {
             return Chosen::Nobody;
         };
         let first = |(_, function): &Claimant| self.backend(function);
-        match choose(paths, method.as_str(), path) {
-            Chosen::One(claimants) => {
+        let patterns = paths
+            .iter()
+            .map(|(pattern, claimants)| (pattern, (pattern, claimants)));
+        match choose(patterns, method.as_str(), path) {
+            Chosen::One((pattern, claimants)) => {
                 let backend = claimants.get_min().and_then(first);
-                backend.map_or(Chosen::Nobody, Chosen::One)
+                backend.map_or(Chosen::Nobody, |backend| {
+                    Chosen::One((pattern.path(), backend))
+                })
             }
             Chosen::OtherMethods(allowed) => Chosen::OtherMethods(allowed),
             Chosen::Nobody => Chosen::Nobody,
@@ -228,14 +233,14 @@ mod tests {
 
     fn found<'a>(routes: &'a Routes, host: &str, path: &str) -> Option<&'a str> {
         match routes.find(host, &Method::GET, path) {
-            Chosen::One(backend) => Some(backend.function.to_str().unwrap()),
+            Chosen::One((_, backend)) => Some(backend.function.to_str().unwrap()),
             _ => None,
         }
     }
 
     fn backend_at<'a>(routes: &'a Routes, host: &str) -> Option<&'a Backend> {
         match routes.find(host, &Method::GET, "/") {
-            Chosen::One(backend) => Some(backend),
+            Chosen::One((_, backend)) => Some(backend),
             _ => None,
         }
     }
@@ -296,7 +301,9 @@ mod tests {
             assert_eq!(found(&routes, host, path), expected, "{host}{path}");
         }
         let put = routes.find("shop.org", &Method::PUT, "/cart");
-        assert!(matches!(put, Chosen::One(backend) if backend.function == "site"));
+        assert!(matches!(put, Chosen::One((_, backend)) if backend.function == "site"));
+        let cart = routes.find("shop.org", &Method::GET, "/cart/1");
+        assert!(matches!(cart, Chosen::One(("/cart", _))));
         let get = routes.find("bare.default.localhost", &Method::GET, "/");
         assert_eq!(get, Chosen::OtherMethods("PUT".into()));
     }

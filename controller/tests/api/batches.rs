@@ -84,7 +84,7 @@ async fn records_reach_a_copy_and_those_that_failed_are_named() {
 
     let replica = &swarm.server.replica;
     let routes = ingress::follow_routes(replica, swarm.server.stop.clone());
-    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), Loads::default());
+    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), Loads::default(), None);
     let function = Key::new(Resource::Function, "default", "taker");
     let records = [record("a"), record("b"), record("c")];
     let batch = |answer: Answered| {

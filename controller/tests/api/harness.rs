@@ -154,7 +154,7 @@ impl Server {
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: artifacts.clone(),
-            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone()), Loads::default()),
+            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone()), Loads::default(), None),
             nodes,
             audit: audit.clone(),
             issuer: Arc::new(Issuer::new(&authority)),

@@ -32,7 +32,7 @@ async fn an_ingress_adds_up_what_nodes_say_of_waiting_and_tells_no_caller() {
         ingress::follow_routes(&swarm.server.replica, swarm.server.stop.clone()),
         Loads::default(),
     );
-    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), loads.clone());
+    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), loads.clone(), None);
     let function = Key::new(Resource::Function, "default", "busy");
     let answers: [Answered; 3] = [
         (200, &[("x-hive-waited-us", "30000")], "late"),

@@ -24,6 +24,7 @@ use url::Url;
 
 use super::OidcError;
 use crate::access::jwt::VerifyingKey;
+use crate::client_tls;
 
 /// After this a withdrawn key is good no longer, if the issuer can be reached.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -113,9 +114,9 @@ struct Jwk {
 
 impl IssuerKeys {
     pub fn new(issuer: &Url, ca_file: Option<&Path>) -> Result<Self, OidcError> {
-        let mut roots = RootCertStore::empty();
-        match ca_file {
+        let roots = match ca_file {
             Some(path) => {
+                let mut roots = RootCertStore::empty();
                 let failed = |source: Box<dyn std::error::Error + Send + Sync>| OidcError::CaFile {
                     path: path.to_owned(),
                     source,
@@ -126,22 +127,15 @@ impl IssuerKeys {
                     let certificate = certificate.map_err(|e| failed(e.into()))?;
                     roots.add(certificate).map_err(|e| failed(e.into()))?;
                 }
+                roots
             }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
+            None => client_tls::system_roots(),
+        };
         if roots.is_empty() {
             return Err(OidcError::NoRoots);
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring's provider has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(client_tls::config(roots))
             .https_only()
             .enable_http1()
             .build();
