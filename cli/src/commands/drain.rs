@@ -65,12 +65,15 @@ pub async fn run(drain: Drain, session: &mut Session<'_>) -> Result<(), Failure>
         .map(|timeout| Instant::now() + timeout);
     let (nodes, mut failures) = drain.nodes.find(session).await?;
     // All of them first: work must not move from one to the next.
+    let mut there = Vec::new();
     for node in &nodes {
+        // What leaves at once is told of, too.
+        there.push(copies_on(node, deadline, session).await?);
         cordon::mark(node, session).await?;
         taint(node, drain.force, session).await?;
     }
-    for node in &nodes {
-        if let Err(failure) = wait_empty(node, drain.force, deadline, session).await {
+    for (node, there) in nodes.iter().zip(there) {
+        if let Err(failure) = wait_empty(node, there, drain.force, deadline, session).await {
             failures.push(failure);
         }
     }
@@ -113,40 +116,54 @@ type Name = (String, String);
 /// Copies with their functions.
 type Copies = BTreeMap<Name, Name>;
 
+fn on(node: &Target, field: &str) -> Scope {
+    Scope {
+        resource: Resource::Assignment,
+        namespace: None,
+        label_selector: None,
+        field_selector: Some(format!("{field}={}", node.name())),
+    }
+}
+
+/// Those there are now.
+async fn copies_on(
+    node: &Target,
+    deadline: Option<Instant>,
+    session: &mut Session<'_>,
+) -> Result<Copies, Failure> {
+    let (cluster, scope) = (session.cluster().await?, on(node, ASSIGNED));
+    let now = watch::until(&cluster, &scope, deadline, |it| Some(copies(it)));
+    Ok(now.await?.unwrap_or_default())
+}
+
 async fn wait_empty(
     node: &Target,
+    mut before: Copies,
     force: bool,
     deadline: Option<Instant>,
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     let cluster = session.cluster().await?;
-    let on = |field: &str| Scope {
-        resource: Resource::Assignment,
-        namespace: None,
-        label_selector: None,
-        field_selector: Some(format!("{field}={}", node.name())),
-    };
-    let (mut before, mut left) = (Copies::new(), Copies::new());
+    before.extend(copies_on(node, deadline, session).await?);
     // Functions that stay because they tolerate it, and why others do for now.
     let (mut stay, mut told) = (BTreeSet::new(), BTreeMap::new());
-    let scope = on(ASSIGNED);
-    let now = watch::until(&cluster, &scope, deadline, |it| Some(copies(it)));
-    for function in now.await?.unwrap_or_default().into_values() {
-        if !stay.contains(&function) && tolerates(&cluster, &function, force).await? {
-            let line = format!(
-                "function {} stays: it tolerates the drain",
-                shown(&function)
-            );
-            session.world.line(format_args!("{line}"))?;
-            stay.insert(function);
+    for function in before.values() {
+        if !stay.contains(function) && tolerates(&cluster, function, force).await? {
+            let shown = shown(function);
+            session.world.line(format_args!(
+                "function {shown} stays: it tolerates the drain"
+            ))?;
+            stay.insert(function.clone());
         }
     }
+    before.retain(|_, function| !stay.contains(function));
+    let mut left = before.clone();
     // It serves on until its copies answer elsewhere: where it was before comes last.
     for field in [ASSIGNED, "spec.previous.nodeName"] {
         loop {
             let look = Instant::now() + LOOK;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
-            let scope = on(field);
+            let scope = on(node, field);
             let (world, mut output) = (&mut *session.world, Ok(()));
             let ended = watch::until(&cluster, &scope, Some(until), |it| {
                 let mut now = copies(it);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::board::{Board, tolerates, waits};
 use super::course::Version;
 use super::trial::plan_trials;
-use super::view::{AssignmentView, Ending, FunctionView, View};
+use super::view::{AssignmentView, Ending, FunctionView, NodeView, View};
 use super::{node_affinity, overlap, roll};
 use crate::state::Key;
 
@@ -303,24 +303,21 @@ pub fn place(
                 .nodes
                 .get(&*assignment.spec.node_name)
                 .map(|seat| seat.view);
-            match node {
-                // Driven away, or the node was removed: nothing may run there any more.
-                None => plan.steps.push(delete(assignment)),
-                Some(node)
-                    if !tolerates(tolerations, &node.taints, "NoExecute")
-                        && !(slot.last && waits(tolerations, node)) =>
-                {
-                    plan.steps.push(delete(assignment));
-                }
-                Some(node) => {
-                    board.restore(assignment);
-                    if !node.ready && assignment.phase != Phase::Unknown {
-                        plan.steps.push(Step::MarkUnknown {
-                            key: assignment.key.clone(),
-                            expect: assignment.revision,
-                        });
-                    }
-                }
+            // The node is there still, and lets it stay, or waits for it.
+            let stays = |node: &&NodeView| {
+                tolerates(tolerations, &node.taints, "NoExecute")
+                    || (slot.last && waits(tolerations, node))
+            };
+            let Some(node) = node.filter(stays) else {
+                plan.steps.push(delete(assignment));
+                return;
+            };
+            board.restore(assignment);
+            if !node.ready && assignment.phase != Phase::Unknown {
+                plan.steps.push(Step::MarkUnknown {
+                    key: assignment.key.clone(),
+                    expect: assignment.revision,
+                });
             }
         }
     }
