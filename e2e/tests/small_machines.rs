@@ -100,7 +100,7 @@ async fn a_board_of_512_mib_serves_beside_memory_bombs_and_greedy_neighbours() {
     let mut steps = Steps::new();
 
     // Together no more than the board has: all of them are placed.
-    let small = json!({ "resources": { "memory": "32Mi" } });
+    let small = json!({ "resources": { "memory": "24Mi" } });
     let large = json!({ "resources": { "memory": "96Mi" } });
     let greedy = json!({ "resources": { "memory": "192Mi" }, "queueTimeout": "2s" });
     swarm.deploy("hello", &guests::hello(), small).await;
