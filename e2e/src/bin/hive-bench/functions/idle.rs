@@ -1,4 +1,4 @@
-//! A thousand functions on one agent, each of a component of its own, that nobody asks for anything.
+//! Nearly a thousand functions on one agent, each of a component of its own, that nobody asks for anything.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use crate::process;
 use crate::swarm::{self, Swarm, fresh_component};
 
 const PORT: u16 = 18_500;
-const FUNCTIONS: usize = 1000;
+/// With the example there is room for them: a node takes a thousand copies.
+const FUNCTIONS: usize = 990;
 
 /// For as many components to be compiled.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -66,6 +67,6 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
         UNUSED.as_secs(),
         100.0 * cpu.as_secs_f64() / IDLE.as_secs_f64()
     );
-    aims.at_most("1,000 idle functions, RSS each", rss, AIM_KB, " KB");
+    aims.at_most("idle functions, RSS each", rss, AIM_KB, " KB");
     Ok(())
 }
