@@ -1,7 +1,7 @@
 //! Compiled artifacts on this node's disk: whole ones under their SHA-256, parts of others beside.
 //!
 //! A file gets its final name only after every byte of it was hashed and synced, so what has one is
-//! right unless the disk rots; it is hashed once more before it is mapped. A part is kept through
+//! right unless the disk rots, which is looked at before it is mapped. A part is kept through
 //! cuts and restarts, because on a metered link no byte should come twice.
 
 pub mod fetch;
@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hive_functions::VerifiedArtifact;
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::Digest;
@@ -135,7 +136,8 @@ impl ArtifactStore {
 
     /// Deletes the artifact and what there is of a part of it.
     pub fn remove(&self, digest: Digest) -> Result<(), StoreError> {
-        for path in [self.path(digest), self.part_path(digest)] {
+        let path = self.path(digest);
+        for path in [VerifiedArtifact::note(&path), path, self.part_path(digest)] {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::Write { path, source });
@@ -258,8 +260,11 @@ mod tests {
 
         let (store, found) = ArtifactStore::open(&dir).unwrap();
         assert_eq!((found.whole, found.parts), (vec![digest], vec![]));
-        assert_eq!(fs::read(store.path(digest)).unwrap(), b"hello world");
+        let path = store.path(digest);
+        assert_eq!(fs::read(&path).unwrap(), b"hello world");
+        VerifiedArtifact::verify(&path, &digest.0).unwrap();
         store.remove(digest).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         store.remove(digest).unwrap();
         assert_eq!(ArtifactStore::open(&dir).unwrap().1, Found::default());
     }

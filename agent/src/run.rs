@@ -87,7 +87,6 @@ impl Agent {
             Some(listener) => Some(listener.local_addr()?),
             None => None,
         };
-        let mut resources = Resources::new(&config.data_dir, config.metered);
         let shown = local_address.map(reachable).unwrap_or_default();
         let info = resources.node_info(&config, shown);
         let settings = LinkSettings::default();

@@ -97,7 +97,7 @@ async fn idle(swarm: &Swarm) -> anyhow::Result<()> {
 
 /// The agent as it is shipped, small and alone, in the place of one of the swarm's.
 async fn shipped_agent(swarm: &Swarm) -> anyhow::Result<()> {
-    let Some(program) = std::env::var_os("HIVE_AGENT") else {
+    let Some(program) = swarm::shipped_agent() else {
         println!(
             "SKIPPED: the shipped agent (cargo build --profile dist -p hive-agent, and name it in HIVE_AGENT)"
         );

@@ -92,13 +92,18 @@ impl Swarm {
         Ok(agent.with_context(|| format!("no {name}"))?.1)
     }
 
-    /// Ends the only agent and starts it again with its ledger and artifact; the time
-    /// from the start of its process to the first response. It ends with what is returned.
+    /// Ends the only agent and starts it again with its ledger and artifact, as a program of its own if there is
+    /// one; the time from the start of its process to the first response. It ends with what is returned.
     pub async fn cold_start(&self, function: &str) -> anyhow::Result<(Duration, Process)> {
         let target = self.local(function)?;
         self.end_agent(1).await?;
+        let shipped = shipped_agent();
+        let (program, first) = match &shipped {
+            Some(agent) => (agent, &[][..]),
+            None => (&self.hive, &["agent"][..]),
+        };
         let started = Instant::now();
-        let agent = self.start_agent(&self.hive, &["agent"], 1)?;
+        let agent = self.start_agent(program, first, 1)?;
         answers(&target, Duration::from_secs(30)).await?;
         Ok((started.elapsed(), agent))
     }
@@ -150,6 +155,11 @@ impl Drop for Swarm {
             eprintln!("warning: {error:#}");
         }
     }
+}
+
+/// The agent as nodes get it, where that is named.
+pub fn shipped_agent() -> Option<PathBuf> {
+    std::env::var_os("HIVE_AGENT").map(PathBuf::from)
 }
 
 /// The example with a custom section that makes its digest another; `text` is short.

@@ -32,12 +32,16 @@ struct Case {
 
 pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     let cases = cases()?;
+    let agent = match swarm::shipped_agent() {
+        Some(agent) => agent.display().to_string(),
+        None => "hive agent".to_owned(),
+    };
     println!(
-        "\na node with the artifact on disk, to the first response; medians of {REPEATS}, in ms"
+        "\na node with the artifact on disk, to the first response; medians of {REPEATS}, in ms; its agent is {agent}"
     );
     println!(
         "{:<12} {:>8} {:>9} {:>8} {:>11} {:>8} {:>14}",
-        "", "MiB", "hash", "map", "first byte", "all", "agent started"
+        "", "MiB", "check", "map", "first byte", "all", "agent started"
     );
     let hive = crate::beside("hive")?;
     let swarm = Swarm::start(&hive, PORT, &["--agents", "1", "--no-example"])?;
