@@ -1,41 +1,46 @@
-//! What callers of a function notice of neighbours that compute without end and take all memory they get:
-//! the time to an answer, alone and beside them, with as many callers as keep the machine busy and with one.
+//! What clients of a function notice of neighbours on the same agent that compute without end and take all
+//! memory they get: the time to an answer over a connection, alone and beside them, with as many clients as
+//! keep the machine busy and with one.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use bytes::Bytes;
-use hive_functions::{BoxBody, Function, Runtime, RuntimeOptions};
-use http::{Request, Uri};
+use http::Request;
 use http_body_util::{BodyExt, Empty};
 use tokio::task::JoinSet;
 
-use super::{Aims, compiled, loaded};
-use crate::load::percentile;
-use crate::swarm::COMPONENT;
+use super::Aims;
+use crate::load::{Target, connect, get, percentile};
+use crate::swarm::Swarm;
 
 const PROBE: &[u8] = include_bytes!("../../../../../functions/tests/guests/probe/probe.wasm");
+
+const PORT: u16 = 18_700;
 
 const SPINNERS: usize = 32;
 const BOMBS: usize = 16;
 
-/// Of all functions, so that the bombs meet it.
-const MEMORY: u64 = 1 << 30;
+/// More than the function may have.
+const BOMB: &str = "/memory?mib=512";
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
+
+/// For a connection that was refused or cut to be tried again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Beside neighbours, of the p99 without them.
 const AIM: f64 = 2.0;
 
 pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
-    let options = RuntimeOptions {
-        memory_bytes: MEMORY,
-        ..RuntimeOptions::default()
-    };
-    let runtime = Runtime::start(options)?;
-    let directory = tempfile::tempdir()?;
-    let hello = loaded(&runtime, &compiled(COMPONENT, directory.path())?.0)?;
-    let bad = loaded(&runtime, &compiled(PROBE, directory.path())?.0)?;
+    let hive = crate::beside("hive")?;
+    let swarm = Swarm::start(&hive, PORT, &["--agents", "1"])?;
+    let manifest = swarm.function("bad", PROBE)?;
+    swarm.hivectl(&["apply", "-f", manifest.to_str().context("path")?])?;
+    swarm.hivectl(&["wait", "--for=condition=Ready", "function/bad"])?;
+    let (hello, bad) = (swarm.local("hello")?, swarm.local("bad")?);
 
     println!(
         "\nneighbours: {SPINNERS} that spin, {BOMBS} that take memory; {ROUNDS} rounds each, in turns"
@@ -44,17 +49,18 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
         "{:<32} {:>10} {:>9} {:>9}",
         "", "answers/s", "p50 ms", "p99 ms"
     );
-    for (callers, name, pause) in [
-        (64, "64 callers", Duration::ZERO),
-        (1, "1 caller, 100 times a second", Duration::from_millis(10)),
+    for (clients, name, pause) in [
+        (64, "64 clients", Duration::ZERO),
+        (1, "1 client, 100 times a second", Duration::from_millis(10)),
     ] {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        // Not counted: what is mapped, grown and connected for the first time.
+        round(&hello, clients, pause).await?;
         for _ in 0..ROUNDS {
-            alone.extend(round(&hello, callers, pause).await?);
+            alone.extend(round(&hello, clients, pause).await?);
             let neighbours = neighbours(&bad);
-            beside.extend(round(&hello, callers, pause).await?);
+            beside.extend(round(&hello, clients, pause).await?);
             drop(neighbours);
-            ended(&bad).await;
         }
         let mut p99 = [0.0; 2];
         for (at, (how, mut took)) in [("alone", alone), ("beside them", beside)]
@@ -83,17 +89,16 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
 }
 
 /// As many as there are at a time, each followed by the next, until dropped.
-fn neighbours(bad: &Function) -> JoinSet<()> {
-    let targets =
-        std::iter::repeat_n("/spin", SPINNERS).chain(std::iter::repeat_n("/memory?mib=96", BOMBS));
+fn neighbours(bad: &Target) -> JoinSet<()> {
+    let targets = std::iter::repeat_n("/spin", SPINNERS).chain(std::iter::repeat_n(BOMB, BOMBS));
     targets
         .map(|target| {
-            let bad = bad.clone();
+            let (address, host) = (bad.address, bad.host.clone());
             async move {
                 loop {
                     // Most of them are stopped.
-                    if let Ok(response) = bad.handle(request(target)).await {
-                        let _ = response.into_body().collect().await;
+                    if ask(address, &host, target).await.is_err() {
+                        tokio::time::sleep(PAUSE).await;
                     }
                 }
             }
@@ -101,27 +106,27 @@ fn neighbours(bad: &Function) -> JoinSet<()> {
         .collect()
 }
 
-async fn ended(bad: &Function) {
-    while bad.usage().in_flight > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+async fn ask(address: SocketAddr, host: &str, target: &str) -> anyhow::Result<()> {
+    let mut sender = connect(address).await?;
+    let request = Request::get(target).header("host", host);
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new())?);
+    answer.await?.into_body().collect().await?;
+    Ok(())
 }
 
-async fn round(hello: &Function, callers: usize, pause: Duration) -> anyhow::Result<Vec<Duration>> {
+async fn round(hello: &Target, clients: usize, pause: Duration) -> anyhow::Result<Vec<Duration>> {
     let end = Instant::now() + ROUND;
-    let mut calling: JoinSet<anyhow::Result<Vec<Duration>>> = (0..callers)
+    let mut calling: JoinSet<anyhow::Result<Vec<Duration>>> = (0..clients)
         .map(|_| {
-            let hello = hello.clone();
+            let (address, host) = (hello.address, hello.host.clone());
             async move {
+                let mut sender = connect(address).await?;
                 let mut took = Vec::new();
                 while Instant::now() < end {
                     let started = Instant::now();
-                    let body = hello.handle(request("/")).await?.into_body();
-                    body.collect().await.map_err(anyhow::Error::from_boxed)?;
+                    get(&mut sender, &host).await?;
                     took.push(started.elapsed());
-                    if pause.is_zero() {
-                        tokio::task::yield_now().await;
-                    } else {
+                    if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }
                 }
@@ -134,11 +139,4 @@ async fn round(hello: &Function, callers: usize, pause: Duration) -> anyhow::Res
         all.extend(took??);
     }
     Ok(all)
-}
-
-fn request(path_and_query: &'static str) -> Request<BoxBody> {
-    let body = Empty::<Bytes>::new().map_err(|never| match never {});
-    let mut request = Request::new(BoxBody::new(body));
-    *request.uri_mut() = Uri::from_static(path_and_query);
-    request
 }
