@@ -1,4 +1,4 @@
-//! Ten thousand functions on three controllers, twenty simulated agents and a real one: how long a function that
+//! Ten thousand functions on three controllers, twenty-five simulated agents and a real one: how long a function that
 //! is applied among them takes to run, and what they cost while nothing happens.
 
 use std::fmt::Write;
@@ -20,8 +20,8 @@ const AT_ONCE: usize = 200;
 
 /// Of as many components: to compile ten thousand would measure the compiler.
 const COMPONENTS: usize = 10;
-/// Each has room for half a thousand of these.
-const SIMULATED: usize = 20;
+/// Each has room for 409 of these, the real one for a thousand.
+const SIMULATED: usize = 25;
 
 /// One after another, each tenth of a component that nobody has seen.
 const APPLIED: usize = 100;
