@@ -8,12 +8,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("hive-manifests", &["hive-registry"]),
     ("hive-merge", &[]),
     ("hive-identity", &[]),
     ("hive-registry", &[]),
     ("hive-functions", &[]),
+    ("hive-tunnels", &[]),
     // For tests alone.
     ("hive-history", &[]),
     ("hive-fuzz", &[]),
@@ -27,11 +28,17 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "hive-merge",
             "hive-proto",
             "hive-registry",
+            "hive-tunnels",
         ],
     ),
     (
         "hive-agent",
-        &["hive-functions", "hive-identity", "hive-proto"],
+        &[
+            "hive-functions",
+            "hive-identity",
+            "hive-proto",
+            "hive-tunnels",
+        ],
     ),
     (
         "hive-cli",

@@ -10,6 +10,7 @@ use clap::Args;
 use hive_identity::JoinToken;
 
 use crate::os;
+use crate::tunnels::TunnelTargets;
 
 /// Long enough that callers who come each few minutes never wait, short enough that a small board has its
 /// memory for the functions that are in use.
@@ -67,6 +68,17 @@ pub struct AgentArgs {
         value_parser = listen
     )]
     pub listen: Listen,
+
+    /// Where tunnels may lead from this node: networks, with or without a port, as in
+    /// 192.168.1.0/24,10.0.0.5:22,[fd00::/8]:80; or "all", or "none". Link-local addresses and those at which
+    /// clouds keep credentials only where they are named
+    #[arg(
+        long,
+        value_name = "NETWORKS",
+        default_value = TunnelTargets::DEFAULT,
+        env = "HIVE_TUNNEL_TARGETS"
+    )]
+    pub tunnel_targets: TunnelTargets,
 
     /// Memory to offer, as in 512Mi [default: all of it]
     #[arg(long, value_name = "QUANTITY", value_parser = bytes)]
@@ -133,6 +145,7 @@ pub struct Config {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub listen: Listen,
+    pub tunnel_targets: TunnelTargets,
     pub memory: Option<u64>,
     pub cpu_millis: Option<u32>,
     pub metered: Metered,
@@ -185,6 +198,7 @@ impl AgentArgs {
             name,
             labels: self.labels.into_iter().collect(),
             listen: self.listen,
+            tunnel_targets: self.tunnel_targets,
             memory: self.memory,
             cpu_millis: self.cpu,
             metered: self.metered,
@@ -357,6 +371,7 @@ mod tests {
             "1.5",
             "--metered=no",
             "--idle-after=2m",
+            "--tunnel-targets=10.0.0.0/8,10.0.0.5:22",
         ])
         .unwrap();
         assert_eq!(config.controllers, ["a:1", "b:2", "[::1]:3"]);
@@ -367,6 +382,9 @@ mod tests {
         assert_eq!(config.cpu_millis, Some(1500));
         assert_eq!(config.metered, Metered::No);
         assert_eq!(config.idle_after, Duration::from_secs(120));
+        let targets = "10.0.0.0/8,10.0.0.5:22".parse().unwrap();
+        assert_eq!(config.tunnel_targets, targets);
+        assert_eq!(parse(&[]).unwrap().tunnel_targets, TunnelTargets::default());
         assert_eq!(parse(&[]).unwrap().idle_after, IDLE_AFTER);
         assert_eq!(parse(&[]).unwrap().metered, Metered::Auto);
         assert_eq!(
@@ -389,6 +407,7 @@ mod tests {
             (&["--metered=often"], "auto"),
             (&["--idle-after=soon"], "5m"),
             (&["--idle-after=0s"], "5m"),
+            (&["--tunnel-targets=lan"], "10.0.0.0/8"),
             (&["--name", "My Phone"], "node name"),
             (&["--token-file", "/does/not/exist"], "/does/not/exist"),
         ] {

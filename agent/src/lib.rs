@@ -33,8 +33,10 @@ mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod start;
+mod tunnels;
 mod usage;
 
 pub use config::{AgentArgs, Config, ConfigError, Listen, Metered};
 pub use run::Agent;
 pub use start::{run, start};
+pub use tunnels::TunnelTargets;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::logs::Logs;
 use crate::serve::{Server, invoke, log_stream};
+use crate::tunnels::Tunnels;
 
 /// The links there are. A clone is the same.
 #[derive(Clone)]
@@ -34,6 +35,7 @@ struct Shared {
 pub struct Streams {
     pub server: Server,
     pub logs: Logs,
+    pub tunnels: Tunnels,
     pub tasks: TaskTracker,
     /// Ends streams that are between two requests.
     pub stop: CancellationToken,
@@ -205,6 +207,10 @@ impl Streams {
             }
             Purpose::Logs => {
                 let serving = log_stream::serve(stream, self.logs.clone(), stop);
+                self.tasks.spawn(serving);
+            }
+            Purpose::Tunnel => {
+                let serving = self.tunnels.clone().serve(stream, stop);
                 self.tasks.spawn(serving);
             }
             Purpose::Grpc | Purpose::Calls => {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Makes names that were created, renamed or removed in `dir` survive a power cut.
 #[cfg(unix)]
@@ -49,6 +50,17 @@ pub fn raise_open_files() {
 
 #[cfg(not(unix))]
 pub fn raise_open_files() {}
+
+/// Lets the system ask after a peer from which nothing was heard for so long.
+#[cfg(unix)]
+pub fn keep_alive(connection: &tokio::net::TcpStream, after: Duration) {
+    // A peer that vanishes is noticed later without it: no reason to refuse the connection.
+    let _ = rustix::net::sockopt::set_socket_keepalive(connection, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(connection, after);
+}
+
+#[cfg(not(unix))]
+pub fn keep_alive(_connection: &tokio::net::TcpStream, _after: Duration) {}
 
 /// Makes a directory that only its owner can enter, with its parents.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {

@@ -39,6 +39,7 @@ use crate::scratch::Scratches;
 use crate::serve::table::Table;
 use crate::serve::{Instance, Server, local};
 use crate::session::Session;
+use crate::tunnels::Tunnels;
 use crate::usage::{Meters, Usages};
 
 /// For requests under way when the agent is told to stop, and for telling what they used. Twice as long as most
@@ -188,6 +189,7 @@ impl Agent {
         let streams = Streams {
             server,
             logs,
+            tunnels: Tunnels::new(config.tunnel_targets),
             tasks: answers.clone(),
             stop: stop.clone(),
         };

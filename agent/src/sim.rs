@@ -32,6 +32,7 @@ use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
 use crate::serve::Server;
 use crate::session::Session;
+use crate::tunnels::{TunnelTargets, Tunnels};
 use machine::Machine;
 
 /// What a simulated machine offers: a board with 1 GiB and four small cores.
@@ -105,6 +106,7 @@ impl SimAgent {
                 // Whatever is asked of a function here is answered as on a node that runs none.
                 server: Server::new(watch::Sender::default().subscribe()),
                 logs: Logs::default(),
+                tunnels: Tunnels::new(TunnelTargets::none()),
                 tasks: TaskTracker::new(),
                 stop: stop.clone(),
             },

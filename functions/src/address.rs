@@ -162,6 +162,11 @@ impl Network {
             _ => false,
         }
     }
+
+    /// Whether all of its addresses are also in `other`.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.prefix >= other.prefix && other.contains(self.first)
+    }
 }
 
 impl From<IpAddr> for Network {
@@ -285,6 +290,22 @@ mod tests {
             "ff02::1",
         ] {
             assert!(!is_public(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_network_may_be_a_part_of_another() {
+        for (one, other, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.0.0.0/8", true),
+            ("10.1.2.3", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "10.1.0.0/16", false),
+            ("11.0.0.0/16", "10.0.0.0/8", false),
+            ("0.0.0.0/0", "::/0", false),
+            ("fd00::1", "fd00::/8", true),
+        ] {
+            let [inner, outer] = [one, other].map(|text| text.parse::<Network>().unwrap());
+            assert_eq!(inner.is_within(&outer), expected, "{one} in {other}");
         }
     }
 

@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod connections;
 mod destination;
+mod dial;
 mod error;
 mod idle;
 mod resolve;
@@ -26,17 +27,15 @@ use std::sync::{
 use http::Method;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+pub(crate) use self::client::{Client, Outbound};
 use self::{
     allowed::Refusal,
     destination::{Destination, Host},
 };
 pub use self::{
     allowed::{AllowedHosts, InvalidHostPattern},
-    resolve::Resolve,
-};
-pub(crate) use self::{
-    client::{Client, Outbound},
-    resolve::SystemResolver,
+    dial::dial,
+    resolve::{Resolve, SystemResolver},
 };
 use crate::logs::{LogEvent, RequestLog};
 

@@ -88,7 +88,7 @@ pub use artifact::{VerifiedArtifact, VerifyError};
 #[cfg(feature = "run")]
 pub use config::{host_target, older_versions};
 #[cfg(feature = "run")]
-pub use egress::{AllowedHosts, InvalidHostPattern, Resolve};
+pub use egress::{AllowedHosts, InvalidHostPattern, Resolve, SystemResolver, dial};
 #[cfg(feature = "run")]
 pub use function::{Function, FunctionOptions};
 #[cfg(feature = "run")]

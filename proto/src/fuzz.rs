@@ -7,7 +7,7 @@ use hive_fuzz::Target;
 use prost::Message;
 
 use crate::desired::EncodedAssignment;
-use crate::v1::{self, LogLine, LogRequest};
+use crate::v1::{self, LogLine, LogRequest, TunnelOpen, TunnelOpened};
 use crate::{desired_hash, frame};
 
 #[global_allocator]
@@ -26,7 +26,7 @@ fn again<M: Message + Default>(message: &M) {
     assert_eq!(read.encode_to_vec(), written);
 }
 
-/// Messages as a stream of logs has them: each is read as what is asked for and as what answers.
+/// Messages as streams of logs and of tunnels have them: each is read as what is asked for and as what answers.
 #[test]
 fn frames_are_read_or_refused() {
     let request = LogRequest {
@@ -40,6 +40,18 @@ fn frames_are_read_or_refused() {
     };
     let request = request.encode_length_delimited_to_vec();
     let line = line.encode_length_delimited_to_vec();
+    let open = TunnelOpen {
+        tunnel: "photos".to_owned(),
+        host: "192.168.1.20".to_owned(),
+        port: 3000,
+        ..Default::default()
+    };
+    let opened = TunnelOpened {
+        reason: crate::tunnel::REFUSED.to_owned(),
+        ..Default::default()
+    };
+    let open = open.encode_length_delimited_to_vec();
+    let opened = opened.encode_length_delimited_to_vec();
     async fn all<M: Message + Default>(mut wire: &[u8]) -> Result<(), String> {
         let whole = wire.len();
         while let Some(message) = frame::read::<M>(&mut wire, frame::MAX_FRAME_BYTES)
@@ -54,10 +66,13 @@ fn frames_are_read_or_refused() {
     Target::new("frames", |input: &[u8]| {
         block_on(async {
             let request = all::<LogRequest>(input).await;
-            request.or(all::<LogLine>(input).await)
+            let line = all::<LogLine>(input).await;
+            let open = all::<TunnelOpen>(input).await;
+            let opened = all::<TunnelOpened>(input).await;
+            request.or(line).or(open).or(opened)
         })
     })
-    .seeds([line.repeat(3), request.repeat(2)])
+    .seeds([line.repeat(3), request.repeat(2), open, opened])
     .words(["\u{80}", "\x0a\x02", "\0"])
     .at_most(4 * 1024)
     .hold();

@@ -6,7 +6,8 @@
 //! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
 //! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it,
 //! [`batch`] how records are handed to one, [`holdings`] how nodes name what is on their disk,
-//! [`artifact`] in what pieces artifacts travel, [`memory`] when a machine is short of it.
+//! [`artifact`] in what pieces artifacts travel, [`memory`] when a machine is short of it, [`tunnel`] why a
+//! node does not connect to what a tunnel leads to.
 
 pub mod artifact;
 pub mod batch;
@@ -21,6 +22,7 @@ pub mod invoke;
 pub mod link;
 pub mod memory;
 pub mod routes;
+pub mod tunnel;
 
 /// How often an agent tells what its machine and functions use: some 150 bytes each, under a megabyte
 /// a day. What is told stands for as long.

@@ -1,6 +1,6 @@
 //! One multiplexed, mutually authenticated connection between two processes.
 //!
-//! Everything that processes say to each other travels in its streams: gRPC, invocations, logs.
+//! Everything that processes say to each other travels in its streams: gRPC, invocations, logs, tunnels.
 //! Above this module nobody knows whether they ride QUIC, TLS over TCP, or memory; here nobody
 //! knows what they carry beyond the [`Purpose`] that opens each of them.
 
@@ -72,6 +72,9 @@ pub enum Purpose {
     Logs = 3,
     /// Calls between controllers follow; see [`calls`](crate::calls).
     Calls = 4,
+    /// A length-delimited `TunnelOpen` follows, answered by `TunnelOpened`; then bytes both ways. See
+    /// [`tunnel`](crate::tunnel).
+    Tunnel = 5,
 }
 
 impl Purpose {
@@ -81,6 +84,7 @@ impl Purpose {
             2 => Some(Self::Invoke),
             3 => Some(Self::Logs),
             4 => Some(Self::Calls),
+            5 => Some(Self::Tunnel),
             _ => None,
         }
     }
@@ -402,11 +406,12 @@ mod tests {
             (Purpose::Invoke, 2),
             (Purpose::Logs, 3),
             (Purpose::Calls, 4),
+            (Purpose::Tunnel, 5),
         ] {
             assert_eq!(purpose as u8, byte);
             assert_eq!(Purpose::from_byte(byte), Some(purpose));
         }
         assert_eq!(Purpose::from_byte(0), None);
-        assert_eq!(Purpose::from_byte(5), None);
+        assert_eq!(Purpose::from_byte(6), None);
     }
 }

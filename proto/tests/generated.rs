@@ -24,6 +24,7 @@ fn generated_code_is_fresh() {
             "hive/v1/gateway.proto",
             "hive/v1/invoke.proto",
             "hive/v1/peers.proto",
+            "hive/v1/tunnel.proto",
         ],
         [root.join("proto")],
     )

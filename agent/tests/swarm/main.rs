@@ -10,3 +10,4 @@ mod metering;
 mod offline;
 mod process;
 mod support;
+mod tunnels;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hive_agent::{Agent, Config, Listen, Metered};
+use hive_agent::{Agent, Config, Listen, Metered, TunnelTargets};
 use hive_functions::{Compiler, engine_version, host_target};
 use hive_proto::v1;
 use http::{Request, Response};
@@ -134,6 +134,7 @@ pub fn config(dir: &Path, swarm: &Swarm, controllers: &[&Controller]) -> Config 
         name: "pi".into(),
         labels: BTreeMap::from([("disk".into(), "ssd".into())]),
         listen: Listen::On("127.0.0.1:0".parse().unwrap()),
+        tunnel_targets: TunnelTargets::default(),
         memory: None,
         cpu_millis: None,
         metered: Metered::Auto,

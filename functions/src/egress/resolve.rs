@@ -12,7 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-/// Lookups at once. Each blocks a thread for as long as name servers are silent, and an agent has
+/// Lookups of functions at once. Each blocks a thread for as long as name servers are silent, and an agent has
 /// eight such threads, which also load functions.
 const LOOKUPS: usize = 4;
 
@@ -22,15 +22,23 @@ pub trait Resolve: Send + Sync {
     fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
-pub(crate) struct SystemResolver {
+/// What the machine itself knows of names.
+pub struct SystemResolver {
     lookups: Arc<Semaphore>,
+}
+
+impl SystemResolver {
+    /// Looks up so many names at once; others wait.
+    pub fn up_to(lookups: usize) -> Self {
+        Self {
+            lookups: Arc::new(Semaphore::new(lookups)),
+        }
+    }
 }
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self {
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
-        }
+        Self::up_to(LOOKUPS)
     }
 }
 

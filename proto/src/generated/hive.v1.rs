@@ -2836,3 +2836,31 @@ pub mod peers_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// First on the stream; bytes for the target may follow at once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelOpen {
+    /// Who asks, for logs.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub tunnel: ::prost::alloc::string::String,
+    /// A name or an address as the node reaches it, and the port.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// For the connection to be there; 0 or more than a minute: a minute.
+    #[prost(uint32, tag = "5")]
+    pub connect_ms: u32,
+}
+/// The answer; after it come the target's bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelOpened {
+    /// "Refused", "Unreachable", "Timeout", "NotAllowed", "Resolve", "Busy" or "BadRequest"; others may follow.
+    /// Empty: connected.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
