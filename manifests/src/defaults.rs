@@ -14,6 +14,7 @@ use crate::function::{
 };
 use crate::http::{Http, HttpRoute};
 use crate::schedule::{default_path, default_starting_deadline_seconds, default_time_zone};
+use crate::tunnel::{Protocol, TunnelSpec, default_host};
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
 
@@ -27,6 +28,11 @@ pub fn apply_defaults(resource: Resource, value: &mut Value) {
         Resource::Function => {
             if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
                 complete_function(spec);
+            }
+        }
+        Resource::Tunnel => {
+            if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+                complete_tunnel(spec);
             }
         }
         Resource::Secret => complete_secret(object),
@@ -107,26 +113,53 @@ fn complete_function(spec: &mut Map<String, Value>) {
             set(fields, "path", || json!(default_path()));
         }
     }
-    set(spec, "http", || json!({}));
-    if let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) {
-        let routes = fields.get_mut("routes").and_then(Value::as_array_mut);
-        let mut routes = routes.into_iter().flatten().peekable();
-        let is_one = routes.peek().is_none();
-        for fields in routes.filter_map(Value::as_object_mut) {
-            let route = HttpRoute::default();
-            set(fields, "path", || json!(route.path));
-            set(fields, "pathType", || json!(route.path_type));
-        }
-        if is_one {
-            set(fields, "path", || json!(Http::default().path));
-        }
-    }
+    complete_http(spec);
     let egress = Egress::default();
     set(spec, "egress", || json!({}));
     if let Some(fields) = spec.get_mut("egress").and_then(Value::as_object_mut) {
         set(fields, "maxConnections", || json!(egress.max_connections));
         set(fields, "connectTimeout", || json!(egress.connect_timeout));
     }
+}
+
+fn complete_http(spec: &mut Map<String, Value>) {
+    set(spec, "http", || json!({}));
+    let Some(fields) = spec.get_mut("http").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let routes = fields.get_mut("routes").and_then(Value::as_array_mut);
+    let mut routes = routes.into_iter().flatten().peekable();
+    let is_one = routes.peek().is_none();
+    for fields in routes.filter_map(Value::as_object_mut) {
+        let route = HttpRoute::default();
+        set(fields, "path", || json!(route.path));
+        set(fields, "pathType", || json!(route.path_type));
+    }
+    if is_one {
+        set(fields, "path", || json!(Http::default().path));
+    }
+}
+
+fn complete_tunnel(spec: &mut Map<String, Value>) {
+    let default = TunnelSpec::default();
+    set(spec, "protocol", || json!(default.protocol));
+    if spec["protocol"] == json!(Protocol::Http) {
+        complete_http(spec);
+    }
+    let targets = spec.get_mut("targets").and_then(Value::as_array_mut);
+    for target in targets.into_iter().flatten() {
+        if let Some(fields) = target.as_object_mut() {
+            set(fields, "host", || json!(default_host()));
+        }
+    }
+    set(spec, "healthCheck", || json!({}));
+    if let Some(fields) = spec.get_mut("healthCheck").and_then(Value::as_object_mut) {
+        set(fields, "interval", || json!(default.health_check.interval));
+        set(fields, "timeout", || json!(default.health_check.timeout));
+    }
+    set(spec, "connectTimeout", || json!(default.connect_timeout));
+    set(spec, "idleTimeout", || json!(default.idle_timeout));
+    set(spec, "maxConnections", || json!(default.max_connections));
 }
 
 fn complete_autoscaling(autoscaling: &mut Value) {
@@ -188,7 +221,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::{Function, validate_stored};
+    use crate::{Function, Tunnel, validate_stored};
 
     #[test]
     fn a_small_function_is_written_out() {
@@ -269,6 +302,67 @@ mod tests {
         assert_eq!(complete(json!({"autoscaling": {}})), (None, all.clone()));
         let held = complete(json!({"autoscaling": all, "replicas": 3}));
         assert_eq!(held, (Some(json!(3)), all));
+    }
+
+    #[test]
+    fn a_small_tunnel_is_written_out() {
+        let complete = |spec: Value| {
+            let mut value = json!({
+                "apiVersion": "hive.dev/v1",
+                "kind": "Tunnel",
+                "metadata": {"name": "photos"},
+                "spec": spec,
+            });
+            apply_defaults(Resource::Tunnel, &mut value);
+            assert_eq!(validate_stored(Resource::Tunnel, &value), []);
+            let tunnel: Tunnel = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!(json!(tunnel.spec), value["spec"]);
+            value["spec"].clone()
+        };
+        let health = json!({"interval": "10s", "timeout": "5s"});
+        let target = json!({"node": "pi", "host": "127.0.0.1", "port": 3000});
+        let tables = [
+            (
+                json!({"targets": [{"node": "pi", "port": 3000}]}),
+                json!({
+                    "protocol": "HTTP",
+                    "http": {"path": "/"},
+                    "targets": [target],
+                    "healthCheck": health,
+                    "connectTimeout": "5s",
+                    "idleTimeout": "1h",
+                    "maxConnections": 1000,
+                }),
+            ),
+            (
+                json!({"protocol": "TCP", "port": 2222, "targets": [target], "proxyProtocol": "V2"}),
+                json!({
+                    "protocol": "TCP",
+                    "port": 2222,
+                    "targets": [target],
+                    "proxyProtocol": "V2",
+                    "healthCheck": health,
+                    "connectTimeout": "5s",
+                    "idleTimeout": "1h",
+                    "maxConnections": 1000,
+                }),
+            ),
+            (
+                json!({"function": "hello", "http": {"host": "a.example"}, "healthCheck": {"path": "/up"}}),
+                json!({
+                    "protocol": "HTTP",
+                    "http": {"host": "a.example", "path": "/"},
+                    "function": "hello",
+                    "healthCheck": {"interval": "10s", "timeout": "5s", "path": "/up"},
+                    "connectTimeout": "5s",
+                    "idleTimeout": "1h",
+                    "maxConnections": 1000,
+                }),
+            ),
+        ];
+        for (said, written) in tables {
+            assert_eq!(complete(said), written);
+        }
     }
 
     #[test]

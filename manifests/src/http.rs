@@ -1,12 +1,12 @@
-//! How a function is reached from outside: the hosts, paths and methods for which it answers.
+//! How a function or a tunnel is reached from outside: the hosts, paths and methods for which it answers.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Of one function; each may name several methods.
+/// Of one function or tunnel; each may name several methods.
 pub const MAX_ROUTES: usize = 16;
 
-/// How a function is reached from outside.
+/// How a function or a tunnel is reached from outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Http {
@@ -14,17 +14,17 @@ pub struct Http {
     /// hello.default.localhost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Only requests whose path is this one or lies below it reach the function. Default "/": all.
+    /// Only requests whose path is this one or lies below it are answered. Default "/": all.
     pub path: String,
-    /// Several routes, at most 16, in place of path: the function answers at each. The most specific
-    /// route of all functions gets a request: an exact path, then the longest, then one that names the
+    /// Several routes, at most 16, in place of path: each is answered. The most specific route of all
+    /// functions and tunnels gets a request: an exact path, then the longest, then one that names the
     /// request's method.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ROUTES))]
     pub routes: Vec<HttpRoute>,
 }
 
-/// One of the routes of a function.
+/// One of the routes of a function or a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRoute {
@@ -48,7 +48,7 @@ pub enum PathType {
     Exact,
 }
 
-/// Those of RFC 9110 and PATCH, without CONNECT: a function is no tunnel.
+/// Those of RFC 9110 and PATCH, without CONNECT, which is asked of proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpMethod {

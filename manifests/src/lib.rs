@@ -27,6 +27,7 @@ pub mod resource;
 pub mod rollout;
 pub mod schedule;
 pub mod schema;
+pub mod tunnel;
 pub mod validate;
 
 pub use assignment::{Assignment, AssignmentSpec, AssignmentStatus, Phase, PreviousPlace};
@@ -38,4 +39,5 @@ pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use resource::{APPS_GROUP, CERTIFICATES_GROUP, GROUP, RBAC_GROUP, Resource};
 pub use schema::{controller_schema, crd, openapi_schema};
+pub use tunnel::{Tunnel, TunnelSpec, TunnelStatus};
 pub use validate::{FieldError, MAX_OBJECT_BYTES, Reason, resource_of, validate, validate_stored};

@@ -97,6 +97,7 @@ mod tests {
         let count = |resource| Some(Measure::Count(resource));
         for (name, measure) in [
             ("count/functions.hive.dev", count(Resource::Function)),
+            ("count/tunnels.hive.dev", count(Resource::Tunnel)),
             ("count/configmaps", count(Resource::ConfigMap)),
             ("configmaps", count(Resource::ConfigMap)),
             (

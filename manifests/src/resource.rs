@@ -38,6 +38,7 @@ pub enum Resource {
     Event,
     Node,
     Function,
+    Tunnel,
     ControllerRevision,
     Assignment,
 }
@@ -163,6 +164,10 @@ static FUNCTION: ResourceInfo = ResourceInfo {
     has_scale: true,
     ..hive("Function", "functions", "function", &["fn"])
 };
+static TUNNEL: ResourceInfo = ResourceInfo {
+    categories: &["all"],
+    ..hive("Tunnel", "tunnels", "tunnel", &["tun"])
+};
 static CONTROLLER_REVISION: ResourceInfo = ResourceInfo {
     group: APPS_GROUP,
     api_version: "apps/v1",
@@ -176,7 +181,7 @@ static CONTROLLER_REVISION: ResourceInfo = ResourceInfo {
 static ASSIGNMENT: ResourceInfo = hive("Assignment", "assignments", "assignment", &["asg"]);
 
 impl Resource {
-    pub const ALL: [Resource; 16] = [
+    pub const ALL: [Resource; 17] = [
         Resource::Namespace,
         Resource::ServiceAccount,
         Resource::Secret,
@@ -191,6 +196,7 @@ impl Resource {
         Resource::Event,
         Resource::Node,
         Resource::Function,
+        Resource::Tunnel,
         Resource::ControllerRevision,
         Resource::Assignment,
     ];
@@ -211,6 +217,7 @@ impl Resource {
             Resource::Event => &EVENT,
             Resource::Node => &NODE,
             Resource::Function => &FUNCTION,
+            Resource::Tunnel => &TUNNEL,
             Resource::ControllerRevision => &CONTROLLER_REVISION,
             Resource::Assignment => &ASSIGNMENT,
         }

@@ -20,7 +20,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Map, Value, json};
 
-use crate::{Assignment, Controller, Function, GROUP, Node, Resource};
+use crate::{Assignment, Controller, Function, GROUP, Node, Resource, Tunnel};
 
 static SCHEMAS: LazyLock<[Value; Resource::ALL.len()]> = LazyLock::new(|| Resource::ALL.map(build));
 
@@ -50,6 +50,7 @@ pub fn crd(resource: Resource) -> Option<CustomResourceDefinition> {
     match resource {
         Resource::Node => Some(Node::crd()),
         Resource::Function => Some(Function::crd()),
+        Resource::Tunnel => Some(Tunnel::crd()),
         Resource::Assignment => Some(Assignment::crd()),
         Resource::Namespace
         | Resource::ServiceAccount
@@ -84,7 +85,7 @@ fn build(resource: Resource) -> Value {
         }
         Resource::Event => structural::<core::Event>(),
         Resource::ControllerRevision => structural::<apps::ControllerRevision>(),
-        Resource::Node | Resource::Function | Resource::Assignment => {
+        Resource::Node | Resource::Function | Resource::Tunnel | Resource::Assignment => {
             hive_object(crd(resource).expect("these kinds have one"))
         }
     };

@@ -7,9 +7,11 @@
 mod autoscaling;
 mod certificates;
 mod config;
+mod fields;
 mod findings;
 mod function;
 mod hosts;
+mod http;
 mod metadata;
 mod names;
 mod owners;
@@ -21,6 +23,7 @@ mod schedules;
 mod structure;
 pub mod suggest;
 mod taints;
+mod tunnel;
 
 use std::fmt;
 use std::io;
@@ -106,6 +109,7 @@ pub fn validate(resource: Resource, value: &Value) -> Vec<FieldError> {
     structure::check(openapi_schema(resource), value, &root, &mut findings);
     match resource {
         Resource::Function => function::check(value, &mut findings),
+        Resource::Tunnel => tunnel::check(value, &mut findings),
         Resource::ResourceQuota => quota::check_quota(value, &mut findings),
         Resource::LimitRange => quota::check_limit_range(value, &mut findings),
         Resource::Node => taints::check_node(value, &mut findings),

@@ -52,6 +52,13 @@ fn any_json() -> impl Strategy<Value = Value> {
             "finalizers",
             "conditions",
             "operator",
+            "protocol",
+            "proxyProtocol",
+            "port",
+            "targets",
+            "node",
+            "function",
+            "healthCheck",
         ])
         .prop_map(str::to_owned),
         ".{0,4}",
@@ -71,7 +78,9 @@ fn any_json() -> impl Strategy<Value = Value> {
             "128Mi",
             "",
             "*",
-            "/"
+            "/",
+            "HTTP",
+            "TCP",
         ])
         .prop_map(Value::from),
     ];

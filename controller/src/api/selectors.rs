@@ -172,6 +172,7 @@ fn own_fields(resource: Resource) -> &'static [&'static str] {
         | Resource::Role
         | Resource::RoleBinding
         | Resource::Function
+        | Resource::Tunnel
         | Resource::ControllerRevision => &[],
         Resource::CertificateSigningRequest => &["spec.signerName"],
         Resource::Node => &["spec.unschedulable"],

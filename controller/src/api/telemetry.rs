@@ -20,6 +20,7 @@ use super::metering::Metered;
 use super::path::Target;
 use super::watch;
 use crate::histogram::Histogram;
+use crate::tunnels::live::Carried;
 
 /// The unit of /proc's processor times: USER_HZ, which Linux keeps at this wherever Hive runs.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -143,6 +144,7 @@ pub(super) fn serve(context: &Api) -> Response {
     stored(context, &mut out);
     raft(context, &mut out);
     nodes(context, &mut out);
+    tunnels(context, &mut out);
     spans(context, &mut out);
     process(&mut out);
     text(Body::from(out))
@@ -226,13 +228,51 @@ fn raft(context: &Api, out: &mut String) {
 }
 
 fn nodes(context: &Api, out: &mut String) {
-    let linked = context.nodes.present().borrow().len();
+    let linked = context.nodes.links().present().borrow().len();
     let help = "Nodes that hold a link to this controller.";
     single(out, "hive_linked_nodes", "gauge", help, linked);
     let name = "hive_function_usages_dropped_total";
     let help = "Times that a node told of a function for which there was no room.";
     let dropped = context.nodes.function_usages_dropped();
     single(out, name, "counter", help, dropped);
+}
+
+/// Of each that there is: their names are no more than people declare.
+fn tunnels(context: &Api, out: &mut String) {
+    let all: Vec<(String, Carried)> = context
+        .tunnels
+        .all()
+        .iter()
+        .map(|live| {
+            let tunnel = live.tunnel();
+            let key = &tunnel.key;
+            let labels = format!("namespace=\"{}\",tunnel=\"{}\"", key.namespace, key.name);
+            (labels, live.metered())
+        })
+        .collect();
+    let name = "hive_tunnel_connections";
+    let help = "Connections and requests under way.";
+    describe(out, name, "gauge", help);
+    for (labels, Carried { connections, .. }) in &all {
+        let _ = writeln!(out, "{name}{{{labels}}} {connections}");
+    }
+    let name = "hive_tunnel_bytes_total";
+    let help = "Bytes carried in to targets and out to clients.";
+    describe(out, name, "counter", help);
+    for (labels, metered) in &all {
+        for (direction, bytes) in [("in", metered.in_bytes), ("out", metered.out_bytes)] {
+            let _ = writeln!(out, "{name}{{{labels},direction=\"{direction}\"}} {bytes}");
+        }
+    }
+    let name = "hive_tunnel_errors_total";
+    let help =
+        "Connections that a target did not take, or that did not go on to their end, by cause.";
+    describe(out, name, "counter", help);
+    for (labels, metered) in &all {
+        for (reason, count) in &metered.failures {
+            let _ = writeln!(out, "{name}{{{labels},reason=\"{reason}\"}} {count}");
+        }
+    }
 }
 
 /// Where somebody collects them.

@@ -19,7 +19,8 @@ pub const FIRST: u32 = 1;
 /// 5: revisions of functions, a kind that those before cannot read.
 /// 6: what functions used is metered; fields of functions and assignments that those before refuse.
 /// 7: artifacts that one controller puts on another come compressed.
-pub const OWN: u32 = 7;
+/// 8: tunnels, a kind that those before cannot read.
+pub const OWN: u32 = 8;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
@@ -36,11 +37,15 @@ pub const METERING: u32 = 6;
 /// From here on every controller takes artifacts compressed.
 pub const COMPRESSED_PUTS: u32 = 7;
 
+/// From here on there are tunnels.
+pub const TUNNELS: u32 = 8;
+
 /// From which level on every member reads objects of that kind.
 pub fn of_kind(resource: Resource) -> u32 {
     match resource {
         Resource::CertificateSigningRequest => 3,
         Resource::ControllerRevision => REVISIONS,
+        Resource::Tunnel => TUNNELS,
         _ => FIRST,
     }
 }

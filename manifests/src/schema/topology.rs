@@ -51,6 +51,7 @@ fn rows(resource: Resource) -> &'static [Row] {
         | Resource::Role
         | Resource::Node
         | Resource::Function
+        | Resource::Tunnel
         | Resource::ControllerRevision
         | Resource::Assignment => &[],
     }

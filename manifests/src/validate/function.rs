@@ -3,21 +3,19 @@
 //! Whatever has the wrong type is passed over here: the schema has reported it.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hive_registry::{Reference, ReferenceError};
 use serde_json::{Map, Value};
 
+use super::fields::{amount, check_duration, check_size, is_empty, list, object, present, text};
 use super::findings::{Findings, quoted};
 use super::metadata::check_labels;
-use super::{Reason, autoscaling, hosts, names, placement, rollout, schedules, taints};
+use super::{Reason, autoscaling, hosts, http, names, placement, rollout, schedules, taints};
 use crate::FieldPath;
-use crate::duration::GoDuration;
 use crate::function::{
     MAX_KEY_VALUE, MAX_SCRATCH, MAX_STORES, MAX_TIMEOUT, MIN_KEY_VALUE, MIN_SCRATCH, MIN_TIMEOUT,
 };
-use crate::http::{Http, MAX_ROUTES};
 use crate::quantity::{Bytes, MilliCpu};
 
 /// A component cannot be instantiated in less.
@@ -64,18 +62,15 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         check_resources(resources, &path.field("resources"), findings);
     }
     for (name, least) in [("timeout", MIN_TIMEOUT), ("queueTimeout", Duration::ZERO)] {
-        if let Some(timeout) = text(spec, name) {
-            check_timeout(timeout, least, &path.field(name), findings);
-        }
+        check_duration(spec, name, least..=MAX_TIMEOUT, &path, findings);
     }
     if let Some(limits) = object(spec, "limits") {
         check_limits(limits, &path.field("limits"), findings);
     }
-    if let Some(instances) = object(spec, "instances")
-        && let Some(timeout) = text(instances, "idleTimeout")
-    {
-        let path = path.field("instances").field("idleTimeout");
-        check_timeout(timeout, Duration::ZERO, &path, findings);
+    if let Some(instances) = object(spec, "instances") {
+        let range = Duration::ZERO..=MAX_TIMEOUT;
+        let path = path.field("instances");
+        check_duration(instances, "idleTimeout", range, &path, findings);
     }
     check_env(list(spec, "env"), &path.field("env"), findings);
     check_config(list(spec, "config"), &path.field("config"), findings);
@@ -92,18 +87,16 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
             findings,
         );
     }
-    if let Some(http) = object(spec, "http") {
-        check_http(http, &path.field("http"), findings);
+    if let Some(fields) = object(spec, "http") {
+        http::check(fields, &path.field("http"), findings);
     }
     placement::check(spec, &path, findings);
     rollout::check(spec, &path, findings);
     autoscaling::check(spec, &path, findings);
     if let Some(egress) = object(spec, "egress") {
+        let path = path.field("egress");
         for name in ["connectTimeout", "firstByteTimeout", "idleTimeout"] {
-            if let Some(timeout) = text(egress, name) {
-                let path = path.field("egress").field(name);
-                check_timeout(timeout, MIN_TIMEOUT, &path, findings);
-            }
+            check_duration(egress, name, MIN_TIMEOUT..=MAX_TIMEOUT, &path, findings);
         }
     }
     hosts::check_allowed(
@@ -112,30 +105,6 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         findings,
     );
     schedules::check(list(spec, "schedules"), &path.field("schedules"), findings);
-}
-
-fn object<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
-    parent.get(name).and_then(Value::as_object)
-}
-
-fn text<'a>(parent: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    parent.get(name).and_then(Value::as_str)
-}
-
-fn list<'a>(parent: &'a Map<String, Value>, name: &str) -> &'a [Value] {
-    parent
-        .get(name)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn present(parent: &Map<String, Value>, name: &str) -> bool {
-    parent.get(name).is_some_and(|value| !value.is_null())
-}
-
-/// Nothing is said, not even under a misspelt name, which the schema reports.
-fn is_empty(fields: &Map<String, Value>) -> bool {
-    fields.values().all(Value::is_null)
 }
 
 fn check_artifact(artifact: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
@@ -219,15 +188,6 @@ pub(crate) fn normal_digest(text: &str) -> Option<String> {
         .then(|| hex.to_ascii_lowercase())
 }
 
-/// A quantity as its JSON says it: text or a number.
-fn amount(parent: &Map<String, Value>, name: &str) -> Option<String> {
-    match parent.get(name)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 fn check_resources(resources: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
     if let Some(text) = amount(resources, "memory") {
         let path = path.field("memory");
@@ -277,26 +237,8 @@ fn meant_binary(text: &str) -> Option<String> {
     (MIN_MEMORY..=MAX_MEMORY).contains(&bytes).then_some(meant)
 }
 
-fn check_timeout(text: &str, least: Duration, path: &FieldPath, findings: &mut Findings) {
-    match text.parse::<GoDuration>() {
-        Err(error) => findings.invalid(path, format!("{}: {error}", quoted(text))),
-        Ok(GoDuration(timeout)) if !(least..=MAX_TIMEOUT).contains(&timeout) => findings.invalid(
-            path,
-            format!(
-                "{} is not between {} and {}",
-                quoted(text),
-                GoDuration(least),
-                GoDuration(MAX_TIMEOUT)
-            ),
-        ),
-        Ok(_) => {}
-    }
-}
-
 fn check_limits(limits: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
-    if let Some(cpu_time) = text(limits, "cpuTime") {
-        check_timeout(cpu_time, MIN_TIMEOUT, &path.field("cpuTime"), findings);
-    }
+    check_duration(limits, "cpuTime", MIN_TIMEOUT..=MAX_TIMEOUT, path, findings);
     check_size(
         limits,
         "responseSize",
@@ -304,28 +246,6 @@ fn check_limits(limits: &Map<String, Value>, path: &FieldPath, findings: &mut Fi
         path,
         findings,
     );
-}
-
-fn check_size(
-    fields: &Map<String, Value>,
-    name: &str,
-    range: RangeInclusive<Bytes>,
-    path: &FieldPath,
-    findings: &mut Findings,
-) {
-    let Some(text) = amount(fields, name) else {
-        return;
-    };
-    let path = path.field(name);
-    match text.parse::<Bytes>() {
-        Err(error) => findings.invalid(&path, format!("{}: {error}", quoted(&text))),
-        Ok(size) if !range.contains(&size) => {
-            let (least, most) = range.into_inner();
-            let message = format!("{} is not between {least} and {most}", quoted(&text));
-            findings.invalid(&path, message);
-        }
-        Ok(_) => {}
-    }
 }
 
 fn check_env(env: &[Value], path: &FieldPath, findings: &mut Findings) {
@@ -446,60 +366,4 @@ fn check_value_from(source: &Map<String, Value>, path: &FieldPath, findings: &mu
             }
         }
     }
-}
-
-fn check_http(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
-    check_route(http, path, findings);
-    let routes = list(http, "routes");
-    if routes.is_empty() {
-        return;
-    }
-    if text(http, "path").is_some_and(|path| path != Http::default().path) {
-        let message = "is not there beside routes: say it as one of them";
-        findings.invalid(&path.field("path"), message.to_owned());
-    }
-    let path = path.field("routes");
-    if routes.len() > MAX_ROUTES {
-        let message = format!(
-            "{} routes; a function has at most {MAX_ROUTES}",
-            routes.len()
-        );
-        findings.invalid(&path, message);
-    }
-    for (index, route) in routes.iter().enumerate() {
-        if let Some(route) = route.as_object() {
-            check_route(route, &path.index(index), findings);
-        }
-    }
-}
-
-fn check_route(route: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
-    if let Some(host) = text(route, "host") {
-        hosts::check(host, &path.field("host"), findings);
-    }
-    if let Some(prefix) = text(route, "path") {
-        let path = path.field("path");
-        if !prefix.starts_with('/') {
-            findings.suggest(
-                &path,
-                Reason::Invalid,
-                format!("{} does not begin with '/'", quoted(prefix)),
-                Some(format!("/{prefix}")).filter(|meant| is_path(meant)),
-            );
-        } else if !is_path(prefix) {
-            findings.invalid(
-                &path,
-                format!(
-                    "{} is not the path of a URL: no spaces, '?', '#', or '..' parts",
-                    quoted(prefix)
-                ),
-            );
-        }
-    }
-}
-
-pub(super) fn is_path(text: &str) -> bool {
-    text.bytes()
-        .all(|c| c.is_ascii_graphic() && !matches!(c, b'?' | b'#'))
-        && text.split('/').all(|part| part != "..")
 }

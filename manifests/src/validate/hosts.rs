@@ -1,4 +1,5 @@
-//! Hosts that a function answers for, and hosts that it may send requests to.
+//! Hosts that functions and tunnels answer for, hosts that a function may send requests to, and hosts that
+//! nodes reach.
 //!
 //! The entries of `allowedHosts` are read once more where functions run, by the same rules: what
 //! passes here must be understood there.
@@ -17,6 +18,55 @@ pub(super) fn check(host: &str, path: &FieldPath, findings: &mut Findings) {
         let (message, suggestion) = wrong(host, &why);
         findings.suggest(path, Reason::Invalid, message, suggestion);
     }
+}
+
+/// A name or an address, as a node reaches it.
+pub(super) fn check_reached(host: &str, path: &FieldPath, findings: &mut Findings) {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    if bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok()) {
+        findings.suggest(
+            path,
+            Reason::Invalid,
+            format!(
+                "{}: here an address has no brackets around it",
+                quoted(host)
+            ),
+            bare.map(str::to_owned),
+        );
+        return;
+    }
+    if let Ok(address) = host.parse::<IpAddr>() {
+        // What people read in the settings of the service.
+        if address.is_unspecified() {
+            let itself = match address {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.to_string(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.to_string(),
+            };
+            findings.suggest(
+                path,
+                Reason::Invalid,
+                format!(
+                    "{} is where a service listens, and no address to reach it",
+                    quoted(host)
+                ),
+                Some(itself),
+            );
+        }
+        return;
+    }
+    // No name ends in a number: that is an address with a mistake in it.
+    let last = host.rsplit('.').next().unwrap_or(host);
+    if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!(
+            "{} is neither a name nor an address such as \"192.168.1.20\" or \"fd00::20\"",
+            quoted(host)
+        );
+        findings.invalid(path, message);
+        return;
+    }
+    check(host, path, findings);
 }
 
 pub(super) fn check_allowed(hosts: &[Value], path: &FieldPath, findings: &mut Findings) {

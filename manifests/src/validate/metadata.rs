@@ -119,8 +119,10 @@ fn check_name(
     findings: &mut Findings,
 ) {
     let form = match resource {
-        // Parts of host names: <function>.<namespace>.<domain>; nodes are named in certificates.
-        Resource::Namespace | Resource::Function | Resource::Node => names::dns_label,
+        // Parts of host names: <function or tunnel>.<namespace>.<domain>; nodes are named in certificates.
+        Resource::Namespace | Resource::Function | Resource::Tunnel | Resource::Node => {
+            names::dns_label
+        }
         Resource::ServiceAccount
         | Resource::Secret
         | Resource::ConfigMap

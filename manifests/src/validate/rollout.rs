@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
+use super::http::is_request_target;
 use crate::FieldPath;
 use crate::duration::GoDuration;
 use crate::rollout::{
@@ -40,7 +41,7 @@ pub(super) fn check(spec: &Map<String, Value>, path: &FieldPath, findings: &mut 
     if let Some(Value::String(target)) = spec
         .get("readinessProbe")
         .and_then(|probe| probe.pointer("/httpGet/path"))
-        && !is_path(target)
+        && !is_request_target(target)
     {
         let path = path.field("readinessProbe").field("httpGet").field("path");
         let message = format!("{} is not a path such as \"/healthz\"", quoted(target));
@@ -57,14 +58,6 @@ pub(super) fn check(spec: &Map<String, Value>, path: &FieldPath, findings: &mut 
             "must be greater than minReadySeconds",
         );
     }
-}
-
-/// As it stands in a request: no fragment, nothing that had to be encoded.
-fn is_path(text: &str) -> bool {
-    text.starts_with('/')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 fn check_max_unavailable(value: &Value, path: &FieldPath, findings: &mut Findings) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::findings::{Findings, quoted};
-use super::function::is_path;
+use super::http::is_path;
 use super::names;
 use crate::FieldPath;
 use crate::schedule::{MAX_SCHEDULES, Times, default_time_zone};

@@ -2,6 +2,7 @@
 
 mod controller;
 mod policy;
+mod tunnel;
 mod usage;
 
 use hive_manifests::Resource;
@@ -86,6 +87,7 @@ pub(super) fn columns(resource: Resource) -> &'static [Column] {
         Resource::Event => EVENT,
         Resource::Node => NODE,
         Resource::Function => FUNCTION,
+        Resource::Tunnel => tunnel::TUNNEL,
         Resource::ControllerRevision => CONTROLLER_REVISION,
         Resource::Assignment => ASSIGNMENT,
     }

@@ -67,6 +67,23 @@ fn each_kind_shows_what_people_look_for() {
             "Name=hello-0 Function=hello Node=pi Status=DiskFull Age=60m",
         ),
         (
+            Resource::Tunnel,
+            json!({
+                "metadata": metadata("photos"),
+                "spec": { "protocol": "HTTP", "targets": [{ "node": "pi", "port": 3000 }] },
+                "status": {
+                    "addresses": ["http://photos.default.localhost", "http://photos.example.org"],
+                    "conditions": [{ "type": "Ready", "status": "False", "reason": "TargetDown" }],
+                },
+            }),
+            "Name=photos Protocol=HTTP Address=http://photos.default.localhost Ready=False Age=60m",
+        ),
+        (
+            Resource::Tunnel,
+            json!({ "metadata": metadata("new"), "spec": { "protocol": "TCP" } }),
+            "Name=new Protocol=TCP Address=<none> Ready=Unknown Age=60m",
+        ),
+        (
             Resource::ControllerRevision,
             json!({
                 "metadata": {

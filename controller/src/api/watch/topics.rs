@@ -326,6 +326,7 @@ fn decides_access(change: &Change) -> bool {
         | Resource::LimitRange
         | Resource::Node
         | Resource::Function
+        | Resource::Tunnel
         | Resource::ControllerRevision
         | Resource::Assignment => false,
     }

@@ -1,0 +1,322 @@
+//! The kind `Tunnel`: a service that listens on a node or in its network, and how it is reached at the
+//! controllers.
+//!
+//! People write the spec; every controller carries the tunnel, and the leader answers with the status.
+//! Rules that a type cannot express are in `validate/tunnel.rs`, defaults in `defaults.rs`.
+
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of one type are no duplicates"
+)]
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+use crate::http::Http;
+use crate::quantity::Bytes;
+
+/// Below it a port takes a privilege that controllers do without.
+pub const MIN_PORT: u16 = 1024;
+/// A machine for each of a service's copies; each is asked every few seconds by every controller.
+pub const MAX_TARGETS: usize = 16;
+/// Every connection takes a stream of its node's link and one of the agent's.
+pub const MAX_CONNECTIONS: u32 = 10_000;
+/// A shorter wait would fire on a busy phone's answer.
+pub const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Whoever connects has given up by then.
+pub const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Less would end what only thinks for a moment.
+pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is to stay longer stays for ever: "0s".
+pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Every controller asks each target: more often would be a load of its own.
+pub const MIN_HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// What is asked less often is not watched.
+pub const MAX_HEALTH_INTERVAL: Duration = Duration::from_secs(3600);
+/// A terminal can be used with less; a number below it lacks its unit.
+pub const MIN_BANDWIDTH: Bytes = Bytes(1 << 10);
+/// Practically without end.
+pub const MAX_BANDWIDTH: Bytes = Bytes(1 << 40);
+
+/// Which service is reached, where, and under which limits.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "hive.dev",
+    version = "v1",
+    kind = "Tunnel",
+    plural = "tunnels",
+    namespaced,
+    status = "TunnelStatus",
+    derive = "PartialEq",
+    shortname = "tun",
+    category = "all",
+    doc = "An address at the controllers for a service that listens on a node or in its network.",
+    crates(kube_core = "::kube_core"),
+    printcolumn(
+        name = "Protocol",
+        type_ = "string",
+        json_path = ".spec.protocol",
+        description = "HTTP or TCP"
+    ),
+    printcolumn(
+        name = "Address",
+        type_ = "string",
+        json_path = ".status.addresses[0]",
+        description = "Where it is reached"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "True when it was reached from outside"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "In one word why it is ready or not",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TunnelSpec {
+    /// HTTP: requests for a host name, at the controllers' ingress; WebSockets too. TCP: connections to a
+    /// port of its own on every controller. Default HTTP.
+    pub protocol: Protocol,
+    /// For which host and paths the tunnel answers. Only with HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// The port on which every controller listens: 1024 to 65535. Only with TCP, and required there. Of two
+    /// tunnels with one port the older has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = MIN_PORT))]
+    pub port: Option<u16>,
+    /// Where the service listens: 1 to 16 places, over which connections are balanced. One that does not
+    /// answer is left out until it does. Not together with function.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_TARGETS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub targets: Vec<TunnelTarget>,
+    /// Name of a Function of the same namespace that answers instead of targets, within the limits that it
+    /// has itself. Only with HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Whether a connection to a target begins with a header of the PROXY protocol, which says who the
+    /// client is: None (the default), V1 (text) or V2 (binary). The target must expect it. Only with TCP.
+    #[serde(skip_serializing_if = "ProxyProtocol::is_none")]
+    pub proxy_protocol: ProxyProtocol,
+    /// How it is found out which targets answer.
+    pub health_check: HealthCheck,
+    /// How long it may take until a target has taken a connection, from "100ms" to "1m". Default "5s". Then
+    /// the next target is tried.
+    pub connect_timeout: GoDuration,
+    /// How long a connection may be silent in both directions before it is ended, from "1s" to "24h", or
+    /// "0s" for as long as it likes. Default "1h".
+    pub idle_timeout: GoDuration,
+    /// Connections at once on each controller: 1 to 10000. Default 1000. More are refused.
+    #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
+    pub max_connections: u32,
+    /// Bytes a second that all connections together may take on each controller, in each direction: such as
+    /// "10Mi", from "1Ki" to "1Ti". Default: as many as there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bytes>,
+}
+
+/// What a tunnel carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    #[default]
+    Http,
+    Tcp,
+}
+
+impl Protocol {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// A place where a service listens, as a node reaches it.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelTarget {
+    /// Name of the node that connects to it.
+    pub node: String,
+    /// Name or address as the node reaches it: itself, or another machine in its network. Default
+    /// "127.0.0.1". The node's agent must allow it; by default it allows the node itself and private
+    /// networks.
+    #[serde(default = "default_host")]
+    pub host: String,
+    /// The port where the service listens: 1 to 65535.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+impl TunnelTarget {
+    /// `127.0.0.1:3000`, `[fd00::1]:80`, `nas.lan:443`.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// What a target is told about the client, before anything that the client sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProxyProtocol {
+    #[default]
+    None,
+    V1,
+    V2,
+}
+
+impl ProxyProtocol {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// How it is found out which targets answer. Connections that fail tell it as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HealthCheck {
+    /// How often each controller asks each target, from "1s" to "1h". Default "10s".
+    pub interval: GoDuration,
+    /// How long the answer may take, from "100ms" to "1m". Default "5s".
+    pub timeout: GoDuration,
+    /// What is asked by GET: the target is well if it answers with 200 to 399. Only with HTTP. Default: it is
+    /// well if it takes a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: GoDuration(Duration::from_secs(10)),
+            timeout: GoDuration(Duration::from_secs(5)),
+            path: None,
+        }
+    }
+}
+
+impl Default for TunnelSpec {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            http: None,
+            port: None,
+            targets: Vec::new(),
+            function: None,
+            proxy_protocol: ProxyProtocol::default(),
+            health_check: HealthCheck::default(),
+            connect_timeout: GoDuration(Duration::from_secs(5)),
+            // Quiet sessions, such as of ssh, stay over lunch.
+            idle_timeout: GoDuration(Duration::from_secs(3600)),
+            max_connections: 1000,
+            bandwidth: None,
+        }
+    }
+}
+
+impl TunnelSpec {
+    /// How long a connection may be silent; `None` for as long as it likes.
+    pub fn idle_limit(&self) -> Option<Duration> {
+        Some(self.idle_timeout.0).filter(|limit| !limit.is_zero())
+    }
+}
+
+pub(crate) fn default_host() -> String {
+    "127.0.0.1".to_owned()
+}
+
+/// What became of a tunnel, as the controllers last saw it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TunnelStatus {
+    /// The metadata.generation that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready: True when the service was reached through its public address; otherwise reason and message say
+    /// what is in the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Where the service is reached: URLs with HTTP, host and port of every controller with TCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// What came of trying the public address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<TunnelProbe>,
+    /// Which of the targets answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetStatus>,
+}
+
+/// What came of trying the public address. It is tried more often than this is written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TunnelProbe {
+    /// When it was tried, as far as that was written down: when something was new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
+    /// When the service was reached, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Time>,
+    /// How long that took, in milliseconds. Written when it has more than doubled or halved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
+    /// The last time that the service was not reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<ProbeFailure>,
+}
+
+/// Why a service was not reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProbeFailure {
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Why, in one CamelCase word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The same for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Whether one of the targets answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetStatus {
+    /// The node that connects to it.
+    pub node: String,
+    /// Host and port as the node reaches it.
+    pub address: String,
+    /// Whether it answered when it was asked last.
+    pub healthy: bool,
+    /// Why not, in one CamelCase word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The same for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
