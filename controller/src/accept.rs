@@ -29,9 +29,14 @@ pub struct Accepted {
 
 impl Doorway {
     pub fn new(listener: TcpListener, most: usize, name: &'static str) -> Self {
+        Self::sharing(listener, Arc::new(Semaphore::new(most)), name)
+    }
+
+    /// One of several that have so many places together.
+    pub fn sharing(listener: TcpListener, places: Arc<Semaphore>, name: &'static str) -> Self {
         Self {
             listener,
-            places: Arc::new(Semaphore::new(most)),
+            places,
             name,
         }
     }

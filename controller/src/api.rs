@@ -62,6 +62,7 @@ use crate::controllers::Controllers;
 use crate::gateway::Nodes;
 use crate::ingress::Forwarder;
 use crate::store::Replica;
+use crate::tunnels::Tunnels;
 use audited::Audited;
 use auth::User;
 use controllers::Following;
@@ -81,6 +82,8 @@ pub struct ApiContext {
     pub artifacts: Artifacts,
     pub nodes: Nodes,
     pub controllers: Controllers,
+    /// What this controller carries of them.
+    pub tunnels: Tunnels,
     /// For backups.
     pub authority: Arc<CertificateAuthority>,
     /// Issues certificates to people, and knows them.
@@ -101,6 +104,7 @@ struct Api {
     nodes: Nodes,
     controllers: Controllers,
     following: Following,
+    tunnels: Tunnels,
     authority: Arc<CertificateAuthority>,
     clients: Arc<ClientAuthority>,
     forwarder: Forwarder,
@@ -129,6 +133,7 @@ pub fn router(context: ApiContext) -> Router {
         artifacts,
         nodes,
         controllers,
+        tunnels,
         authority,
         clients,
         forwarder,
@@ -144,6 +149,7 @@ pub fn router(context: ApiContext) -> Router {
         nodes,
         controllers,
         following: Following::default(),
+        tunnels,
         authority,
         clients,
         forwarder,

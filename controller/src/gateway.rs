@@ -11,6 +11,7 @@ pub mod desired;
 mod enrol;
 mod function_usage;
 mod invoke;
+mod links;
 mod local_routes;
 mod nodes;
 mod notices;
@@ -51,6 +52,7 @@ pub use enrol::{EnrolmentService, api_names};
 pub use function_usage::Counters;
 pub use function_usage::{FunctionName, FunctionUse, SwarmUse, WINDOW};
 pub use invoke::{Body, BoxError, Failed, Invoker, SendError};
+pub use links::Links;
 pub use nodes::{NodeUnreachable, Nodes};
 pub use presence::{Presence, report};
 
@@ -214,7 +216,7 @@ impl Gateway {
             Some((Subject::Controller { .. }, _)) | None => None,
         };
         if let Some(name) = &node {
-            self.nodes.add_link(name, link.clone());
+            self.nodes.links().add(name, link.clone());
             tracing::info!(node = name, link = link.id(), transport = ?link.transport(), "node linked");
             // Whoever removed it before it was among the links did not close this one.
             if let Some(peer) = link.peer()
@@ -251,7 +253,7 @@ impl Gateway {
             }
         }
         if let Some(name) = &node {
-            self.nodes.remove_link(name, link.id());
+            self.nodes.links().remove(name, link.id());
             self.invoker.forget(link.id());
             tracing::info!(node = name, link = link.id(), "node unlinked");
         }
@@ -282,7 +284,7 @@ impl Gateway {
                 if state.get(&objects::node_key(&node)).is_none() {
                     self.nodes.forget(&node);
                 }
-                self.nodes.close_unless(&node, |link| {
+                self.nodes.links().close_unless(&node, |link| {
                     link.peer()
                         .is_some_and(|peer| enrol::is_enrolled(&state, &node, &peer.key))
                 });

@@ -1,11 +1,14 @@
-//! The public door: HTTP requests find their function by host and path, and go to a ready copy
-//! over the link to its node.
+//! The public door: HTTP requests find their function or tunnel by host and path, and go to a ready copy, or a
+//! target, over the link to its node.
 //!
-//! Every controller answers for every function from its own replica; none asks the leader.
+//! Every controller answers for every function and every tunnel from its own replica; none asks the leader.
 
 mod forward;
+mod probe;
+mod repeat;
 pub mod routes;
 mod split;
+mod tunnel;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use forward::{Forwarder, NothingRan};
+pub use probe::PROBE;
 use routes::{Follower, Routes};
 
 use crate::accept::{Accepted, Doorway};
@@ -96,11 +100,16 @@ pub async fn serve(listener: TcpListener, forwarder: Forwarder, cancel: Cancella
             async move {
                 let request = request
                     .map(|body| Lingering::from(body).map_err(BoxError::from).boxed_unsync());
-                Ok::<_, Infallible>(forwarder.by_route(client, request).await)
+                let nonce = probe::nonce(&request);
+                let mut response = forwarder.by_route(client, request).await;
+                if let Some(nonce) = nonce {
+                    response.headers_mut().insert(PROBE, nonce);
+                }
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = server
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
             .into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

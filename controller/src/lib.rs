@@ -46,3 +46,4 @@ pub mod state;
 pub mod store;
 pub mod together;
 pub mod traffic;
+pub mod tunnels;

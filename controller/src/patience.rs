@@ -34,6 +34,10 @@ impl<T> Punctual<T> {
         }
     }
 
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+
     fn came(&mut self, bytes: usize) {
         if let Some((missing, _)) = &mut self.awaited {
             *missing = missing.saturating_sub(bytes);

@@ -21,6 +21,7 @@ pub mod roles;
 pub mod rollout;
 pub mod schedule;
 pub mod status;
+pub mod tunnels;
 #[cfg(test)]
 mod weight;
 
@@ -41,6 +42,7 @@ use crate::references;
 use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
+use crate::tunnels::Tunnels;
 use compile::{Compilation, CompileWorker};
 use cron::Cron;
 pub use followed::Followed;
@@ -72,6 +74,8 @@ pub struct Reconcilers {
     pub own_target: &'static str,
     /// Makes the calls of schedules.
     pub cron: Cron,
+    /// As this controller carries them.
+    pub tunnels: Tunnels,
 }
 
 impl Reconcilers {
@@ -154,7 +158,7 @@ impl Reconcilers {
         let mut statuses = status::Statuses::new(seen, &replica.state());
         tasks.spawn(
             looks()
-                .only_for(of_functions)
+                .only_for(of_statuses)
                 .with_rests()
                 .run(async move |replica, state| statuses.pass(replica, state).await),
         );
@@ -240,6 +244,15 @@ impl Reconcilers {
                 .run(async move |replica, state| cron.pass(&mut agenda, replica, state).await),
         );
 
+        let mut proofs = tunnels::Proofs::new(replica.id(), self.tunnels.clone(), &replica.state());
+        tasks.spawn(
+            looks()
+                .only_for(tunnels::concerns)
+                .woken_by(self.tunnels.health.wakes())
+                .with_rests()
+                .run(async move |replica, state| proofs.pass(replica, state).await),
+        );
+
         let mut unused = collect::Unused::default();
         let collects = Looks::new(replica, COLLECT_INTERVAL, cancel).only_for(|_| false);
         tasks.spawn(collects.run(async move |_, state| {
@@ -259,6 +272,11 @@ fn of_functions(change: &Change) -> bool {
         Resource::ConfigMap if change.key.namespace == SYSTEM_NAMESPACE => true,
         _ => references::may_matter(change),
     }
+}
+
+/// A tunnel may have what a function claims.
+fn of_statuses(change: &Change) -> bool {
+    change.key.resource == Resource::Tunnel || of_functions(change)
 }
 
 fn of_rollouts(change: &Change) -> bool {

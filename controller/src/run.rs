@@ -32,6 +32,7 @@ use crate::spans::Spans;
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
 use crate::traffic::Loads;
+use crate::tunnels::{self, Tunnels};
 
 /// What was recorded is written at once, and synced within a second.
 const AUDIT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
@@ -78,6 +79,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let artifacts = Artifacts::new(files, replica.clone(), peers.clone());
     let nodes = Nodes::new(replica.clone(), peers.clone());
     let invoker = Invoker::new(nodes.clone());
+    let tunnels = Tunnels::new(nodes.links().clone());
     let presence = Presence::default();
     let controllers = Controllers::new(replica.clone(), peers.clone(), presence.clone());
     let stop = CancellationToken::new();
@@ -94,6 +96,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let forwarder = Forwarder::new(
         ingress::follow_routes(&replica, stop.clone()),
         invoker.clone(),
+        tunnels.clone(),
         loads.clone(),
         spans,
     );
@@ -131,6 +134,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
             compile_worker,
             own_target: Target::host().as_str(),
             cron: Cron::new(forwarder.clone()),
+            tunnels: tunnels.clone(),
         }
         .run(stop.clone()),
     );
@@ -151,6 +155,14 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         record.member.clone(),
         stop.clone(),
     ));
+    // Tunnels are open to whom the ingress is.
+    let tunnels_at = sockets.ingress.local_addr()?.ip();
+    doors.spawn(tunnels::serve(
+        tunnels.clone(),
+        replica.clone(),
+        tunnels_at,
+        doors_stop.clone(),
+    ));
     doors.spawn(ingress::serve(
         sockets.ingress,
         forwarder.clone(),
@@ -161,6 +173,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         artifacts,
         nodes,
         controllers,
+        tunnels,
         authority: authority.clone(),
         clients: clients.clone(),
         forwarder,

@@ -46,6 +46,8 @@ pub struct Spans {
 #[derive(Clone, Copy, Default)]
 pub struct Asked<'a> {
     pub function: Option<&'a Key>,
+    /// Where targets of a tunnel answer instead.
+    pub tunnel: Option<&'a Key>,
     /// The path of the route by which it came.
     pub route: Option<&'a str>,
 }
@@ -148,7 +150,7 @@ impl RequestSpan {
 /// Of these there are few: what tells requests apart is in their attributes.
 fn name(method: &Method, asked: Asked<'_>) -> String {
     let method = known(method).unwrap_or("HTTP");
-    match (asked.route, asked.function) {
+    match (asked.route, asked.function.or(asked.tunnel)) {
         (Some(route), _) => format!("{method} {route}"),
         (
             None,
@@ -187,8 +189,9 @@ fn attributes<B>(request: &Request<B>, asked: Asked<'_>) -> Vec<KeyValue> {
     add("server.address", host.map(|host| cut(without_port(&host))));
     add("http.route", asked.route.map(str::to_owned));
     add("faas.name", asked.function.map(|it| it.name.clone()));
-    let namespace = asked.function.map(|it| it.namespace.clone());
-    add("hive.namespace", namespace);
+    add("hive.tunnel", asked.tunnel.map(|it| it.name.clone()));
+    let asked = asked.function.or(asked.tunnel);
+    add("hive.namespace", asked.map(|it| it.namespace.clone()));
     add("hive.request_id", text(headers, REQUEST_ID));
     all
 }

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hive_functions::{Reason, latency};
-use hive_proto::v1::{AgentEvent, ErrorCount, FunctionUsage, Holdings, NodeInfo, Report, Usage};
+use hive_proto::v1::{
+    AgentEvent, ErrorCount, FunctionUsage, Holdings, NodeInfo, Report, TunnelOpened, Usage,
+};
 
 use crate::holdings::{self, Artifacts};
 
@@ -140,6 +142,13 @@ pub fn usage(mut usage: Usage) -> Usage {
 /// Of a node that holds more than it may tell, some.
 pub fn holdings(told: Holdings) -> Artifacts {
     holdings::bounded(told.artifacts)
+}
+
+/// Why a node does not connect to the target of a tunnel.
+pub fn refusal(mut refused: TunnelOpened) -> TunnelOpened {
+    refused.reason = reason(refused.reason);
+    cut(&mut refused.message, MAX_MESSAGE_BYTES);
+    refused
 }
 
 /// Empty or CamelCase.

@@ -9,7 +9,7 @@ use hive_functions::{EgressLimits, Limits};
 use hive_manifests::duration::GoDuration;
 use hive_manifests::function::{ConfigValue, Egress, EnvVar, FunctionSpec};
 use hive_manifests::instances::{Instances, Reuse};
-use hive_manifests::{Assignment, AssignmentSpec, Resource};
+use hive_manifests::{Assignment, AssignmentSpec, Function, Resource};
 use hive_proto::{EncodedAssignment, v1};
 
 use super::local_routes;
@@ -55,8 +55,8 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
     }
     local_routes::give_to_oldest(&mut assignments, |(namespace, name)| {
         let key = Key::new(Resource::Function, &**namespace, &**name);
-        let function = state.get(&key)?.parse().ok()?;
-        routes::claimant(&key, &function)
+        let function: Function = state.get(&key)?.parse().ok()?;
+        routes::claimant(&key, &function.metadata)
     });
     let encoded = assignments.into_iter().map(EncodedAssignment::new);
     set.assignments = encoded.collect();

@@ -64,7 +64,7 @@ impl Invoker {
 
     /// Waits until one of `nodes` can be sent to, for `patience` at most.
     pub async fn linked(&self, nodes: &[String], patience: Duration) {
-        self.nodes.linked(nodes, patience).await;
+        self.nodes.links().linked(nodes, patience).await;
     }
 
     /// Sends a request to a function on a node, which has `patience` to begin its answer; the
@@ -120,7 +120,8 @@ impl Invoker {
     async fn sender(&self, node: &str) -> Result<(Link, SendRequest<Body>, bool), SendError> {
         let link = self
             .nodes
-            .link(node)
+            .links()
+            .of(node)
             .ok_or_else(|| NodeUnreachable::NotLinked(node.to_owned()))?;
         if let Some(sender) = self.take_kept(link.id()) {
             return Ok((link, sender, true));

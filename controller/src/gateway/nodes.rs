@@ -14,11 +14,10 @@ use hive_proto::v1::{
     self, FunctionUsage, FunctionUseRequest, LogLine, LogRequest, NodeUsage, NodeUsageRequest,
     Usage,
 };
-use imbl::OrdSet;
-use tokio::sync::watch;
 
 use super::bounds::Allowance;
 use super::function_usage::{FunctionName, FunctionUsages, FunctionUse, SwarmUse, Teller};
+use super::links::Links;
 use crate::holdings::{Artifacts, Holdings};
 use crate::peers::Peers;
 use crate::state::{Key, State};
@@ -34,10 +33,6 @@ const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// allows, one of them may end in this time; the caller can go elsewhere meanwhile.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An agent keeps one link to a controller, and two while it changes over. What is older is dead
-/// and not yet known to be.
-const MAX_LINKS: usize = 4;
-
 /// Sessions that a node may begin: each is written down. A link that comes and goes takes one each
 /// time.
 const SESSIONS: (u32, Duration) = (20, Duration::from_secs(3));
@@ -49,8 +44,7 @@ const EVENTS: (u32, Duration) = (64, Duration::from_secs(2));
 pub struct Nodes {
     /// Of nodes that were linked since the start; links come and go, this stays.
     allowances: Arc<Mutex<BTreeMap<String, Allowances>>>,
-    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
-    present: Arc<watch::Sender<OrdSet<String>>>,
+    links: Links,
     usages: Arc<Mutex<FunctionUsages>>,
     /// By session.
     holdings: Arc<Mutex<Holdings<String>>>,
@@ -61,12 +55,6 @@ pub struct Nodes {
 struct Allowances {
     sessions: Allowance,
     events: Allowance,
-}
-
-#[derive(Default)]
-struct Entry {
-    /// Newest last: a node that came back is reached by its new link.
-    links: Vec<Link>,
 }
 
 /// Takes what a session tells; when it is dropped, what that is now is forgotten.
@@ -101,8 +89,7 @@ impl Nodes {
     pub fn new(replica: Replica, peers: Peers) -> Self {
         Self {
             allowances: Arc::default(),
-            entries: Arc::default(),
-            present: Arc::new(watch::Sender::default()),
+            links: Links::default(),
             usages: Arc::new(Mutex::new(FunctionUsages::new(Instant::now()))),
             holdings: Arc::default(),
             replica,
@@ -110,53 +97,8 @@ impl Nodes {
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.entries.lock().expect("no holder of the lock panics")
-    }
-
-    /// Nodes that hold a live link to this controller.
-    pub fn present(&self) -> watch::Receiver<OrdSet<String>> {
-        self.present.subscribe()
-    }
-
-    /// Waits until one of `nodes` is linked here, for `patience` at most.
-    pub async fn linked(&self, nodes: &[String], patience: Duration) {
-        let any = |present: &OrdSet<String>| nodes.iter().any(|node| present.contains(node));
-        if nodes.is_empty() || any(&self.present.borrow()) {
-            return;
-        }
-        let mut present = self.present.subscribe();
-        // Who waited in vain finds out by asking.
-        let _ = tokio::time::timeout(patience, present.wait_for(any)).await;
-    }
-
-    /// To be called with the entries held, so that the set follows them.
-    fn publish(&self, node: &str, is_linked: bool) {
-        self.present.send_if_modified(|known| match is_linked {
-            true => known.insert(node.to_owned()).is_none(),
-            false => known.remove(node).is_some(),
-        });
-    }
-
-    pub(super) fn add_link(&self, node: &str, link: Link) {
-        let mut entries = self.entries();
-        let entry = entries.entry(node.to_owned()).or_default();
-        entry.links.push(link);
-        if entry.links.len() > MAX_LINKS {
-            entry.links.remove(0).close("a newer link took over");
-        }
-        self.publish(node, true);
-    }
-
-    pub(super) fn remove_link(&self, node: &str, id: u64) {
-        let mut entries = self.entries();
-        if let Some(entry) = entries.get_mut(node) {
-            entry.links.retain(|link| link.id() != id);
-            if entry.links.is_empty() {
-                entries.remove(node);
-                self.publish(node, false);
-            }
-        }
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     pub(super) fn may_begin_session(&self, node: &str) -> bool {
@@ -180,26 +122,17 @@ impl Nodes {
 
     /// Nodes that were linked since the start.
     pub(super) fn remembered(&self) -> BTreeSet<String> {
-        let linked: BTreeSet<String> = self.entries().keys().cloned().collect();
+        let linked = self.links.nodes();
+        let allowances = self.allowances();
         linked
             .into_iter()
-            .chain(self.allowances().keys().cloned())
+            .chain(allowances.keys().cloned())
             .collect()
     }
 
     /// Forgets what is kept of a node that is part of the swarm no more.
     pub(super) fn forget(&self, node: &str) {
         self.allowances().remove(node);
-    }
-
-    /// Closes the links of a node that `allowed` no longer lets in.
-    pub(super) fn close_unless(&self, node: &str, allowed: impl Fn(&Link) -> bool) {
-        let entries = self.entries();
-        let links = entries.get(node).into_iter().flat_map(|entry| &entry.links);
-        for link in links.filter(|link| !allowed(link)) {
-            tracing::info!(node, link = link.id(), "closing the link of a removed node");
-            link.close("this node was removed from the swarm");
-        }
     }
 
     fn allowances(&self) -> MutexGuard<'_, BTreeMap<String, Allowances>> {
@@ -231,16 +164,10 @@ impl Nodes {
         self.holdings.lock().expect("no holder of the lock panics")
     }
 
-    /// The newest link of a node that lives.
-    pub fn link(&self, node: &str) -> Option<Link> {
-        let entries = self.entries();
-        let mut links = entries.get(node)?.links.iter().rev();
-        links.find(|link| link.end().is_none()).cloned()
-    }
-
     pub async fn open(&self, node: &str, purpose: Purpose) -> Result<LinkStream, NodeUnreachable> {
         let link = self
-            .link(node)
+            .links
+            .of(node)
             .ok_or_else(|| NodeUnreachable::NotLinked(node.to_owned()))?;
         open(&link, node, purpose).await
     }

@@ -234,7 +234,7 @@ pub async fn report(
     loads: Loads,
     cancel: CancellationToken,
 ) {
-    let mut linked = nodes.present();
+    let mut linked = nodes.links().present();
     let mut leadership = replica.leadership();
     let mut reported = Reported::default();
     let mut told = Told::default();

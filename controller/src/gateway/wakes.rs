@@ -133,6 +133,7 @@ fn concerned(state: &State, seen: u64) -> Concerned {
             | Resource::CertificateSigningRequest
             | Resource::Event
             | Resource::Function
+            | Resource::Tunnel
             | Resource::ControllerRevision => {}
         }
     }

@@ -1,38 +1,36 @@
 //! One request on its way to a function: choose a node, send, try another where nothing is lost
-//! by that.
+//! by that. What is for a tunnel goes to its [`Proxy`].
 
 mod activate;
 mod batch;
+mod errors;
 mod headers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hive_proto::invoke::{self, MAX_REQUEST_BODY, REQUEST_ID};
 use hive_proto::routes::Chosen;
-use http::header::{ALLOW, HOST, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::routes::{Backend, Routes};
+use super::probe;
+use super::repeat::{Copy, gather};
+use super::routes::{Backend, FunctionBackend, Routes};
 use super::split::Way;
+use super::tunnel::{self, Proxy, Upgrade};
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::spans::{AnsweredBy, Asked, Counts, RequestSpan, Spans};
 use crate::state::Key;
 use crate::traffic::{Counting, Loads};
+use crate::tunnels::Tunnels;
 use activate::WaitingRoom;
-
-/// A body that says it is no longer is read whole before a node is chosen: it can then be sent
-/// again, and a slow client takes up no place at a function meanwhile.
-const GATHERED_BODY: u64 = 16 << 10;
-
-/// For such a body to come.
-const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+use errors::ForwardError;
 
 /// Nodes that get to see a request. When the copies of a function are overloaded, asking all of
 /// them would only add to it.
@@ -51,6 +49,7 @@ pub struct Forwarder {
     invoker: Invoker,
     loads: Loads,
     waiting: WaitingRoom,
+    tunnels: Proxy,
     /// Where somebody collects them.
     spans: Option<Spans>,
 }
@@ -59,37 +58,11 @@ pub struct Forwarder {
 #[derive(Clone, Copy, Debug)]
 pub struct NothingRan;
 
-/// Why no function answered.
-#[derive(Debug, thiserror::Error)]
-enum ForwardError {
-    #[error("no function answers for host {host:?} and path {path:?}")]
-    NoRoute { host: String, path: String },
-    #[error("what answers at this path takes {allowed}")]
-    NoMethod { allowed: String },
-    #[error("function {0} has no ready copy")]
-    NotReady(String),
-    #[error("function {0} was without a copy, and got none in time")]
-    Asleep(String),
-    #[error("function {0} is without a copy, and as many requests wait for one as may")]
-    Crowded(String),
-    #[error("a function is no tunnel")]
-    Tunnel,
-    #[error("a request's body may have {MAX_REQUEST_BODY} bytes")]
-    BodyTooLarge,
-    #[error("the request's body ended early")]
-    BodyCut,
-    #[error("the request's body did not come within {GATHER_TIMEOUT:?}")]
-    BodySlow,
-    #[error("the node that worked on the request was lost")]
-    Lost(#[source] SendError),
-    #[error("the node that worked on the request does not answer")]
-    Silent,
-}
-
 impl Forwarder {
     pub fn new(
         routes: watch::Receiver<Arc<Routes>>,
         invoker: Invoker,
+        tunnels: Tunnels,
         loads: Loads,
         spans: Option<Spans>,
     ) -> Self {
@@ -98,6 +71,7 @@ impl Forwarder {
             invoker,
             loads,
             waiting: WaitingRoom::default(),
+            tunnels: Proxy::new(tunnels),
             spans,
         }
     }
@@ -110,10 +84,33 @@ impl Forwarder {
     /// Answers a request that came in at the ingress.
     pub async fn by_route(&self, client: IpAddr, request: Request<Body>) -> Response<Body> {
         let routes = self.routes.borrow().clone();
+        let is_probe = probe::nonce(&request).is_some();
         match find(&routes, &request) {
-            Ok((route, backend)) => {
+            // A run is paid for, and would keep it from going to sleep.
+            Ok((_, Backend::Function(backend)))
+                if is_probe && (backend.is_ready() || backend.wakes) =>
+            {
+                probe::leads_here()
+            }
+            Ok((route, Backend::Function(backend))) => {
                 self.answer(backend, Some(route), Some(client), request)
                     .await
+            }
+            // On the heap, since every request would have room for it.
+            Ok((route, Backend::Tunnel(tunnel))) => {
+                Box::pin(self.carry(tunnel, route, client, request)).await
+            }
+            Ok((route, Backend::NoFunction(tunnel, function))) => {
+                let asked = Asked {
+                    tunnel: Some(tunnel),
+                    route: Some(route),
+                    ..Asked::default()
+                };
+                let error = ForwardError::NoFunction {
+                    tunnel: tunnel::name_of(tunnel),
+                    function: function.name.clone(),
+                };
+                self.refuse(request, asked, &error)
             }
             Err(error) => self.refuse(request, Asked::default(), &error),
         }
@@ -122,12 +119,12 @@ impl Forwarder {
     /// Answers a request for a function that is named, whatever its route.
     pub async fn by_name(&self, function: &Key, request: Request<Body>) -> Response<Body> {
         let routes = self.routes.borrow().clone();
-        match routes.backend(function) {
+        match routes.function(function) {
             Some(backend) => self.answer(backend, None, None, request).await,
             None => {
                 let asked = Asked {
                     function: Some(function),
-                    route: None,
+                    ..Asked::default()
                 };
                 let error = ForwardError::NotReady(function.name.clone());
                 self.refuse(request, asked, &error)
@@ -143,7 +140,7 @@ impl Forwarder {
         error: &ForwardError,
     ) -> Response<Body> {
         let span = self.begin_span(&mut request, asked);
-        ended(span, error_response(error))
+        ended(span, errors::response(error))
     }
 
     fn begin_span(&self, request: &mut Request<Body>, asked: Asked<'_>) -> Option<RequestSpan> {
@@ -153,49 +150,83 @@ impl Forwarder {
 
     async fn answer(
         &self,
-        backend: &Backend,
+        backend: &FunctionBackend,
         route: Option<&str>,
         client: Option<IpAddr>,
         mut request: Request<Body>,
     ) -> Response<Body> {
+        let asked = Asked {
+            function: Some(&backend.key),
+            route,
+            ..Asked::default()
+        };
+        let (id, span) = self.begin(&mut request, client, asked);
+        let answered = match gathered(request).await {
+            Ok((request, copy)) if backend.wakes => self.send_awake(backend, request, copy).await,
+            Ok((request, copy)) => self.send(backend, request, copy).await,
+            Err(error) => Err(error),
+        };
+        let answered = answered.map(|mut response| {
+            if response.headers().contains_key(invoke::RETRY) {
+                response.extensions_mut().insert(NothingRan);
+            }
+            response.map(|body| body.map_err(BoxError::from).boxed_unsync())
+        });
+        ended(span, end(id, answered))
+    }
+
+    /// Answers a request that is for the targets of a tunnel.
+    async fn carry(
+        &self,
+        tunnel: &Key,
+        route: &str,
+        client: IpAddr,
+        mut request: Request<Body>,
+    ) -> Response<Body> {
+        let asked = Asked {
+            tunnel: Some(tunnel),
+            route: Some(route),
+            ..Asked::default()
+        };
+        let upgrade = Upgrade::wished(&mut request);
+        let (id, span) = self.begin(&mut request, Some(client), asked);
+        let headers = request.headers_mut();
+        headers::join_cookies(headers);
+        if let Some(upgrade) = &upgrade {
+            upgrade.ask(headers);
+        }
+        *request.version_mut() = Version::HTTP_11;
+        let answered = async {
+            let (request, copy) = gather(request).await?;
+            let answer = self.tunnels.answer(tunnel, request, copy, upgrade);
+            Ok::<_, ForwardError>(answer.await?)
+        };
+        let mut response = end(id, answered.await);
+        tunnel::announce(&mut response);
+        ended(span, response)
+    }
+
+    /// Makes the headers of a request such as they go on; its id, and its span.
+    fn begin(
+        &self,
+        request: &mut Request<Body>,
+        client: Option<IpAddr>,
+        asked: Asked<'_>,
+    ) -> (HeaderValue, Option<RequestSpan>) {
         let received = request.version();
         headers::clean(request.headers_mut());
-        headers::to_origin_form(&mut request);
+        headers::to_origin_form(request);
         if let Some(client) = client {
             headers::add_origin(request.headers_mut(), client);
         }
         headers::add_via(request.headers_mut(), received);
         let id = invoke::request_id(request.headers_mut());
-        let asked = Asked {
-            function: Some(&backend.key),
-            route,
-        };
-        let span = self.begin_span(&mut request, asked);
-        let answered = match gather(request).await {
-            Ok((request, copy)) if backend.wakes => self.send_awake(backend, request, copy).await,
-            Ok((request, copy)) => self.send(backend, request, copy).await,
-            Err(error) => Err(error),
-        };
-        let mut response = match answered {
-            Ok(mut response) => {
-                if response.headers().contains_key(invoke::RETRY) {
-                    response.extensions_mut().insert(NothingRan);
-                }
-                response.map(|body| body.map_err(BoxError::from).boxed_unsync())
-            }
-            Err(error) => {
-                tracing::debug!(request = ?id, error = &error as &dyn std::error::Error, "request failed");
-                error_response(&error)
-            }
-        };
-        headers::clean(response.headers_mut());
-        response.headers_mut().entry(REQUEST_ID).or_insert(id);
-        ended(span, response)
+        (id, self.begin_span(request, asked))
     }
 
     async fn send(
         &self,
-        backend: &Backend,
+        backend: &FunctionBackend,
         request: Request<Body>,
         mut copy: Option<Copy>,
     ) -> Result<Response<Counting<Incoming>>, ForwardError> {
@@ -226,7 +257,7 @@ impl Forwarder {
                     }
                     lost = Some(failed.error);
                     // It may have been performed, so only what does no harm twice goes on.
-                    copy = copy.filter(|copy| copy.method.is_idempotent());
+                    copy = copy.filter(|copy| copy.method().is_idempotent());
                 }
             }
             tries += 1;
@@ -258,7 +289,7 @@ impl Forwarder {
     /// While there are `others` to ask, a request does not wait for its turn at a busy node.
     async fn ask(
         &self,
-        backend: &Backend,
+        backend: &FunctionBackend,
         Way { node, revision }: Way<'_>,
         mut request: Request<Body>,
         others: bool,
@@ -305,9 +336,9 @@ impl Forwarder {
 fn find<'a>(
     routes: &'a Routes,
     request: &Request<Body>,
-) -> Result<(&'a str, &'a Backend), ForwardError> {
+) -> Result<(&'a str, Backend<'a>), ForwardError> {
     if request.method() == Method::CONNECT {
-        return Err(ForwardError::Tunnel);
+        return Err(ForwardError::Connect);
     }
     let host = request
         .uri()
@@ -325,6 +356,28 @@ fn find<'a>(
     }
 }
 
+/// As [`gather`], of what may be for a function.
+async fn gathered(request: Request<Body>) -> Result<(Request<Body>, Option<Copy>), ForwardError> {
+    if request.body().size_hint().lower() > MAX_REQUEST_BODY {
+        return Err(ForwardError::BodyTooLarge);
+    }
+    Ok(gather(request).await?)
+}
+
+/// Makes an answer such as it goes out.
+fn end(id: HeaderValue, answered: Result<Response<Body>, ForwardError>) -> Response<Body> {
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::debug!(request = ?id, error = &error as &dyn std::error::Error, "request failed");
+            errors::response(&error)
+        }
+    };
+    headers::clean(response.headers_mut());
+    response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    response
+}
+
 fn ended(span: Option<RequestSpan>, response: Response<Body>) -> Response<Body> {
     match span {
         Some(span) => span.answered(response),
@@ -332,144 +385,19 @@ fn ended(span: Option<RequestSpan>, response: Response<Body>) -> Response<Body> 
     }
 }
 
-/// A request that can be sent again.
-#[derive(Clone)]
-struct Copy {
-    method: Method,
-    uri: http::Uri,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Copy {
-    fn request(&self) -> Request<Body> {
-        let mut request = Request::new(full(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-}
-
-/// Reads a small body whole, so that the request can be sent again; lets a larger one stream.
-async fn gather(request: Request<Body>) -> Result<(Request<Body>, Option<Copy>), ForwardError> {
-    let size = request.body().size_hint();
-    if size.lower() > MAX_REQUEST_BODY {
-        return Err(ForwardError::BodyTooLarge);
-    }
-    if size.exact().is_none_or(|size| size > GATHERED_BODY) {
-        return Ok((request, None));
-    }
-    let (head, body) = request.into_parts();
-    let body = if body.is_end_stream() {
-        Bytes::new()
-    } else {
-        tokio::time::timeout(GATHER_TIMEOUT, body.collect())
-            .await
-            .map_err(|_| ForwardError::BodySlow)?
-            .map_err(|_| ForwardError::BodyCut)?
-            .to_bytes()
-    };
-    let copy = Copy {
-        method: head.method.clone(),
-        uri: head.uri.clone(),
-        headers: head.headers.clone(),
-        body: body.clone(),
-    };
-    Ok((Request::from_parts(head, full(body)), Some(copy)))
-}
-
-fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// The one place that maps failures of the ingress to HTTP.
-fn error_response(error: &ForwardError) -> Response<Body> {
-    let (status, reason) = match error {
-        ForwardError::NoRoute { .. } => (StatusCode::NOT_FOUND, "NoRoute"),
-        ForwardError::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "NoMethod"),
-        ForwardError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
-        ForwardError::Asleep(_) => (StatusCode::SERVICE_UNAVAILABLE, "ScalingFromZero"),
-        ForwardError::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
-        ForwardError::Tunnel => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
-        ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
-        ForwardError::BodyCut => (StatusCode::BAD_REQUEST, "BodyCut"),
-        ForwardError::BodySlow => (StatusCode::REQUEST_TIMEOUT, "BodySlow"),
-        ForwardError::Lost(_) => (StatusCode::BAD_GATEWAY, "NodeLost"),
-        ForwardError::Silent => (StatusCode::GATEWAY_TIMEOUT, "NodeSilent"),
-    };
-    let mut response = Response::new(full(format!("{} {reason}: {error}\n", status.as_u16())));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        "content-type",
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(invoke::REASON, HeaderValue::from_static(reason));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if matches!(error, ForwardError::NotReady(_)) {
-        response.extensions_mut().insert(NothingRan);
-    }
-    let allowed = match error {
-        ForwardError::Tunnel => Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        ForwardError::NoMethod { allowed } => Some(&**allowed),
-        _ => None,
-    };
-    if let Some(allowed) = allowed.and_then(|allowed| HeaderValue::from_str(allowed).ok()) {
-        response.headers_mut().insert(ALLOW, allowed);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http::StatusCode;
+
     use super::*;
-    use futures::stream;
-    use http_body_util::StreamBody;
-    use hyper::body::Frame;
-
-    fn streaming(text: &'static str) -> Body {
-        let frames = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(
-            text.as_bytes(),
-        )))]);
-        StreamBody::new(frames).boxed_unsync()
-    }
-
-    #[tokio::test]
-    async fn a_small_body_can_be_sent_again() {
-        for text in ["", "hello"] {
-            let request = Request::post("/x").body(full(text)).unwrap();
-            let (request, copy) = gather(request).await.unwrap();
-            for request in [request, copy.unwrap().request()] {
-                assert_eq!(
-                    (request.method(), request.uri().path()),
-                    (&Method::POST, "/x")
-                );
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                assert_eq!(body, text);
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_of_unknown_or_great_length_streams() {
-        let large = vec![0; GATHERED_BODY as usize + 1];
-        for body in [streaming("hello"), full(large)] {
-            let (_, copy) = gather(Request::new(body)).await.unwrap();
-            assert!(copy.is_none());
-        }
-    }
+    use crate::ingress::repeat::full;
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_before_it_is_read() {
         let body = full(vec![0; MAX_REQUEST_BODY as usize + 1]);
-        let refused = gather(Request::new(body)).await.err().unwrap();
-        let response = error_response(&refused);
+        let refused = gathered(Request::new(body)).await.err().unwrap();
+        let response = errors::response(&refused);
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(response.headers()["x-hive-reason"], "BodyTooLarge");
     }

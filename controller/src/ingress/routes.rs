@@ -1,29 +1,32 @@
-//! Which function a request is for, and where it is ready. A table that is only read; the [`Follower`]
-//! makes the next one of it when a state changes.
+//! Which function or tunnel a request is for, and where that is ready. A table that is only read; the
+//! [`Follower`] makes the next one of it when a state changes.
 
 mod follow;
+mod tunnels;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hive_manifests::Resource;
 use hive_manifests::http::{Http, HttpRoute, PathType};
-use hive_manifests::{Function, Resource};
 use hive_proto::routes::{Chosen, Pattern, choose};
 use hive_proto::v1::Route;
 use http::{HeaderMap, HeaderValue, Method};
 use imbl::{HashMap, OrdMap, OrdSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::split::{Canary, Share, Ways};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::state::{Key, State};
 
-pub use follow::{Follower, may_matter};
+pub use follow::{Follower, is_settings, may_matter};
+use tunnels::Behind;
 
 /// Where the swarm's settings are: a ConfigMap in the system's namespace.
 pub const SETTINGS: &str = "swarm";
 
-/// Functions without a host of their own answer at `<name>.<namespace>.<domain>`. Names under
+/// Functions and tunnels without a host of their own answer at `<name>.<namespace>.<domain>`. Names under
 /// `localhost` resolve to the loopback address everywhere, without any DNS (RFC 6761).
 const DEFAULT_DOMAIN: &str = "localhost";
 
@@ -35,8 +38,8 @@ pub fn domain(state: &State) -> &str {
         .unwrap_or(DEFAULT_DOMAIN)
 }
 
-/// Where a function answers; the first is its address. What its routes leave out is as with one
-/// route.
+/// Where a function or a tunnel answers; the first is its address. What its routes leave out is as with
+/// one route.
 pub fn routes_of(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<Route> {
     let host = |own: Option<&String>| match own.or(http.host.as_ref()) {
         Some(host) => host.to_ascii_lowercase(),
@@ -62,9 +65,19 @@ pub fn routes_of(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<
     http.routes.iter().map(route).collect()
 }
 
+/// What a route leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Backend<'a> {
+    Function(&'a FunctionBackend),
+    /// The targets of a tunnel.
+    Tunnel(&'a Key),
+    /// The first, a tunnel, leads to the second, a function that does not exist.
+    NoFunction(&'a Key, &'a Key),
+}
+
 /// One function that answers requests.
 #[derive(Debug, PartialEq)]
-pub struct Backend {
+pub struct FunctionBackend {
     pub key: Key,
     pub namespace: HeaderValue,
     pub function: HeaderValue,
@@ -78,7 +91,7 @@ pub struct Backend {
     pub timeout: Duration,
 }
 
-impl Backend {
+impl FunctionBackend {
     /// Takes over whose turn it is.
     fn go_on(&self, before: &Self) {
         self.stable.turn.follow(&before.stable.turn);
@@ -104,23 +117,24 @@ impl Backend {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
     hosts: HashMap<String, Paths>,
-    backends: HashMap<Key, Arc<Backend>>,
+    functions: HashMap<Key, Arc<FunctionBackend>>,
+    tunnels: HashMap<Key, Behind>,
 }
 
 /// What is claimed below one host, in the order in which it is tried.
 type Paths = OrdMap<Pattern, OrdSet<Claimant>>;
 
-/// When a function was made, and its name: of several that claim one route the first in this order, the
-/// oldest, has it, and the next one when that is gone.
+/// When a function or a tunnel was made, and its name: of several that claim one route the first in this
+/// order, the oldest, has it, and the next one when that is gone.
 pub type Claimant = (String, Key);
 
-/// A function as it claims routes; `None` of one that says not when it was made.
-pub fn claimant(key: &Key, function: &Function) -> Option<Claimant> {
-    let created = function.metadata.creation_timestamp.as_ref()?;
+/// What claims routes; `None` of one that says not when it was made.
+pub fn claimant(key: &Key, metadata: &ObjectMeta) -> Option<Claimant> {
+    let created = metadata.creation_timestamp.as_ref()?;
     Some((created.0.to_string(), key.clone()))
 }
 
-/// What a function wants to answer.
+/// What a function or a tunnel wants to answer.
 #[derive(Clone, Debug, PartialEq)]
 struct Claim {
     host: String,
@@ -157,11 +171,11 @@ impl Routes {
     /// Who has what is claimed, if it is claimed at all.
     fn owner(&self, claim: &Claim) -> Option<&Key> {
         let claimants = self.hosts.get(&claim.host)?.get(&claim.pattern)?;
-        claimants.get_min().map(|(_, function)| function)
+        claimants.get_min().map(|(_, owner)| owner)
     }
 
-    /// The function for a request, and the path of its route; `host` may carry a port.
-    pub fn find(&self, host: &str, method: &Method, path: &str) -> Chosen<(&str, &Backend)> {
+    /// What a request is for, and the path of its route; `host` may carry a port.
+    pub fn find(&self, host: &str, method: &Method, path: &str) -> Chosen<(&str, Backend<'_>)> {
         let mut host = Cow::Borrowed(without_port(host).trim_end_matches('.'));
         if host.bytes().any(|c| c.is_ascii_uppercase()) {
             host.to_mut().make_ascii_lowercase();
@@ -169,13 +183,13 @@ impl Routes {
         let Some(paths) = self.hosts.get(&*host) else {
             return Chosen::Nobody;
         };
-        let first = |(_, function): &Claimant| self.backend(function);
         let patterns = paths
             .iter()
             .map(|(pattern, claimants)| (pattern, (pattern, claimants)));
         match choose(patterns, method.as_str(), path) {
             Chosen::One((pattern, claimants)) => {
-                let backend = claimants.get_min().and_then(first);
+                let owner = claimants.get_min();
+                let backend = owner.and_then(|(_, owner)| self.backend(owner));
                 backend.map_or(Chosen::Nobody, |backend| {
                     Chosen::One((pattern.path(), backend))
                 })
@@ -185,8 +199,23 @@ impl Routes {
         }
     }
 
-    pub fn backend(&self, key: &Key) -> Option<&Backend> {
-        self.backends.get(key).map(|backend| &**backend)
+    /// What the routes of a function or a tunnel lead to.
+    fn backend(&self, owner: &Key) -> Option<Backend<'_>> {
+        if owner.resource == Resource::Function {
+            return self.function(owner).map(Backend::Function);
+        }
+        let (tunnel, behind) = self.tunnels.get_key_value(owner)?;
+        Some(match behind {
+            Behind::Targets => Backend::Tunnel(tunnel),
+            Behind::Function(key) => match self.function(key) {
+                Some(function) => Backend::Function(function),
+                None => Backend::NoFunction(tunnel, key),
+            },
+        })
+    }
+
+    pub fn function(&self, key: &Key) -> Option<&FunctionBackend> {
+        self.functions.get(key).map(|backend| &**backend)
     }
 }
 
@@ -233,14 +262,14 @@ mod tests {
 
     fn found<'a>(routes: &'a Routes, host: &str, path: &str) -> Option<&'a str> {
         match routes.find(host, &Method::GET, path) {
-            Chosen::One((_, backend)) => Some(backend.function.to_str().unwrap()),
+            Chosen::One((_, Backend::Function(it))) => Some(it.function.to_str().unwrap()),
             _ => None,
         }
     }
 
-    fn backend_at<'a>(routes: &'a Routes, host: &str) -> Option<&'a Backend> {
+    fn backend_at<'a>(routes: &'a Routes, host: &str) -> Option<&'a FunctionBackend> {
         match routes.find(host, &Method::GET, "/") {
-            Chosen::One((_, backend)) => Some(backend),
+            Chosen::One((_, Backend::Function(backend))) => Some(backend),
             _ => None,
         }
     }
@@ -301,7 +330,7 @@ mod tests {
             assert_eq!(found(&routes, host, path), expected, "{host}{path}");
         }
         let put = routes.find("shop.org", &Method::PUT, "/cart");
-        assert!(matches!(put, Chosen::One((_, backend)) if backend.function == "site"));
+        assert!(matches!(put, Chosen::One((_, Backend::Function(it))) if it.function == "site"));
         let cart = routes.find("shop.org", &Method::GET, "/cart/1");
         assert!(matches!(cart, Chosen::One(("/cart", _))));
         let get = routes.find("bare.default.localhost", &Method::GET, "/");
@@ -509,6 +538,9 @@ mod tests {
         /// Function, host (its own, or one of two), path, when it was made.
         Function(u8, u8, u8, u8),
         NoFunction(u8),
+        /// Tunnel, host, which function it leads to if it does, when it was made.
+        Tunnel(u8, u8, u8, u8),
+        NoTunnel(u8),
         /// Slot, function, node, whether it is ready.
         Assignment(u8, u8, u8, bool),
         NoAssignment(u8),
@@ -520,6 +552,9 @@ mod tests {
             3 => (0u8..4, 0u8..3, 0u8..4, 0u8..3)
                 .prop_map(|(f, host, path, made)| Happening::Function(f, host, path, made)),
             1 => (0u8..4).prop_map(Happening::NoFunction),
+            2 => (0u8..3, 0u8..3, 0u8..6, 0u8..3)
+                .prop_map(|(t, host, f, made)| Happening::Tunnel(t, host, f, made)),
+            1 => (0u8..3).prop_map(Happening::NoTunnel),
             4 => (0u8..6, 0u8..4, 0u8..3, any::<bool>())
                 .prop_map(|(slot, f, node, ready)| Happening::Assignment(slot, f, node, ready)),
             1 => (0u8..6).prop_map(Happening::NoAssignment),
@@ -556,6 +591,7 @@ mod tests {
     fn happen(state: &mut State, what: Happening) {
         let named = |resource, name: String| Key::new(resource, "default", &name);
         let function = |f: u8| named(Resource::Function, format!("f{f}"));
+        let tunnel = |t: u8| named(Resource::Tunnel, format!("t{t}"));
         let slot = |slot: u8| named(Resource::Assignment, format!("s{slot}"));
         match what {
             Happening::Function(f, host, path, made) => {
@@ -571,6 +607,16 @@ mod tests {
                 set(state, function(f), json!({ "spec": spec }), made);
             }
             Happening::NoFunction(f) => delete(state, function(f)),
+            Happening::Tunnel(t, host, f, made) => {
+                let http = (host > 0).then(|| json!({ "host": format!("h{host}.org") }));
+                let mut spec = json!({ "http": http });
+                match f < 4 {
+                    true => spec["function"] = json!(format!("f{f}")),
+                    false => spec["targets"] = json!([{ "node": "n0", "port": f }]),
+                }
+                set(state, tunnel(t), json!({ "spec": spec }), made);
+            }
+            Happening::NoTunnel(t) => delete(state, tunnel(t)),
             Happening::Assignment(name, f, node, ready) => {
                 let ready = if ready { "True" } else { "False" };
                 let body = json!({

@@ -37,7 +37,7 @@ pub struct Summary {
     pub reason: &'static str,
     pub message: String,
     pub url: String,
-    /// Which of its routes another function has, in one sentence.
+    /// Which of its routes another function or a tunnel has, in one sentence.
     pub lost_route: Option<String>,
 }
 
@@ -91,7 +91,7 @@ pub fn summaries(
                 available,
                 reason,
                 message,
-                url: base.url(function),
+                url: base.url_of(function),
                 lost_route: routes.lost(&function.key),
             };
             (function.key.clone(), summary)
@@ -100,13 +100,13 @@ pub fn summaries(
 }
 
 /// Where the ingress is reached from outside.
-struct Base<'a> {
+pub(super) struct Base<'a> {
     domain: &'a str,
     port: Option<String>,
 }
 
 impl<'a> Base<'a> {
-    fn of(state: &'a State) -> Self {
+    pub(super) fn of(state: &'a State) -> Self {
         let port = state
             .controllers()
             .next()
@@ -119,14 +119,18 @@ impl<'a> Base<'a> {
         }
     }
 
-    fn url(&self, function: &FunctionView) -> String {
-        let key = &function.key;
-        let routes = routes::routes_of(&key.name, &key.namespace, &function.spec.http, self.domain);
-        let v1::Route { host, path, .. } = &routes[0];
+    pub(super) fn url(&self, route: &v1::Route) -> String {
+        let v1::Route { host, path, .. } = route;
         match &self.port {
             Some(port) => format!("http://{host}:{port}{path}"),
             None => format!("http://{host}{path}"),
         }
+    }
+
+    fn url_of(&self, function: &FunctionView) -> String {
+        let key = &function.key;
+        let routes = routes::routes_of(&key.name, &key.namespace, &function.spec.http, self.domain);
+        self.url(&routes[0])
     }
 }
 
@@ -199,7 +203,7 @@ impl Statuses {
     }
 }
 
-/// That another function has a route, unless the status said so already.
+/// That something else has a route, unless the status said so already.
 fn route_lost(told: &Value, summary: &Summary) -> Option<Notice> {
     let why = summary.lost_route.as_ref()?;
     let mut told = told["conditions"].as_array().into_iter().flatten();

@@ -67,6 +67,7 @@ fn the_span_of_a_request_is_a_child_of_its_caller_and_parent_of_what_follows() {
     let asked = Asked {
         function: Some(&function),
         route: Some("/api"),
+        ..Asked::default()
     };
     let span = spans.begin(&mut request, asked);
     let mut answer = response(200, &[], whole("hello"));
@@ -186,10 +187,16 @@ fn names_are_few_whatever_is_asked_for() {
     let function = Key::new(Resource::Function, "sales", "shop");
     let by_name = Asked {
         function: Some(&function),
-        route: None,
+        ..Asked::default()
+    };
+    let tunnel = Key::new(Resource::Tunnel, "sales", "till");
+    let by_tunnel = Asked {
+        tunnel: Some(&tunnel),
+        ..Asked::default()
     };
     for (method, asked, expected) in [
         ("GET", by_name, "GET sales/shop"),
+        ("GET", by_tunnel, "GET sales/till"),
         ("GET", Asked::default(), "GET"),
         ("BREW", Asked::default(), "HTTP"),
     ] {
@@ -202,5 +209,8 @@ fn names_are_few_whatever_is_asked_for() {
         assert_eq!(path.len(), LONGEST_VALUE);
         let original = attribute(&span, "http.request.method_original");
         assert_eq!(original.is_some(), method == "BREW");
+        let names = ["faas.name", "hive.tunnel"].map(|name| attribute(&span, name));
+        let said = [asked.function, asked.tunnel].map(|it| it.map(|key| key.name.clone()));
+        assert_eq!(names, said);
     }
 }

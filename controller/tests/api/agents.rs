@@ -43,6 +43,7 @@ use crate::harness::{DEADLINE, Server, alone};
 /// A controller with its gateway open.
 pub struct Swarm {
     pub server: Server,
+    pub nodes: Nodes,
     pub invoker: Invoker,
     authority: Arc<CertificateAuthority>,
     address: SocketAddr,
@@ -87,11 +88,12 @@ impl Swarm {
             audit: server.audit.clone(),
             certificate_lifetime: DEFAULT_LIFETIME,
             replica,
-            nodes,
+            nodes: nodes.clone(),
         };
         tokio::spawn(gateway.run(listener, server.stop.clone()));
         Self {
             server,
+            nodes,
             invoker,
             authority,
             address,
@@ -104,6 +106,13 @@ impl Swarm {
         let key = Key::new(resource, namespace, name);
         let body = objects::fresh(&key, json!({}), content).into();
         self.server.propose(Command::Create { key, body }).await;
+    }
+
+    pub async fn delete(&self, key: Key) {
+        let (expect, uid) = (None, None);
+        self.server
+            .propose(Command::Delete { key, expect, uid })
+            .await;
     }
 
     /// Credentials of a node that has enrolled.

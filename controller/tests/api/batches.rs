@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::state::Key;
 use hive_controller::traffic::Loads;
+use hive_controller::tunnels::Tunnels;
 use hive_manifests::Resource;
 use hive_proto::batch::{BatchError, BatchOutcome, CONTENT_TYPE, Record};
 use hive_proto::invoke;
@@ -84,7 +85,8 @@ async fn records_reach_a_copy_and_those_that_failed_are_named() {
 
     let replica = &swarm.server.replica;
     let routes = ingress::follow_routes(replica, swarm.server.stop.clone());
-    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), Loads::default(), None);
+    let (invoker, tunnels) = (swarm.invoker.clone(), Tunnels::default());
+    let forwarder = Forwarder::new(routes, invoker, tunnels, Loads::default(), None);
     let function = Key::new(Resource::Function, "default", "taker");
     let records = [record("a"), record("b"), record("c")];
     let batch = |answer: Answered| {

@@ -33,6 +33,8 @@ async fn every_kind_is_discovered() {
             "functions/scale",
             "functions/log",
             "functions/proxy",
+            "tunnels",
+            "tunnels/status",
             "assignments",
             "assignments/status",
             "controllers",

@@ -26,6 +26,7 @@ use hive_controller::state::{Command, Key, Member, State};
 use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Replica, ReplicaOptions, Timing};
 use hive_controller::traffic::Loads;
+use hive_controller::tunnels::Tunnels;
 use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
 use hive_manifests::Resource;
 use http::{HeaderMap, Request};
@@ -138,6 +139,7 @@ impl Server {
         let replica = Replica::start(options, peers.clone()).await.unwrap();
         let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
         let nodes = Nodes::new(replica.clone(), peers.clone());
+        let tunnels = Tunnels::new(nodes.links().clone());
         let stop = CancellationToken::new();
         let routes = ingress::follow_routes(&replica, stop.clone());
         let audit_log = dir.path().join("audit.log");
@@ -154,7 +156,14 @@ impl Server {
         let router = api::router(ApiContext {
             replica: replica.clone(),
             artifacts: artifacts.clone(),
-            forwarder: Forwarder::new(routes, Invoker::new(nodes.clone()), Loads::default(), None),
+            forwarder: Forwarder::new(
+                routes,
+                Invoker::new(nodes.clone()),
+                tunnels.clone(),
+                Loads::default(),
+                None,
+            ),
+            tunnels,
             nodes,
             audit: audit.clone(),
             issuer: Arc::new(Issuer::new(&authority)),

@@ -28,5 +28,7 @@ mod roles;
 mod service_accounts;
 mod tables;
 mod together;
+mod tunnel_requests;
+mod tunnels;
 mod waiting;
 mod watches;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::state::Key;
 use hive_controller::traffic::{Loads, Told};
+use hive_controller::tunnels::Tunnels;
 use hive_manifests::Resource;
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -32,7 +33,8 @@ async fn an_ingress_adds_up_what_nodes_say_of_waiting_and_tells_no_caller() {
         ingress::follow_routes(&swarm.server.replica, swarm.server.stop.clone()),
         Loads::default(),
     );
-    let forwarder = Forwarder::new(routes, swarm.invoker.clone(), loads.clone(), None);
+    let (invoker, tunnels) = (swarm.invoker.clone(), Tunnels::default());
+    let forwarder = Forwarder::new(routes, invoker, tunnels, loads.clone(), None);
     let function = Key::new(Resource::Function, "default", "busy");
     let answers: [Answered; 3] = [
         (200, &[("x-hive-waited-us", "30000")], "late"),

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Backend, Copy, ForwardError, Forwarder, Routes};
+use super::{Copy, ForwardError, Forwarder, FunctionBackend, Routes};
 use crate::gateway::Body;
 use crate::state::Key;
 use crate::traffic::Counting;
@@ -68,12 +68,16 @@ impl Place {
         mut routes: watch::Receiver<Arc<Routes>>,
         until: Instant,
     ) -> Option<Arc<Routes>> {
-        let is_known =
-            |routes: &Arc<Routes>| routes.backend(&self.function).is_none_or(Backend::is_ready);
+        let is_known = |routes: &Arc<Routes>| {
+            let backend = routes.function(&self.function);
+            backend.is_none_or(FunctionBackend::is_ready)
+        };
         let found = timeout_at(until, routes.wait_for(is_known)).await;
         let routes = found.ok()?.ok()?.clone();
-        let backend = routes.backend(&self.function);
-        backend.is_some_and(Backend::is_ready).then_some(routes)
+        let backend = routes.function(&self.function);
+        backend
+            .is_some_and(FunctionBackend::is_ready)
+            .then_some(routes)
     }
 }
 
@@ -98,7 +102,7 @@ impl Forwarder {
     /// one.
     pub(super) async fn send_awake(
         &self,
-        backend: &Backend,
+        backend: &FunctionBackend,
         request: Request<Body>,
         copy: Option<Copy>,
     ) -> Result<Response<Counting<Incoming>>, ForwardError> {
@@ -107,7 +111,10 @@ impl Forwarder {
         let mut next = Some(request);
         loop {
             let mut routes = self.routes.borrow().clone();
-            if !routes.backend(function).is_some_and(Backend::is_ready) {
+            if !routes
+                .function(function)
+                .is_some_and(FunctionBackend::is_ready)
+            {
                 let place = self
                     .waiting
                     .enter(function)
@@ -121,7 +128,7 @@ impl Forwarder {
                     .ok_or_else(|| ForwardError::Asleep(function.name.clone()))?;
             }
             let request = next.take().or_else(|| copy.as_ref().map(Copy::request));
-            let (Some(ready), Some(request)) = (routes.backend(function), request) else {
+            let (Some(ready), Some(request)) = (routes.function(function), request) else {
                 return Err(ForwardError::NotReady(function.name.clone()));
             };
             let sent = self.send(ready, request, copy.clone()).await;

@@ -9,7 +9,8 @@ use hive_proto::invoke::REASON;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Limited};
 
-use super::{Forwarder, NothingRan, full};
+use super::{Forwarder, NothingRan};
+use crate::ingress::repeat::full;
 use crate::state::Key;
 
 impl Forwarder {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, VIA};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -12,7 +12,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 12] = [
+const NOT_FORWARDED: [&str; 13] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -21,6 +21,7 @@ const NOT_FORWARDED: [&str; 12] = [
     "upgrade",
     "x-hive-namespace",
     "x-hive-function",
+    "x-hive-probe",
     "x-hive-queue-ms",
     "x-hive-retry",
     "x-hive-revision",
@@ -99,6 +100,20 @@ pub fn add_origin(headers: &mut HeaderMap, client: IpAddr) {
     }
 }
 
+/// HTTP/2 may carry each cookie by itself; servers of HTTP/1.1 read one header of them (RFC 9113, 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if all.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 fn is_neighbour(client: IpAddr) -> bool {
     match client {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -142,6 +157,7 @@ mod tests {
             ("upgrade", "websocket"),
             ("transfer-encoding", "chunked"),
             ("x-hive-function", "other"),
+            ("x-hive-probe", "1"),
             ("x-hive-revision", "other-0"),
             ("x-hive-waited-us", "9000000"),
             ("accept", "c"),
@@ -184,6 +200,24 @@ mod tests {
                 false,
             );
             assert_eq!(seen(stranger), expected);
+        }
+    }
+
+    #[test]
+    fn cookies_come_in_one_header() {
+        let cases: [(&[&str], Option<&str>); 3] = [
+            (&[], None),
+            (&["a=1"], Some("a=1")),
+            (&["a=1", "b=2", "c=3; d=4"], Some("a=1; b=2; c=3; d=4")),
+        ];
+        for (said, joined) in cases {
+            let mut all = HeaderMap::new();
+            for said in said {
+                all.append(COOKIE, said.parse().unwrap());
+            }
+            join_cookies(&mut all);
+            let found: Vec<_> = all.get_all(COOKIE).iter().collect();
+            assert_eq!(found, joined.iter().collect::<Vec<_>>());
         }
     }
 

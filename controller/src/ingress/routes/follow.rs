@@ -1,14 +1,17 @@
-//! Routes that follow the state: a change costs what it concerns, however many functions there are.
+//! Routes that follow the state: a change costs what it concerns, however many functions and tunnels there
+//! are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use hive_manifests::http::Http;
 use hive_manifests::rollout::RolloutPhase;
-use hive_manifests::{Function, FunctionSpec, Resource};
+use hive_manifests::{Function, FunctionSpec, Resource, Tunnel};
 use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::{Backend, Claim, Routes, SETTINGS, claimant, domain, routes_of};
+use super::tunnels::Behind;
+use super::{Claim, Claimant, FunctionBackend, Routes, SETTINGS, claimant, domain, routes_of};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -22,7 +25,7 @@ type Place = (Option<String>, String);
 pub struct Follower {
     routes: Routes,
     domain: String,
-    /// By function.
+    /// By function and tunnel.
     claims: HashMap<Key, Vec<Claim>>,
     /// The functions of the assignments that serve, and where.
     serving: HashMap<Key, (Key, Place)>,
@@ -48,6 +51,9 @@ impl Follower {
         for function in state.list(Resource::Function, None) {
             follower.answer(state, function.key());
         }
+        for tunnel in state.list(Resource::Tunnel, None) {
+            follower.lead(state, tunnel.key());
+        }
         follower
     }
 
@@ -55,16 +61,19 @@ impl Follower {
         self.routes.clone()
     }
 
-    /// In one sentence, which of the routes of a function another one has, if one has.
-    pub fn lost(&self, function: &Key) -> Option<String> {
-        self.claims.get(function)?.iter().find_map(|claim| {
-            let owner = self.routes.owner(claim).filter(|it| *it != function)?;
+    /// In one sentence, which of the routes of a function or a tunnel another one has, if one has.
+    pub fn lost(&self, key: &Key) -> Option<String> {
+        self.claims.get(key)?.iter().find_map(|claim| {
+            let owner = self.routes.owner(claim).filter(|it| *it != key)?;
             let (host, path) = (&claim.host, claim.pattern.path());
             let Key {
-                namespace, name, ..
+                resource,
+                namespace,
+                name,
             } = owner;
+            let kind = resource.info().singular;
             Some(format!(
-                "{host}{path} is answered by function {namespace}/{name}, which is older"
+                "{host}{path} is answered by {kind} {namespace}/{name}, which is older"
             ))
         })
     }
@@ -76,11 +85,14 @@ impl Follower {
             return true;
         };
         self.seen = state.revision();
-        let mut functions = BTreeSet::new();
+        let (mut functions, mut tunnels) = (BTreeSet::new(), BTreeSet::new());
         for change in changes {
             match change.key.resource {
                 Resource::Function => {
                     functions.insert(change.key.clone());
+                }
+                Resource::Tunnel => {
+                    tunnels.insert(change.key.clone());
                 }
                 Resource::Assignment => {
                     let touched = self.place(&change.key, change.after.as_deref());
@@ -97,6 +109,9 @@ impl Follower {
         let mut any = false;
         for function in functions {
             any |= self.answer(state, &function);
+        }
+        for tunnel in tunnels {
+            any |= self.lead(state, &tunnel);
         }
         any
     }
@@ -144,38 +159,51 @@ impl Follower {
     fn answer(&mut self, state: &State, key: &Key) -> bool {
         let function = state.get(key);
         let (claims, backend) = function.and_then(|object| self.read(state, object)).unzip();
-        let mut any = false;
-        if self.claims.get(key) != claims.as_ref() {
-            for before in self.claims.remove(key).into_iter().flatten() {
-                self.routes.remove(&before);
-            }
-            if let Some(claims) = claims {
-                claims.iter().for_each(|claim| self.routes.add(claim));
-                self.claims.insert(key.clone(), claims);
-            }
-            any = true;
-        }
-        if self.routes.backend(key) != backend.as_ref() {
-            if let (Some(before), Some(backend)) = (self.routes.backend(key), &backend) {
+        let mut any = self.claim(key, claims);
+        if self.routes.function(key) != backend.as_ref() {
+            if let (Some(before), Some(backend)) = (self.routes.function(key), &backend) {
                 backend.go_on(before);
             }
             match backend {
-                Some(backend) => self.routes.backends.insert(key.clone(), Arc::new(backend)),
-                None => self.routes.backends.remove(key),
+                Some(backend) => self.routes.functions.insert(key.clone(), Arc::new(backend)),
+                None => self.routes.functions.remove(key),
             };
             any = true;
         }
         any
     }
 
-    /// `None` of what this version of the program cannot read: it answers nothing.
-    fn read(&self, state: &State, object: &Object) -> Option<(Vec<Claim>, Backend)> {
-        let key = object.key();
-        let function: Function = object.parse().ok()?;
-        let by = claimant(key, &function)?;
-        let spec = &function.spec;
-        let kept = kept(state, key, &function);
-        let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
+    /// Takes over where a tunnel leads now; true if that is elsewhere than before.
+    fn lead(&mut self, state: &State, key: &Key) -> bool {
+        let tunnel = state.get(key);
+        let (claims, behind) = tunnel.and_then(|object| self.read_tunnel(object)).unzip();
+        let mut any = self.claim(key, claims);
+        if self.routes.tunnels.get(key) != behind.as_ref() {
+            match behind {
+                Some(behind) => self.routes.tunnels.insert(key.clone(), behind),
+                None => self.routes.tunnels.remove(key),
+            };
+            any = true;
+        }
+        any
+    }
+
+    /// Takes over what a function or a tunnel claims now; true if that is something else than before.
+    fn claim(&mut self, key: &Key, claims: Option<Vec<Claim>>) -> bool {
+        if self.claims.get(key) == claims.as_ref() {
+            return false;
+        }
+        for before in self.claims.remove(key).into_iter().flatten() {
+            self.routes.remove(&before);
+        }
+        if let Some(claims) = claims {
+            claims.iter().for_each(|claim| self.routes.add(claim));
+            self.claims.insert(key.clone(), claims);
+        }
+        true
+    }
+
+    fn claims_of(&self, key: &Key, http: &Http, by: &Claimant) -> Vec<Claim> {
         let routes = routes_of(&key.name, &key.namespace, http, &self.domain);
         let claims = routes.iter().flat_map(|route| {
             Pattern::of(route).into_iter().map(|pattern| Claim {
@@ -184,9 +212,31 @@ impl Follower {
                 by: by.clone(),
             })
         });
+        claims.collect()
+    }
+
+    /// `None` of what this version of the program cannot read, and of those that have a port of their own.
+    fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Behind)> {
+        let key = object.key();
+        let tunnel: Tunnel = object.parse().ok()?;
+        let by = claimant(key, &tunnel.metadata)?;
+        let behind = Behind::of(key, &tunnel.spec)?;
+        let http = tunnel.spec.http.unwrap_or_default();
+        Some((self.claims_of(key, &http, &by), behind))
+    }
+
+    /// `None` of what this version of the program cannot read: it answers nothing.
+    fn read(&self, state: &State, object: &Object) -> Option<(Vec<Claim>, FunctionBackend)> {
+        let key = object.key();
+        let function: Function = object.parse().ok()?;
+        let by = claimant(key, &function.metadata)?;
+        let spec = &function.spec;
+        let kept = kept(state, key, &function);
+        let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
+        let claims = self.claims_of(key, http, &by);
         // Both versions answer.
         let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
-        let backend = Backend {
+        let backend = FunctionBackend {
             key: key.clone(),
             namespace: HeaderValue::from_str(&key.namespace).ok()?,
             function: HeaderValue::from_str(&key.name).ok()?,
@@ -198,7 +248,7 @@ impl Follower {
             wakes: spec.autoscaling.is_some() && spec.replicas.is_none(),
             timeout: spec.timeout.max(timeout).0,
         };
-        Some((claims.collect(), backend))
+        Some((claims, backend))
     }
 
     fn nodes(&self, function: &Key, revision: Option<&str>) -> Vec<String> {
@@ -253,16 +303,17 @@ fn kept(state: &State, key: &Key, function: &Function) -> Option<FunctionSpec> {
     template_of(state.get(&revision)?)
 }
 
-/// Whether a change can touch a route. What a function or an assignment reports of itself often does
-/// not: [`Follower`] finds out by reading that one.
+/// Whether a change can touch a route. What a function, an assignment or a tunnel reports of itself often
+/// does not: [`Follower`] finds out by reading that one.
 pub fn may_matter(change: &Change) -> bool {
     matches!(
         change.key.resource,
-        Resource::Function | Resource::Assignment
+        Resource::Function | Resource::Assignment | Resource::Tunnel
     ) || is_settings(change)
 }
 
-fn is_settings(change: &Change) -> bool {
+/// Whether a change is one of the swarm's settings, such as its domain.
+pub fn is_settings(change: &Change) -> bool {
     let key = &change.key;
     key.resource == Resource::ConfigMap && key.namespace == SYSTEM_NAMESPACE && key.name == SETTINGS
 }

@@ -1,0 +1,119 @@
+//! What the ingress answers where nobody else does.
+
+use hive_proto::invoke::{self, MAX_REQUEST_BODY};
+use hive_proto::tunnel as reasons;
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::NothingRan;
+use crate::gateway::{Body, SendError};
+use crate::ingress::repeat::{BodyError, full};
+use crate::ingress::tunnel::TunnelError;
+use crate::tunnels::open::OpenError;
+
+/// Why nobody answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    #[error("nothing answers for host {host:?} and path {path:?}")]
+    NoRoute { host: String, path: String },
+    #[error("what answers at this path takes {allowed}")]
+    NoMethod { allowed: String },
+    #[error("function {0} has no ready copy")]
+    NotReady(String),
+    #[error("function {0} was without a copy, and got none in time")]
+    Asleep(String),
+    #[error("function {0} is without a copy, and as many requests wait for one as may")]
+    Crowded(String),
+    #[error("the ingress is no proxy")]
+    Connect,
+    #[error("a request's body may have {MAX_REQUEST_BODY} bytes")]
+    BodyTooLarge,
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the node that worked on the request was lost")]
+    Lost(#[source] SendError),
+    #[error("the node that worked on the request does not answer")]
+    Silent,
+    #[error("tunnel {tunnel} leads to function {function}, which does not exist")]
+    NoFunction { tunnel: String, function: String },
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+}
+
+/// The one place that maps failures of the ingress to HTTP.
+pub fn response(error: &ForwardError) -> Response<Body> {
+    let (status, reason) = match error {
+        ForwardError::NoRoute { .. } => (StatusCode::NOT_FOUND, "NoRoute"),
+        ForwardError::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "NoMethod"),
+        ForwardError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
+        ForwardError::Asleep(_) => (StatusCode::SERVICE_UNAVAILABLE, "ScalingFromZero"),
+        ForwardError::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+        ForwardError::Connect => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
+        ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
+        ForwardError::Body(error) => body(error),
+        ForwardError::Lost(_) => (StatusCode::BAD_GATEWAY, "NodeLost"),
+        ForwardError::Silent => (StatusCode::GATEWAY_TIMEOUT, "NodeSilent"),
+        ForwardError::NoFunction { .. } => (StatusCode::SERVICE_UNAVAILABLE, "NoTarget"),
+        ForwardError::Tunnel(error) => tunnel(error),
+    };
+    let mut response = Response::new(full(format!("{} {reason}: {error}\n", status.as_u16())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        "content-type",
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(invoke::REASON, HeaderValue::from_static(reason));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if matches!(error, ForwardError::NotReady(_)) {
+        response.extensions_mut().insert(NothingRan);
+    }
+    let allowed = match error {
+        ForwardError::Connect => Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ForwardError::NoMethod { allowed } => Some(&**allowed),
+        _ => None,
+    };
+    if let Some(allowed) = allowed.and_then(|allowed| HeaderValue::from_str(allowed).ok()) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+fn body(error: &BodyError) -> (StatusCode, &'static str) {
+    match error {
+        BodyError::Cut => (StatusCode::BAD_REQUEST, "BodyCut"),
+        BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "BodySlow"),
+    }
+}
+
+fn tunnel(error: &TunnelError) -> (StatusCode, &'static str) {
+    match error {
+        TunnelError::NoTarget(_) => (StatusCode::SERVICE_UNAVAILABLE, "NoTarget"),
+        TunnelError::TooMany(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+        TunnelError::Unopened { source, .. } => unopened(source),
+        TunnelError::Lost { .. } => (StatusCode::BAD_GATEWAY, "TargetLost"),
+        TunnelError::Switched(_) => (StatusCode::BAD_GATEWAY, "TargetSwitched"),
+        TunnelError::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "TargetSilent"),
+        TunnelError::Body(error) => body(error),
+    }
+}
+
+/// What is the node's or its operator's is told apart from what is the target's.
+fn unopened(error: &OpenError) -> (StatusCode, &'static str) {
+    match error {
+        OpenError::NotLinked(_) => (StatusCode::SERVICE_UNAVAILABLE, "NodeNotLinked"),
+        OpenError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+        OpenError::AgentTooOld(_) => (StatusCode::BAD_GATEWAY, "AgentTooOld"),
+        OpenError::Refused { reason, .. } => match &**reason {
+            reasons::BUSY => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+            reasons::NOT_ALLOWED => (StatusCode::BAD_GATEWAY, "NotAllowed"),
+            _ => (StatusCode::BAD_GATEWAY, "TargetDown"),
+        },
+        OpenError::Link { .. } | OpenError::Nonsense { .. } => {
+            (StatusCode::BAD_GATEWAY, "NodeLost")
+        }
+        OpenError::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "NodeSilent"),
+    }
+}

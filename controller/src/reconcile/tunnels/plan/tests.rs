@@ -1,0 +1,315 @@
+#![allow(clippy::unwrap_used)]
+mod rounds;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::reconcile::tunnels::ask::{Advertised, Question, Way};
+use crate::reconcile::tunnels::probe::Answer;
+
+const HOST: &str = "photos.example.org";
+const ONE: &str = "203.0.113.7:80";
+const TWO: &str = "203.0.113.8:80";
+/// Of a load balancer, or of a stranger.
+const ELSEWHERE: &str = "198.51.100.4:80";
+
+fn door(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn http(host: &str) -> Way {
+    Way::Http(Question {
+        host: host.to_owned(),
+        method: Some("GET"),
+        path: "/".into(),
+        patience: Duration::from_secs(5),
+    })
+}
+
+/// Of a tunnel whose only route takes POST.
+fn hook() -> Way {
+    match http(HOST) {
+        Way::Http(question) => Way::Http(Question {
+            method: None,
+            ..question
+        }),
+        way => way,
+    }
+}
+
+fn target(node: &str, reason: &str, message: &str) -> TargetStatus {
+    TargetStatus {
+        node: node.to_owned(),
+        address: "127.0.0.1:3000".into(),
+        healthy: reason.is_empty(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn well() -> Vec<TargetStatus> {
+    vec![target("pi", "", "")]
+}
+
+/// With two controllers.
+fn subject(way: Way, targets: Vec<TargetStatus>) -> Subject {
+    let controllers = [(1, ONE), (2, TWO)].map(|(id, at)| Advertised {
+        id,
+        host: door(at).ip().to_string(),
+        port: 80,
+    });
+    Subject {
+        uid: "uid".into(),
+        generation: 3,
+        addresses: vec![format!("http://{HOST}/")],
+        ask: Ask {
+            way,
+            controllers: controllers.into(),
+        },
+        obstacle: None,
+        closed: None,
+        targets,
+    }
+}
+
+fn reached(milliseconds: u64) -> Answer {
+    Answer::Reached(Duration::from_millis(milliseconds))
+}
+
+fn refused() -> Answer {
+    Answer::Unreachable("the connection was refused".into())
+}
+
+fn says(reason: &str) -> Answer {
+    Answer::Refused(Why::new(reason, "so it says"))
+}
+
+/// Where the name leads, and what came of each door.
+fn seen(public: &[&str], answers: &[(&str, Answer)]) -> Observation {
+    let controllers = [(1, vec![door(ONE)]), (2, vec![door(TWO)])];
+    Observation {
+        public: Ok(public.iter().map(|it| door(it)).collect()),
+        controllers: controllers.into(),
+        answers: answers
+            .iter()
+            .map(|(at, answer)| (door(at), answer.clone()))
+            .collect(),
+    }
+}
+
+fn both(one: Answer, two: Answer) -> Observation {
+    seen(&[ONE, TWO], &[(ONE, one), (TWO, two)])
+}
+
+/// Of the status, as kubectl shows it.
+fn told(status: &Value) -> String {
+    let ready = &status["conditions"][0];
+    let text = |field: &str| ready[field].as_str().unwrap_or_default();
+    format!("{} {}: {}", text("status"), text("reason"), text("message"))
+}
+
+/// What a tunnel that was new says, once that is believed.
+fn first(subject: &Subject, observation: Observation) -> String {
+    let mut tried = Tried::new(subject, observation.clone(), at(0), None);
+    let mut step = plan(subject, Some(&tried), &Value::Null, at(0));
+    if step == Step::TryAgain {
+        tried = Tried::new(subject, observation, at(2), Some(&tried));
+        step = plan(subject, Some(&tried), &Value::Null, at(2));
+    }
+    let Step::Write { status, notice } = step else {
+        panic!("{step:?}");
+    };
+    let notice = notice.expect("it was neither Ready nor not");
+    assert_eq!(notice.warning, !told(&status).starts_with("True"));
+    told(&status)
+}
+
+#[test]
+fn every_reason_has_its_sentence() {
+    let http = || http(HOST);
+    let down = |reason: &str| vec![target("pi", reason, "why it is so")];
+    let three = || {
+        let refused = |node| target(node, "Refused", "nobody listens");
+        vec![
+            refused("a"),
+            refused("b"),
+            target("c", "NodeNotLinked", "it is off"),
+        ]
+    };
+    let through = "a request to photos.example.org came through";
+    let lead = "let the DNS record of photos.example.org lead to 203.0.113.7, 203.0.113.8";
+    let cases: Vec<(Way, Vec<TargetStatus>, Observation, String)> = vec![
+        (http(), well(), both(reached(9), reached(7)), format!("True Proven: {through}")),
+        // One of several addresses is enough for a client that tries all.
+        (
+            http(),
+            well(),
+            both(reached(9), refused()),
+            format!("True Proven: {through}; controller 2 at 203.0.113.8:80 is not reached (the connection was refused)"),
+        ),
+        // A load balancer, behind which one controller is missing.
+        (
+            http(),
+            well(),
+            seen(&[ELSEWHERE], &[(ELSEWHERE, reached(9)), (ONE, says("NodeNotLinked")), (TWO, reached(9))]),
+            format!("True Proven: {through}; controller 1 at 203.0.113.7:80 answers NodeNotLinked"),
+        ),
+        (
+            http(),
+            well(),
+            Observation { public: Err("no such name".into()), ..both(reached(9), reached(9)) },
+            "False NotResolved: photos.example.org is no name that resolves (no such name): make a DNS record of it that \
+             leads to 203.0.113.7, 203.0.113.8".into(),
+        ),
+        (
+            http(),
+            well(),
+            seen(&[ELSEWHERE], &[(ELSEWHERE, refused()), (ONE, reached(9)), (TWO, reached(9))]),
+            format!(
+                "False Unreachable: photos.example.org leads to 198.51.100.4:80, which is not reached (the connection was \
+                 refused): {lead}, and let firewalls pass it; controller 1 at 203.0.113.7:80, asked directly, leads to the target"
+            ),
+        ),
+        (
+            http(),
+            well(),
+            seen(&[ELSEWHERE], &[(ELSEWHERE, Answer::Stranger), (ONE, refused()), (TWO, refused())]),
+            format!(
+                "False Misdirected: photos.example.org leads to 198.51.100.4:80, where somebody answers who asked no \
+                 controller of this swarm: {lead}, or let what stands there pass on all headers"
+            ),
+        ),
+        (
+            http(),
+            well(),
+            seen(&[ELSEWHERE], &[(ELSEWHERE, Answer::Closed)]),
+            format!("False NoAnswer: photos.example.org leads to 198.51.100.4:80, which ends connections without an answer: {lead}"),
+        ),
+        (http(), well(), seen(&[], &[]), format!("False Unreachable: photos.example.org leads nowhere: {lead}")),
+        (
+            http(),
+            well(),
+            both(refused(), Answer::Silent),
+            "False TargetSilent: GET / was not answered within 5s: name a path that answers sooner in \
+             spec.healthCheck.path, or give it longer with spec.healthCheck.timeout".into(),
+        ),
+        // A controller says why, and the targets say it better.
+        (http(), well(), both(says("NoRoute"), refused()), "False NoRoute: the controller at 203.0.113.7:80 answers: so it says".into()),
+        (http(), down("Refused"), both(says("TargetDown"), refused()), "False TargetDown: why it is so".into()),
+        (http(), down("Timeout"), both(Answer::Silent, refused()), "False TargetDown: why it is so".into()),
+        (http(), down("NodeNotFound"), both(says("x"), says("x")), "False NodeNotFound: why it is so".into()),
+        (http(), down("NodeNotLinked"), both(says("x"), says("x")), "False NodeNotLinked: why it is so".into()),
+        (http(), down("NotAllowed"), both(says("x"), says("x")), "False NotAllowed: why it is so".into()),
+        (http(), down("AgentTooOld"), both(says("x"), says("x")), "False AgentTooOld: why it is so".into()),
+        (http(), three(), both(says("x"), says("x")), "False TargetDown: none of 3 targets answers; the first: nobody listens".into()),
+        // What was not asked yet may well answer.
+        (http(), down("Unknown"), both(says("NoRoute"), refused()), "False NoRoute: the controller at 203.0.113.7:80 answers: so it says".into()),
+        // Only the ingress was heard.
+        (hook(), well(), both(reached(9), reached(9)), format!("True Proven: {through}")),
+        (hook(), down("Refused"), both(reached(9), reached(9)), "False TargetDown: why it is so".into()),
+        // The target answered, whatever else is thought of it.
+        (http(), down("BadStatus"), both(reached(9), reached(9)), format!("True Proven: {through}")),
+        (Way::Tcp, well(), both(reached(9), reached(9)), "True Proven: a connection opens and stays".into()),
+        (
+            Way::Tcp,
+            well(),
+            both(refused(), reached(9)),
+            "True Proven: a connection opens and stays; controller 1 at 203.0.113.7:80 is not reached (the connection was refused)".into(),
+        ),
+        (
+            Way::Tcp,
+            well(),
+            both(refused(), refused()),
+            "False Unreachable: controller 1 at 203.0.113.7:80 is not reached (the connection was refused); controller 2 at \
+             203.0.113.8:80 is not reached (the connection was refused): let firewalls pass the port".into(),
+        ),
+        (
+            Way::Tcp,
+            well(),
+            both(refused(), Answer::Closed),
+            "False Closed: connections to 203.0.113.8:80 are ended at once: by the target, which may want \
+             spec.proxyProtocol otherwise, or since there are spec.maxConnections of them".into(),
+        ),
+        // A connection opens before a target was found.
+        (Way::Tcp, down("Timeout"), both(reached(9), reached(9)), "False TargetDown: why it is so".into()),
+        (Way::Tcp, down("NodeNotLinked"), both(Answer::Closed, refused()), "False NodeNotLinked: why it is so".into()),
+        (Way::Tcp, down("Unknown"), both(reached(9), reached(9)), "True Proven: a connection opens and stays".into()),
+    ];
+    for (way, targets, observation, expected) in cases {
+        let subject = subject(way, targets);
+        assert_eq!(
+            first(&subject, observation.clone()),
+            expected,
+            "{observation:?}"
+        );
+    }
+}
+
+#[test]
+fn a_name_under_localhost_leads_others_elsewhere() {
+    let subject = subject(http("photos.default.localhost"), well());
+    let through = "True Proven: a request to photos.default.localhost came through";
+    let mut seen = seen(
+        &["127.0.0.1:80"],
+        &[
+            ("127.0.0.1:80", reached(1)),
+            (ONE, reached(1)),
+            (TWO, reached(1)),
+        ],
+    );
+    let note = " (from other machines it does not: set spec.http.host, or the domain of the swarm)";
+    assert_eq!(first(&subject, seen.clone()), format!("{through}{note}"));
+    for doors in seen.controllers.values_mut() {
+        *doors = vec![door("127.0.0.1:80")];
+    }
+    assert_eq!(first(&subject, seen), through);
+}
+
+#[test]
+fn who_answers_where_a_controller_does_not_listen_is_somebody_else() {
+    let mut subject = subject(Way::Tcp, well());
+    subject.closed = Some((1, "the port is taken".into()));
+    let found = first(&subject, both(reached(1), reached(1)));
+    let expected = "True Proven: a connection opens and stays; controller 1 at 203.0.113.7:80 is not reached (the port is taken)";
+    assert_eq!(found, expected);
+    // On one machine another controller has the port.
+    let mut shared = both(reached(1), reached(1));
+    shared.controllers = BTreeMap::from([(1, vec![door(ONE)]), (2, vec![door(ONE)])]);
+    assert_eq!(
+        first(&subject, shared),
+        "True Proven: a connection opens and stays"
+    );
+}
+
+#[test]
+fn what_is_in_vain_is_not_tried_and_says_why() {
+    let mut subject = subject(http(HOST), well());
+    subject.obstacle = Some(Why::new("RouteConflict", "an older one answers"));
+    let tried = Tried::new(&subject, both(reached(1), reached(1)), at(0), None);
+    // Also what was Ready a moment ago: there is nothing to wait for.
+    for before in [
+        Value::Null,
+        after(&self::subject(http(HOST), well()), &tried, &Value::Null),
+    ] {
+        let Step::Write { status, notice } = plan(&subject, None, &before, at(1)) else {
+            panic!("it is news");
+        };
+        assert_eq!(told(&status), "False RouteConflict: an older one answers");
+        assert_eq!(status["probe"], before["probe"]);
+        assert!(notice.unwrap().warning);
+        assert_eq!(plan(&subject, Some(&tried), &status, at(2)), Step::Nothing);
+    }
+}
+
+/// What is said after a try, where that is news.
+fn after(subject: &Subject, tried: &Tried, told: &Value) -> Value {
+    match plan(subject, Some(tried), told, tried.at) {
+        Step::Write { status, .. } => status,
+        Step::Nothing | Step::TryAgain => told.clone(),
+    }
+}

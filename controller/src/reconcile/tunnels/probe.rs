@@ -1,0 +1,292 @@
+//! Tries to reach a tunnel from outside, and tells what came of it. It judges nothing; every wait has an end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::{Either, join, join_all, select};
+use hive_proto::invoke::REASON;
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::Why;
+use super::ask::{Advertised, Ask, Question, Way};
+use crate::gateway::bounds::cut;
+use crate::ingress::PROBE;
+use crate::objects;
+
+/// As resolvers wait, who ask a second server after it.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Twice as long as TCP waits before it says again what was lost.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A controller that cannot carry a connection ends it within this time, unless its target is slow to refuse.
+const STAY: Duration = Duration::from_secs(1);
+
+/// Addresses of one name that are tried: a client tries no more either before its user gives up.
+const MAX_ADDRESSES: usize = 8;
+
+/// Bytes that are read of a controller's own words.
+const MAX_WORDS: usize = 1024;
+
+/// What an ingress answers that knows the path, for another method.
+const NO_METHOD: &str = "NoMethod";
+
+/// Bytes of a reason: it is one word.
+const MAX_REASON: usize = 64;
+
+/// What came of one try.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// Where a client of the tunnel ends up, or why it does not find out.
+    pub public: Result<Vec<SocketAddr>, String>,
+    /// By controller; empty where its name does not resolve.
+    pub controllers: BTreeMap<u64, Vec<SocketAddr>>,
+    /// Of each of these.
+    pub answers: BTreeMap<SocketAddr, Answer>,
+}
+
+impl Observation {
+    /// A controller says that it does not listen there: whoever answered was somebody else. Unless another one,
+    /// on the same machine, does.
+    pub fn close(&mut self, controller: u64, why: &str) {
+        let doors = self.controllers.get(&controller).into_iter().flatten();
+        for door in doors {
+            let mut others = self.controllers.iter().filter(|(id, _)| **id != controller);
+            if !others.any(|(_, doors)| doors.contains(door)) {
+                let closed = Answer::Unreachable(why.to_owned());
+                self.answers.insert(*door, closed);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// No connection came about.
+    Unreachable(String),
+    /// A connection was ended without an answer.
+    Closed,
+    /// Who answered is no controller.
+    Stranger,
+    /// A connection was there, and no answer came in time.
+    Silent,
+    /// A controller answered for the target.
+    Refused(Why),
+    /// The target was reached, after that long.
+    Reached(Duration),
+}
+
+/// Takes as long as the slowest of all that is tried, which is all tried at once.
+pub async fn probe(ask: &Ask) -> Observation {
+    let controllers = ask.controllers.iter().map(|controller| async move {
+        let found = resolve(&controller.host).await.unwrap_or_default();
+        let found = found.into_iter();
+        let found = found.map(|ip| SocketAddr::new(ip, controller.port));
+        (controller.id, found.collect::<Vec<_>>())
+    });
+    let named = async {
+        match &ask.way {
+            Way::Http(question) => Some(resolve(&question.host).await),
+            Way::Tcp => None,
+        }
+    };
+    let (controllers, named) = join(join_all(controllers), named).await;
+    let controllers: BTreeMap<u64, Vec<SocketAddr>> = controllers.into_iter().collect();
+    let public = match named {
+        Some(found) => found.map(|ips| public(&ips, &ask.controllers)),
+        None => Ok(controllers.values().flatten().copied().collect()),
+    };
+    let doors: BTreeSet<SocketAddr> = public
+        .iter()
+        .flatten()
+        .chain(controllers.values().flatten())
+        .copied()
+        .collect();
+    let answers = doors
+        .into_iter()
+        .map(|door| async move { (door, knock(door, &ask.way).await) });
+    Observation {
+        public,
+        controllers,
+        answers: join_all(answers).await.into_iter().collect(),
+    }
+}
+
+/// A client comes with the port of the address that it was told. Where controllers have different ones, as on one
+/// machine, each is as good.
+fn public(ips: &[IpAddr], controllers: &[Advertised]) -> Vec<SocketAddr> {
+    let ports: BTreeSet<u16> = controllers.iter().map(|it| it.port).collect();
+    let doors = ips
+        .iter()
+        .flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port)));
+    doors.take(MAX_ADDRESSES).collect()
+}
+
+async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![ip]);
+    }
+    if is_local(host) {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    match timeout(RESOLVE_PATIENCE, lookup_host((host, 0))).await {
+        Ok(Ok(found)) => {
+            let found: BTreeSet<IpAddr> = found.map(|address| address.ip()).collect();
+            Ok(found.into_iter().take(MAX_ADDRESSES).collect())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!(
+            "no name server answered within {RESOLVE_PATIENCE:?}"
+        )),
+    }
+}
+
+/// Names that lead to the machine itself everywhere, without any DNS (RFC 6761).
+pub fn is_local(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+async fn knock(door: SocketAddr, way: &Way) -> Answer {
+    let began = Instant::now();
+    let stream = match timeout(CONNECT_PATIENCE, TcpStream::connect(door)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Answer::Unreachable(in_words(&error)),
+        Err(_) => return Answer::Unreachable(format!("no answer within {CONNECT_PATIENCE:?}")),
+    };
+    match way {
+        Way::Tcp => stays(stream, began.elapsed()).await,
+        Way::Http(question) => {
+            let nonce = objects::fresh_uid();
+            let answer = match request(question, door.port(), &nonce) {
+                Ok(request) => exchange(stream, request, &nonce, question.patience, began).await,
+                Err(error) => Answer::Unreachable(format!("it cannot be asked for: {error}")),
+            };
+            match answer {
+                Answer::Refused(why) if question.method.is_none() && why.reason == NO_METHOD => {
+                    Answer::Reached(began.elapsed())
+                }
+                answer => answer,
+            }
+        }
+    }
+}
+
+/// The same in the same case: what the system adds differs from one machine to the next.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "no way leads there".to_owned()
+        }
+        kind => kind.to_string(),
+    }
+}
+
+/// What talks first is there; so is what listens.
+async fn stays(mut stream: TcpStream, latency: Duration) -> Answer {
+    match timeout(STAY, stream.read(&mut [0])).await {
+        Err(_) | Ok(Ok(1..)) => Answer::Reached(latency),
+        Ok(Ok(0) | Err(_)) => Answer::Closed,
+    }
+}
+
+fn request(question: &Question, port: u16, nonce: &str) -> http::Result<Request<Empty<Bytes>>> {
+    let host = match port {
+        80 => question.host.clone(),
+        port => format!("{}:{port}", question.host),
+    };
+    Request::builder()
+        .method(question.method.unwrap_or("GET"))
+        .uri(&question.path)
+        .header(HOST, host)
+        .header(PROBE, nonce)
+        .header(ACCEPT, "*/*")
+        // What is kept somewhere proves nothing.
+        .header(CACHE_CONTROL, "no-cache")
+        .header(USER_AGENT, "hive-probe")
+        .body(Empty::new())
+}
+
+async fn exchange(
+    stream: TcpStream,
+    request: Request<Empty<Bytes>>,
+    nonce: &str,
+    patience: Duration,
+    began: Instant,
+) -> Answer {
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+        return Answer::Closed;
+    };
+    let answer = async {
+        match timeout(patience, sender.send_request(request)).await {
+            Ok(Ok(response)) => read(response, nonce, patience, began.elapsed()).await,
+            Ok(Err(_)) => Answer::Closed,
+            Err(_) => Answer::Silent,
+        }
+    };
+    match select(Box::pin(answer), Box::pin(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // What it brought before it ended is still there.
+        Either::Right((_, answer)) => answer.await,
+    }
+}
+
+/// Whoever answers without having asked a controller, such as the page of a seller of names, does not know the
+/// nonce.
+async fn read(
+    response: Response<Incoming>,
+    nonce: &str,
+    patience: Duration,
+    latency: Duration,
+) -> Answer {
+    let (head, body) = response.into_parts();
+    let said = |name| said(&head.headers, &name);
+    if said(PROBE) != Some(nonce) {
+        return Answer::Stranger;
+    }
+    let Some(reason) = said(REASON) else {
+        return Answer::Reached(latency);
+    };
+    let reason = match is_reason(reason) {
+        true => reason,
+        false => "Unknown",
+    };
+    let words = timeout(patience, Limited::new(body, MAX_WORDS).collect()).await;
+    let words = words.ok().and_then(Result::ok).map(|body| body.to_bytes());
+    let words = words.unwrap_or_default();
+    let message = sentence(&String::from_utf8_lossy(&words), reason);
+    Answer::Refused(Why::new(reason, message))
+}
+
+fn said<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_reason(text: &str) -> bool {
+    (1..=MAX_REASON).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// A controller says "502 TargetDown: why".
+fn sentence(words: &str, reason: &str) -> String {
+    let line = words.lines().next().unwrap_or_default();
+    let why = line.split_once(&format!(" {reason}: "));
+    let mut why = why.map_or(line, |(_, why)| why).to_owned();
+    why.retain(|c| !c.is_control());
+    cut(&mut why, MAX_WORDS / 2);
+    why
+}
+
+#[cfg(test)]
+mod tests;

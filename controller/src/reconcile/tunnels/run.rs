@@ -1,0 +1,381 @@
+//! Tries tunnels beside each other, each in its turn, and writes what is new about them.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hive_manifests::Resource;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::ask::ask;
+use super::plan::{Step, Subject, Tried, plan};
+use super::probe::{Observation, probe};
+use super::targets::{NodeState, nobody_there, statuses};
+use super::{Why, concerns};
+use crate::gateway::bounds::Allowance;
+use crate::ingress::routes;
+use crate::objects::{self, EditError};
+use crate::reconcile::{Outlook, events};
+use crate::state::{Key, State};
+use crate::store::Replica;
+use crate::tunnels::Tunnels;
+use crate::tunnels::table::{self, Table, Tunnel};
+
+/// From one try of a tunnel to the next, a tenth more or less: those of a thousand do not come together.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Before a failure is believed, and before a target that changed is tried: others may change with it.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// Tries of one tunnel whose targets come and go: so many at once, and one more for each period. What each finds
+/// may be written down.
+const HASTY: (u32, Duration) = (5, Duration::from_secs(10));
+
+/// Tries under way: each holds a few connections, and one that nobody answers takes all its patience.
+const AT_ONCE: usize = 16;
+
+/// What a leader finds out about the tunnels in its term.
+pub struct Proofs {
+    /// This controller's id.
+    own: u64,
+    tunnels: Tunnels,
+    table: table::Follower,
+    routes: routes::Follower,
+    seen: Option<Seen>,
+    known: BTreeMap<Key, Known>,
+    under_way: JoinSet<()>,
+    tell: mpsc::Sender<Ended>,
+    told: mpsc::Receiver<Ended>,
+}
+
+/// What the subjects were made of.
+#[derive(PartialEq)]
+struct Seen {
+    revision: u64,
+    health: u64,
+    problems: BTreeMap<Key, String>,
+}
+
+/// A try that ended.
+struct Ended {
+    key: Key,
+    at: Timestamp,
+    /// As it was when the try began.
+    subject: Arc<Subject>,
+    observation: Observation,
+}
+
+/// A tunnel, and how it stands with it.
+struct Known {
+    subject: Arc<Subject>,
+    turn: Turn,
+    hasty: Allowance,
+    tried: Option<Tried>,
+    /// What is known may not be written yet.
+    is_news: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    At(Instant),
+    UnderWay,
+    /// It would be in vain.
+    Never,
+}
+
+impl Proofs {
+    /// `own` is the id of this controller.
+    pub fn new(own: u64, tunnels: Tunnels, state: &State) -> Self {
+        let (tell, told) = mpsc::channel(AT_ONCE);
+        Self {
+            own,
+            tunnels,
+            table: table::Follower::default(),
+            routes: routes::Follower::of(state),
+            seen: None,
+            known: BTreeMap::new(),
+            under_way: JoinSet::new(),
+            tell,
+            told,
+        }
+    }
+
+    /// One look: takes what was found, writes what is news, and begins what is due.
+    pub async fn pass(&mut self, replica: &Replica, state: &State) -> Outlook {
+        self.follow(state, Instant::now());
+        self.take_ended(Instant::now());
+        let mut failed = false;
+        for (key, known) in self.known.iter_mut().filter(|(_, known)| known.is_news) {
+            failed |= !known.tell(replica, key).await;
+        }
+        self.begin_due(Instant::now());
+        match failed {
+            true => Outlook::Again,
+            false => self.outlook(Instant::now()),
+        }
+    }
+
+    /// Every try that ends brings a look; the subjects are made anew for what matters to them only.
+    fn follow(&mut self, state: &State, now: Instant) {
+        let seen = Seen {
+            revision: state.revision(),
+            health: self.tunnels.health.changes(),
+            problems: self.tunnels.listeners.problems(),
+        };
+        let is_known = self.seen.as_ref().is_some_and(|before| {
+            before.health == seen.health
+                && before.problems == seen.problems
+                && !state.touched_since(before.revision, concerns)
+        });
+        if is_known {
+            self.seen = Some(seen);
+            return;
+        }
+        let table = self.table.follow(state);
+        self.routes.follow(state);
+        self.known.retain(|key, known| {
+            let tunnel = table.tunnels.get(key);
+            tunnel.is_some_and(|tunnel| tunnel.uid == known.subject.uid)
+        });
+        for (key, tunnel) in &table.tunnels {
+            let subject = self.subject(tunnel, &table, seen.problems.get(key), state);
+            match self.known.get_mut(key) {
+                Some(known) => known.follow(subject, now),
+                None => drop(self.known.insert(key.clone(), Known::new(subject, now))),
+            }
+        }
+        self.seen = Some(seen);
+    }
+
+    fn subject(
+        &self,
+        tunnel: &Tunnel,
+        table: &Table,
+        problem: Option<&String>,
+        state: &State,
+    ) -> Subject {
+        let key = &tunnel.key;
+        let (ask, addresses) = ask(key, &tunnel.spec, state);
+        let refused = table.refused.get(key);
+        let refused = refused.map(|why| Why::new(why.reason(), why.to_string()));
+        let lost = || Some(Why::new("RouteConflict", self.routes.lost(key)?));
+        let health = self.tunnels.health.snapshot(key);
+        let targets = statuses(&tunnel.spec, &health, |node| NodeState::of(state, node));
+        let nobody = || no_function(tunnel, state).or_else(|| nobody_there(&targets));
+        Subject {
+            uid: tunnel.uid.clone(),
+            generation: tunnel.generation,
+            addresses,
+            ask,
+            obstacle: refused.or_else(lost).or_else(nobody),
+            closed: problem.map(|why| (self.own, why.clone())),
+            targets,
+        }
+    }
+
+    fn take_ended(&mut self, now: Instant) {
+        while let Ok(ended) = self.told.try_recv() {
+            if let Some(known) = self.known.get_mut(&ended.key) {
+                known.take(ended, now);
+            }
+        }
+        while let Some(ended) = self.under_way.try_join_next() {
+            if ended.is_ok() {
+                continue;
+            }
+            // Which one panicked is not known; none of them may stay as if it went on.
+            self.under_way.abort_all();
+            let left = self.known.values_mut();
+            for known in left.filter(|known| known.turn == Turn::UnderWay) {
+                known.turn = Turn::At(now + SHORT);
+            }
+        }
+    }
+
+    /// Those first that were never tried, then those that wait longest.
+    fn begin_due(&mut self, now: Instant) {
+        let under_way = self.known.values().filter(|it| it.turn == Turn::UnderWay);
+        let room = AT_ONCE.saturating_sub(under_way.count());
+        let due = self
+            .known
+            .iter()
+            .filter_map(|(key, known)| match known.turn {
+                Turn::At(at) if at <= now => Some((known.tried.is_some(), at, key.clone())),
+                _ => None,
+            });
+        let mut due: Vec<_> = due.collect();
+        due.sort();
+        for (_, _, key) in due.into_iter().take(room) {
+            let Some(known) = self.known.get_mut(&key) else {
+                continue;
+            };
+            let subject = known.begin(now);
+            let (tell, wake) = (self.tell.clone(), self.tunnels.health.wakes());
+            self.under_way.spawn(async move {
+                let observation = probe(&subject.ask).await;
+                let ended = Ended {
+                    key,
+                    at: Timestamp::now(),
+                    subject,
+                    observation,
+                };
+                // Nobody listens after the term.
+                let _ = tell.send(ended).await;
+                wake.notify_one();
+            });
+        }
+    }
+
+    /// Who is due and found no place begins when another ends, which brings a look.
+    fn outlook(&self, now: Instant) -> Outlook {
+        let turns = self.known.values().filter_map(|known| match known.turn {
+            Turn::At(at) if at > now => Some(at - now),
+            _ => None,
+        });
+        turns.min().map_or(Outlook::Settled, Outlook::In)
+    }
+}
+
+impl Known {
+    fn new(subject: Subject, now: Instant) -> Self {
+        let in_vain = subject.obstacle.is_some();
+        Self {
+            subject: Arc::new(subject),
+            turn: if in_vain { Turn::Never } else { Turn::At(now) },
+            hasty: Allowance::new(HASTY.0, HASTY.1, now),
+            tried: None,
+            is_news: in_vain,
+        }
+    }
+
+    /// What is another now is tried at once; where only the targets are, not all the time.
+    fn follow(&mut self, subject: Subject, now: Instant) {
+        if *self.subject == subject {
+            return;
+        }
+        let in_vain = subject.obstacle.is_some();
+        let is_same = subject.asks_the_same(&self.subject);
+        if !is_same {
+            self.tried = None;
+        }
+        self.turn = match self.turn {
+            _ if in_vain => Turn::Never,
+            Turn::UnderWay => Turn::UnderWay,
+            Turn::At(at) if is_same => Turn::At(self.hasten(at, now)),
+            Turn::At(_) | Turn::Never => Turn::At(now),
+        };
+        self.is_news = in_vain;
+        self.subject = Arc::new(subject);
+    }
+
+    fn take(&mut self, ended: Ended, now: Instant) {
+        if self.turn != Turn::UnderWay {
+            return;
+        }
+        if !ended.subject.asks_the_same(&self.subject) {
+            self.turn = Turn::At(now);
+            return;
+        }
+        let next = now + rest();
+        self.turn = Turn::At(match ended.subject == self.subject {
+            true => next,
+            false => self.hasten(next, now),
+        });
+        let before = self.tried.take();
+        let tried = Tried::new(&self.subject, ended.observation, ended.at, before.as_ref());
+        self.tried = Some(tried);
+        self.is_news = true;
+    }
+
+    fn begin(&mut self, now: Instant) -> Arc<Subject> {
+        self.turn = Turn::UnderWay;
+        // Those that come in their own time are few.
+        let _ = self.hasty.take(now);
+        self.subject.clone()
+    }
+
+    /// When to try what would have its turn at a time, and is another since.
+    fn hasten(&self, at: Instant, now: Instant) -> Instant {
+        let wait = self.hasty.clone().take(now).err().unwrap_or(SHORT);
+        at.min(now + wait)
+    }
+
+    /// False if it could not be written.
+    async fn tell(&mut self, replica: &Replica, key: &Key) -> bool {
+        let subject = self.subject.clone();
+        let (mut again, mut news) = (false, None);
+        let written = objects::edit(replica, key, |body| {
+            (again, news) = (false, None);
+            let metadata = &body["metadata"];
+            if metadata["uid"] != *subject.uid || metadata["generation"] != subject.generation {
+                // What changed it brings the next look.
+                return false;
+            }
+            let now = Timestamp::now();
+            match plan(&subject, self.tried.as_ref(), &body["status"], now) {
+                Step::Nothing => false,
+                Step::TryAgain => {
+                    again = true;
+                    false
+                }
+                Step::Write { status, notice } => {
+                    body["status"] = status;
+                    news = notice;
+                    true
+                }
+            }
+        })
+        .await;
+        match written {
+            Ok(()) => {}
+            Err(EditError::NotFound(_)) => return true,
+            Err(error) => {
+                tracing::warn!(tunnel = %key, error = &error as &dyn std::error::Error, "cannot write status");
+                return false;
+            }
+        }
+        self.is_news = false;
+        if let (true, Turn::At(at)) = (again, self.turn) {
+            self.turn = Turn::At(at.min(Instant::now() + SHORT));
+        }
+        if let Some(notice) = news {
+            events::record(replica, key, notice).await;
+        }
+        true
+    }
+}
+
+/// From 27 to 33 s.
+fn rest() -> Duration {
+    let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+    PERIOD.mul_f64(0.9 + 0.2 * random)
+}
+
+/// Why the function that is to answer does not.
+fn no_function(tunnel: &Tunnel, state: &State) -> Option<Why> {
+    let name = tunnel.spec.function.as_ref()?;
+    let namespace = &tunnel.key.namespace;
+    let key = Key::new(Resource::Function, &**namespace, &**name);
+    let Some(function) = state.get(&key) else {
+        let message = format!(
+            "function {name} is not in namespace {namespace}: apply it, or correct spec.function"
+        );
+        return Some(Why::new("FunctionNotFound", message));
+    };
+    let function = function.to_value();
+    if objects::condition(&function, "Available") != Some("False") {
+        return None;
+    }
+    let conditions = function["status"]["conditions"].as_array()?;
+    let ready = conditions.iter().find(|it| it["type"] == "Ready");
+    let why = ready.and_then(|it| it["message"].as_str());
+    let why = why.unwrap_or("it was not looked at yet");
+    let message = format!("function {name} has no copy that answers: {why}");
+    Some(Why::new("FunctionNotReady", message))
+}
+
+#[cfg(test)]
+mod tests;

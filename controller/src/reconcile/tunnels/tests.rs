@@ -1,0 +1,267 @@
+//! A controller that leads itself, with its ingress, its ports, and a node whose agent and services are this process.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use hive_manifests::Resource;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Proofs, concerns};
+use crate::gateway::{Invoker, Nodes};
+use crate::ingress::{self, Forwarder};
+use crate::objects;
+use crate::peers::{Peers, Route};
+use crate::reconcile::Looks;
+use crate::state::{Command, Key, Member, level};
+use crate::store::seal::keys::Keys;
+use crate::store::{Replica, ReplicaOptions, Timing};
+use crate::traffic::Loads;
+use crate::tunnels::{self, Tunnels, fake_agent};
+
+/// Longer than anything here takes on a busy machine; a test that reaches it has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct World {
+    replica: Replica,
+    /// Of the ingress.
+    port: u16,
+    _stop: DropGuard,
+    _dir: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
+        let peers = Peers::connecting(nowhere, 1);
+        let options = ReplicaOptions {
+            keys: Keys::default(),
+            dir: dir.path().join("raft"),
+            id: 1,
+            timing: Some(Timing {
+                heartbeat_ms: 50,
+                election_min_ms: 200,
+                election_max_ms: 400,
+            }),
+        };
+        let replica = Replica::start(options, peers.clone()).await.unwrap();
+        let listener = listen().await;
+        let port = listener.local_addr().unwrap().port();
+        let member = Member {
+            ingress: format!("127.0.0.1:{port}"),
+            ..Member::default()
+        };
+        replica.bootstrap(member).await.unwrap();
+        let raised = Command::RaiseLevel { to: level::OWN };
+        replica.propose(raised).await.unwrap();
+
+        let stop = CancellationToken::new();
+        let nodes = Nodes::new(replica.clone(), peers);
+        fake_agent::join(nodes.links(), "pi");
+        let tunnels = Tunnels::new(nodes.links().clone());
+        let routes = ingress::follow_routes(&replica, stop.clone());
+        let invoker = Invoker::new(nodes);
+        let forwarder = Forwarder::new(routes, invoker, tunnels.clone(), Loads::default(), None);
+        tokio::spawn(ingress::serve(listener, forwarder, stop.clone()));
+        let at = [127, 0, 0, 1].into();
+        let serving = tunnels::serve(tunnels.clone(), replica.clone(), at, stop.clone());
+        tokio::spawn(serving);
+        let looks = Looks::new(&replica, Duration::from_secs(5), &stop)
+            .only_for(concerns)
+            .woken_by(tunnels.health.wakes());
+        let mut proofs = Proofs::new(1, tunnels, &replica.state());
+        tokio::spawn(looks.run(async move |replica, state| proofs.pass(replica, state).await));
+
+        let world = Self {
+            replica,
+            port,
+            _stop: stop.drop_guard(),
+            _dir: dir,
+        };
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        let pi = json!({ "spec": {}, "status": { "conditions": ready } });
+        for (key, extra) in [
+            (Key::new(Resource::Namespace, "", "default"), json!({})),
+            (objects::node_key("pi"), pi),
+        ] {
+            world.create(key, extra).await;
+        }
+        world
+    }
+
+    async fn create(&self, key: Key, extra: Value) {
+        let body = objects::fresh(&key, json!({}), extra);
+        objects::ensure(&self.replica, key, body).await.unwrap();
+    }
+
+    async fn declare(&self, name: &str, spec: Value) {
+        let key = Key::new(Resource::Tunnel, "default", name);
+        self.create(key, json!({ "spec": spec })).await;
+    }
+
+    fn status(&self, name: &str) -> Value {
+        let key = Key::new(Resource::Tunnel, "default", name);
+        let state = self.replica.state();
+        state.get(&key).unwrap().to_value()["status"].clone()
+    }
+
+    /// Waits until the condition of a tunnel begins with that.
+    async fn says(&self, name: &str, expected: &str) -> Value {
+        let mut touched = self.replica.touched(|_| true);
+        let mut last = String::new();
+        let waiting = async {
+            loop {
+                touched.borrow_and_update();
+                let status = self.status(name);
+                let ready = &status["conditions"][0];
+                last = ["status", "reason", "message"]
+                    .map(|field| ready[field].as_str().unwrap_or_default())
+                    .join(" ");
+                if last.starts_with(expected) {
+                    return status;
+                }
+                touched.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("{name} says {last:?} instead of {expected:?}"))
+    }
+
+    /// Waits until these are told of a tunnel, in the order of their names.
+    async fn tells(&self, name: &str, expected: &[&str]) {
+        let mut touched = self.replica.touched(|_| true);
+        let waiting = async {
+            loop {
+                touched.borrow_and_update();
+                if self.events(name) == expected {
+                    return;
+                }
+                touched.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, waiting).await;
+        waited
+            .unwrap_or_else(|_| panic!("{name}: {:?} instead of {expected:?}", self.events(name)));
+    }
+
+    fn events(&self, name: &str) -> Vec<String> {
+        let state = self.replica.state();
+        let events = state.list(Resource::Event, Some("default"));
+        let events = events.map(|event| event.to_value().into_owned());
+        let of_it = events.filter(|event| event["involvedObject"]["name"] == name);
+        let told = of_it.map(|event| {
+            let text = |field: &str| event[field].as_str().unwrap().to_owned();
+            format!("{} {}", text("type"), text("reason"))
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// Where nobody listens, as far as can be known.
+async fn free_port() -> u16 {
+    listen().await.local_addr().unwrap().port()
+}
+
+/// Answers one request of each connection.
+async fn serve(port: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            // A check sends none.
+            if stream.read_u8().await.is_ok() {
+                let answer =
+                    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_is_ready_once_a_request_came_through() {
+    let world = World::new().await;
+    let service = free_port().await;
+    let targets = json!([{ "node": "pi", "port": service }]);
+    let check = json!({ "interval": "1s" });
+    world
+        .declare(
+            "photos",
+            json!({ "targets": targets, "healthCheck": check }),
+        )
+        .await;
+    let address = format!("127.0.0.1:{service}");
+    let expected = format!("False TargetDown nothing listens at {address} as node pi sees it");
+    let status = world.says("photos", &expected).await;
+    assert_eq!(status["observedGeneration"], 1);
+    assert_eq!(status["probe"]["lastSuccess"], Value::Null);
+    let url = format!("http://photos.default.localhost:{}/", world.port);
+    assert_eq!(status["addresses"], json!([url]));
+
+    tokio::spawn(serve(service));
+    let expected = "True Proven a request to photos.default.localhost came through";
+    let status = world.says("photos", expected).await;
+    let pi = json!([{ "node": "pi", "address": address, "healthy": true }]);
+    assert_eq!(status["targets"], pi);
+    assert!(status["probe"]["latencyMs"].as_u64().unwrap() >= 1);
+    assert_eq!(status["probe"]["lastFailure"]["reason"], "TargetDown");
+    let events = ["Normal Proven", "Warning TargetDown"];
+    world.tells("photos", &events).await;
+}
+
+#[tokio::test]
+async fn each_tunnel_is_proven_in_its_own_way() {
+    let world = World::new().await;
+    let (service, port) = (free_port().await, free_port().await);
+    tokio::spawn(serve(service));
+    let targets = json!([{ "node": "pi", "port": service }]);
+    let tcp = json!({ "protocol": "TCP", "port": port, "targets": targets });
+    world.declare("ssh", tcp.clone()).await;
+    world.declare("tcp", tcp).await;
+    world
+        .declare("greets", json!({ "function": "hello" }))
+        .await;
+    world
+        .declare(
+            "elsewhere",
+            json!({ "targets": [{ "node": "attic", "port": 1 }] }),
+        )
+        .await;
+    let status = world
+        .says("ssh", "True Proven a connection opens and stays")
+        .await;
+    assert_eq!(status["addresses"], json!([format!("127.0.0.1:{port}")]));
+    world.says("tcp", "False PortConflict").await;
+    world.says("greets", "False FunctionNotFound").await;
+    world
+        .says(
+            "elsewhere",
+            "False NodeNotFound node attic is not part of the swarm",
+        )
+        .await;
+
+    // Nothing of a function runs for a proof: here no node could.
+    let wakes = json!({ "minReplicas": 0, "maxReplicas": 1 });
+    let spec = json!({ "artifact": { "sha256": "00" }, "autoscaling": wakes });
+    let hello = Key::new(Resource::Function, "default", "hello");
+    world.create(hello, json!({ "spec": spec })).await;
+    world
+        .says(
+            "greets",
+            "True Proven a request to greets.default.localhost came through",
+        )
+        .await;
+}

@@ -1,0 +1,133 @@
+//! The ports of TCP tunnels: each is open here while a tunnel has it.
+//!
+//! A port that passes from one tunnel to another stays open, and a tunnel that changes keeps its own. What cannot be
+//! opened is told, and tried again.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::live::Live;
+use super::table::Table;
+use super::{Tunnels, carry};
+use crate::accept::{Accepted, Doorway};
+use crate::patience;
+use crate::state::Key;
+
+/// Connections of all TCP tunnels at once, with one for each port; more wait in the kernel's queues. Beside the
+/// 10,000 of the ingress, which leaves some of the 20,000 open files that a process commonly may have.
+const MAX_CONNECTIONS: usize = 8_000;
+
+/// What this controller cannot listen for. A clone is the same.
+#[derive(Clone, Default)]
+pub struct Listeners(Arc<Mutex<BTreeMap<Key, String>>>);
+
+impl Listeners {
+    /// By tunnel, in one sentence, why its port is not open here.
+    pub fn problems(&self) -> BTreeMap<Key, String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, String>> {
+        self.0.lock().expect("no holder of the lock panics")
+    }
+}
+
+/// The ports that are open. When dropped, they close.
+pub struct Doors {
+    tunnels: Tunnels,
+    at: IpAddr,
+    open: BTreeMap<u16, Door>,
+    places: Arc<Semaphore>,
+}
+
+struct Door {
+    /// Whose connections they are that come now.
+    owner: watch::Sender<Arc<Live>>,
+    _stop: DropGuard,
+}
+
+impl Doors {
+    pub fn new(tunnels: Tunnels, at: IpAddr) -> Self {
+        Self {
+            tunnels,
+            at,
+            open: BTreeMap::new(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
+    }
+
+    /// Opens and closes ports as a table says, whose tunnels live already. False if one of them cannot be opened.
+    pub async fn follow(&mut self, table: &Table) -> bool {
+        self.open.retain(|port, _| table.ports.contains_key(port));
+        let mut problems = BTreeMap::new();
+        for (port, key) in &table.ports {
+            let Some(live) = self.tunnels.get(key) else {
+                continue;
+            };
+            if let Some(door) = self.open.get(port) {
+                door.owner.send_replace(live);
+                continue;
+            }
+            let at = SocketAddr::new(self.at, *port);
+            match TcpListener::bind(at).await {
+                Ok(listener) => {
+                    tracing::info!(tunnel = %key, %at, "listening for a tunnel");
+                    let door = self.door(listener, live);
+                    self.open.insert(*port, door);
+                }
+                Err(error) => {
+                    problems.insert(key.clone(), format!("cannot listen on {at}: {error}"));
+                }
+            }
+        }
+        let mut known = self.tunnels.listeners.lock();
+        for (key, problem) in &problems {
+            if known.get(key) != Some(problem) {
+                tracing::warn!(tunnel = %key, problem, "a tunnel's port is not open here");
+            }
+        }
+        *known = problems;
+        known.is_empty()
+    }
+
+    fn door(&self, listener: TcpListener, live: Arc<Live>) -> Door {
+        let stop = CancellationToken::new();
+        let (owner, owners) = watch::channel(live);
+        let doorway = Doorway::sharing(listener, self.places.clone(), "tunnels");
+        let tunnels = self.tunnels.clone();
+        self.tunnels
+            .spawn(accept(doorway, tunnels, owners, stop.clone()));
+        Door {
+            owner,
+            _stop: stop.drop_guard(),
+        }
+    }
+}
+
+/// Takes connections until the port is to close.
+async fn accept(
+    doorway: Doorway,
+    tunnels: Tunnels,
+    owner: watch::Receiver<Arc<Live>>,
+    stop: CancellationToken,
+) {
+    while let Some(accepted) = doorway.accept(&stop).await {
+        let Accepted {
+            stream,
+            remote,
+            place,
+        } = accepted;
+        patience::prepare(&stream);
+        let live = owner.borrow().clone();
+        let carried = carry::carry(tunnels.clone(), live, stream, remote);
+        tunnels.spawn(async move {
+            carried.await;
+            drop(place);
+        });
+    }
+}
