@@ -19,6 +19,7 @@ mod drain;
 mod edit;
 mod events;
 mod explain;
+mod expose;
 mod get;
 mod get_token;
 mod invoke;
@@ -59,6 +60,8 @@ pub enum Command {
     Push(push::PushArguments),
     /// Send a request to a function and print the answer
     Invoke(invoke::Invoke),
+    /// Give a service on a node, or a function, an address at the controllers
+    Expose(expose::Expose),
     /// Say how many replicas of a function run
     Scale(scale::Scale),
     /// Wait until objects have a condition, a value, or are gone
@@ -125,6 +128,7 @@ pub async fn run(command: Command, session: &mut Session<'_>) -> Result<(), Fail
         Command::Logs(logs) => logs::run(logs, session).await,
         Command::Push(push) => push::run(push, session).await,
         Command::Invoke(invoke) => invoke::run(invoke, session).await,
+        Command::Expose(expose) => expose::run(expose, session).await,
         Command::Scale(scale) => scale::run(scale, session).await,
         Command::Wait(wait) => wait::run(wait, session).await,
         Command::Rollout(rollout) => rollout::run(rollout, session).await,

@@ -1,6 +1,6 @@
-//! How far a change of a function has come.
+//! How far a change of a function, or of a tunnel, has come.
 //!
-//! Pure: a function's status flows in; whether its newest spec runs everywhere it should, or what
+//! Pure: an object's status flows in; whether its newest spec runs everywhere it should, or what
 //! is still missing, flows out. That some older copy still answers is not enough.
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::object;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All copies run the newest spec.
+    /// All copies run the newest spec; the tunnel was reached as it is now.
     Done,
     /// What is still missing, in a few words.
     Waiting(String),
@@ -20,9 +20,11 @@ pub enum Progress {
 /// Reasons of the condition Available with which nothing is left to do.
 const SETTLED: [&str; 2] = ["Ready", "ScaledToZero"];
 
+const UNSEEN: &str = "the change has not been seen by the controllers yet";
+
 pub fn of(function: &Value) -> Progress {
     if !object::is_observed(function) {
-        return Progress::Waiting("the change has not been seen by the controllers yet".into());
+        return Progress::Waiting(UNSEEN.into());
     }
     let Some(available) = object::condition(function, "Available") else {
         return Progress::Waiting("nothing is known of it yet".into());
@@ -55,11 +57,48 @@ pub fn of(function: &Value) -> Progress {
     })
 }
 
+/// Nothing of a tunnel is final while it is not reached: nodes come, ports become free.
+pub fn of_tunnel(tunnel: &Value) -> Progress {
+    if !object::is_observed(tunnel) {
+        return Progress::Waiting(UNSEEN.into());
+    }
+    if object::has_condition(tunnel, "Ready", "True") {
+        return Progress::Done;
+    }
+    let ready = object::condition(tunnel, "Ready").filter(|ready| ready["status"] != "True");
+    Progress::Waiting(match ready {
+        None => "nobody has tried to reach it yet".into(),
+        Some(ready) => {
+            let text = |key: &str| ready[key].as_str().unwrap_or_default();
+            format!("{} ({})", text("message"), text("reason"))
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_tunnel_is_done_when_it_was_reached_as_it_is_now() {
+        let mut tunnel = json!({"metadata": {"generation": 2}, "status": {"observedGeneration": 1, "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Proven", "message": "it was reached"}]}});
+        assert_eq!(of_tunnel(&tunnel), Progress::Waiting(UNSEEN.into()));
+        tunnel["status"]["observedGeneration"] = json!(2);
+        assert_eq!(of_tunnel(&tunnel), Progress::Done);
+        // Said of the spec before this one.
+        tunnel["status"]["conditions"][0]["observedGeneration"] = json!(1);
+        let untried = Progress::Waiting("nobody has tried to reach it yet".into());
+        assert_eq!(of_tunnel(&tunnel), untried);
+        tunnel["status"]["conditions"] = json!([{"type": "Ready", "status": "False",
+            "reason": "TargetDown", "message": "127.0.0.1:3000 refuses connections on pi"}]);
+        assert_eq!(
+            of_tunnel(&tunnel),
+            Progress::Waiting("127.0.0.1:3000 refuses connections on pi (TargetDown)".into())
+        );
+    }
 
     #[test]
     fn old_copies_that_answer_are_not_a_finished_change() {

@@ -173,7 +173,8 @@ mod tests {
                 (Resource::ConfigMap, vec!["c".into()])
             ]
         );
-        assert_eq!(shown("all"), [(Resource::Function, vec![])]);
+        let all = [(Resource::Function, vec![]), (Resource::Tunnel, vec![])];
+        assert_eq!(shown("all"), all);
         assert_eq!(
             single(&words("hello"), Resource::Function).unwrap(),
             (Resource::Function, "hello".into())

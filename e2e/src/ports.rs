@@ -27,6 +27,8 @@ fn is_free(port: u16) -> bool {
         && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
+pub const LOOPBACK: &str = "127.0.0.1";
+
 pub fn loopback(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+    format!("{LOOPBACK}:{port}")
 }

@@ -1,6 +1,7 @@
 //! A whole swarm: controllers that agree, agents that joined, and what a test does to them.
 
 mod builder;
+mod endpoints;
 mod observed;
 
 use std::path::{Path, PathBuf};
@@ -15,47 +16,17 @@ use tokio::process::Command;
 use crate::ctl::{self, Ctl, Output};
 use crate::guests::Guest;
 use crate::member::Member;
-use crate::ports::loopback;
+use crate::ports::{LOOPBACK, loopback};
 use crate::turn::Turn;
 use crate::wait::{PATIENCE, holds, until};
 use crate::web::{self, Answer};
 
 pub use builder::{Builder, NODE_GRACE};
+pub use endpoints::{Agent, Controller};
 use observed::leader_in;
 pub use observed::{
     ASSIGNMENTS, CONFIG_MAPS, NODES, answers, condition, function_path, host, node_ready, object,
 };
-
-#[derive(Debug)]
-pub struct Controller {
-    pub member: Member,
-    pub ingress: u16,
-    pub api: u16,
-    pub link: u16,
-}
-
-#[derive(Debug)]
-pub struct Agent {
-    pub member: Member,
-    /// The port at which it serves its functions locally.
-    pub listen: u16,
-}
-
-impl Agent {
-    pub fn address(&self) -> String {
-        loopback(self.listen)
-    }
-}
-
-impl Controller {
-    pub fn ingress_address(&self) -> String {
-        loopback(self.ingress)
-    }
-
-    pub fn api_address(&self) -> String {
-        loopback(self.api)
-    }
-}
 
 /// All of its processes end when it is dropped.
 #[derive(Debug)]
@@ -65,6 +36,8 @@ pub struct Swarm {
     /// Its program is what new members are made with, too.
     pub ctl: Ctl,
     next_port: u16,
+    /// Whether each controller has an address of its own.
+    apart: bool,
     /// Of `hive controller init` and `join`.
     make_flags: Vec<String>,
     /// Of `hive controller run`, for controllers that join later.
@@ -90,7 +63,8 @@ impl Swarm {
         self.dir.path()
     }
 
-    fn take_port(&mut self) -> u16 {
+    /// A port that nothing uses, and nothing else will.
+    pub fn take_port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port += 1;
         port
@@ -105,6 +79,10 @@ impl Swarm {
     /// Another controller, in a data directory of that name.
     pub async fn add_controller(&mut self, name: &str) {
         let (ingress, api, link) = (self.take_port(), self.take_port(), self.take_port());
+        let host = match self.apart {
+            true => format!("127.0.0.{}", self.controllers.len() + 1),
+            false => LOOPBACK.to_owned(),
+        };
         let data_dir = self.path().join(name);
         let member = self.controller_in(name);
         let mut make = Command::new(&self.ctl.program);
@@ -115,12 +93,13 @@ impl Swarm {
             }
             Some(first) => {
                 let token = self.token(&["--kind", "controller-join"]).await;
-                make.args(["join", "--controllers", &loopback(first.link)])
+                make.args(["join", "--controllers", &first.link_address()])
                     .env("HIVE_TOKEN", token);
             }
         }
         make.args(&self.make_flags);
         make.arg("--data-dir").arg(&data_dir);
+        make.args(["--advertise", &host]);
         for (flag, port) in [
             ("--link-port", link),
             ("--api-port", api),
@@ -131,6 +110,7 @@ impl Swarm {
         ctl::run(make, "").await.ok();
         self.start_controller(Controller {
             member,
+            host,
             ingress,
             api,
             link,
@@ -216,7 +196,7 @@ impl Swarm {
         let links: Vec<String> = self
             .controllers
             .iter()
-            .map(|controller| loopback(controller.link))
+            .map(Controller::link_address)
             .collect();
         let data_dir = self.path().join(directory).display().to_string();
         let mut arguments = strings(&[

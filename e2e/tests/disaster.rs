@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_e2e::load::{Load, summary};
-use hive_e2e::ports::loopback;
+use hive_e2e::ports::LOOPBACK;
 use hive_e2e::swarm::{Controller, NODES, answers, function_path, host, node_ready, object};
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Swarm, guests};
@@ -216,6 +216,7 @@ async fn a_swarm_comes_back_from_a_backup_while_its_nodes_serve() {
     swarm
         .start_controller(Controller {
             member,
+            host: LOOPBACK.to_owned(),
             ingress,
             api,
             link,
@@ -311,7 +312,7 @@ async fn one_controller_of_three_goes_on_alone() {
     // A node heeds the latest epoch that it heard of: until then it would go on with whoever is there.
     let begins = format!(
         "session begins endpoint=\"{}\"",
-        loopback(swarm.controllers[0].link)
+        swarm.controllers[0].link_address()
     );
     until("the node heard of the epoch", PATIENCE, async || {
         let log = swarm.agents[0].member.log();

@@ -51,7 +51,7 @@ async fn they_join_run_what_is_applied_and_move_when_a_controller_dies() {
     assert_eq!(fetched.count(), 1);
 
     let victim = swarm.leader().await;
-    let dead = loopback(swarm.controllers[victim].link);
+    let dead = swarm.controllers[victim].link_address();
     swarm.controllers[victim].member.kill9().await;
     until("sessions are held with the living", PATIENCE, async || {
         let held = agents.iter().filter_map(SimAgent::held_with);

@@ -86,6 +86,11 @@ impl RequestError {
         self.status().is_some_and(|status| status.code == 400)
     }
 
+    /// Whoever asks may not.
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 403)
+    }
+
     /// The watched history is gone: list again.
     pub fn is_gone(&self) -> bool {
         self.status().is_some_and(|status| status.code == 410)

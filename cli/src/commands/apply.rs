@@ -5,7 +5,7 @@
 
 pub mod desired;
 mod prune;
-mod server_side;
+pub mod server_side;
 pub mod submit;
 
 use std::sync::Arc;

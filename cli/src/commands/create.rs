@@ -109,11 +109,11 @@ struct Named {
 pub struct How {
     /// Only show what would be made (client), or let the server judge it too (server)
     #[arg(long, value_enum, default_value = "none", value_name = "HOW")]
-    dry_run: DryRun,
+    pub dry_run: DryRun,
 
     /// Print the object: json, yaml, name, ...
     #[arg(short, long, value_name = "FORM")]
-    output: Option<Format>,
+    pub output: Option<Format>,
 }
 
 pub async fn run(create: Create, session: &mut Session<'_>) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! `hivectl describe`: an object with what belongs to it, for people to read.
 
 mod text;
+mod tunnel;
 
 use clap::Args;
 use hive_manifests::Resource;
@@ -19,6 +20,7 @@ use text::Description;
 #[command(after_help = "Examples:
   hivectl describe function hello
   hivectl describe node/pi
+  hivectl describe tunnel photos
   hivectl describe functions -l app=shop
   hivectl describe nodes                         all of them")]
 pub struct Describe {
@@ -67,6 +69,7 @@ async fn one(cluster: &Cluster, resource: Resource, object: &Value) -> Result<St
         Resource::Function => function(cluster, object, &mut description).await?,
         Resource::Node => node(cluster, object, &mut description).await?,
         Resource::Secret => secret(object, &mut description),
+        Resource::Tunnel => tunnel::describe(object, &mut description),
         _ => description.rest(object),
     }
     let events = match resource {
@@ -213,16 +216,16 @@ fn schedules(spec: &Value, status: &Value) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Whether a function is ready, and why it is not, in one sentence.
-fn headline(function: &Value) -> String {
-    let Some(ready) = object::condition(function, "Ready") else {
+/// Whether a function or a tunnel is ready, and why it is not, in one sentence.
+fn headline(described: &Value) -> String {
+    let Some(ready) = object::condition(described, "Ready") else {
         return "Not ready: the controllers have not looked at it yet".into();
     };
     let (reason, message) = (
         text::plain(&ready["reason"]),
         text::plain(&ready["message"]),
     );
-    if !object::is_observed(function) {
+    if !object::is_observed(described) {
         return "Not ready: the controllers have not looked at its newest change yet".into();
     }
     match (ready["status"] == "True", &*reason) {

@@ -184,6 +184,29 @@ pub async fn not_found(
     }
 }
 
+/// `there are nodes pi-1, pi-2`, for who named one that there is not. As far as the server tells.
+pub async fn there_are(
+    cluster: &Cluster,
+    resource: Resource,
+    namespace: Option<&str>,
+) -> Option<String> {
+    /// More are no help in a message.
+    const SHOWN: usize = 10;
+    let query = [("limit", SUGGEST_FROM)];
+    let list = cluster.list(resource, namespace, &query).await.ok()?;
+    let names: Vec<&str> = list["items"].as_array()?.iter().map(object::name).collect();
+    let plural = resource.plural();
+    Some(match names.as_slice() {
+        [] => format!("there are no {plural}"),
+        [only] => format!("there is only {only:?}"),
+        names if names.len() <= SHOWN => format!("there are {plural} {}", names.join(", ")),
+        names => format!(
+            "there are {plural} {}, ...: `hivectl get {plural}` lists all",
+            names[..SHOWN].join(", ")
+        ),
+    })
+}
+
 /// The namespace for requests about a resource: none where it has none.
 pub async fn namespace_for(
     resource: Resource,

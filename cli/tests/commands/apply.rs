@@ -265,6 +265,11 @@ async fn prune_deletes_only_what_was_applied_and_left_the_manifests() {
         json!({"metadata": {"name": "others", "namespace": "default", "labels": {"app": "shop"}}}),
     );
     swarm.file("c.yaml", config_map("settings", "  a: b\n"));
+    // As a controller of a release before answers.
+    let tunnels = "/apis/hive.dev/v1/namespaces/default/tunnels";
+    swarm
+        .fake
+        .refuse(Method::GET, tunnels, 404, "NotFound", json!({}));
     let run = swarm
         .run(&["apply", "-f", &file, "--prune", "-l", "app=shop"])
         .await;

@@ -103,6 +103,14 @@ impl Fake {
         self.store().objects.get(path).cloned()
     }
 
+    /// Returns when somebody has made the object.
+    pub async fn made(&self, path: &str) {
+        let mut revisions = self.revision.subscribe();
+        while self.object(path).is_none() {
+            revisions.changed().await.unwrap();
+        }
+    }
+
     /// `METHOD path?query` of all requests so far, and forgets them.
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.store().requests)
@@ -196,6 +204,8 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
             .collect();
     let accept = parts.headers.get(header::ACCEPT).cloned();
     let as_table = accept.is_some_and(|accept| accept.to_str().unwrap().contains("as=Table"));
+    let content = parts.headers.get(header::CONTENT_TYPE);
+    let applies = content.is_some_and(|it| it.to_str().unwrap().contains("apply-patch"));
     {
         let mut store = fake.store();
         store
@@ -236,6 +246,7 @@ async fn serve(State(fake): State<Fake>, request: Request) -> Response {
         path,
         query,
         as_table,
+        applies,
     };
     request.answer(&parts.method, &bytes)
 }

@@ -84,7 +84,7 @@ async fn tables_read_as_kubectls() {
         ),
         (
             &["get", "all", "-n", "prod"],
-            "NAME   READY   AGE\nshop   1/1     5m12s\n",
+            "NAME                     READY   AGE\nfunction.hive.dev/shop   1/1     5m12s\n",
         ),
     ];
     for (arguments, expected) in table {

@@ -14,3 +14,4 @@ mod push;
 mod rollouts;
 mod servers;
 mod tokens;
+mod tunnels;

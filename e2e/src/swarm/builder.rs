@@ -14,13 +14,14 @@ pub const NODE_GRACE: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: &str = "500ms";
 const IDLE_TIMEOUT: &str = "2s";
 
-/// Ports for agents that join later.
-const SPARE_PORTS: u16 = 16;
+/// Ports for agents that join later, and for what tests listen at.
+const SPARE_PORTS: u16 = 24;
 
 #[derive(Debug)]
 pub struct Builder {
     controllers: u16,
     agents: u16,
+    apart: bool,
     make_flags: Vec<String>,
     run_flags: Vec<String>,
     agent_flags: Vec<String>,
@@ -33,6 +34,7 @@ impl Default for Builder {
         Self {
             controllers: 3,
             agents: 3,
+            apart: false,
             make_flags: Vec::new(),
             run_flags: strings(&[
                 "--node-grace",
@@ -62,6 +64,13 @@ impl Builder {
 
     pub fn agents(mut self, count: u16) -> Self {
         self.agents = count;
+        self
+    }
+
+    /// Each controller at an address of its own, so that all of them can listen at one port. Of Linux: there
+    /// all of 127/8 is the machine itself.
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 
@@ -102,6 +111,7 @@ impl Builder {
             agents: Vec::new(),
             ctl,
             next_port: first_port,
+            apart: self.apart,
             make_flags: self.make_flags,
             run_flags: self.run_flags,
             agent_flags: self.agent_flags,

@@ -15,7 +15,12 @@ use crate::session::Session;
 
 /// What people declare in namespaces. Deleting a Namespace would take along objects that the
 /// selector does not match; nodes are machines.
-const PRUNED: [Resource; 3] = [Resource::Function, Resource::ConfigMap, Resource::Secret];
+const PRUNED: [Resource; 4] = [
+    Resource::Tunnel,
+    Resource::Function,
+    Resource::ConfigMap,
+    Resource::Secret,
+];
 
 pub async fn run(
     applied: &[Prepared],
@@ -45,9 +50,12 @@ pub async fn run(
     }
     for namespace in namespaces {
         for resource in PRUNED {
-            let list = cluster
-                .list(resource, Some(namespace), &[("labelSelector", selector)])
-                .await?;
+            let selected = [("labelSelector", selector)];
+            let list = match cluster.list(resource, Some(namespace), &selected).await {
+                // Controllers of a release before have no such kind.
+                Err(error) if error.is_not_found() => continue,
+                list => list?,
+            };
             for live in list["items"].as_array().into_iter().flatten() {
                 let name = object::name(live);
                 let ours = live["metadata"]["annotations"][LAST_APPLIED].is_string();

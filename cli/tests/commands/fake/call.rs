@@ -17,6 +17,8 @@ pub struct Call {
     pub path: String,
     pub query: BTreeMap<String, String>,
     pub as_table: bool,
+    /// Server-side apply.
+    pub applies: bool,
 }
 
 impl Call {
@@ -169,8 +171,10 @@ impl Call {
 
     fn patch(&self, body: &[u8]) -> Response {
         let patch: Value = serde_json::from_slice(body).unwrap();
-        let Some(live) = self.fake.object(&self.path) else {
-            return self.not_found();
+        let live = match self.fake.object(&self.path) {
+            Some(live) => live,
+            None if self.applies => json!({"metadata": {"generation": 1}}),
+            None => return self.not_found(),
         };
         let version = &patch["metadata"]["resourceVersion"];
         if !version.is_null() && *version != live["metadata"]["resourceVersion"] {
@@ -217,6 +221,7 @@ impl Call {
             path: self.path.clone(),
             query: self.query.clone(),
             as_table: self.as_table,
+            applies: false,
         };
         let revisions = self.fake.revision.subscribe();
         let events = futures::stream::unfold(
