@@ -318,7 +318,8 @@ async fn the_code_of_an_idle_function_may_rot_and_comes_again() {
     swarm.agents.push(agent);
     swarm.deploy("hello", &guests::hello(), json!({})).await;
     swarm.function_ready("hello").await;
-    let [file] = files(&dir).try_into().unwrap();
+    let is_artifact = |path: &PathBuf| path.extension().is_none();
+    let file = files(&dir).into_iter().find(is_artifact).unwrap();
     let digest = file.file_name().unwrap().to_str().unwrap().to_owned();
 
     let maps = format!("/proc/{}/maps", swarm.agents[0].member.pid());
