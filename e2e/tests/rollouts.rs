@@ -91,12 +91,14 @@ async fn versions_come_and_go_and_no_request_fails() {
     rollout(&swarm, &["restart"]).await;
     says(&swarm, "Three").await;
     assert_eq!(history(&swarm).await, ["2", "3", "4", "5"]);
-    let described = swarm.ctl(&["describe", "fn", "hello"]).await;
-    assert!(
-        described.ok().contains("all copies run revision 5"),
-        "{described}"
-    );
-    assert!(described.ok().contains("RolloutComplete"), "{described}");
+    until("the restart is done", PATIENCE, async || {
+        let described = swarm.ctl(&["describe", "fn", "hello"]).await;
+        let text = described.ok();
+        let is_done =
+            text.contains("all copies run revision 5") && text.contains("RolloutComplete");
+        holds(is_done, described)
+    })
+    .await;
 
     let outcomes = load.stop().await;
     assert!(
