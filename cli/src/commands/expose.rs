@@ -40,8 +40,9 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
   hivectl expose function/hello --host hello.example.org
   hivectl expose node/pi-3 --port 3000 --dry-run=client -o yaml     a manifest to go on from
 
-What is written is a Tunnel: `hivectl describe tunnel NAME` says whether it was reached, `hivectl delete
-tunnel NAME` ends it, `hivectl explain tunnel.spec` has what flags do not: several targets, limits, checks.")]
+What is written is a Tunnel: `hivectl describe tunnel NAME` says whether it was reached,
+`hivectl delete tunnel NAME` ends it, `hivectl explain tunnel.spec` has what flags do not:
+several targets, limits, checks.")]
 pub struct Expose {
     /// node/NAME or function/NAME
     #[arg(value_name = "TARGET", required = true)]
