@@ -213,6 +213,10 @@ impl Streams {
                 let serving = self.tunnels.clone().serve(stream, stop);
                 self.tasks.spawn(serving);
             }
+            Purpose::TunnelUdp => {
+                let serving = self.tunnels.clone().serve_datagrams(stream, stop);
+                self.tasks.spawn(serving);
+            }
             Purpose::Grpc | Purpose::Calls => {
                 tracing::debug!(
                     ?purpose,

@@ -1,10 +1,11 @@
 //! Connections for controllers, to what listens on this node or near it.
 //!
-//! A stream of purpose Tunnel names a target; the node's operator says where tunnels may lead ([`targets`]), the
+//! A stream of purpose Tunnel, or TunnelUdp ([`datagrams`]), names a target; the node's operator says where tunnels may lead ([`targets`]), the
 //! node connects there, and bytes flow until both ends are done. Nothing is kept here between two connections: which
 //! tunnels there are, and who may use them, only controllers know.
 
 mod connect;
+mod datagrams;
 mod refusal;
 mod targets;
 #[cfg(test)]
@@ -30,9 +31,9 @@ use connect::Target;
 use refusal::Refusal;
 pub use targets::TunnelTargets;
 
-/// At once, of all tunnels together. Each is an open file, of which functions may have as many, and 64 KiB at
-/// most where its reader is slow.
-const CONNECTIONS: usize = 1024;
+/// At once, of all tunnels together: as many as one controller may ask for. Each is an open file, of which the agent
+/// may have as many as its system allows it, and 64 KiB at most where its reader is slow.
+const CONNECTIONS: usize = 4096;
 
 /// Names looked up at once. Each blocks a thread for as long as name servers are silent; an agent has eight,
 /// functions may block four, and some must be left for disks.
@@ -45,7 +46,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// is noticed within a quarter of an hour.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Answers streams of purpose Tunnel. A clone is the same.
+/// Answers streams of purposes Tunnel and TunnelUdp. A clone is the same.
 #[derive(Clone)]
 pub struct Tunnels(Arc<Shared>);
 
@@ -78,14 +79,11 @@ impl Tunnels {
     /// Carries one connection to its end. After `stop` no more begin; how long those that are there may go on is
     /// for whoever ends the links.
     pub async fn serve(self, mut stream: Stream, stop: CancellationToken) {
-        let asked = frame::read(&mut stream, MAX_FRAME_BYTES);
-        let open: TunnelOpen = match timeout(HANDSHAKE_TIMEOUT, asked).await {
-            Ok(Ok(Some(open))) => open,
-            Ok(Err(FrameError::Length | FrameError::TooLong { .. } | FrameError::Decode(_))) => {
-                return refuse(stream, &Refusal::BadRequest("this is no TunnelOpen")).await;
-            }
-            // Whoever asked is gone.
-            Ok(Ok(None) | Err(FrameError::Io(_) | FrameError::Truncated)) | Err(_) => return,
+        let Some(open) = asked(&mut stream).await else {
+            return;
+        };
+        let Ok(open) = open else {
+            return refuse(stream, &Refusal::BadRequest("this is no TunnelOpen")).await;
         };
         let (namespace, tunnel) = (&*open.namespace, &*open.tunnel);
         match self.connect(&open, &stop).await {
@@ -130,24 +128,37 @@ impl Tunnels {
         stop: &CancellationToken,
     ) -> Result<Connection, Refusal> {
         let Shared {
-            targets,
-            resolver,
-            places,
+            targets, resolver, ..
         } = &*self.0;
         let target = Target::of(open)?;
-        if stop.is_cancelled() {
-            return Err(Refusal::Stopping);
-        }
-        let place = places
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Busy)?;
+        let place = self.place(stop)?;
         let connection = target.connect(targets, &**resolver).await?;
         os::keep_alive(&connection, KEEP_ALIVE);
         Ok(Connection {
             target: connection,
             _place: place,
         })
+    }
+
+    /// A place for one connection, or one flow.
+    fn place(&self, stop: &CancellationToken) -> Result<OwnedSemaphorePermit, Refusal> {
+        if stop.is_cancelled() {
+            return Err(Refusal::Stopping);
+        }
+        let places = self.0.places.clone();
+        places.try_acquire_owned().map_err(|_| Refusal::Busy)
+    }
+}
+
+/// What a controller asks for, or an error where that makes no sense; `None` if whoever asked is gone.
+async fn asked(stream: &mut Stream) -> Option<Result<TunnelOpen, FrameError>> {
+    let asked = frame::read(stream, MAX_FRAME_BYTES);
+    match timeout(HANDSHAKE_TIMEOUT, asked).await {
+        Ok(Ok(open)) => open.map(Ok),
+        Ok(Err(FrameError::Io(_) | FrameError::Truncated)) | Err(_) => None,
+        Ok(Err(
+            error @ (FrameError::Length | FrameError::TooLong { .. } | FrameError::Decode(_)),
+        )) => Some(Err(error)),
     }
 }
 

@@ -7,6 +7,7 @@ use hive_fuzz::Target;
 use prost::Message;
 
 use crate::desired::EncodedAssignment;
+use crate::flow::{FlowEnd, Frames};
 use crate::v1::{self, LogLine, LogRequest, TunnelOpen, TunnelOpened};
 use crate::{desired_hash, frame};
 
@@ -74,6 +75,48 @@ fn frames_are_read_or_refused() {
     })
     .seeds([line.repeat(3), request.repeat(2), open, opened])
     .words(["\u{80}", "\x0a\x02", "\0"])
+    .at_most(4 * 1024)
+    .hold();
+}
+
+/// Datagrams of tunnels as streams carry them.
+#[test]
+fn frames_of_flows_are_read_or_refused() {
+    fn frame(datagram: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(datagram.len()).unwrap();
+        [&length.to_be_bytes()[..], datagram].concat()
+    }
+    let refused = TunnelOpened {
+        reason: crate::tunnel::REFUSED.to_owned(),
+        ..Default::default()
+    };
+    let refused = [&u16::MAX.to_be_bytes()[..], &refused.encode_to_vec()].concat();
+    Target::new("flow", |input: &[u8]| {
+        let mut frames = Frames::new(input);
+        let (mut read, end) = block_on(async {
+            let mut read = Vec::new();
+            loop {
+                match frames.next().await {
+                    Ok(datagram) => read.extend(frame(&datagram)),
+                    Err(end) => return (read, end),
+                }
+            }
+        });
+        // What was understood is what was sent, up to there.
+        assert!(input.starts_with(&read));
+        match end {
+            FlowEnd::Ended => assert_eq!(read.len(), input.len()),
+            FlowEnd::Refused(why) => {
+                read.extend(u16::MAX.to_be_bytes());
+                assert!(input.starts_with(&read));
+                again(&why);
+            }
+            FlowEnd::Nonsense | FlowEnd::Broken(_) => return Err(end.to_string()),
+        }
+        Ok(())
+    })
+    .seeds([frame(b"hello").repeat(2), frame(b""), refused])
+    .words(["\0\x05", "\0\0"])
     .at_most(4 * 1024)
     .hold();
 }

@@ -3,7 +3,7 @@
 //! [`v1`] is the protocol in protobuf. A [`Link`](link::Link) is one multiplexed, mutually
 //! authenticated connection between two processes, over QUIC, TLS/TCP or memory; each of its
 //! streams starts with a [`Purpose`](link::Purpose). [`grpc`] runs the services in such streams,
-//! [`frame`] reads and writes the messages that travel without gRPC, [`calls`] carries what Raft waits for, [`desired`] says how desired
+//! [`frame`] reads and writes the messages that travel without gRPC, [`flow`] carries datagrams, [`calls`] carries what Raft waits for, [`desired`] says how desired
 //! state is hashed, [`invoke`] what invocations carry besides the request, [`routes`] which function gets it,
 //! [`batch`] how records are handed to one, [`holdings`] how nodes name what is on their disk,
 //! [`artifact`] in what pieces artifacts travel, [`memory`] when a machine is short of it, [`tunnel`] why a
@@ -13,6 +13,7 @@ pub mod artifact;
 pub mod batch;
 pub mod calls;
 pub mod desired;
+pub mod flow;
 pub mod frame;
 #[cfg(test)]
 mod fuzz;

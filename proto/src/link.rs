@@ -5,6 +5,7 @@
 //! knows what they carry beyond the [`Purpose`] that opens each of them.
 
 mod chunked;
+mod datagrams;
 mod dial;
 mod fate;
 #[cfg(test)]
@@ -28,12 +29,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hive_identity::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Mutex, Notify, mpsc};
 
+pub use datagrams::{DatagramSender, Datagrams, NotSent};
 pub use dial::{DialError, dial};
 pub use fate::LinkError;
 use listener::ListenError;
@@ -43,6 +46,7 @@ pub use settings::{LinkSettings, ResetSecret, Transports};
 pub use shared::{SharedSocket, Traffic};
 pub use stream::Stream;
 
+use datagrams::Flows;
 use stream::Io;
 
 /// How long a peer may take to say what a stream that it opened is for. The byte travels in the
@@ -75,6 +79,8 @@ pub enum Purpose {
     /// A length-delimited `TunnelOpen` follows, answered by `TunnelOpened`; then bytes both ways. See
     /// [`tunnel`](crate::tunnel).
     Tunnel = 5,
+    /// The same, answered for a target of UDP; then a [flow](crate::flow). An agent that knows only TCP drops it.
+    TunnelUdp = 6,
 }
 
 impl Purpose {
@@ -85,6 +91,7 @@ impl Purpose {
             3 => Some(Self::Logs),
             4 => Some(Self::Calls),
             5 => Some(Self::Tunnel),
+            6 => Some(Self::TunnelUdp),
             _ => None,
         }
     }
@@ -120,6 +127,7 @@ struct Inner {
     connection: Connection,
     incoming: Mutex<mpsc::Receiver<(Purpose, Io)>>,
     streams: AtomicUsize,
+    flows: Arc<Flows>,
     /// Woken when `streams` falls to zero.
     idle: Notify,
 }
@@ -223,6 +231,21 @@ impl Link {
         self.0.streams.load(Ordering::Acquire)
     }
 
+    /// Streams that the peer lets this side have open at once. More wait until another ends.
+    pub fn most_streams(&self) -> usize {
+        let most = match &self.0.connection {
+            Connection::Quic(connection) => connection.most_streams(),
+            Connection::Tcp(connection) => connection.most_streams(),
+            Connection::Memory(_) => settings::MANY_STREAMS,
+        };
+        most as usize
+    }
+
+    /// Whether flows of it have datagrams; where not, all go by streams.
+    pub fn has_datagrams(&self) -> bool {
+        self.0.connection.longest_datagram().is_some()
+    }
+
     /// Waits until no stream is open. New ones may follow at any time.
     pub async fn idle(&self) {
         loop {
@@ -247,12 +270,16 @@ impl Link {
             connection,
             incoming: Mutex::new(incoming),
             streams: AtomicUsize::new(0),
+            flows: Arc::default(),
             idle: Notify::new(),
         }))
     }
 
     fn stream_opened(&self) {
-        self.0.streams.fetch_add(1, Ordering::AcqRel);
+        let open = self.0.streams.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Connection::Quic(connection) = &self.0.connection {
+            connection.let_more_in(open);
+        }
     }
 
     fn stream_dropped(&self) {
@@ -317,6 +344,33 @@ impl Connection {
             Self::Quic(connection) => connection.end(),
             Self::Tcp(connection) => connection.fate().end(),
             Self::Memory(connection) => connection.fate().end(),
+        }
+    }
+
+    /// Bytes of the longest datagram that the path carries now; `None` where there are none at all.
+    fn longest_datagram(&self) -> Option<usize> {
+        match self {
+            Self::Quic(connection) => connection.longest_datagram(),
+            Self::Tcp(_) => None,
+            Self::Memory(_) => Some(memory::LONGEST_DATAGRAM),
+        }
+    }
+
+    /// Sends it now, or not at all.
+    fn send_datagram(&self, datagram: Bytes) -> Result<(), NotSent> {
+        match self {
+            Self::Quic(connection) => connection.send_datagram(datagram),
+            Self::Tcp(_) => Err(NotSent::TooLong),
+            Self::Memory(connection) => connection.send_datagram(datagram),
+        }
+    }
+
+    /// The next datagram; `None` when no more will come.
+    async fn datagram(&self) -> Option<Bytes> {
+        match self {
+            Self::Quic(connection) => connection.datagram().await,
+            Self::Tcp(_) => None,
+            Self::Memory(connection) => connection.datagram().await,
         }
     }
 
@@ -407,11 +461,12 @@ mod tests {
             (Purpose::Logs, 3),
             (Purpose::Calls, 4),
             (Purpose::Tunnel, 5),
+            (Purpose::TunnelUdp, 6),
         ] {
             assert_eq!(purpose as u8, byte);
             assert_eq!(Purpose::from_byte(byte), Some(purpose));
         }
         assert_eq!(Purpose::from_byte(0), None);
-        assert_eq!(Purpose::from_byte(6), None);
+        assert_eq!(Purpose::from_byte(7), None);
     }
 }

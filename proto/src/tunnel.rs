@@ -1,4 +1,4 @@
-//! What a controller and an agent must agree on about streams of purpose Tunnel, besides their messages.
+//! What a controller and an agent must agree on about streams of purposes Tunnel and TunnelUdp, besides their messages.
 
 use std::time::Duration;
 

@@ -79,6 +79,13 @@ impl Share<'_> {
 
     /// Pays for bytes; they may be sent at the instant that is returned, which may be past.
     pub fn pay(&self, bytes: usize, now: Instant) -> Instant {
+        // Nothing waits for longer.
+        let paid = self.pay_within(bytes, now, Duration::MAX);
+        paid.unwrap_or(now)
+    }
+
+    /// The same, unless they would have to wait for longer than that: then nothing is paid.
+    pub fn pay_within(&self, bytes: usize, now: Instant, patience: Duration) -> Option<Instant> {
         let Bandwidth {
             bytes_per_second,
             begin,
@@ -86,17 +93,17 @@ impl Share<'_> {
             ..
         } = self.of;
         let elapsed = nanos(now.saturating_duration_since(*begin));
+        let latest = elapsed.saturating_add(nanos(patience));
         let cost = cost(bytes as u64, *bytes_per_second);
         let paid = |until: u64| until.max(elapsed).saturating_add(cost);
+        let sent = |until: u64| paid(until).saturating_sub(*burst);
         let before = self
             .direction
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-                Some(paid(until))
+                (sent(until) <= latest).then(|| paid(until))
             });
-        // The update above is never refused.
-        let until = paid(before.unwrap_or_else(|same| same));
-        *begin + Duration::from_nanos(until.saturating_sub(*burst))
+        Some(*begin + Duration::from_nanos(sent(before.ok()?)))
     }
 }
 
@@ -153,6 +160,23 @@ mod tests {
         assert_eq!(wait(bandwidth.inward(), 0, 64 * 1024), Duration::ZERO);
         let next = wait(bandwidth.inward(), 0, 1024);
         assert_eq!(next, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn who_does_not_wait_does_not_pay() {
+        let ms = Duration::from_millis;
+        let bandwidth = Bandwidth::new(1_000_000);
+        let (share, now) = (bandwidth.inward(), bandwidth.begin);
+        for (bytes, expected) in [
+            (150_000, Some(ms(50))),
+            (60_000, None),
+            (50_000, Some(ms(100))),
+            (1, None),
+        ] {
+            let paid = share.pay_within(bytes, now, ms(100));
+            let waited = paid.map(|at| at.saturating_duration_since(now));
+            assert_eq!(waited, expected, "{bytes}");
+        }
     }
 
     #[test]

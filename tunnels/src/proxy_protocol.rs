@@ -1,7 +1,11 @@
 //! Headers of the PROXY protocol: what a target reads first, to know its client's address in place of the
 //! address of whoever connected to it. Both versions as "The PROXY protocol, versions 1 & 2" (HAProxy) has them.
 
+mod read;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use read::{ReadError, read};
 
 /// The form of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

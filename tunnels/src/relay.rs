@@ -5,7 +5,7 @@
 //! never happen: that the end of a connection that broke looks like the end of what was to be said.
 
 mod direction;
-mod scratch;
+pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
 

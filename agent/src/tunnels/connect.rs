@@ -1,13 +1,14 @@
 //! What a controller asks for, and how it is connected to: a name is looked up once, each of its addresses is
 //! judged, and only those that the node's operator allows are dialled.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hive_functions::{Resolve, dial};
 use hive_proto::tunnel::MAX_CONNECT;
 use hive_proto::v1::TunnelOpen;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
@@ -60,11 +61,7 @@ impl Target {
         resolver: &dyn Resolve,
     ) -> Result<TcpStream, Refusal> {
         let until = Instant::now() + self.within;
-        let mut addresses = self.addresses(resolver, until).await?;
-        addresses.retain(|address| targets.allow(SocketAddr::new(*address, self.port)));
-        if addresses.is_empty() {
-            return Err(Refusal::NotAllowed(self.to_string()));
-        }
+        let addresses = self.allowed(targets, resolver, until).await?;
         let within = self.within;
         match timeout_at(until, dial(&addresses, self.port)).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -73,6 +70,44 @@ impl Target {
                 target: self.to_string(),
                 within,
             }),
+        }
+    }
+
+    /// A socket that sends to the target, and hears nobody else.
+    pub(super) async fn socket(
+        &self,
+        targets: &TunnelTargets,
+        resolver: &dyn Resolve,
+    ) -> Result<UdpSocket, Refusal> {
+        let until = Instant::now() + self.within;
+        let addresses = self.allowed(targets, resolver, until).await?;
+        // Which of several answers is not found out by connecting: the resolver's first choice it is.
+        let at = SocketAddr::new(addresses[0], self.port);
+        let any: IpAddr = match at {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let connected = async {
+            let socket = UdpSocket::bind((any, 0)).await?;
+            socket.connect(at).await?;
+            Ok::<_, io::Error>(socket)
+        };
+        let refused = |error| Refusal::of_connecting(self.to_string(), self.within, error);
+        connected.await.map_err(refused)
+    }
+
+    /// The addresses that the node's operator allows; never empty.
+    async fn allowed(
+        &self,
+        targets: &TunnelTargets,
+        resolver: &dyn Resolve,
+        until: Instant,
+    ) -> Result<Vec<IpAddr>, Refusal> {
+        let mut addresses = self.addresses(resolver, until).await?;
+        addresses.retain(|address| targets.allow(SocketAddr::new(*address, self.port)));
+        match addresses.is_empty() {
+            true => Err(Refusal::NotAllowed(self.to_string())),
+            false => Ok(addresses),
         }
     }
 

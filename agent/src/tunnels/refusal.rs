@@ -28,6 +28,8 @@ pub(super) enum Refusal {
     Refused(String),
     #[error("{target} did not answer within {within:?}")]
     Timeout { target: String, within: Duration },
+    #[error("nothing listens at {0} for datagrams")]
+    RefusedDatagrams(String),
     #[error("the node does not reach {target}")]
     Unreachable { target: String, source: io::Error },
 }
@@ -45,13 +47,29 @@ impl Refusal {
         }
     }
 
+    /// What a socket for `target` failed with, if it says that the target is not there. Other errors are of one
+    /// datagram, such as one that is too long.
+    pub(super) fn of_datagrams(target: &str, error: io::Error) -> Option<Self> {
+        let target = target.to_owned();
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Some(Self::RefusedDatagrams(target)),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                Some(Self::Unreachable {
+                    target,
+                    source: error,
+                })
+            }
+            _ => None,
+        }
+    }
+
     fn reason(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => BAD_REQUEST,
             Self::Busy | Self::Stopping => BUSY,
             Self::NotAllowed(_) => NOT_ALLOWED,
             Self::Lookup { .. } | Self::NoAddress(_) | Self::LookupTimeout { .. } => RESOLVE,
-            Self::Refused(_) => REFUSED,
+            Self::Refused(_) | Self::RefusedDatagrams(_) => REFUSED,
             Self::Timeout { .. } => TIMEOUT,
             Self::Unreachable { .. } => UNREACHABLE,
         }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod datagrams;
+
 use std::io;
 use std::net::IpAddr;
 
@@ -54,8 +56,16 @@ impl Node {
         let stopping = stop.clone();
         tokio::spawn(async move {
             while let Ok((purpose, stream)) = there.accept().await {
-                assert_eq!(purpose, Purpose::Tunnel);
-                tokio::spawn(tunnels.clone().serve(stream, stopping.clone()));
+                let (tunnels, stopping) = (tunnels.clone(), stopping.clone());
+                match purpose {
+                    Purpose::TunnelUdp => {
+                        tokio::spawn(tunnels.serve_datagrams(stream, stopping));
+                    }
+                    purpose => {
+                        assert_eq!(purpose, Purpose::Tunnel);
+                        tokio::spawn(tunnels.serve(stream, stopping));
+                    }
+                }
             }
         });
         Self { link, stop }
@@ -116,6 +126,7 @@ fn to(host: &str, port: u16) -> TunnelOpen {
         host: host.into(),
         port: port.into(),
         connect_ms: 30_000,
+        flow: None,
     }
 }
 

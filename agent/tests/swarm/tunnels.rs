@@ -1,11 +1,11 @@
 //! Tunnels: what a controller reaches through a node.
 
 use hive_agent::Agent;
-use hive_proto::frame;
-use hive_proto::link::{Purpose, Stream};
+use hive_proto::link::{Purpose, Stream, Transport};
 use hive_proto::v1::{TunnelOpen, TunnelOpened};
+use hive_proto::{flow, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::controller::{Controller, Swarm};
 use crate::support::{config, eventually, within};
@@ -19,6 +19,7 @@ async fn open(controller: &Controller, listener: &TcpListener) -> (TunnelOpened,
         host: "127.0.0.1".into(),
         port: listener.local_addr().unwrap().port().into(),
         connect_ms: 30_000,
+        flow: None,
     };
     frame::write(&mut stream, &open).await.unwrap();
     let opened = within(frame::read(&mut stream, frame::MAX_FRAME_BYTES)).await;
@@ -85,4 +86,48 @@ async fn a_controller_reaches_what_listens_at_a_node_until_the_agent_has_stopped
     assert_eq!(last, b"the last");
     target.shutdown().await.unwrap();
     within(stopping).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_exchanges_datagrams_with_what_listens_at_a_node() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(&swarm).await;
+    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
+        .await
+        .unwrap();
+    eventually("the agent has a session", || {
+        controller.state().hellos.first().map(|_| ())
+    })
+    .await;
+    let link = controller.link();
+    assert_eq!(link.transport(), Transport::Quic);
+    // Both are of this release.
+    assert!(link.most_streams() > 1000);
+
+    let service = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let datagrams = link.begin_flow();
+    let mut stream = link.open(Purpose::TunnelUdp).await.unwrap();
+    let open = TunnelOpen {
+        namespace: "default".into(),
+        tunnel: "dns".into(),
+        host: "127.0.0.1".into(),
+        port: service.local_addr().unwrap().port().into(),
+        connect_ms: 30_000,
+        flow: Some(datagrams.id()),
+    };
+    frame::write(&mut stream, &open).await.unwrap();
+    let opened = within(frame::read(&mut stream, frame::MAX_FRAME_BYTES)).await;
+    assert_eq!(opened.unwrap(), Some(TunnelOpened::default()));
+    let (mut reader, mut writer) = flow::split(stream, Some(datagrams));
+    let mut buffer = vec![0; flow::MAX_DATAGRAM];
+    for size in [0, 1, 1200, 9000, flow::MAX_DATAGRAM] {
+        let sent = vec![7; size];
+        assert!(writer.send(&sent).await.unwrap());
+        let (length, from) = within(service.recv_from(&mut buffer)).await.unwrap();
+        assert!(buffer[..length] == sent, "{size} bytes");
+        service.send_to(&sent, from).await.unwrap();
+        assert!(within(reader.receive()).await.unwrap() == sent);
+    }
+    drop((reader, writer));
+    within(agent.stop()).await;
 }

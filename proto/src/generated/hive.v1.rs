@@ -71,6 +71,9 @@ pub struct Endpoint {
     pub api: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub ingress: ::prost::alloc::string::String,
+    /// Where it takes TLS; empty where it does not.
+    #[prost(string, tag = "5")]
+    pub ingress_tls: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
@@ -2852,6 +2855,9 @@ pub struct TunnelOpen {
     /// For the connection to be there; 0 or more than a minute: a minute.
     #[prost(uint32, tag = "5")]
     pub connect_ms: u32,
+    /// The flow's number in datagrams of the link; unset, all go by the stream. Only of purpose TUNNEL_UDP.
+    #[prost(uint32, optional, tag = "6")]
+    pub flow: ::core::option::Option<u32>,
 }
 /// The answer; after it come the target's bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hive_identity::Peer;
 use tokio::io::DuplexStream;
 use tokio::sync::{Mutex, mpsc};
@@ -13,10 +14,16 @@ use super::fate::Fate;
 use super::settings::STREAM_WINDOW;
 use super::stream::Io;
 use super::tether::Tethered;
-use super::{Link, LinkError};
+use super::{Link, LinkError, NotSent};
 
 /// Pipes that the other end hasn't taken yet; `open` waits beyond that.
 const BACKLOG: usize = 16;
+
+/// Datagrams on their way; more are dropped.
+const DATAGRAMS: usize = 1024;
+
+/// As much as QUIC surely carries.
+pub(super) const LONGEST_DATAGRAM: usize = 1150;
 
 /// Both ends of a link between `a` and `b`: the first is held by `a` and so has `b` for a peer.
 /// Must be called inside a Tokio runtime.
@@ -25,8 +32,24 @@ pub fn pair(a: impl Into<Option<Peer>>, b: impl Into<Option<Peer>>) -> (Link, Li
     let (to_a, from_b) = mpsc::channel(BACKLOG);
     let fates = [Arc::new(Fate::default()), Arc::new(Fate::default())];
     let [a_fate, b_fate] = fates.clone();
-    let held_by_a = Connection::new(to_b, from_b, a_fate.clone(), b_fate.clone());
-    let held_by_b = Connection::new(to_a, from_a, b_fate, a_fate);
+    let (datagrams_to_b, datagrams_from_a) = mpsc::channel(DATAGRAMS);
+    let (datagrams_to_a, datagrams_from_b) = mpsc::channel(DATAGRAMS);
+    let held_by_a = Connection {
+        outgoing: to_b,
+        incoming: Arc::new(Mutex::new(from_b)),
+        datagrams_out: datagrams_to_b,
+        datagrams_in: Arc::new(Mutex::new(datagrams_from_b)),
+        fate: a_fate.clone(),
+        other_fate: b_fate.clone(),
+    };
+    let held_by_b = Connection {
+        outgoing: to_a,
+        incoming: Arc::new(Mutex::new(from_a)),
+        datagrams_out: datagrams_to_a,
+        datagrams_in: Arc::new(Mutex::new(datagrams_from_a)),
+        fate: b_fate,
+        other_fate: a_fate,
+    };
     (
         Link::new(super::Connection::Memory(held_by_a), b.into(), None),
         Link::new(super::Connection::Memory(held_by_b), a.into(), None),
@@ -37,25 +60,13 @@ pub fn pair(a: impl Into<Option<Peer>>, b: impl Into<Option<Peer>>) -> (Link, Li
 pub(super) struct Connection {
     outgoing: mpsc::Sender<Pipe>,
     incoming: Arc<Mutex<mpsc::Receiver<Pipe>>>,
+    datagrams_out: mpsc::Sender<Bytes>,
+    datagrams_in: Arc<Mutex<mpsc::Receiver<Bytes>>>,
     fate: Arc<Fate>,
     other_fate: Arc<Fate>,
 }
 
 impl Connection {
-    fn new(
-        outgoing: mpsc::Sender<Pipe>,
-        incoming: mpsc::Receiver<Pipe>,
-        fate: Arc<Fate>,
-        other_fate: Arc<Fate>,
-    ) -> Self {
-        Self {
-            outgoing,
-            incoming: Arc::new(Mutex::new(incoming)),
-            fate,
-            other_fate,
-        }
-    }
-
     pub(super) async fn open(&self) -> Result<Io, LinkError> {
         let (here, there) = tokio::io::duplex(STREAM_WINDOW as usize);
         let there = Tethered::new(there, self.other_fate.token(), None);
@@ -81,6 +92,26 @@ impl Connection {
                 Some(pipe) => Ok(Io::Memory(Chunked::new(pipe))),
                 None => Err(LinkError::Lost),
             },
+        }
+    }
+
+    pub(super) fn send_datagram(&self, datagram: Bytes) -> Result<(), NotSent> {
+        if self.fate.end().is_some() {
+            return Err(NotSent::Ended);
+        }
+        let sent = self.datagrams_out.try_send(datagram);
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotSent::Full,
+            mpsc::error::TrySendError::Closed(_) => NotSent::Ended,
+        })
+    }
+
+    pub(super) async fn datagram(&self) -> Option<Bytes> {
+        let mut datagrams = self.datagrams_in.lock().await;
+        tokio::select! {
+            biased;
+            _ = self.fate.ended() => None,
+            datagram = datagrams.recv() => datagram,
         }
     }
 

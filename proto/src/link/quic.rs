@@ -6,14 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hive_identity::{CONTROLLER_SERVER_NAME, Peer, PeerError};
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use bytes::Bytes;
+use hive_identity::{CONTROLLER_SERVER_NAME, MANY_STREAMS_ALPN, Peer, PeerError};
+use quinn::crypto::rustls::{
+    HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig,
+};
 use quinn::{
     ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming,
-    TokioRuntime, TransportConfig, VarInt,
+    SendDatagramError, TokioRuntime, TransportConfig, VarInt,
 };
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -21,9 +25,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heartbeat::MAX_REASON_BYTES;
-use super::settings::{LINK_WINDOW, STREAM_WINDOW};
+use super::settings::{DATAGRAM_BUFFER, LINK_WINDOW, MANY_STREAMS, STREAM_WINDOW};
 use super::stream::Io;
-use super::{DialError, Link, LinkError, LinkSettings, ListenError, ResetSecret, udp};
+use super::{DialError, Link, LinkError, LinkSettings, ListenError, NotSent, ResetSecret, udp};
 
 /// The only application code there is; the reason's text says the rest.
 const CLOSED: VarInt = VarInt::from_u32(0);
@@ -46,6 +50,10 @@ pub(super) struct Connection {
     connection: quinn::Connection,
     /// The socket of a dialled link, if that is its own.
     own_endpoint: Option<Endpoint>,
+    /// What the peer lets this side have open at once.
+    most_streams: u32,
+    /// What this side lets the peer have open just now. `None` where that stays as it began.
+    let_in: Option<Arc<AtomicU32>>,
 }
 
 impl Connection {
@@ -76,7 +84,50 @@ impl Connection {
         self.connection.remote_address()
     }
 
-    /// Datagrams received.
+    pub(super) fn most_streams(&self) -> u32 {
+        self.most_streams
+    }
+
+    /// Lets the peer open twice as many streams once half of those that it may have are open: each takes a place
+    /// in quinn's tables from then on, which most links do without.
+    pub(super) fn let_more_in(&self, open: usize) {
+        let Some(let_in) = &self.let_in else {
+            return;
+        };
+        let now = let_in.load(Ordering::Relaxed);
+        if now >= MANY_STREAMS || open < now as usize / 2 {
+            return;
+        }
+        let more = now.saturating_mul(2).min(MANY_STREAMS);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if let_in.compare_exchange(now, more, set, fetch).is_ok() {
+            self.connection.set_max_concurrent_bi_streams(more.into());
+        }
+    }
+
+    pub(super) fn longest_datagram(&self) -> Option<usize> {
+        self.connection.max_datagram_size()
+    }
+
+    pub(super) fn send_datagram(&self, datagram: Bytes) -> Result<(), NotSent> {
+        // Quinn would make room by dropping others, and nobody would have counted them.
+        if self.connection.datagram_send_buffer_space() < datagram.len() {
+            return Err(NotSent::Full);
+        }
+        let sent = self.connection.send_datagram(datagram);
+        sent.map_err(|error| match error {
+            SendDatagramError::UnsupportedByPeer
+            | SendDatagramError::Disabled
+            | SendDatagramError::TooLarge => NotSent::TooLong,
+            SendDatagramError::ConnectionLost(_) => NotSent::Ended,
+        })
+    }
+
+    pub(super) async fn datagram(&self) -> Option<Bytes> {
+        self.connection.read_datagram().await.ok()
+    }
+
+    /// Packets received.
     pub(super) fn heard(&self) -> u64 {
         self.connection.stats().udp_rx.datagrams
     }
@@ -141,6 +192,8 @@ pub(super) async fn dial(
     let connection = Connection {
         connection,
         own_endpoint: own_socket.map(|_| endpoint),
+        most_streams: MAX_STREAMS_TO_LISTENER,
+        let_in: Some(Arc::new(AtomicU32::new(settings.max_streams))),
     };
     Ok(Link::new(
         super::Connection::Quic(connection),
@@ -162,15 +215,28 @@ pub(super) async fn accept(incoming: Incoming) -> Result<Link, ListenError> {
     // Dropping it ends it; an empty stream that ended is seen all the same.
     connection.open_uni().await?;
     let remote = connection.remote_address();
+    let most_streams = match knows_of_many(&connection) {
+        true => MANY_STREAMS,
+        false => LinkSettings::default().max_streams,
+    };
     let connection = Connection {
         connection,
         own_endpoint: None,
+        most_streams,
+        let_in: None,
     };
     Ok(Link::new(
         super::Connection::Quic(connection),
         peer,
         Some(remote),
     ))
+}
+
+/// Whether the peer lets in more streams as they come.
+fn knows_of_many(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(MANY_STREAMS_ALPN))
 }
 
 pub(super) fn server_config(
@@ -255,7 +321,8 @@ fn transport_config(
         .receive_window(LINK_WINDOW.into())
         // What is sent and not yet acknowledged is held here: as much as a peer takes.
         .send_window(LINK_WINDOW.into())
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         // Android kernels accept the option and then fail to send.
         .enable_segmentation_offload(!cfg!(target_os = "android"));
     config

@@ -15,8 +15,9 @@ pub struct LinkSettings {
     /// A link from which nothing is heard for this long is dead. A keep-alive that gets lost is sent
     /// again, within a second at first, by QUIC and by TCP: four or five times in the rest of it.
     pub idle_timeout: Duration,
-    /// Streams that either side may have open at once. 256 requests under way on one node is more
-    /// than phones serve. At most 256.
+    /// Streams that either side may have open at once, to begin with: 256 requests under way on one node is
+    /// more than phones serve. Whoever dialled lets in more as they come, up to 4,096 over QUIC and 512 over
+    /// TCP: connections of tunnels. At most 256.
     pub max_streams: u32,
     /// From the first packet to an authenticated link. Seconds for slow boards and bad networks.
     pub handshake_timeout: Duration,
@@ -67,6 +68,18 @@ pub(super) const STREAM_WINDOW: u32 = yamux::DEFAULT_CREDIT;
 /// The same for all streams of a QUIC link: 32 stalled readers before others feel them, and with
 /// three links at most 24 MiB of a board of 512 MiB.
 pub(super) const LINK_WINDOW: u32 = 32 * STREAM_WINDOW;
+
+/// Streams that whoever accepted a link may have open on it: as many connections as a busy service has. Over QUIC one
+/// that is idle costs its bookkeeping, and what all of them may leave unread is bounded by [`LINK_WINDOW`].
+pub(super) const MANY_STREAMS: u32 = 4096;
+
+/// The same over TCP. Yamux gives each stream a window of its own and knows no bound for all of them: with those that
+/// one side has dropped and the other not yet, 768 slow readers could hold 192 MiB. More is not for a board.
+pub(super) const MANY_STREAMS_OVER_TCP: u32 = 512;
+
+/// Datagrams that wait to be sent, or to be taken by the task that hands them out: 50 ms of 40 Mbit/s. What comes
+/// later than that is of no use to most who send datagrams.
+pub(super) const DATAGRAM_BUFFER: usize = 256 * 1024;
 
 /// The ways that a link may take. One alone is for networks known to block the other, and for tests of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -31,7 +31,6 @@ impl SharedSocket {
     /// be called inside a Tokio runtime.
     pub fn toward(remote: SocketAddr) -> io::Result<Self> {
         let socket = udp::Socket::toward(remote)?;
-        socket.make_room();
         let endpoint = Endpoint::new_with_abstract_socket(
             EndpointConfig::default(),
             None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures::FutureExt;
-use hive_identity::{CONTROLLER_SERVER_NAME, Peer};
+use hive_identity::{CONTROLLER_SERVER_NAME, MANY_STREAMS_ALPN, Peer};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ use super::chunked::Chunked;
 use super::fate::Fate;
 use super::heartbeat::{Closing, Counted, Heard, Verdict, beat};
 use super::last_words::LastWords;
-use super::settings::STREAM_WINDOW;
+use super::settings::{MANY_STREAMS_OVER_TCP, STREAM_WINDOW};
 use super::stream::Io;
 use super::tether::Tethered;
 use super::{DialError, GOODBYE_TIMEOUT, Link, LinkError, LinkSettings, ListenError};
@@ -33,7 +33,7 @@ pub(super) type Bidi = Tethered<Compat<yamux::Stream>>;
 /// only while the task waits for a core.
 const OPEN_BACKLOG: usize = 16;
 
-/// What yamux acknowledges as open at most (its own limit, not to be set).
+/// What one side may open, unless both know that it may be more.
 const MAX_STREAMS: u32 = 256;
 
 /// Streams of a peer without a certificate: it enrols in one. Yamux bounds memory per stream only,
@@ -41,8 +41,44 @@ const MAX_STREAMS: u32 = 256;
 const STRANGERS_STREAMS: u32 = 4;
 
 /// Peers see the end of a stream at different times, so one side may hold streams that the other
-/// has already replaced. Beyond twice the bound they are reset.
-const INCOMING_SLACK: u32 = 2;
+/// has already replaced. Those of this many beyond the bound are reset.
+const INCOMING_SLACK: u32 = 256;
+
+/// Streams that may be open at once.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// By this side.
+    opens: u32,
+    /// By the other.
+    lets_in: u32,
+}
+
+impl Bounds {
+    /// The same for both sides.
+    fn equal(most: u32) -> Self {
+        let most = most.min(MAX_STREAMS);
+        Self {
+            opens: most,
+            lets_in: most,
+        }
+    }
+
+    /// Those who dialled let in more, where both know that.
+    fn new(mode: Mode, knows_of_many: bool, most: u32) -> Self {
+        let equal = Self::equal(most);
+        match (mode, knows_of_many) {
+            (_, false) => equal,
+            (Mode::Client, true) => Self {
+                lets_in: MANY_STREAMS_OVER_TCP,
+                ..equal
+            },
+            (Mode::Server, true) => Self {
+                opens: MANY_STREAMS_OVER_TCP,
+                ..equal
+            },
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Connection(Arc<Shared>);
@@ -51,6 +87,7 @@ struct Shared {
     fate: Arc<Fate>,
     closing: Arc<Closing>,
     gone: CancellationToken,
+    most_streams: u32,
     places: Arc<Semaphore>,
     opens: mpsc::Sender<OpenRequest>,
     incoming: Mutex<mpsc::Receiver<Bidi>>,
@@ -96,6 +133,10 @@ impl Connection {
         &self.0.fate
     }
 
+    pub(super) fn most_streams(&self) -> u32 {
+        self.0.most_streams
+    }
+
     /// The socket is closed.
     pub(super) async fn gone(&self) {
         self.0.gone.cancelled().await;
@@ -120,7 +161,9 @@ pub(super) async fn dial(
         .map_err(|error| DialError::from_io(address, error))?;
     let peer = leaf_of(client_certificates(&tls)).map_err(DialError::tls)?;
 
-    let (connection, welcome) = start(tls, Mode::Client, heard, settings.max_streams, settings);
+    let is_many = tls.get_ref().1.alpn_protocol() == Some(MANY_STREAMS_ALPN);
+    let bounds = Bounds::new(Mode::Client, is_many, settings.max_streams);
+    let (connection, welcome) = start(tls, Mode::Client, heard, bounds, settings);
     let fate = connection.0.fate.clone();
     let link = Link::new(super::Connection::Tcp(connection), peer, Some(address));
     // In TLS 1.3 a server judges the client's certificate after the client is done.
@@ -141,11 +184,12 @@ pub(super) async fn accept(
     let (socket, heard) = Counted::new(LastWords::new(socket));
     let tls = tls.accept(socket).await?;
     let peer = leaf_of(server_certificates(&tls))?;
-    let max_streams = match peer {
-        Some(_) => settings.max_streams,
-        None => STRANGERS_STREAMS,
+    let is_many = tls.get_ref().1.alpn_protocol() == Some(MANY_STREAMS_ALPN);
+    let bounds = match peer {
+        Some(_) => Bounds::new(Mode::Server, is_many, settings.max_streams),
+        None => Bounds::equal(STRANGERS_STREAMS),
     };
-    let (connection, _) = start(tls, Mode::Server, heard, max_streams, settings);
+    let (connection, _) = start(tls, Mode::Server, heard, bounds, settings);
     Ok(Link::new(
         super::Connection::Tcp(connection),
         peer,
@@ -175,14 +219,14 @@ fn start<T>(
     io: T,
     mode: Mode,
     heard: Heard,
-    max_streams: u32,
+    bounds: Bounds,
     settings: LinkSettings,
 ) -> (Connection, oneshot::Receiver<()>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let max_streams = max_streams.min(MAX_STREAMS);
-    let max_incoming = max_streams * INCOMING_SLACK;
+    // A stranger's slack is as small as its bound.
+    let max_incoming = bounds.lets_in + INCOMING_SLACK.min(bounds.lets_in);
     let (opens, open_requests) = mpsc::channel(OPEN_BACKLOG);
     let (arrived, incoming) = mpsc::channel(max_incoming as usize);
     let (welcome, welcomed) = oneshot::channel();
@@ -190,12 +234,13 @@ where
         fate: Arc::default(),
         closing: Arc::default(),
         gone: CancellationToken::new(),
-        places: Arc::new(Semaphore::new(max_streams as usize)),
+        most_streams: bounds.opens,
+        places: Arc::new(Semaphore::new(bounds.opens as usize)),
         opens,
         incoming: Mutex::new(incoming),
     }));
     let driver = Driver {
-        mux: yamux::Connection::new(io.compat(), yamux_config(max_streams), mode),
+        mux: yamux::Connection::new(io.compat(), yamux_config(bounds.opens, max_incoming), mode),
         mode,
         heard,
         settings,
@@ -210,12 +255,12 @@ where
     (connection, welcomed)
 }
 
-fn yamux_config(max_streams: u32) -> yamux::Config {
+fn yamux_config(opens: u32, incoming: u32) -> yamux::Config {
     let mut config = yamux::Config::default();
     // Reaching this limit ends the connection, so it must never be: the bounds that count are the
     // two semaphores. This leaves room for the control stream and for streams that were dropped
     // while a stuck socket keeps yamux from noticing.
-    let streams = (max_streams * (2 + INCOMING_SLACK) + 8) as usize;
+    let streams = (2 * opens + incoming + 8) as usize;
     config.set_max_connection_receive_window(None);
     config.set_max_num_streams(streams);
     // The least allowed: windows never grow beyond what each stream starts with.

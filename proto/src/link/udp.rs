@@ -37,6 +37,7 @@ impl Socket {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = std::net::UdpSocket::bind(any)?;
+        make_room(&socket);
         // Sets it to non-blocking too.
         let state = UdpSocketState::new((&socket).into())?;
         Ok(Arc::new(Self {
@@ -46,10 +47,6 @@ impl Socket {
             datagrams: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }))
-    }
-
-    pub(super) fn make_room(&self) {
-        make_room(&self.io);
     }
 
     pub(super) fn traffic(&self) -> Traffic {
@@ -157,7 +154,7 @@ impl AsyncUdpSocket for Socket {
 /// sent again when the sender's timer says so: a second later, at the begin of a link.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Asks for room in a socket that hears of many links at once.
+/// Asks for room in a socket that hears of many links at once, or of many streams of one.
 pub(super) fn make_room(socket: impl AsFd) {
     if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER) {
         tracing::debug!(%error, "cannot enlarge a socket's buffer");

@@ -1,7 +1,12 @@
 //! What holds for every link, whatever carries it.
 
+use std::time::Duration;
+
 use hive_identity::Subject;
-use hive_proto::link::{Link, LinkError, Purpose, Stream, Transport};
+use hive_proto::flow::{self, MAX_DATAGRAM};
+use hive_proto::link::{
+    DatagramSender, Datagrams, Link, LinkError, NotSent, Purpose, Stream, Transport,
+};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -31,6 +36,9 @@ suite![
     a_dropped_link_closes,
     a_stream_keeps_its_link,
     idle_waits_for_the_last_stream,
+    who_accepted_may_open_many_streams,
+    datagrams_arrive_where_there_are_any,
+    flows_carry_datagrams_of_every_size_over_every_transport,
 ];
 
 async fn run<F: Future<Output = ()>>(transport: Transport, test: fn(Pair) -> F) {
@@ -276,4 +284,90 @@ async fn idle_waits_for_the_last_stream(pair: Pair) {
     assert!(!idle.is_finished());
     drop((here, there));
     idle.await.unwrap();
+}
+
+async fn who_accepted_may_open_many_streams(pair: Pair) {
+    let many = pair.controller.most_streams().min(1000);
+    assert!(many > 256, "{many}");
+    let link = pair.node.clone();
+    let node = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        for _ in 0..many {
+            let (_, mut stream) = link.accept().await.unwrap();
+            stream.write_all(b"?").await.unwrap();
+            stream.flush().await.unwrap();
+            taken.push(stream);
+        }
+        taken
+    });
+    let mut open = Vec::new();
+    for _ in 0..many {
+        open.push(pair.controller.open(Purpose::Tunnel).await.unwrap());
+    }
+    let mut taken = node.await.unwrap();
+    assert_eq!(pair.controller.open_streams(), many);
+    for stream in &mut open {
+        assert_eq!(stream.read_u8().await.unwrap(), b'?');
+        send_all(stream, b"all at once").await;
+    }
+    for stream in &mut taken {
+        assert_eq!(receive_all(stream).await, b"all at once");
+    }
+}
+
+/// Sends until one arrives: any may be lost.
+async fn arrives(sender: &DatagramSender, at: &mut Datagrams) {
+    loop {
+        sender.send(b"hello").unwrap();
+        let came = tokio::time::timeout(Duration::from_millis(100), at.receive());
+        if let Ok(came) = came.await {
+            assert_eq!(came, "hello");
+            return;
+        }
+    }
+}
+
+async fn datagrams_arrive_where_there_are_any(pair: Pair) {
+    let mut here = pair.controller.begin_flow();
+    let mut there = pair.node.join_flow(here.id()).unwrap();
+    let (to_node, to_controller) = (here.sender(), there.sender());
+    if pair.node.transport() == Transport::Tcp {
+        assert_eq!(to_node.send(b"hello"), Err(NotSent::TooLong));
+        return;
+    }
+    arrives(&to_node, &mut there).await;
+    arrives(&to_controller, &mut here).await;
+    assert_eq!(to_node.send(&[0; 70_000]), Err(NotSent::TooLong));
+    assert_ne!(pair.controller.begin_flow().id(), here.id());
+    pair.node.close("enough");
+    pair.controller.closed().await;
+    assert_eq!(to_node.send(b"hello"), Err(NotSent::Ended));
+}
+
+async fn flows_carry_datagrams_of_every_size_over_every_transport(pair: Pair) {
+    let own = pair.controller.begin_flow();
+    let other = pair.node.join_flow(own.id());
+    let (here, there) = tokio::join!(pair.controller.open(Purpose::TunnelUdp), pair.node.accept());
+    let (purpose, there) = there.unwrap();
+    assert_eq!(purpose, Purpose::TunnelUdp);
+    let (mut reader, mut writer) = flow::split(here.unwrap(), Some(own));
+    let (mut from_controller, mut to_controller) = flow::split(there, other);
+    let echo = tokio::spawn(async move {
+        while let Ok(datagram) = from_controller.receive().await {
+            to_controller.send(&datagram).await.unwrap();
+        }
+    });
+    for size in [0, 1, 1000, 1400, 9000, MAX_DATAGRAM] {
+        let sent = noise(size, size as u64);
+        loop {
+            assert!(writer.send(&sent).await.unwrap());
+            let came = tokio::time::timeout(Duration::from_secs(1), reader.receive());
+            // One that was thought lost may still come, after the next was sent.
+            if came.await.is_ok_and(|came| came.unwrap() == sent) {
+                break;
+            }
+        }
+    }
+    writer.end().await.unwrap();
+    echo.await.unwrap();
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod every_transport;
 mod fallback;
+mod many_streams;
 mod parties;
 mod refusals;
 mod relay;

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-/// Read at a time. More gains little; as much as a partial write can leave behind for one connection.
+/// Read at a time. More gains little; as much as a partial write can leave behind for one connection. Every datagram
+/// fits in.
 pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 
 thread_local! {
@@ -10,7 +11,7 @@ thread_local! {
 }
 
 /// Lends the thread's piece, with whatever was left in it.
-pub(super) fn lend<T>(to: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(crate) fn lend<T>(to: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with(|cell| {
         let mut scratch = cell
             .take()
