@@ -43,6 +43,21 @@ pub struct Member {
     pub link: String,
     pub api: String,
     pub ingress: String,
+    /// Where it takes TLS from the public, if it does. Only to a swarm of level [`level::TUNNEL_FIELDS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_tls: Option<String>,
+}
+
+impl Member {
+    /// What members that know this level can be told of it.
+    #[must_use]
+    pub fn known_at(&self, agreed: u32) -> Self {
+        let mut known = self.clone();
+        if agreed < level::TUNNEL_FIELDS {
+            known.ingress_tls = None;
+        }
+        known
+    }
 }
 
 /// An artifact that a majority of controllers holds durably.

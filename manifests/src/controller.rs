@@ -28,6 +28,9 @@ pub struct ControllerSpec {
     pub api: String,
     /// Where functions are reached through it: host and port.
     pub ingress: String,
+    /// Where tunnels are reached by TLS through it: host and port. Empty where it takes none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ingress_tls: String,
 }
 
 /// How a controller is, by the leader. Lags and times are of the moment at which it was asked.

@@ -8,13 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::autoscaling::Autoscaling;
+use crate::duration::GoDuration;
 use crate::function::{
     Egress, FunctionLimits, KeyValue, Resources, Scratch, default_concurrency,
     default_queue_timeout, default_timeout,
 };
 use crate::http::{Http, HttpRoute};
 use crate::schedule::{default_path, default_starting_deadline_seconds, default_time_zone};
-use crate::tunnel::{Protocol, TunnelSpec, default_host};
+use crate::tunnel::access::default_session;
+use crate::tunnel::{Protocol, Tls, TunnelSpec, UDP_IDLE_TIMEOUT, default_host};
 use crate::validate::normal_digest;
 use crate::{RBAC_GROUP, Resource};
 
@@ -152,13 +154,24 @@ fn complete_tunnel(spec: &mut Map<String, Value>) {
             set(fields, "host", || json!(default_host()));
         }
     }
+    if let Some(fields) = spec.get_mut("tls").and_then(Value::as_object_mut) {
+        set(fields, "redirect", || json!(Tls::default().redirect));
+    }
+    let login = spec.get_mut("access").and_then(|it| it.get_mut("oidc"));
+    if let Some(fields) = login.and_then(Value::as_object_mut) {
+        set(fields, "sessionDuration", || json!(default_session()));
+    }
     set(spec, "healthCheck", || json!({}));
     if let Some(fields) = spec.get_mut("healthCheck").and_then(Value::as_object_mut) {
         set(fields, "interval", || json!(default.health_check.interval));
         set(fields, "timeout", || json!(default.health_check.timeout));
     }
     set(spec, "connectTimeout", || json!(default.connect_timeout));
-    set(spec, "idleTimeout", || json!(default.idle_timeout));
+    let idle = match spec["protocol"] == json!(Protocol::Udp) {
+        true => GoDuration(UDP_IDLE_TIMEOUT),
+        false => default.idle_timeout,
+    };
+    set(spec, "idleTimeout", || json!(idle));
     set(spec, "maxConnections", || json!(default.max_connections));
 }
 

@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 /// Of one function or tunnel; each may name several methods.
 pub const MAX_ROUTES: usize = 16;
 
+/// A part that no path of a route may have: below the path of each tunnel with a login there is one, where browsers
+/// bring codes of the issuer. Whoever had a route there would get those that are for somebody else.
+pub const RESERVED_PART: &str = ".hive";
+
+/// Whether nobody may have a route with this path.
+pub fn is_reserved(path: &str) -> bool {
+    path.split('/').any(|part| part == RESERVED_PART)
+}
+
 /// How a function or a tunnel is reached from outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

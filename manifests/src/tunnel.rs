@@ -9,8 +9,14 @@
     reason = "columns of one type are no duplicates"
 )]
 
+pub mod access;
+mod certificate;
+mod tls;
+
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
@@ -19,6 +25,9 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 use crate::http::Http;
 use crate::quantity::Bytes;
+use access::Access;
+pub use certificate::{CertificateStatus, FailedOrder};
+pub use tls::{MAX_HSTS_AGE, MAX_SERVER_NAMES, Tls};
 
 /// Below it a port takes a privilege that controllers do without.
 pub const MIN_PORT: u16 = 1024;
@@ -34,6 +43,11 @@ pub const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is to stay longer stays for ever: "0s".
 pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Nobody ends a flow of UDP: as routers at home wait for the next datagram, and longer than services are silent
+/// that are still talking.
+pub const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// One packet on every path.
+pub const MAX_PAYLOAD_BYTES: usize = 1200;
 /// Every controller asks each target: more often would be a load of its own.
 pub const MIN_HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// What is asked less often is not watched.
@@ -42,6 +56,13 @@ pub const MAX_HEALTH_INTERVAL: Duration = Duration::from_secs(3600);
 pub const MIN_BANDWIDTH: Bytes = Bytes(1 << 10);
 /// Practically without end.
 pub const MAX_BANDWIDTH: Bytes = Bytes(1 << 40);
+/// Each is a line of an onion service's descriptor, which is 50 KB at most.
+pub const MAX_AUTHORIZED_CLIENTS: usize = 64;
+
+/// Key of a Secret's data: the token with which cloudflared runs a tunnel.
+pub const TUNNEL_TOKEN: &str = "tunnelToken";
+/// Key of a Secret's data: the token with which Cloudflare's API is asked.
+pub const API_TOKEN: &str = "apiToken";
 
 /// Which service is reached, where, and under which limits.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +82,7 @@ pub const MAX_BANDWIDTH: Bytes = Bytes(1 << 40);
         name = "Protocol",
         type_ = "string",
         json_path = ".spec.protocol",
-        description = "HTTP or TCP"
+        description = "HTTP, TCP, TLS or UDP"
     ),
     printcolumn(
         name = "Address",
@@ -91,16 +112,30 @@ pub const MAX_BANDWIDTH: Bytes = Bytes(1 << 40);
 #[serde(rename_all = "camelCase", default)]
 pub struct TunnelSpec {
     /// HTTP: requests for a host name, at the controllers' ingress; WebSockets too. TCP: connections to a
-    /// port of its own on every controller. Default HTTP.
+    /// port of its own on every controller. TLS: connections to the controllers' TLS port that ask for one
+    /// of serverNames; who listens at the targets ends TLS, and nobody reads along. UDP: datagrams to a port
+    /// of its own on every controller. Default HTTP.
     pub protocol: Protocol,
     /// For which host and paths the tunnel answers. Only with HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<Http>,
-    /// The port on which every controller listens: 1024 to 65535. Only with TCP, and required there. Of two
-    /// tunnels with one port the older has it.
+    /// The port on which every controller listens: 1024 to 65535. Only with TCP and UDP, and required there. Of two
+    /// tunnels with one port of one protocol the older has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = MIN_PORT))]
     pub port: Option<u16>,
+    /// For which names of TLS servers (SNI) connections are carried: 1 to 16 host names that lead to the
+    /// controllers. Only with TLS, and required there. Of two tunnels with one name the older has it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_SERVER_NAMES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub server_names: Vec<String>,
+    /// How the tunnel is served by https, at the controllers' TLS port. Only with HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What the targets speak: HTTP1 (the default), or H2C, which is HTTP/2 without TLS, as gRPC needs it.
+    /// Only with HTTP.
+    #[serde(skip_serializing_if = "TargetProtocol::is_http1")]
+    pub target_protocol: TargetProtocol,
     /// Where the service listens: 1 to 16 places, over which connections are balanced. One that does not
     /// answer is left out until it does. Not together with function.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -111,24 +146,87 @@ pub struct TunnelSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
     /// Whether a connection to a target begins with a header of the PROXY protocol, which says who the
-    /// client is: None (the default), V1 (text) or V2 (binary). The target must expect it. Only with TCP.
+    /// client is: None (the default), V1 (text) or V2 (binary). The target must expect it. Only with TCP and TLS.
     #[serde(skip_serializing_if = "ProxyProtocol::is_none")]
     pub proxy_protocol: ProxyProtocol,
+    /// Who may use the tunnel: from which addresses, how often, and how they say who they are. Default: everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// How it is found out which targets answer.
     pub health_check: HealthCheck,
     /// How long it may take until a target has taken a connection, from "100ms" to "1m". Default "5s". Then
     /// the next target is tried.
     pub connect_timeout: GoDuration,
     /// How long a connection may be silent in both directions before it is ended, from "1s" to "24h", or
-    /// "0s" for as long as it likes. Default "1h".
+    /// "0s" for as long as it likes. Default "1h". With UDP: how long what a client sends from one port is one
+    /// flow, which goes to one target; default "1m", and not "0s".
     pub idle_timeout: GoDuration,
-    /// Connections at once on each controller: 1 to 10000. Default 1000. More are refused.
+    /// Connections at once on each controller: 1 to 10000. Default 1000. More are refused. With UDP flows, of
+    /// which one client may have a quarter.
     #[schemars(range(min = 1, max = MAX_CONNECTIONS))]
     pub max_connections: u32,
     /// Bytes a second that all connections together may take on each controller, in each direction: such as
     /// "10Mi", from "1Ki" to "1Ti". Default: as many as there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bytes>,
+    /// Through whom the service is reached. Hive (the default): at the controllers themselves. Cloudflare: through
+    /// its network, to which controllers connect by cloudflared. Tor: as an onion service. It cannot be changed.
+    #[serde(skip_serializing_if = "Provider::is_hive")]
+    pub provider: Provider,
+    /// Only with provider Cloudflare, and required there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloudflare: Option<Cloudflare>,
+    /// Only with provider Tor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tor: Option<Tor>,
+}
+
+/// Through whom a service is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Provider {
+    #[default]
+    Hive,
+    Cloudflare,
+    Tor,
+}
+
+impl Provider {
+    pub fn is_hive(&self) -> bool {
+        *self == Self::Hive
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hive => "Hive",
+            Self::Cloudflare => "Cloudflare",
+            Self::Tor => "Tor",
+        }
+    }
+}
+
+/// Who the controllers are to Cloudflare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cloudflare {
+    /// Name of a Secret of the same namespace. Without accountId its key tunnelToken is the token of a tunnel that
+    /// was made at Cloudflare; with it its key apiToken is an API token that may edit tunnels and DNS.
+    pub secret_name: String,
+    /// The account in which the controllers make the tunnel, route spec.http.host to it and delete both with this
+    /// object: 32 hexadecimal digits. Default: the tunnel was made by somebody else. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+}
+
+/// What holds for an onion service. Its key is in the Secret `<name of the tunnel>-onion`, made where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tor {
+    /// Public keys of the clients that can find the service, as "descriptor:x25519:<52 letters and digits>".
+    /// Default: everybody who knows its address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_AUTHORIZED_CLIENTS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub authorized_clients: Vec<String>,
 }
 
 /// What a tunnel carries.
@@ -138,6 +236,8 @@ pub enum Protocol {
     #[default]
     Http,
     Tcp,
+    Tls,
+    Udp,
 }
 
 impl Protocol {
@@ -146,7 +246,24 @@ impl Protocol {
         match self {
             Self::Http => "HTTP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Udp => "UDP",
         }
+    }
+}
+
+/// What is spoken to the targets of an HTTP tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TargetProtocol {
+    #[default]
+    Http1,
+    H2c,
+}
+
+impl TargetProtocol {
+    pub fn is_http1(&self) -> bool {
+        *self == Self::Http1
     }
 }
 
@@ -205,6 +322,17 @@ pub struct HealthCheck {
     /// well if it takes a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What is sent, in base64, 1 to 1200 bytes of it: the target is well if it answers anything. Only with UDP.
+    /// Default: it is well unless its system says that nobody listens, and whether it answers is not proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+}
+
+impl HealthCheck {
+    /// What a target of UDP is asked with.
+    pub fn datagram(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(self.payload.as_ref()?).ok()
+    }
 }
 
 impl Default for HealthCheck {
@@ -213,6 +341,7 @@ impl Default for HealthCheck {
             interval: GoDuration(Duration::from_secs(10)),
             timeout: GoDuration(Duration::from_secs(5)),
             path: None,
+            payload: None,
         }
     }
 }
@@ -223,15 +352,22 @@ impl Default for TunnelSpec {
             protocol: Protocol::default(),
             http: None,
             port: None,
+            server_names: Vec::new(),
+            tls: None,
+            target_protocol: TargetProtocol::default(),
             targets: Vec::new(),
             function: None,
             proxy_protocol: ProxyProtocol::default(),
+            access: None,
             health_check: HealthCheck::default(),
             connect_timeout: GoDuration(Duration::from_secs(5)),
             // Quiet sessions, such as of ssh, stay over lunch.
             idle_timeout: GoDuration(Duration::from_secs(3600)),
             max_connections: 1000,
             bandwidth: None,
+            provider: Provider::default(),
+            cloudflare: None,
+            tor: None,
         }
     }
 }
@@ -240,6 +376,19 @@ impl TunnelSpec {
     /// How long a connection may be silent; `None` for as long as it likes.
     pub fn idle_limit(&self) -> Option<Duration> {
         Some(self.idle_timeout.0).filter(|limit| !limit.is_zero())
+    }
+
+    /// Whether its certificate is ordered by ACME.
+    pub fn wants_acme(&self) -> bool {
+        self.protocol == Protocol::Http && self.tls.as_ref().is_some_and(|tls| tls.acme)
+    }
+
+    /// The Secret of type `kubernetes.io/tls` with the tunnel's certificate, in its namespace.
+    pub fn certificate_secret(&self, tunnel: &str) -> Option<String> {
+        match self.wants_acme() {
+            true => Some(format!("{tunnel}-acme")),
+            false => self.tls.as_ref()?.secret_name.clone(),
+        }
     }
 }
 
@@ -255,11 +404,12 @@ pub struct TunnelStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready: True when the service was reached through its public address; otherwise reason and message say
-    /// what is in the way.
+    /// what is in the way. CertificateReady, where one is ordered: True while a certificate is good.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Where the service is reached: URLs with HTTP, host and port of every controller with TCP.
+    /// Where the service is reached: URLs with HTTP, host and port of every controller with TCP and UDP, name and
+    /// port with TLS. With provider Tor the onion service's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// What came of trying the public address.
@@ -268,6 +418,9 @@ pub struct TunnelStatus {
     /// Which of the targets answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetStatus>,
+    /// The certificate that is ordered for the tunnel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
 }
 
 /// What came of trying the public address. It is tried more often than this is written.

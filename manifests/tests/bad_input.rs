@@ -524,6 +524,14 @@ fn functions_that_are_not() {
             "spec.http.path: \"/a/../b\" is not the path of a URL: no spaces, '?', '#', or '..' parts",
         ),
         (
+            json!({"http": {"path": "/.hive/callback"}}),
+            "spec.http.path: \"/.hive/callback\" has the part \".hive\", below which tunnels let people sign in; choose another path",
+        ),
+        (
+            json!({"http": {"routes": [{"path": "/.hivemind"}, {"path": "/a/.hive"}]}}),
+            "spec.http.routes[1].path: \"/a/.hive\" has the part \".hive\", below which tunnels let people sign in; choose another path",
+        ),
+        (
             json!({"http": {"path": "/a", "routes": [{}]}}),
             "spec.http.path: is not there beside routes: say it as one of them",
         ),

@@ -38,6 +38,20 @@ fn tcp(changes: Value) -> Value {
     )
 }
 
+fn tls(changes: Value) -> Value {
+    tunnel(
+        json!({"protocol": "TLS", "serverNames": ["db.example"], "targets": [{"node": "pi-3", "port": 5432}]}),
+        &changes,
+    )
+}
+
+fn udp(changes: Value) -> Value {
+    tunnel(
+        json!({"protocol": "UDP", "port": 5353, "targets": [{"node": "pi-3", "port": 53}]}),
+        &changes,
+    )
+}
+
 fn function(changes: Value) -> Value {
     tunnel(json!({"function": "hello"}), &changes)
 }
@@ -62,6 +76,7 @@ fn tunnels_that_are_good() {
             json!({"http": {"routes": [{"host": "a.example"}, {"path": "/x", "methods": ["GET"]}]}}),
         ),
         http(json!({"proxyProtocol": "None"})),
+        http(json!({"tls": {"acme": true}})),
         http(
             json!({"healthCheck": {"interval": "1s", "timeout": "100ms", "path": "/healthz?full=1"}}),
         ),
@@ -86,6 +101,23 @@ fn tunnels_that_are_good() {
         tcp(json!({"proxyProtocol": "V2", "healthCheck": {"interval": "30s"}})),
         // As it was written out while the tunnel was one of HTTP.
         tcp(json!({"http": {"path": "/"}})),
+        http(json!({"tls": {"secretName": "photos-tls"}})),
+        http(
+            json!({"tls": {"secretName": "photos.tls", "redirect": false, "hstsMaxAge": "17520h"}}),
+        ),
+        http(json!({"tls": {"secretName": "photos-tls", "hstsMaxAge": "0s"}})),
+        http(json!({"targetProtocol": "H2C", "tls": null})),
+        tls(json!({})),
+        tls(
+            json!({"serverNames": ["a.example", "b.example"], "proxyProtocol": "V2", "http": {"path": "/"}}),
+        ),
+        tls(json!({"targetProtocol": "HTTP1"})),
+        function(json!({"tls": {"secretName": "hello-tls"}, "targetProtocol": "HTTP1"})),
+        udp(json!({})),
+        udp(json!({"idleTimeout": "10s", "bandwidth": "1Mi", "maxConnections": 5})),
+        udp(json!({"healthCheck": {"payload": "cGluZw=="}})),
+        // As it was written out while the tunnel was one of HTTP.
+        udp(json!({"http": {"path": "/"}, "proxyProtocol": "None", "idleTimeout": "1h"})),
         function(json!({})),
         function(json!({"http": {"host": "hello.example"}, "healthCheck": {"path": "/"}})),
         // As it was written out while it had targets.
@@ -104,19 +136,55 @@ fn tunnels_that_are_good() {
 
 #[test]
 fn tunnels_that_are_not() {
-    let only_tcp = "spec.port: only with protocol TCP: with HTTP the tunnel is reached by its host; leave it out, or write protocol: TCP";
+    let only_tcp = "spec.port: only with protocol TCP or UDP: with HTTP the tunnel is reached by its host; leave it out, or write protocol: TCP";
     let no_service = "spec.targets: say where the service listens: a node and a port, such as {node: pi-3, port: 3000}; or with HTTP name a function";
     let cases: &[(Value, &[&str])] = &[
         // Which protocol has what.
         (
-            http(json!({"protocol": "UDP"})),
-            &["spec.protocol: \"UDP\" is none of HTTP, TCP"],
+            http(json!({"protocol": "QUIC"})),
+            &["spec.protocol: \"QUIC\" is none of HTTP, TCP, TLS, UDP"],
+        ),
+        (
+            udp(json!({"port": null})),
+            &[
+                "spec.port: required with protocol UDP: name the port, from 1024 to 65535, where every controller listens",
+            ],
+        ),
+        (
+            udp(json!({"http": {"host": "a.example"}})),
+            &[
+                "spec.http: only with protocol HTTP: a datagram names no host; leave it out, or write protocol: HTTP",
+            ],
+        ),
+        (
+            udp(json!({"proxyProtocol": "V2", "idleTimeout": "0s", "healthCheck": {"path": "/"}})),
+            &[
+                "spec.healthCheck.path: only with protocol HTTP: elsewhere a target is well if it takes a connection, with UDP if it answers healthCheck.payload; leave it out",
+                "spec.proxyProtocol: only with protocol TCP or TLS: a datagram has no begin that tells who sends it; leave it out",
+                "spec.idleTimeout: \"0s\" is not for UDP, where nobody ends a flow: say how long it may be silent, such as \"1m\"",
+            ],
+        ),
+        (
+            udp(json!({"healthCheck": {"payload": "ping!"}})),
+            &[
+                "spec.healthCheck.payload: is not base64: `printf ping | base64` writes the four letters of ping",
+            ],
+        ),
+        (
+            udp(json!({"healthCheck": {"payload": ""}})),
+            &["spec.healthCheck.payload: 0 bytes; write 1 to 1200, which fit into one packet"],
+        ),
+        (
+            tcp(json!({"healthCheck": {"payload": "cGluZw=="}})),
+            &[
+                "spec.healthCheck.payload: only with protocol UDP: leave it out; with HTTP healthCheck.path says what is asked",
+            ],
         ),
         (http(json!({"port": 8080})), &[only_tcp]),
         (
             http(json!({"proxyProtocol": "V2"})),
             &[
-                "spec.proxyProtocol: only with protocol TCP: with HTTP the header X-Forwarded-For says who the client is; leave it out",
+                "spec.proxyProtocol: only with protocol TCP or TLS: with HTTP the header X-Forwarded-For says who the client is; leave it out",
             ],
         ),
         (
@@ -152,7 +220,72 @@ fn tunnels_that_are_not() {
         (
             tcp(json!({"healthCheck": {"path": "/"}})),
             &[
-                "spec.healthCheck.path: only with protocol HTTP: with TCP a target is well if it takes a connection; leave it out",
+                "spec.healthCheck.path: only with protocol HTTP: elsewhere a target is well if it takes a connection, with UDP if it answers healthCheck.payload; leave it out",
+            ],
+        ),
+        // Who ends TLS.
+        (
+            http(json!({"serverNames": ["db.example"]})),
+            &[
+                "spec.serverNames: only with protocol TLS: with HTTP the host is in http.host; leave it out, or write protocol: TLS",
+            ],
+        ),
+        (
+            http(json!({"tls": {}})),
+            &[
+                "spec.tls.secretName: name a Secret of type kubernetes.io/tls, with tls.crt and tls.key, or write acme: true",
+            ],
+        ),
+        (
+            http(json!({"tls": {"secretName": "photos-tls", "acme": true}})),
+            &[
+                "spec.tls.secretName: not together with acme: true, which orders a certificate; keep one of them",
+            ],
+        ),
+        (
+            http(json!({"tls": {"secretName": "Photos"}})),
+            &[
+                "spec.tls.secretName: \"Photos\" is not the name of a Secret: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit",
+            ],
+        ),
+        (
+            http(json!({"tls": {"secretName": "photos-tls", "hstsMaxAge": "17521h"}})),
+            &["spec.tls.hstsMaxAge: \"17521h\" is not between 0s and 17520h"],
+        ),
+        (
+            tcp(json!({"serverNames": ["db.example"], "tls": {"secretName": "x"}})),
+            &[
+                "spec.serverNames: only with protocol TLS: TCP names no host; leave it out, or write protocol: TLS",
+                "spec.tls: only with protocol HTTP: elsewhere the target ends TLS itself; leave it out, or write protocol: HTTP",
+            ],
+        ),
+        (
+            tls(json!({"serverNames": null})),
+            &[
+                "spec.serverNames: required with protocol TLS: name the hosts that clients ask for, such as [db.example.org]",
+            ],
+        ),
+        (
+            tls(json!({"serverNames": ["db.example", "db.example"]})),
+            &["spec.serverNames[1]: \"db.example\" is listed twice"],
+        ),
+        (
+            tls(json!({"port": 5432, "targetProtocol": "H2C"})),
+            &[
+                "spec.port: only with protocol TCP: with TLS the tunnel is reached by its serverNames at the controllers' TLS port; leave it out, or write protocol: TCP",
+                "spec.targetProtocol: only with protocol HTTP: elsewhere bytes are passed on as they come; leave it out",
+            ],
+        ),
+        (
+            tls(json!({"http": {"host": "db.example"}})),
+            &[
+                "spec.http: only with protocol HTTP: with TLS nobody but the target reads requests; name hosts in serverNames, or write protocol: HTTP",
+            ],
+        ),
+        (
+            function(json!({"targetProtocol": "H2C"})),
+            &[
+                "spec.targetProtocol: not together with function, which is reached as functions are; leave it out",
             ],
         ),
         // The host and its paths are those of functions.
@@ -315,6 +448,101 @@ fn tunnels_that_are_not() {
     }
 }
 
+/// A good tunnel at Cloudflare.
+fn cloudflare(changes: Value) -> Value {
+    let mut spec = json!({
+        "provider": "Cloudflare",
+        "http": {"host": "photos.example.org"},
+        "cloudflare": {"secretName": "photos-cloudflare"},
+    });
+    let fields = changes.as_object().unwrap().clone();
+    spec.as_object_mut().unwrap().extend(fields);
+    http(spec)
+}
+
+fn client(key: &str) -> Value {
+    json!({"provider": "Tor", "tor": {"authorizedClients": [key]}})
+}
+
+#[test]
+fn providers_are_told_what_they_need() {
+    let account = "699d98642c564d2e855e9661899b7252";
+    let key = format!("descriptor:x25519:{}", "A2".repeat(26));
+    for value in [
+        http(json!({"provider": "Hive"})),
+        cloudflare(json!({})),
+        cloudflare(json!({"http": {"routes": [{"host": "a.example.org"}]}})),
+        cloudflare(json!({"cloudflare": {"secretName": "x", "accountId": account}})),
+        http(json!({"provider": "Tor"})),
+        tcp(json!({"provider": "Tor", "tor": {}})),
+        http(client(&key)),
+    ] {
+        assert_eq!(messages(&value), [""; 0], "{value}");
+        let mut complete = value;
+        apply_defaults(Resource::Tunnel, &mut complete);
+        assert_eq!(messages(&complete), [""; 0], "{complete}");
+        serde_json::from_value::<Tunnel>(complete).unwrap();
+    }
+    let no_key = |key: &str| {
+        format!(
+            "spec.tor.authorizedClients[0]: \"{key}\" is not a public key such as \"descriptor:x25519:<52 letters and digits>\""
+        )
+    };
+    let twice = json!({"provider": "Tor", "tor": {"authorizedClients": [key, key.to_lowercase()]}});
+    let cases: Vec<(Value, String)> = vec![
+        (
+            http(json!({"provider": "Ngrok"})),
+            "spec.provider: \"Ngrok\" is none of Hive, Cloudflare, Tor".into(),
+        ),
+        (
+            http(json!({"cloudflare": {"secretName": "x"}})),
+            "spec.cloudflare: only with provider Cloudflare: leave it out, or write provider: Cloudflare".into(),
+        ),
+        (
+            cloudflare(json!({"tor": {}})),
+            "spec.tor: only with provider Tor: leave it out, or write provider: Tor".into(),
+        ),
+        (
+            cloudflare(json!({"cloudflare": null})),
+            "spec.cloudflare: required with provider Cloudflare: name a Secret with the tunnel's token, such as {secretName: photos-cloudflare}".into(),
+        ),
+        (
+            cloudflare(json!({"cloudflare": {}})),
+            "spec.cloudflare.secretName: required, but missing".into(),
+        ),
+        (
+            cloudflare(json!({"cloudflare": {"secretName": "X"}})),
+            "spec.cloudflare.secretName: \"X\" is not the name of a secret: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit".into(),
+        ),
+        (
+            cloudflare(json!({"cloudflare": {"secretName": "x", "accountId": "me"}})),
+            "spec.cloudflare.accountId: \"me\" is not an account of 32 hexadecimal digits, as the address of its dashboard has it".into(),
+        ),
+        (
+            cloudflare(json!({"http": null})),
+            "spec.http.host: required with provider Cloudflare: name the host, in one of your zones there".into(),
+        ),
+        (http(client("A2")), no_key("A2")),
+        (
+            http(client("descriptor:x25519:A2")),
+            no_key("descriptor:x25519:A2"),
+        ),
+        (
+            http(twice),
+            "spec.tor.authorizedClients[1]: is there twice; leave one of them out".into(),
+        ),
+    ];
+    for (value, expected) in cases {
+        assert_eq!(messages(&value), [expected], "{value}");
+    }
+    let tcp = tcp(json!({"provider": "Cloudflare", "cloudflare": {"secretName": "x"}}));
+    assert!(
+        messages(&tcp)[0].starts_with("spec.provider: Cloudflare carries requests to everybody"),
+        "{:?}",
+        messages(&tcp)
+    );
+}
+
 #[test]
 fn a_tunnel_is_named_as_a_part_of_a_host() {
     let mut value = http(json!({}));
@@ -336,5 +564,13 @@ fn addresses_of_targets_are_written_as_in_a_url() {
     ] {
         let tunnel: Tunnel = serde_json::from_value(http(at(host))).unwrap();
         assert_eq!(tunnel.spec.targets[0].address(), address);
+    }
+}
+
+#[test]
+fn flows_of_udp_are_idle_sooner_than_connections() {
+    for (mut value, expected) in [(udp(json!({})), "1m"), (tcp(json!({})), "1h")] {
+        apply_defaults(Resource::Tunnel, &mut value);
+        assert_eq!(value["spec"]["idleTimeout"], expected);
     }
 }

@@ -6,7 +6,7 @@
 
 use hive_manifests::Resource;
 
-use super::Command;
+use super::{Command, Member};
 
 /// What the first release knows; of a member that announces nothing.
 pub const FIRST: u32 = 1;
@@ -20,7 +20,8 @@ pub const FIRST: u32 = 1;
 /// 6: what functions used is metered; fields of functions and assignments that those before refuse.
 /// 7: artifacts that one controller puts on another come compressed.
 /// 8: tunnels, a kind that those before cannot read.
-pub const OWN: u32 = 8;
+/// 9: further fields of tunnels, and those of UDP; where controllers take TLS.
+pub const OWN: u32 = 9;
 
 /// From here on the namespace of what is created must exist.
 pub const NAMESPACES: u32 = 3;
@@ -40,6 +41,9 @@ pub const COMPRESSED_PUTS: u32 = 7;
 /// From here on there are tunnels.
 pub const TUNNELS: u32 = 8;
 
+/// From here on tunnels have the fields of the second release with them, or are of UDP, and members say where they take TLS.
+pub const TUNNEL_FIELDS: u32 = 9;
+
 /// From which level on every member reads objects of that kind.
 pub fn of_kind(resource: Resource) -> u32 {
     match resource {
@@ -50,6 +54,14 @@ pub fn of_kind(resource: Resource) -> u32 {
     }
 }
 
+/// From which level on every member reads all of this one.
+fn of_member(member: &Member) -> u32 {
+    match member.ingress_tls {
+        Some(_) => TUNNEL_FIELDS,
+        None => FIRST,
+    }
+}
+
 impl Command {
     /// The level from which on every member understands this command.
     pub fn level(&self) -> u32 {
@@ -57,12 +69,13 @@ impl Command {
             Self::Create { key, .. } | Self::Replace { key, .. } | Self::Delete { key, .. } => {
                 of_kind(key.resource)
             }
+            Self::AdmitController { member } | Self::MoveController { member, .. } => {
+                of_member(member)
+            }
             Self::RegisterArtifact { .. }
             | Self::ForgetArtifact { .. }
-            | Self::AdmitController { .. }
-            | Self::MoveController { .. }
             | Self::RemoveController { .. } => FIRST,
-            Self::AdmitDevice { .. } => 2,
+            Self::AdmitDevice { member, .. } => of_member(member).max(2),
             Self::Meter { .. } => METERING,
             // What it raises to is known to all by then: it may be the first of its level.
             Self::RaiseLevel { to } => *to,
@@ -96,7 +109,7 @@ mod tests {
             (1, &[Some(2), None, Some(2)], None),
             (2, &[Some(2), Some(2)], None),
             // A newer member does not pull this program beyond what it knows itself.
-            (1, &[Some(9), Some(9)], Some(OWN)),
+            (1, &[Some(OWN + 1), Some(OWN + 1)], Some(OWN)),
             // Nothing is ever lowered.
             (2, &[Some(1)], None),
         ];

@@ -69,6 +69,23 @@ pub(super) fn check_reached(host: &str, path: &FieldPath, findings: &mut Finding
     check(host, path, findings);
 }
 
+/// A network or an address from which clients come: without brackets.
+pub(super) fn check_network(text: &str, path: &FieldPath, findings: &mut Findings) {
+    match network(text, text, |_| true) {
+        Ok(()) => {}
+        Err((message, first @ Some(_))) => {
+            findings.suggest(path, Reason::Invalid, message, first);
+        }
+        Err((_, None)) => {
+            let message = format!(
+                "{} is no network: write one such as \"203.0.113.0/24\" or \"2001:db8::/32\", or a single address",
+                quoted(text)
+            );
+            findings.invalid(path, message);
+        }
+    }
+}
+
 pub(super) fn check_allowed(hosts: &[Value], path: &FieldPath, findings: &mut Findings) {
     let mut seen = BTreeSet::new();
     for (index, host) in hosts.iter().enumerate() {

@@ -6,7 +6,7 @@ use super::fields::{list, text};
 use super::findings::{Findings, quoted};
 use super::{Reason, hosts};
 use crate::FieldPath;
-use crate::http::{Http, MAX_ROUTES};
+use crate::http::{Http, MAX_ROUTES, RESERVED_PART, is_reserved};
 
 pub(super) fn check(http: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
     check_route(http, path, findings);
@@ -48,6 +48,14 @@ fn check_route(route: &Map<String, Value>, path: &FieldPath, findings: &mut Find
                 &path,
                 format!(
                     "{} is not the path of a URL: no spaces, '?', '#', or '..' parts",
+                    quoted(prefix)
+                ),
+            );
+        } else if is_reserved(prefix) {
+            findings.invalid(
+                &path,
+                format!(
+                    "{} has the part {RESERVED_PART:?}, below which tunnels let people sign in; choose another path",
                     quoted(prefix)
                 ),
             );

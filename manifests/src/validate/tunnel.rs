@@ -3,6 +3,11 @@
 //! What is not heeded may not be said. What the defaults say is let pass: it is still there when a tunnel
 //! goes over to the other protocol, or from targets to a function.
 
+mod access;
+mod provider;
+mod tls;
+mod udp;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
@@ -28,10 +33,17 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
     match read(spec, "protocol") {
         None if present(spec, "protocol") => {}
         None | Some(Protocol::Http) => check_http(spec, &path, findings),
-        Some(Protocol::Tcp) => check_tcp(spec, &path, findings),
+        Some(Protocol::Tls) => check_tls(spec, &path, findings),
+        Some(protocol @ (Protocol::Tcp | Protocol::Udp)) => {
+            check_port(spec, protocol, &path, findings);
+        }
     }
+    provider::check(spec, &path, findings);
     check_service(spec, &path, findings);
     check_limits(spec, &path, findings);
+    if let Some(fields) = object(spec, "access") {
+        access::check(spec, fields, &path.field("access"), findings);
+    }
     if let Some(health) = object(spec, "healthCheck") {
         let path = path.field("healthCheck");
         let interval = MIN_HEALTH_INTERVAL..=MAX_HEALTH_INTERVAL;
@@ -43,6 +55,10 @@ pub(super) fn check(value: &Value, findings: &mut Findings) {
         {
             let message = format!("{} is not a path such as \"/healthz\"", quoted(target));
             findings.invalid(&path.field("path"), message);
+        }
+        if let Some(payload) = text(health, "payload") {
+            let protocol = read(spec, "protocol");
+            udp::check_payload(payload, protocol, &path.field("payload"), findings);
         }
     }
 }
@@ -59,24 +75,33 @@ fn check_http(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Findin
     if present(spec, "port") {
         findings.forbidden(
             &path.field("port"),
-            "only with protocol TCP: with HTTP the tunnel is reached by its host; leave it out, or write protocol: TCP",
+            "only with protocol TCP or UDP: with HTTP the tunnel is reached by its host; leave it out, or write protocol: TCP",
         );
     }
+    tls::check_served(spec, path, findings);
     if read(spec, "proxyProtocol").is_some_and(|said: ProxyProtocol| !said.is_none()) {
         findings.forbidden(
             &path.field("proxyProtocol"),
-            "only with protocol TCP: with HTTP the header X-Forwarded-For says who the client is; leave it out",
+            "only with protocol TCP or TLS: with HTTP the header X-Forwarded-For says who the client is; leave it out",
         );
     }
 }
 
-fn check_tcp(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+/// What is reached at a port of its own.
+fn check_port(
+    spec: &Map<String, Value>,
+    protocol: Protocol,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    let name = protocol.as_str();
+    let is_udp = protocol == Protocol::Udp;
     if !present(spec, "port") {
         findings.push(
             &path.field("port"),
             Reason::Required,
             format!(
-                "required with protocol TCP: name the port, from {MIN_PORT} to {}, where every controller listens",
+                "required with protocol {name}: name the port, from {MIN_PORT} to {}, where every controller listens",
                 u16::MAX
             ),
         );
@@ -84,9 +109,46 @@ fn check_tcp(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Finding
     if spec.get("http").is_some_and(says_something) {
         findings.forbidden(
             &path.field("http"),
-            "only with protocol HTTP: a TCP connection names no host; leave it out, or write protocol: HTTP",
+            match is_udp {
+                true => "only with protocol HTTP: a datagram names no host; leave it out, or write protocol: HTTP",
+                false => "only with protocol HTTP: a TCP connection names no host; leave it out, or write protocol: HTTP",
+            },
         );
     }
+    if present(spec, "serverNames") {
+        let message = format!(
+            "only with protocol TLS: {name} names no host; leave it out, or write protocol: TLS"
+        );
+        findings.forbidden(&path.field("serverNames"), &message);
+    }
+    check_unread(spec, path, findings);
+    if is_udp {
+        udp::check(spec, path, findings);
+    }
+}
+
+fn check_tls(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    tls::check_names(spec, path, findings);
+    if present(spec, "port") {
+        findings.forbidden(
+            &path.field("port"),
+            "only with protocol TCP: with TLS the tunnel is reached by its serverNames at the controllers' TLS port; \
+             leave it out, or write protocol: TCP",
+        );
+    }
+    if spec.get("http").is_some_and(says_something) {
+        findings.forbidden(
+            &path.field("http"),
+            "only with protocol HTTP: with TLS nobody but the target reads requests; name hosts in serverNames, or \
+             write protocol: HTTP",
+        );
+    }
+    check_unread(spec, path, findings);
+}
+
+/// What is not for those that read nothing of what they carry.
+fn check_unread(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Findings) {
+    tls::check_unserved(spec, path, findings);
     if present(spec, "function") {
         findings.forbidden(
             &path.field("function"),
@@ -96,7 +158,8 @@ fn check_tcp(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Finding
     if object(spec, "healthCheck").is_some_and(|health| present(health, "path")) {
         findings.forbidden(
             &path.field("healthCheck").field("path"),
-            "only with protocol HTTP: with TCP a target is well if it takes a connection; leave it out",
+            "only with protocol HTTP: elsewhere a target is well if it takes a connection, with UDP if it answers \
+             healthCheck.payload; leave it out",
         );
     }
 }
@@ -144,6 +207,12 @@ fn check_service(spec: &Map<String, Value>, path: &FieldPath, findings: &mut Fin
         );
     }
     let default = json!(TunnelSpec::default());
+    if present(spec, "targetProtocol") && spec.get("targetProtocol") != Some(&json!("HTTP1")) {
+        findings.forbidden(
+            &path.field("targetProtocol"),
+            "not together with function, which is reached as functions are; leave it out",
+        );
+    }
     for name in [
         "connectTimeout",
         "idleTimeout",

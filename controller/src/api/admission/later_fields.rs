@@ -8,7 +8,7 @@ use super::super::errors::ApiError;
 use crate::state::{Key, State, level};
 
 /// The kind, the field as a JSON pointer, and the level from which on all controllers know it.
-const FIELDS: [(Resource, &str, u32); 6] = [
+const FIELDS: [(Resource, &str, u32); 14] = [
     // Quotas count by it as well, and all controllers must count alike.
     (Resource::Function, "/spec/autoscaling", level::REVISIONS),
     (
@@ -24,7 +24,32 @@ const FIELDS: [(Resource, &str, u32); 6] = [
         level::METERING,
     ),
     (Resource::Function, "/spec/instances", level::METERING),
+    (Resource::Tunnel, "/spec/tls", level::TUNNEL_FIELDS),
+    // Those of protocol TLS have it.
+    (Resource::Tunnel, "/spec/serverNames", level::TUNNEL_FIELDS),
+    (
+        Resource::Tunnel,
+        "/spec/targetProtocol",
+        level::TUNNEL_FIELDS,
+    ),
+    (Resource::Tunnel, "/spec/access", level::TUNNEL_FIELDS),
+    (
+        Resource::Tunnel,
+        "/spec/healthCheck/payload",
+        level::TUNNEL_FIELDS,
+    ),
+    (Resource::Tunnel, "/spec/provider", level::TUNNEL_FIELDS),
+    (Resource::Tunnel, "/spec/cloudflare", level::TUNNEL_FIELDS),
+    (Resource::Tunnel, "/spec/tor", level::TUNNEL_FIELDS),
 ];
+
+/// Values that a field did not have before, likewise.
+const VALUES: [(Resource, &str, &str, u32); 1] = [(
+    Resource::Tunnel,
+    "/spec/protocol",
+    "UDP",
+    level::TUNNEL_FIELDS,
+)];
 
 /// Refuses what some controller could not read yet.
 pub(super) fn check(state: &State, key: &Key, body: &Value) -> Result<(), ApiError> {
@@ -33,14 +58,28 @@ pub(super) fn check(state: &State, key: &Key, body: &Value) -> Result<(), ApiErr
             && state.level() < *known_from
             && body.pointer(field).is_some_and(|value| !value.is_null())
     };
-    let Some((_, field, _)) = FIELDS.iter().find(is_unknown) else {
+    let is_new = |(kind, field, value, known_from): &&(Resource, &str, &str, u32)| {
+        *kind == key.resource
+            && state.level() < *known_from
+            && body.pointer(field).is_some_and(|it| it == *value)
+    };
+    let field = FIELDS
+        .iter()
+        .find(is_unknown)
+        .map(|(_, field, _)| dotted(field));
+    let value = VALUES.iter().find(is_new);
+    let value = value.map(|(_, field, value, _)| format!("{} {value}", dotted(field)));
+    let Some(what) = field.or(value) else {
         return Ok(());
     };
-    let field = field[1..].replace('/', ".");
     Err(ApiError::Unavailable(format!(
-        "{field} is heeded once all controllers run a version that knows of it: \
+        "{what} is heeded once all controllers run a version that knows of it: \
          `hivectl get controllers` shows what they run"
     )))
+}
+
+fn dotted(pointer: &str) -> String {
+    pointer[1..].replace('/', ".")
 }
 
 #[cfg(test)]
@@ -54,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_field_is_taken_once_all_controllers_know_it() {
-        let key = Key::new(Resource::Function, "default", "hello");
         for (kind, field, known_from) in FIELDS {
+            let key = Key::new(kind, "default", "hello");
             let mut schema = openapi_schema(kind);
             let mut body = json!({});
             let mut place = &mut body;
@@ -71,6 +110,23 @@ mod tests {
                 let refused = check(&state, &key, &body).err();
                 assert_eq!(refused.is_some(), level < known_from, "{field} at {level}");
                 assert!(check(&state, &key, &json!({ "spec": {} })).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_taken_once_all_controllers_know_it() {
+        for (kind, field, value, known_from) in VALUES {
+            let key = Key::new(kind, "default", "hello");
+            let (spec, field) = field[1..].split_once('/').unwrap();
+            let body = json!({ spec: { field: value } });
+            let other = json!({ spec: { field: "of before" } });
+            let mut state = State::default();
+            for level in [known_from - 1, known_from] {
+                state.apply(Command::RaiseLevel { to: level }).unwrap();
+                let refused = check(&state, &key, &body).err();
+                assert_eq!(refused.is_some(), level < known_from, "{value} at {level}");
+                assert!(check(&state, &key, &other).is_ok());
             }
         }
     }
