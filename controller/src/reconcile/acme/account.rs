@@ -1,0 +1,133 @@
+//! The swarm's account at the authority: one Secret, made before the authority hears of it, so that nobody
+//! registers twice.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hive_manifests::Resource;
+use instant_acme::{Account, Key as AccountKey};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+
+use super::authority::Authority;
+use super::settings::Settings;
+use super::words::OrderError;
+use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::objects::{self, EditError};
+use crate::state::Key;
+use crate::store::Replica;
+
+const NAME: &str = "acme-account";
+const TYPE: &str = "hive.dev/acme-account";
+
+/// Which authority it is for.
+const DIRECTORY: &str = "directory";
+/// PKCS#8.
+const PRIVATE_KEY: &str = "key";
+/// What the authority calls it, once it is registered.
+const ID: &str = "id";
+/// Where it was told to write to.
+const EMAIL: &str = "email";
+
+/// As the Secret has it. Nothing prints it.
+struct Known {
+    key: Vec<u8>,
+    id: Option<String>,
+    email: Option<String>,
+}
+
+fn secret() -> Key {
+    Key::new(Resource::Secret, SYSTEM_NAMESPACE, NAME)
+}
+
+/// The account, registered where it is not yet.
+pub async fn open(
+    replica: &Replica,
+    settings: &Settings,
+    authority: Authority,
+) -> Result<Account, OrderError> {
+    let known = known(replica, settings).await?;
+    let builder = Account::builder_with_http(Box::new(authority));
+    let directory = settings.directory.clone();
+    if let Some(id) = known.id.filter(|_| known.email == settings.email) {
+        let key = PrivatePkcs8KeyDer::from(known.key);
+        return Ok(builder.from_parts(id, key, directory).await?);
+    }
+    let pair = PrivatePkcs8KeyDer::from(known.key);
+    let key = AccountKey::from_pkcs8_der(pair.clone_key())?;
+    // Whoever registers with a key that has an account gets that one.
+    let (account, _) = builder
+        .create_from_key((key, PrivateKeyDer::Pkcs8(pair)), directory)
+        .await?;
+    let mailto = settings.email.iter().map(|email| format!("mailto:{email}"));
+    let mailto: Vec<String> = mailto.collect();
+    let contacts: Vec<&str> = mailto.iter().map(String::as_str).collect();
+    if known.email != settings.email {
+        account.update_contacts(&contacts).await?;
+    }
+    objects::edit(replica, &secret(), |body| {
+        if get(body, DIRECTORY).as_deref() != Some(settings.directory.as_bytes()) {
+            return false;
+        }
+        set(body, ID, Some(account.id()));
+        set(body, EMAIL, settings.email.as_deref());
+        true
+    })
+    .await?;
+    tracing::info!(account = account.id(), "registered at the authority");
+    Ok(account)
+}
+
+/// The key for an authority, made where there is none: it takes the place of another authority's.
+async fn known(replica: &Replica, settings: &Settings) -> Result<Known, OrderError> {
+    let body = objects::fresh(&secret(), json!({}), json!({ "type": TYPE, "data": {} }));
+    objects::ensure(replica, secret(), body).await?;
+    let (_, fresh) = AccountKey::generate_pkcs8()?;
+    let mut known = None;
+    objects::edit(replica, &secret(), |body| {
+        let is_for = get(body, DIRECTORY).as_deref() == Some(settings.directory.as_bytes());
+        let key = get(body, PRIVATE_KEY).filter(|_| is_for);
+        let is_new = key.is_none();
+        if is_new {
+            body["data"] = json!({
+                DIRECTORY: BASE64.encode(&settings.directory),
+                PRIVATE_KEY: BASE64.encode(fresh.secret_pkcs8_der()),
+            });
+        }
+        let text = |body: &Value, field: &str| String::from_utf8(get(body, field)?).ok();
+        known = Some(Known {
+            key: key.unwrap_or_else(|| fresh.secret_pkcs8_der().to_vec()),
+            id: text(body, ID),
+            email: text(body, EMAIL),
+        });
+        is_new
+    })
+    .await?;
+    known.ok_or(OrderError::Note(EditError::NotFound(secret())))
+}
+
+/// The authority does not know the account any more: it is registered anew when it is needed.
+pub async fn forget(replica: &Replica) -> Result<(), EditError> {
+    objects::edit(replica, &secret(), |body| {
+        let data = body["data"].as_object_mut();
+        data.is_some_and(|data| {
+            data.remove(EMAIL);
+            data.remove(ID).is_some()
+        })
+    })
+    .await
+}
+
+fn get(secret: &Value, field: &str) -> Option<Vec<u8>> {
+    BASE64.decode(secret["data"][field].as_str()?).ok()
+}
+
+fn set(secret: &mut Value, field: &str, value: Option<&str>) {
+    match value {
+        Some(value) => secret["data"][field] = json!(BASE64.encode(value)),
+        None => {
+            if let Some(data) = secret["data"].as_object_mut() {
+                data.remove(field);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The way to an authority: HTTPS, with an end to every wait and a bound to every answer.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Map, Value};
+
+use super::settings::Settings;
+use crate::client_tls;
+
+/// For one answer. Authorities take their time over orders by answering at once that they do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A chain of certificates has some KiB.
+const MAX_ANSWER: usize = 256 << 10;
+
+/// Longer pauses are a mistake: the limits that last longest are counted by the week.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is not ACME.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("no answer within {PATIENCE:?}")]
+    TimedOut,
+    #[error("the connection failed")]
+    Connection(#[source] hyper_util::client::legacy::Error),
+    #[error("the answer broke off, or has more than {MAX_ANSWER} bytes")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("it answers {0}")]
+    Status(StatusCode),
+}
+
+/// Until when the authority wants to be left alone, if it said so.
+#[derive(Clone, Default)]
+pub struct Pause(Arc<Mutex<Option<Timestamp>>>);
+
+impl Pause {
+    pub fn until(&self) -> Option<Timestamp> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, until: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+}
+
+pub struct Authority {
+    client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    pause: Pause,
+}
+
+impl Authority {
+    pub fn new(settings: &Settings) -> (Self, Pause) {
+        let mut roots = client_tls::system_roots();
+        let own = CertificateDer::pem_slice_iter(settings.roots.as_bytes());
+        roots.add_parsable_certificates(own.flatten());
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(client_tls::config(roots))
+            .https_only()
+            .enable_http1()
+            .build();
+        let pause = Pause::default();
+        let authority = Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            pause: pause.clone(),
+        };
+        (authority, pause)
+    }
+}
+
+impl HttpClient for Authority {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let (asked, pause) = (self.client.request(request), self.pause.clone());
+        let exchange = async move {
+            let response = asked.await.map_err(AnswerError::Connection)?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(AnswerError::Body)?.to_bytes();
+            let is_problem = || serde_json::from_slice::<Map<String, Value>>(&body).is_ok();
+            if !head.status.is_success() {
+                if let Some(until) = retry_after(&head.headers, Timestamp::now()) {
+                    pause.take(until);
+                }
+                // Somebody in between, who speaks no ACME.
+                if !is_problem() {
+                    return Err(AnswerError::Status(head.status));
+                }
+            }
+            Ok(BytesResponse {
+                parts: head,
+                body: Box::new(body),
+            })
+        };
+        Box::pin(async move {
+            let answered = tokio::time::timeout(PATIENCE, exchange).await;
+            let answered = answered.unwrap_or(Err(AnswerError::TimedOut));
+            answered.map_err(|error| Error::Other(Box::new(error)))
+        })
+    }
+}
+
+/// Seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let until = match said.parse::<u32>() {
+        Ok(seconds) => now + Duration::from_secs(seconds.into()),
+        Err(_) => DateTimeParser::new().parse_timestamp(said).ok()?,
+    };
+    Some(until.min(now + LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_is_so_many_seconds_or_until_a_date_and_at_most_a_week() {
+        let now: Timestamp = "2026-11-06T08:00:00Z".parse().unwrap();
+        for (said, expected) in [
+            ("120", Some("2026-11-06T08:02:00Z")),
+            (
+                "Fri, 06 Nov 2026 08:49:37 GMT",
+                Some("2026-11-06T08:49:37Z"),
+            ),
+            ("4000000000", Some("2026-11-13T08:00:00Z")),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
+            let expected = expected.map(|at| at.parse::<Timestamp>().unwrap());
+            assert_eq!(retry_after(&headers, now), expected, "{said}");
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Opens orders, goes on with those that are open, and keeps what comes of them; some beside each other.
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use hive_manifests::tunnel::{FailedOrder, Tunnel};
+use hive_manifests::{Resource, TunnelSpec};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rcgen::KeyPair;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::authority::Authority;
+use super::certificate::{self, Held};
+use super::order::{Ordering, preference};
+use super::orders::{self, Order};
+use super::plan::{Step, Subject, Trouble, plan};
+use super::settings::Settings;
+use super::words::OrderError;
+use super::{account, status};
+use crate::gateway::bounds::Allowance;
+use crate::ingress::routes::{self, domain, routes_of};
+use crate::reconcile::events::{self, Notice};
+use crate::reconcile::tunnels::{Why, leads_here};
+use crate::reconcile::{Followed, Outlook};
+use crate::state::{Key, Object, State};
+use crate::store::Replica;
+use crate::tunnels::table;
+
+/// Orders under way: most of the time each waits for the authority.
+const AT_ONCE: usize = 4;
+
+/// Orders that are open, also those that wait: with their names and keys, each takes some KiB of one object.
+const MAX_OPEN: usize = 32;
+
+/// New orders: so many at once, and one more for each period. Let's Encrypt takes 300 of an account in three hours.
+const NEW_ORDERS: (u32, Duration) = (50, Duration::from_secs(60));
+
+/// After a failure that could not be written down.
+const UNNOTED: Duration = Duration::from_secs(60);
+
+/// What a leader does about certificates in its term.
+pub struct Certificates {
+    routes: routes::Follower,
+    table: table::Follower,
+    tunnels: Followed<Wanting>,
+    /// The uids of tunnels whose orders are under way.
+    busy: HashSet<String>,
+    under_way: JoinSet<()>,
+    new_orders: Allowance,
+    tell: mpsc::Sender<Ended>,
+    told: mpsc::Receiver<Ended>,
+    wake: Arc<Notify>,
+}
+
+/// A task that ended.
+struct Ended {
+    /// Of the tunnel.
+    uid: String,
+    /// An authority was asked for a new order, as far as is known.
+    asked: bool,
+}
+
+/// A tunnel that wants a certificate, or had one.
+#[derive(Clone)]
+struct Wanting {
+    uid: String,
+    generation: i64,
+    spec: TunnelSpec,
+    failed: Option<FailedOrder>,
+}
+
+fn wanting(object: &Object) -> Option<Wanting> {
+    let tunnel: Tunnel = object.parse().ok()?;
+    let known = tunnel.status.and_then(|status| status.certificate);
+    if object.is_being_deleted() || !(tunnel.spec.wants_acme() || known.is_some()) {
+        return None;
+    }
+    Some(Wanting {
+        uid: object.uid().to_owned(),
+        generation: tunnel.metadata.generation.unwrap_or_default(),
+        spec: tunnel.spec,
+        failed: known.and_then(|known| known.failed),
+    })
+}
+
+/// What a task needs.
+struct Work {
+    replica: Replica,
+    settings: Settings,
+    tunnel: Key,
+    wanting: Wanting,
+    names: BTreeSet<String>,
+    secret: String,
+    /// The order that is open; `None` where one is to be opened.
+    order: Option<Order>,
+}
+
+impl Certificates {
+    /// `wake` is notified when an order ends.
+    pub fn new(state: &State, wake: Arc<Notify>) -> Self {
+        let (tell, told) = mpsc::channel(AT_ONCE);
+        Self {
+            routes: routes::Follower::of(state),
+            table: table::Follower::default(),
+            tunnels: Followed::new(Resource::Tunnel, wanting),
+            busy: HashSet::new(),
+            under_way: JoinSet::new(),
+            new_orders: Allowance::new(NEW_ORDERS.0, NEW_ORDERS.1, Instant::now()),
+            tell,
+            told,
+            wake,
+        }
+    }
+
+    /// One look: says what is so, and begins what is due.
+    pub async fn pass(&mut self, replica: &Replica) -> Outlook {
+        self.take_ended();
+        // What they wrote is in it: nothing that has just failed is begun again.
+        let state = &replica.state();
+        self.routes.follow(state);
+        self.tunnels.follow(state);
+        let table = self.table.follow(state, &self.routes);
+        let settings = Settings::of(state);
+        let mut open = orders::read(state);
+        let has_room = open.len() < MAX_OPEN;
+        let now = Timestamp::now();
+        let (mut is_settled, mut due) = (true, None);
+        let mut tunnels: Vec<(Key, Wanting)> = self
+            .tunnels
+            .iter()
+            .map(|(key, wanting)| (key.clone(), wanting.clone()))
+            .collect();
+        // Those first that did not fail, then those that wait longest: whoever declares many names that lead nowhere
+        // keeps nobody else from a place.
+        tunnels.sort_by_key(|(_, wanting)| wanting.failed.as_ref().map(|it| it.next_time.0));
+        for (key, wanting) in tunnels {
+            let order = open.remove(&wanting.uid);
+            if self.busy.contains(&wanting.uid) {
+                continue;
+            }
+            let uid = wanting.uid.clone();
+            let secret = wanting.spec.certificate_secret(&key.name);
+            let Some(secret) = secret.filter(|_| wanting.spec.wants_acme()) else {
+                is_settled &= status::tell(replica, &key, &uid, None).await;
+                is_settled &= order.is_none() || close(replica, &uid).await;
+                continue;
+            };
+            let mut subject = self.subject(state, &key, &wanting, secret);
+            if let Some(refused) = table.refused.get(&key) {
+                subject.taken = Some(refused.to_string());
+            }
+            let planned = plan(&subject, &settings, order.as_ref(), now);
+            is_settled &= status::tell(replica, &key, &uid, Some(&planned)).await;
+            due = due.into_iter().chain(planned.due).min();
+            let order = match planned.step {
+                None => continue,
+                Some(Step::Close) => {
+                    is_settled &= close(replica, &uid).await;
+                    continue;
+                }
+                // One that is closed brings a look.
+                Some(Step::Open) if !has_room => continue,
+                Some(Step::Open) => None,
+                Some(Step::Resume) => order,
+            };
+            let Ok(settings) = &settings else { continue };
+            let wait = self.begin(Work {
+                replica: replica.clone(),
+                settings: settings.clone(),
+                tunnel: key,
+                wanting,
+                names: subject.names,
+                secret: subject.secret,
+                order,
+            });
+            let wait = wait.map(|wait| now + wait);
+            due = due.into_iter().chain(wait).min();
+        }
+        // Their tunnels are gone.
+        for uid in open.keys().filter(|uid| !self.busy.contains(*uid)) {
+            is_settled &= close(replica, uid).await;
+        }
+        match is_settled {
+            true => Outlook::at(due, now),
+            false => Outlook::Again,
+        }
+    }
+
+    fn take_ended(&mut self) {
+        while let Ok(Ended { uid, asked }) = self.told.try_recv() {
+            self.busy.remove(&uid);
+            if asked {
+                // Those that begin together may be a few more than there is leave for.
+                let _ = self.new_orders.take(Instant::now());
+            }
+        }
+        while let Some(ended) = self.under_way.try_join_next() {
+            // Those that are aborted for it end later: they take nobody along.
+            if ended.is_err_and(|error| error.is_panic()) {
+                // Which one panicked is not known; none of them may stay as if it went on.
+                self.under_way.abort_all();
+                self.busy.clear();
+            }
+        }
+    }
+
+    fn subject(&self, state: &State, key: &Key, wanting: &Wanting, secret: String) -> Subject {
+        let http = wanting.spec.http.clone().unwrap_or_default();
+        let routes = routes_of(&key.name, &key.namespace, &http, domain(state));
+        let names: BTreeSet<String> = routes.into_iter().map(|route| route.host).collect();
+        let taken = names.iter().find_map(|host| {
+            let (_, other) = self.routes.oldest_at(host)?;
+            // Whoever has the key of a host's certificate can pass for all of it.
+            (other.namespace != key.namespace).then(|| {
+                let kind = other.resource.info().singular;
+                format!(
+                    "{host} is answered by {kind} {}/{}, which is older: only its namespace gets a certificate for it",
+                    other.namespace, other.name
+                )
+            })
+        });
+        Subject {
+            generation: wanting.generation,
+            held: Held::of(state, &key.namespace, &secret, &wanting.uid),
+            names,
+            secret,
+            taken,
+            failed: wanting.failed.clone(),
+        }
+    }
+
+    /// Begins, or says how long it is until there is leave to. Where there is no place, an order that ends brings
+    /// a look.
+    fn begin(&mut self, work: Work) -> Option<Duration> {
+        if self.busy.len() >= AT_ONCE {
+            return None;
+        }
+        if work.order.is_none()
+            && let Err(wait) = self.new_orders.clone().take(Instant::now())
+        {
+            return Some(wait);
+        }
+        let uid = work.wanting.uid.clone();
+        self.busy.insert(uid.clone());
+        let (tell, wake) = (self.tell.clone(), self.wake.clone());
+        self.under_way.spawn(async move {
+            let asked = work.run().await;
+            // Nobody listens after the term.
+            let _ = tell.send(Ended { uid, asked }).await;
+            wake.notify_one();
+        });
+        None
+    }
+}
+
+async fn close(replica: &Replica, uid: &str) -> bool {
+    let closed = orders::close(replica, uid).await;
+    if let Err(error) = &closed {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(error, "cannot close an order");
+    }
+    closed.is_ok()
+}
+
+impl Work {
+    /// Whether an authority was asked for a new order, as far as is known.
+    async fn run(self) -> bool {
+        let is_new = self.order.is_none();
+        let (authority, pause) = Authority::new(&self.settings);
+        match self.obtain(authority).await {
+            Ok(true) => {
+                let names = Vec::from_iter(self.names.iter().map(String::as_str)).join(", ");
+                let message = format!(
+                    "{} issued a certificate for {names}",
+                    self.settings.authority()
+                );
+                tracing::info!(tunnel = %self.tunnel, names, "certificate issued");
+                self.tell(false, Why::new("CertificateIssued", message))
+                    .await;
+                is_new
+            }
+            // Somebody else is at it.
+            Ok(false) => false,
+            Err(error) => {
+                self.fail(&error, pause.until()).await;
+                is_new && error.trouble() != Trouble::Name
+            }
+        }
+    }
+
+    /// False if the order is another leader's.
+    async fn obtain(&self, authority: Authority) -> Result<bool, OrderError> {
+        let uid = &self.wanting.uid;
+        let order = match &self.order {
+            Some(order) => order.clone(),
+            None => {
+                self.names_lead_here().await?;
+                let order = self.fresh_order()?;
+                if !orders::open(&self.replica, uid, &order).await? {
+                    return Ok(false);
+                }
+                order
+            }
+        };
+        let failures = self.wanting.failed.as_ref().map_or(0, |it| it.count);
+        let mut ordering = Ordering {
+            replica: &self.replica,
+            settings: &self.settings,
+            uid,
+            order,
+            preference: preference(failures),
+        };
+        let chain = ordering.obtain(authority).await?;
+        let (replica, order, roots) = (&self.replica, &ordering.order, &self.settings.roots);
+        if !certificate::store(replica, &self.secret, uid, order, &chain, roots).await? {
+            return Err(OrderError::Secret);
+        }
+        orders::close(replica, uid).await?;
+        // With a clock that is ahead it would be ordered again at once, until the authority has enough.
+        let namespace = &self.tunnel.namespace;
+        match Held::of(&replica.state(), namespace, &self.secret, uid) {
+            Held::Own(held) if held.renewal() <= Timestamp::now() => Err(OrderError::Outlived),
+            _ => Ok(true),
+        }
+    }
+
+    /// All are tried at once; of several that do not, the first by name is told.
+    async fn names_lead_here(&self) -> Result<(), OrderError> {
+        let state = self.replica.state();
+        let tried = join_all(self.names.iter().map(|name| leads_here(name, &state))).await;
+        let found: Result<(), Why> = tried.into_iter().collect();
+        found.map_err(OrderError::Name)
+    }
+
+    fn fresh_order(&self) -> Result<Order, rcgen::Error> {
+        Ok(Order {
+            namespace: self.tunnel.namespace.clone(),
+            tunnel: self.tunnel.name.clone(),
+            names: self.names.iter().cloned().collect(),
+            directory: self.settings.directory.clone(),
+            began: Timestamp::now(),
+            key: KeyPair::generate()?.serialize_pem(),
+            url: None,
+            answers: Vec::new(),
+        })
+    }
+
+    async fn fail(&self, error: &OrderError, pause: Option<Timestamp>) {
+        let (trouble, why) = (error.trouble(), error.why(&self.settings, pause));
+        let now = Timestamp::now();
+        let before = self.wanting.failed.as_ref();
+        let before = before.filter(|it| it.directory == self.settings.directory);
+        let count = before.map_or(0, |it| it.count).saturating_add(1);
+        let jitter = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+        let waited = before.and_then(|it| {
+            let waited = it.next_time.0.duration_since(it.time.0);
+            Duration::try_from(waited).ok()
+        });
+        let next = trouble.next(waited, pause, jitter, now);
+        let failed = FailedOrder {
+            time: Time(status::whole_seconds(now)),
+            generation: self.wanting.generation,
+            directory: self.settings.directory.clone(),
+            count,
+            next_time: Time(status::whole_seconds(next)),
+            reason: why.reason.clone(),
+            message: why.message.clone(),
+        };
+        let is_news = before.is_none_or(|it| it.reason != why.reason || it.message != why.message);
+        tracing::info!(
+            tunnel = %self.tunnel,
+            reason = why.reason,
+            why = why.message,
+            "no certificate"
+        );
+        let uid = &self.wanting.uid;
+        let noted = status::note_failure(&self.replica, &self.tunnel, uid, &failed).await;
+        if let Err(error) = noted {
+            tracing::warn!(
+                tunnel = %self.tunnel,
+                error = &error as &dyn std::error::Error,
+                "cannot write status"
+            );
+            // Nobody knows of it, so nobody would wait.
+            tokio::time::sleep(UNNOTED).await;
+        }
+        // Of what was never placed there is nothing to go on with.
+        let known = orders::read(&self.replica.state());
+        let is_placed = known.get(uid).is_some_and(|order| order.url.is_some());
+        if trouble == Trouble::Final || !is_placed {
+            close(&self.replica, uid).await;
+        }
+        if error.forgets_account()
+            && let Err(error) = account::forget(&self.replica).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot forget the account");
+        }
+        if is_news {
+            self.tell(true, why).await;
+        }
+    }
+
+    async fn tell(&self, warning: bool, why: Why) {
+        let notice = Notice {
+            warning,
+            reason: why.reason,
+            message: why.message,
+            source: "acme".to_owned(),
+            count: 1,
+        };
+        events::record(&self.replica, &self.tunnel, notice).await;
+    }
+}
