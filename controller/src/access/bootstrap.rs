@@ -129,7 +129,7 @@ fn roles() -> Vec<Wanted> {
                     &[GROUP],
                     &["nodes"],
                 ),
-                rule(READ, &[GROUP], &["assignments", "functions"]),
+                rule(READ, &[GROUP], &["assignments", "functions", "tunnels"]),
                 rule(READ, &[""], &["events"]),
                 rule(&["get", "list"], &["metrics.k8s.io"], &["nodes"]),
             ],

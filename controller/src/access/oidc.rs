@@ -4,21 +4,26 @@
 //! were checked. What rights that gives is for the bindings to say. The issuer's keys are fetched when
 //! they are needed; while it cannot be reached, the keys that are known go on to be good.
 
+mod fetch;
 mod keys;
+mod roots;
+#[cfg(test)]
+pub mod test_issuer;
+mod verifier;
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::jwt::{JwtError, Unverified};
 use super::user::{AUTHENTICATED, UserInfo};
-pub use keys::FetchError;
-use keys::IssuerKeys;
-
-/// How far the issuer's clock and this one's may be apart.
-const SKEW: Duration = Duration::from_secs(10);
+pub use fetch::FetchError;
+pub use keys::Endpoints;
+pub use roots::{named_roots, system_and_named_roots};
+use verifier::current;
+pub use verifier::{Redemption, Verifier};
 
 /// Names and groups that begin so mean something here; no issuer may give them out.
 const RESERVED: [&str; 2] = ["system:", "hive:"];
@@ -46,7 +51,7 @@ pub struct OidcOptions {
 /// Knows tokens of one issuer.
 pub struct Oidc {
     options: OidcOptions,
-    keys: IssuerKeys,
+    verifier: Verifier,
 }
 
 /// Whoever signed in.
@@ -61,6 +66,8 @@ pub struct SignedIn {
 pub enum OidcError {
     #[error("--oidc-issuer-url {0}: an https URL without query and fragment is needed")]
     Issuer(Url),
+    #[error("the issuer is no URL")]
+    NoUrl,
     #[error("--oidc-ca-file {}", path.display())]
     CaFile {
         path: PathBuf,
@@ -94,42 +101,26 @@ pub enum Refused {
 
 impl Oidc {
     pub fn new(options: OidcOptions) -> Result<Self, OidcError> {
-        let issuer = &options.issuer;
-        if issuer.scheme() != "https" || issuer.query().is_some() || issuer.fragment().is_some() {
-            return Err(OidcError::Issuer(issuer.clone()));
-        }
-        let keys = IssuerKeys::new(issuer, options.ca_file.as_deref())?;
-        Ok(Self { options, keys })
+        let roots = named_roots(options.ca_file.as_deref())?;
+        let (issuer, client) = (options.issuer.clone(), options.client_id.clone());
+        let verifier = Verifier::new(issuer, client, roots)?;
+        Ok(Self { options, verifier })
     }
 
     /// Whether a token says that it is this issuer's; not yet believed.
     pub fn issued(&self, token: &Unverified<'_>) -> bool {
         token
             .unverified_claims::<Map<String, Value>>()
-            .is_ok_and(|claims| claims.get("iss").is_some_and(|iss| self.is_issuer(iss)))
-    }
-
-    /// The URL as it was given: an issuer with or without a slash at its end is another.
-    fn is_issuer(&self, claim: &Value) -> bool {
-        let issuer = self.options.issuer.as_str();
-        claim.as_str().is_some_and(|iss| {
-            iss == issuer
-                || self.options.issuer.path() == "/" && iss == issuer.trim_end_matches('/')
-        })
+            .is_ok_and(|claims| {
+                let iss = claims.get("iss");
+                iss.is_some_and(|iss| self.verifier.is_issuer(iss))
+            })
     }
 
     /// Who the bearer of a token is.
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<SignedIn, Refused> {
-        let token = Unverified::parse(token)?;
-        let candidates = self.keys.named(token.header.kid.as_deref()).await?;
-        let mut verdict = Err(Refused::UnknownKey);
-        for key in candidates {
-            match token.verify::<Map<String, Value>>(&key) {
-                Ok(claims) => return self.options.read(&claims, now),
-                Err(error) => verdict = Err(error.into()),
-            }
-        }
-        verdict
+        let claims = self.verifier.signed(token).await?;
+        self.options.read(&claims, now)
     }
 }
 
@@ -140,31 +131,7 @@ impl OidcOptions {
             claim: claim.to_owned(),
             what,
         };
-        let time = |claim: &str| match claims.get(claim) {
-            None => Ok(None),
-            Some(value) => value
-                .as_f64()
-                .filter(|seconds| (0.0..1e12).contains(seconds))
-                .map(|seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)))
-                .ok_or_else(|| wrong(claim, "is no time")),
-        };
-        let is_for_us = match claims.get("aud") {
-            Some(Value::String(audience)) => *audience == self.client_id,
-            Some(Value::Array(list)) => list.iter().any(|audience| *audience == self.client_id),
-            _ => false,
-        };
-        if !is_for_us {
-            return Err(Refused::Audience(self.client_id.clone()));
-        }
-        let expiry = time("exp")?.ok_or_else(|| wrong("exp", "is missing"))?;
-        if expiry <= now {
-            return Err(Refused::Expired);
-        }
-        for claim in ["nbf", "iat"] {
-            if time(claim)?.is_some_and(|from| from > now + SKEW) {
-                return Err(Refused::Early);
-            }
-        }
+        let expiry = current(claims, &self.client_id, now)?;
         for (claim, wanted) in &self.required_claims {
             if claims.get(claim).and_then(Value::as_str) != Some(wanted) {
                 return Err(wrong(claim, "is not what this swarm requires"));

@@ -260,6 +260,7 @@ fn controller(told: &Told, now: SystemTime) -> Controller {
         link: endpoint.link,
         api: endpoint.api,
         ingress: endpoint.ingress,
+        ingress_tls: endpoint.ingress_tls,
     };
     let mut controller = Controller::new(&id.to_string(), spec);
     controller.metadata.uid = Some(uid(id));

@@ -7,6 +7,7 @@ pub(super) mod ownership;
 
 use hive_manifests::Resource;
 use hive_manifests::resource::GROUP;
+use hive_manifests::tunnel::Provider;
 use serde_json::{Map, Value, json};
 
 use super::errors::{ApiError, Cause};
@@ -285,6 +286,12 @@ fn refuse_new_finalizers(current: &Object, proposed: &Value) -> Result<(), ApiEr
     }
 }
 
+/// A field of a tunnel; the default is as good as nothing.
+fn said<'a>(body: &'a Value, field: &str) -> Option<&'a Value> {
+    let value = body.pointer(field)?;
+    (!value.is_null() && *value != json!(Provider::default())).then_some(value)
+}
+
 /// What nobody may ever change on these kinds.
 fn refuse_immutable_changes(current: &Object, proposed: &Value) -> Result<(), ApiError> {
     let before = current.body();
@@ -299,6 +306,21 @@ fn refuse_immutable_changes(current: &Object, proposed: &Value) -> Result<(), Ap
                 "field is immutable: delete the node, and another machine may join by its name"
                     .into(),
             ));
+        }
+        // What was made elsewhere could not be found again, and would stay.
+        Resource::Tunnel => {
+            let changed = ["/spec/provider", "/spec/cloudflare/accountId"]
+                .into_iter()
+                .find(|field| said(proposed, field) != said(before, field));
+            return match changed {
+                None => Ok(()),
+                Some(field) => Err(invalid(
+                    current.key(),
+                    &field[1..].replace('/', "."),
+                    "FieldValueInvalid",
+                    "field is immutable: delete the tunnel and create it anew".into(),
+                )),
+            };
         }
         // What was cannot become something else.
         Resource::ControllerRevision if proposed.get("data") != before.get("data") => {

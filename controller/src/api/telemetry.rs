@@ -273,6 +273,13 @@ fn tunnels(context: &Api, out: &mut String) {
             let _ = writeln!(out, "{name}{{{labels},reason=\"{reason}\"}} {count}");
         }
     }
+    let name = "hive_ingress_tls_refused_total";
+    let help =
+        "Connections at the ingress for TLS that got no further than their handshake, by cause.";
+    describe(out, name, "counter", help);
+    for (reason, count) in context.tunnels.names.refused() {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+    }
 }
 
 /// Where somebody collects them.

@@ -1,90 +1,90 @@
 //! The issuer's public keys: found through its configuration, fetched again when a token names one
-//! that is not known, and now and then, since a key that was withdrawn must not be good for ever.
+//! that is not known, and now and then, since a key that was withdrawn must not be good for ever. An issuer that is slow
+//! to say them holds up nobody whose key was good a while ago.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use url::Url;
 
-use super::OidcError;
+use super::fetch::{FetchError, Https};
 use crate::access::jwt::VerifyingKey;
-use crate::client_tls;
 
-/// After this a withdrawn key is good no longer, if the issuer can be reached.
+/// After this keys are fetched anew: a withdrawn one is good no longer, if the issuer can be reached.
 const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// So old they may be used while that is under way. Behind it somebody rather waits: an issuer that hangs whenever it
+/// is asked would keep a withdrawn key good for ever.
+const LONGEST_AGE: Duration = Duration::from_secs(3600);
 
 /// Between two fetches: a flood of tokens with invented keys must not become one at the issuer.
 const MIN_PAUSE: Duration = Duration::from_secs(10);
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A configuration is some KB, a set of keys too.
-const MAX_ANSWER_BYTES: usize = 256 << 10;
-
 /// Of one issuer; the largest publish a dozen.
 const MAX_KEYS: usize = 64;
 
-/// Why the issuer's keys could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    #[error("{url} cannot be reached")]
-    Unreachable {
-        url: String,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("{url} answered with status {status}")]
-    Status { url: String, status: u16 },
-    #[error("{url} did not answer in time")]
-    TimedOut { url: String },
-    #[error("the answer of {url} cannot be read")]
-    Malformed {
-        url: String,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("the configuration is that of issuer {found}, not of {expected}")]
-    OtherIssuer { found: String, expected: String },
-    #[error("the configuration names keys at {0}, which is no https URL")]
-    Insecure(String),
-    #[error("it was tried a moment ago")]
-    TooSoon,
-}
-
 pub(super) struct IssuerKeys {
     issuer: Url,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    known: Mutex<Known>,
+    https: Https,
+    known: Arc<Mutex<Known>>,
+    /// When the issuer last answered, or did not. Held while it is asked.
+    asked: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     /// By key id; those without one under "".
     keys: Arc<HashMap<String, Vec<VerifyingKey>>>,
+    endpoints: Option<Endpoints>,
     fetched: Option<Instant>,
-    tried: Option<Instant>,
+}
+
+/// Where people sign in at an issuer.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    pub authorization: Url,
+    pub token: Url,
+    /// Clients say their secret in the header Authorization, else in the form.
+    pub takes_basic: bool,
 }
 
 #[derive(Deserialize)]
 struct Configuration {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    authorization_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+}
+
+impl Configuration {
+    /// `None` of an issuer where nobody can sign in.
+    fn endpoints(&self) -> Option<Endpoints> {
+        let safe = |url: &Option<String>| {
+            let url = Url::parse(url.as_deref()?).ok()?;
+            (url.scheme() == "https" && url.fragment().is_none()).then_some(url)
+        };
+        // What is not said is this (OpenID Connect Discovery, 3).
+        let methods = self.token_endpoint_auth_methods_supported.as_ref();
+        let takes_basic =
+            methods.is_none_or(|methods| methods.iter().any(|it| it == "client_secret_basic"));
+        Some(Endpoints {
+            authorization: safe(&self.authorization_endpoint)?,
+            token: safe(&self.token_endpoint)?,
+            takes_basic,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -112,133 +112,156 @@ struct Jwk {
     y: Option<String>,
 }
 
-impl IssuerKeys {
-    pub fn new(issuer: &Url, ca_file: Option<&Path>) -> Result<Self, OidcError> {
-        let roots = match ca_file {
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                let failed = |source: Box<dyn std::error::Error + Send + Sync>| OidcError::CaFile {
-                    path: path.to_owned(),
-                    source,
-                };
-                let certificates =
-                    CertificateDer::pem_file_iter(path).map_err(|e| failed(e.into()))?;
-                for certificate in certificates {
-                    let certificate = certificate.map_err(|e| failed(e.into()))?;
-                    roots.add(certificate).map_err(|e| failed(e.into()))?;
-                }
-                roots
-            }
-            None => client_tls::system_roots(),
-        };
-        if roots.is_empty() {
-            return Err(OidcError::NoRoots);
+/// When what is known may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usable {
+    Now,
+    /// The issuer is asked again beside that.
+    Meanwhile,
+    /// Once the issuer was asked again, if it answers.
+    Later,
+}
+
+impl Known {
+    fn usable(&self) -> Usable {
+        match self.fetched.map(|at| at.elapsed()) {
+            Some(age) if age < MAX_AGE => Usable::Now,
+            Some(age) if age < LONGEST_AGE => Usable::Meanwhile,
+            _ => Usable::Later,
         }
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(client_tls::config(roots))
-            .https_only()
-            .enable_http1()
-            .build();
-        Ok(Self {
+    }
+}
+
+impl IssuerKeys {
+    pub fn new(issuer: &Url, roots: RootCertStore) -> Self {
+        Self {
             issuer: issuer.clone(),
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            known: Mutex::default(),
-        })
+            https: Https::new(roots),
+            known: Arc::default(),
+            asked: Arc::default(),
+        }
+    }
+
+    pub fn https(&self) -> &Https {
+        &self.https
     }
 
     /// The keys that a token with this key id may be signed with; all where it names none.
     pub async fn named(&self, kid: Option<&str>) -> Result<Vec<VerifyingKey>, FetchError> {
-        // Held while keys are fetched: all who wait for the same keys ask once.
-        let mut known = self.known.lock().await;
-        let is_fresh = known.fetched.is_some_and(|at| at.elapsed() < MAX_AGE);
+        let known = lock(&self.known).clone();
         let found = select(&known.keys, kid);
-        if is_fresh && !found.is_empty() {
-            return Ok(found);
-        }
-        let may_fetch = known.tried.is_none_or(|at| at.elapsed() >= MIN_PAUSE);
-        if !may_fetch {
-            return match known.fetched {
-                Some(_) => Ok(found),
-                None => Err(FetchError::TooSoon),
-            };
-        }
-        known.tried = Some(Instant::now());
-        match self.fetch().await {
-            Ok(keys) => {
-                known.keys = Arc::new(keys);
-                known.fetched = Some(Instant::now());
-                Ok(select(&known.keys, kid))
+        if !found.is_empty() {
+            match known.usable() {
+                Usable::Now => return Ok(found),
+                Usable::Meanwhile => {
+                    self.renew_meanwhile();
+                    return Ok(found);
+                }
+                Usable::Later => {}
             }
+        }
+        match self.renew(&known).await {
+            Ok(known) => Ok(select(&known.keys, kid)),
+            Err(FetchError::TooSoon) if known.fetched.is_some() => Ok(found),
             Err(error) if found.is_empty() => Err(error),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, issuer = %self.issuer, "known keys of the OpenID issuer go on to be used");
-                Ok(found)
-            }
+            Err(_) => Ok(found),
         }
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, Vec<VerifyingKey>>, FetchError> {
-        let base = self.issuer.as_str().trim_end_matches('/');
-        let configuration: Configuration = self
-            .get(&format!("{base}/.well-known/openid-configuration"))
-            .await?;
-        if configuration.issuer.trim_end_matches('/') != base {
-            return Err(FetchError::OtherIssuer {
-                found: configuration.issuer,
-                expected: base.to_owned(),
+    /// Where people sign in there.
+    pub async fn endpoints(&self) -> Result<Endpoints, FetchError> {
+        let mut known = lock(&self.known).clone();
+        match known.usable() {
+            Usable::Now => {}
+            Usable::Meanwhile => self.renew_meanwhile(),
+            Usable::Later => match self.renew(&known).await {
+                Ok(renewed) => known = renewed,
+                Err(error) if known.fetched.is_none() => return Err(error),
+                Err(_) => {}
+            },
+        }
+        known.endpoints.ok_or(FetchError::NoLogin)
+    }
+
+    /// What is known once the issuer was asked again: not more often than it can be, and once for all who wait for
+    /// it. What was known before goes on to be used where it cannot be asked.
+    async fn renew(&self, before: &Known) -> Result<Known, FetchError> {
+        let asked = self.asked.clone().lock_owned().await;
+        let known = lock(&self.known).clone();
+        if known.fetched != before.fetched {
+            return Ok(known);
+        }
+        if is_too_soon(*asked) {
+            return Err(FetchError::TooSoon);
+        }
+        // Only with the program it comes to nothing.
+        self.ask(asked).await.unwrap_or(Err(FetchError::TooSoon))
+    }
+
+    /// Asks the issuer again, unless somebody does or just did, and waits for nothing.
+    fn renew_meanwhile(&self) {
+        if let Ok(asked) = self.asked.clone().try_lock_owned()
+            && !is_too_soon(*asked)
+        {
+            drop(self.ask(asked));
+        }
+    }
+
+    /// It goes on when whoever waits for it leaves, who else could keep the keys from all others.
+    fn ask(
+        &self,
+        mut asked: OwnedMutexGuard<Option<Instant>>,
+    ) -> JoinHandle<Result<Known, FetchError>> {
+        let (issuer, https, known) = (self.issuer.clone(), self.https.clone(), self.known.clone());
+        tokio::spawn(async move {
+            let fetched = fetch(&issuer, &https).await.inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, %issuer, "the OpenID issuer does not say its keys");
             });
-        }
-        if !configuration.jwks_uri.starts_with("https://") {
-            return Err(FetchError::Insecure(configuration.jwks_uri));
-        }
-        let set: KeySet = self.get(&configuration.jwks_uri).await?;
-        let mut keys: HashMap<String, Vec<VerifyingKey>> = HashMap::new();
-        for jwk in set.keys.into_iter().take(MAX_KEYS) {
-            // Keys of other kinds are there for others.
-            if let Some(key) = jwk.verifying_key() {
-                keys.entry(jwk.kid).or_default().push(key);
-            }
-        }
-        tracing::info!(issuer = %self.issuer, keys = keys.len(), "fetched the OpenID issuer's keys");
-        Ok(keys)
-    }
-
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
-        let unreachable =
-            |source: Box<dyn std::error::Error + Send + Sync>| FetchError::Unreachable {
-                url: url.to_owned(),
-                source,
-            };
-        let uri = url
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| unreachable(error.into()))?;
-        let ask = async {
-            let response = self
-                .client
-                .get(uri)
-                .await
-                .map_err(|e| unreachable(e.into()))?;
-            if !response.status().is_success() {
-                return Err(FetchError::Status {
-                    url: url.to_owned(),
-                    status: response.status().as_u16(),
-                });
-            }
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
-            Ok(body.collect().await.map_err(unreachable)?.to_bytes())
-        };
-        let body =
-            tokio::time::timeout(TIMEOUT, ask)
-                .await
-                .map_err(|_| FetchError::TimedOut {
-                    url: url.to_owned(),
-                })??;
-        serde_json::from_slice(&body).map_err(|source| FetchError::Malformed {
-            url: url.to_owned(),
-            source,
+            let renewed = fetched.inspect(|fetched| *lock(&known) = fetched.clone());
+            // From here on, and not from the question: who waited for an answer that took long asks no second time.
+            *asked = Some(Instant::now());
+            renewed
         })
     }
+}
+
+fn is_too_soon(asked: Option<Instant>) -> bool {
+    asked.is_some_and(|at| at.elapsed() < MIN_PAUSE)
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().expect("no holder of the lock panics")
+}
+
+async fn fetch(issuer: &Url, https: &Https) -> Result<Known, FetchError> {
+    let base = issuer.as_str().trim_end_matches('/');
+    let configuration: Configuration = https
+        .get(&format!("{base}/.well-known/openid-configuration"))
+        .await?;
+    if configuration.issuer.trim_end_matches('/') != base {
+        return Err(FetchError::OtherIssuer {
+            found: configuration.issuer,
+            expected: base.to_owned(),
+        });
+    }
+    if !configuration.jwks_uri.starts_with("https://") {
+        return Err(FetchError::Insecure(configuration.jwks_uri));
+    }
+    let set: KeySet = https.get(&configuration.jwks_uri).await?;
+    let mut keys: HashMap<String, Vec<VerifyingKey>> = HashMap::new();
+    for jwk in set.keys.into_iter().take(MAX_KEYS) {
+        // Keys of other kinds are there for others.
+        if let Some(key) = jwk.verifying_key() {
+            keys.entry(jwk.kid).or_default().push(key);
+        }
+    }
+    tracing::info!(%issuer, keys = keys.len(), "fetched the OpenID issuer's keys");
+    Ok(Known {
+        keys: Arc::new(keys),
+        endpoints: configuration.endpoints(),
+        fetched: Some(Instant::now()),
+    })
 }
 
 fn select(keys: &HashMap<String, Vec<VerifyingKey>>, kid: Option<&str>) -> Vec<VerifyingKey> {
@@ -274,8 +297,52 @@ impl Jwk {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures::FutureExt;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::access::jwt::Unverified;
+
+    /// It takes connections, and never says a word.
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_hangs_holds_up_nobody_whose_key_was_good_a_while_ago() {
+        let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = hanging.local_addr().unwrap().port();
+        let issuer: Url = format!("https://127.0.0.1:{port}").parse().unwrap();
+        let login = Endpoints {
+            authorization: issuer.clone(),
+            token: issuer.clone(),
+            takes_basic: true,
+        };
+        let key = ("k1".to_owned(), vec![VerifyingKey::Ed25519([0; 32])]);
+        for (seconds, kid, answers, asks) in [
+            (0, "k1", true, false),
+            (599, "k1", true, false),
+            (600, "k1", true, true),
+            (3599, "k1", true, true),
+            (3600, "k1", false, true),
+            // It may have come since.
+            (0, "k2", false, true),
+            (600, "k2", false, true),
+        ] {
+            let keys = IssuerKeys::new(&issuer, RootCertStore::empty());
+            *lock(&keys.known) = Known {
+                keys: Arc::new(HashMap::from([key.clone()])),
+                endpoints: Some(login.clone()),
+                fetched: Some(Instant::now()),
+            };
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            let what = format!("{kid} after {seconds} s");
+            // As often as anybody comes.
+            for _ in 0..3 {
+                let named = keys.named(Some(kid)).now_or_never();
+                assert_eq!(named.is_some(), answers, "{what}");
+                assert_eq!(keys.asked.try_lock().is_err(), asks, "{what}");
+            }
+            let endpoints = keys.endpoints().now_or_never();
+            assert_eq!(endpoints.is_some(), seconds < 3600, "{what}");
+        }
+    }
 
     /// Keys of any shape, and a token that each of them may be asked about.
     #[test]

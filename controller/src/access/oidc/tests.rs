@@ -1,90 +1,16 @@
 //! Tokens of an issuer that answers over TLS in this process.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use axum::Router;
-use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use ring::signature::{Ed25519KeyPair, KeyPair};
-use rustls_pki_types::PrivateKeyDer;
+use futures::FutureExt;
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
+use super::test_issuer::{TestIssuer, pair, seconds};
 use super::*;
 use crate::access::jwt;
-use crate::https;
-
-struct TestIssuer {
-    url: String,
-    key: Ed25519KeyPair,
-    asked: Arc<AtomicUsize>,
-    ca: TempDir,
-    stop: CancellationToken,
-}
-
-fn pair() -> Ed25519KeyPair {
-    let mut seed = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed).unwrap();
-    Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
-}
 
 impl TestIssuer {
-    async fn start() -> Self {
-        let key = pair();
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let ca = tempfile::tempdir().unwrap();
-        std::fs::write(ca.path().join("ca.pem"), cert.pem()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let private = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], private)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!(
-            "https://localhost:{}/realm",
-            listener.local_addr().unwrap().port()
-        );
-        let asked = Arc::new(AtomicUsize::new(0));
-        let jwks = json!({ "keys": [
-            { "kty": "OKP", "crv": "Ed25519", "kid": "k1", "use": "sig",
-              "x": BASE64.encode(key.public_key().as_ref()) },
-            { "kty": "oct", "kid": "shared", "k": "AA" },
-        ] });
-        let configuration = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
-        let counted = asked.clone();
-        let router = Router::new()
-            .route(
-                "/realm/.well-known/openid-configuration",
-                get(move || async move { configuration.to_string() }),
-            )
-            .route(
-                "/realm/keys",
-                get(move || async move {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                    jwks.to_string()
-                }),
-            );
-        let stop = CancellationToken::new();
-        tokio::spawn(https::serve(listener, Arc::new(tls), router, stop.clone()));
-        Self {
-            url,
-            key,
-            asked,
-            ca,
-            stop,
-        }
-    }
-
     fn options(&self) -> OidcOptions {
         OidcOptions {
             issuer: self.url.parse().unwrap(),
@@ -97,29 +23,6 @@ impl TestIssuer {
             ca_file: Some(self.ca.path().join("ca.pem")),
         }
     }
-
-    fn claims(&self) -> Value {
-        let now = seconds(SystemTime::now());
-        json!({
-            "iss": self.url,
-            "aud": ["other", "hive"],
-            "sub": "1234",
-            "email": "ada@example.org",
-            "email_verified": true,
-            "groups": ["makers", "readers"],
-            "tenant": "home",
-            "iat": now,
-            "exp": now + 300,
-        })
-    }
-
-    fn token(&self, claims: &Value) -> String {
-        jwt::sign(&self.key, "k1", claims)
-    }
-}
-
-fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,6 +65,40 @@ async fn invented_keys_do_not_flood_the_issuer() {
         "{error}"
     );
     assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_at_once_keeps_the_keys_from_nobody() {
+    let issuer = TestIssuer::start().await;
+    let oidc = Oidc::new(issuer.options()).unwrap();
+    let (token, now) = (issuer.token(&issuer.claims()), SystemTime::now());
+    assert!(oidc.verify(&token, now).now_or_never().is_none());
+    oidc.verify(&token, now).await.unwrap();
+    assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn only_some_codes_are_redeemed_at_a_time() {
+    let issuer = TestIssuer::start().await;
+    let url = issuer.url.parse().unwrap();
+    let verifier = Verifier::new(url, "hive".into(), issuer.roots()).unwrap();
+    let invented = || Redemption {
+        code: "invented",
+        redirect_uri: "https://photos.example/.hive/callback",
+        verifier: "v",
+        secret: None,
+    };
+    let mut waiting: Vec<_> = (0..16)
+        .map(|_| Box::pin(verifier.redeem(invented())))
+        .collect();
+    for one in &mut waiting {
+        assert!(one.now_or_never().is_none());
+    }
+    let error = verifier.redeem(invented()).await.unwrap_err();
+    assert!(matches!(error, FetchError::Busy), "{error}");
+    drop(waiting);
+    let error = verifier.redeem(invented()).await.unwrap_err();
+    assert!(matches!(error, FetchError::Refused { .. }), "{error}");
 }
 
 #[tokio::test]

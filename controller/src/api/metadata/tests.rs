@@ -163,6 +163,47 @@ fn an_immutable_secret_stays() {
     );
 }
 
+#[test]
+fn a_tunnel_keeps_its_provider_and_its_account() {
+    let account = |id: &str| json!({ "secretName": "s", "accountId": id });
+    let key = || Key::new(Resource::Tunnel, "a", "t");
+    let object = |spec: Value| Object::new(key(), json!({ "metadata": {}, "spec": spec }), 1);
+    let cases = [
+        (json!({}), json!({ "provider": "Hive" }), None),
+        (json!({ "provider": "Hive" }), json!({ "port": 1 }), None),
+        (json!({}), json!({ "provider": "Tor" }), Some("provider")),
+        (json!({ "provider": "Tor" }), json!({}), Some("provider")),
+        (
+            json!({ "cloudflare": account("1") }),
+            json!({ "cloudflare": account("2") }),
+            Some("cloudflare.accountId"),
+        ),
+        (
+            json!({ "cloudflare": account("1") }),
+            json!({ "cloudflare": { "secretName": "s" } }),
+            Some("cloudflare.accountId"),
+        ),
+        (
+            json!({ "cloudflare": { "secretName": "s" } }),
+            json!({ "cloudflare": { "secretName": "t" } }),
+            None,
+        ),
+    ];
+    for (before, after, refused) in cases {
+        let current = object(before);
+        let mut proposed = current.body().clone();
+        proposed["spec"] = after;
+        let said = refuse_immutable_changes(&current, &proposed).err();
+        let said = said.map(|error| error.to_string());
+        let expected = refused.map(|field| {
+            format!(
+                "Tunnel.hive.dev \"t\" is invalid: spec.{field}: field is immutable: delete the tunnel and create it anew"
+            )
+        });
+        assert_eq!(said, expected, "{proposed}");
+    }
+}
+
 fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;
     let leaf = prop_oneof![

@@ -1,0 +1,260 @@
+//! Names and passwords: the lines of `htpasswd`, and who knows one of them.
+//!
+//! A password costs some ten milliseconds of a processor, as it should. That is spent beside the threads that serve,
+//! by few at a time, and once for each password that is right.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use hive_identity::random_bytes;
+use ring::hmac;
+use tokio::sync::Semaphore;
+
+/// Of one Secret, which has 1 MiB at most.
+const MAX_USERS: usize = 10_000;
+
+/// Bytes of a name.
+const MAX_NAME: usize = 256;
+
+/// Above it a password takes more than a second, and whoever tries some takes all the processor.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
+
+/// Passwords that are checked at the same time, of all tunnels: requests need the other processors.
+const AT_ONCE: usize = 2;
+
+/// Of one tunnel, with those that wait: behind them the last waits a second or two.
+pub const WAITING: usize = 16;
+
+/// Right passwords that are remembered; 32 bytes each.
+const MAX_KNOWN: usize = 4096;
+
+/// Names, and hashes of their passwords.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Users(BTreeMap<String, String>);
+
+/// Without the hashes.
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} users", self.0.len())
+    }
+}
+
+/// Why lines are no list of passwords. Never quotes a hash.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadUsers {
+    #[error("nobody is in it: add a line by `htpasswd -nB NAME`")]
+    Nobody,
+    #[error("more than {MAX_USERS} lines: sign people in with spec.access.oidc")]
+    TooMany,
+    #[error("line {0} is not of the form NAME:HASH: make it by `htpasswd -nB NAME`")]
+    Form(usize),
+    #[error("line {0} is there for a name that an earlier line has: leave one of them out")]
+    Twice(usize),
+    #[error("line {0} has a password that is not hashed by bcrypt: make it by `htpasswd -nB NAME`")]
+    NotBcrypt(usize),
+    #[error(
+        "line {line} has a password hashed at cost {cost}, and from {} to {} are taken: make it by `htpasswd -nB -C 10 NAME`",
+        COSTS.start(),
+        COSTS.end()
+    )]
+    Cost { line: usize, cost: u32 },
+}
+
+/// As many passwords are being checked as may be.
+#[derive(Debug, thiserror::Error)]
+#[error("too many passwords are being checked")]
+pub struct Busy;
+
+impl Users {
+    /// Reads the lines that `htpasswd` writes.
+    pub fn read(text: &str) -> Result<Self, BadUsers> {
+        let mut users = BTreeMap::new();
+        for (index, line) in text.lines().enumerate() {
+            let (number, line) = (index + 1, line.trim());
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if users.len() == MAX_USERS {
+                return Err(BadUsers::TooMany);
+            }
+            let (name, hash) = line.split_once(':').ok_or(BadUsers::Form(number))?;
+            if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+                return Err(BadUsers::Form(number));
+            }
+            let parts: Result<bcrypt::HashParts, _> = hash.parse();
+            let cost = parts.map_err(|_| BadUsers::NotBcrypt(number))?.get_cost();
+            if !COSTS.contains(&cost) {
+                return Err(BadUsers::Cost { line: number, cost });
+            }
+            if users.insert(name.to_owned(), hash.to_owned()).is_some() {
+                return Err(BadUsers::Twice(number));
+            }
+        }
+        match users.is_empty() {
+            true => Err(BadUsers::Nobody),
+            false => Ok(Self(users)),
+        }
+    }
+}
+
+/// Checks passwords. A clone is the same.
+#[derive(Clone)]
+pub struct Passwords {
+    places: Arc<Semaphore>,
+    /// Of this process alone: what is remembered is of no use elsewhere.
+    key: Arc<hmac::Key>,
+    /// Keyed hashes of the passwords that were right, each together with the hash for which it was.
+    known: Arc<Mutex<HashSet<[u8; 32]>>>,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random_bytes::<32>());
+        Self {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            key: Arc::new(key),
+            known: Arc::default(),
+        }
+    }
+}
+
+impl Passwords {
+    /// Whether it is that user's. `waiting` has the places of the tunnel.
+    pub async fn check(
+        &self,
+        users: &Users,
+        name: &str,
+        password: &str,
+        waiting: &Arc<Semaphore>,
+    ) -> Result<bool, Busy> {
+        let own = users.0.get(name);
+        let is_user = own.is_some();
+        // Who is not listed waits as long as others, for the password of one who is.
+        let hash = own.or_else(|| users.0.values().next());
+        let hash = hash.map_or("", String::as_str);
+        let mark = self.mark(hash, password);
+        if is_user && self.known().contains(&mark) {
+            return Ok(true);
+        }
+        let waiting = waiting.clone().try_acquire_owned().map_err(|_| Busy)?;
+        let place = self.places.clone().acquire_owned().await;
+        let place = place.map_err(|_| Busy)?;
+        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let checked = tokio::task::spawn_blocking(move || {
+            let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
+            // It goes on when whoever waits for it leaves.
+            drop((waiting, place));
+            is_right
+        });
+        let is_right = checked.await.unwrap_or(false) && is_user;
+        if is_right {
+            let mut known = self.known();
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(mark);
+        }
+        Ok(is_right)
+    }
+
+    /// A hash has 60 bytes, so that no password can look like another with another hash.
+    fn mark(&self, hash: &str, password: &str) -> [u8; 32] {
+        let mut mark = hmac::Context::with_key(&self.key);
+        mark.update(hash.as_bytes());
+        mark.update(password.as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(mark.sign().as_ref());
+        bytes
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.known.lock().expect("no holder of the lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn hash(password: &str) -> String {
+        bcrypt::hash(password, 4).unwrap()
+    }
+
+    #[test]
+    fn lines_are_read_or_refused_by_their_number() {
+        let good = hash("secret");
+        let dear = good.replacen("$04$", "$15$", 1);
+        for (text, expected) in [
+            (format!("ann:{good}\n\n# no more\nbob:{good}\r\n"), Ok(2)),
+            (format!("ann:{}", good.replacen("$2b$", "$2y$", 1)), Ok(1)),
+            (String::new(), Err(BadUsers::Nobody)),
+            ("# nobody".to_owned(), Err(BadUsers::Nobody)),
+            ("ann".to_owned(), Err(BadUsers::Form(1))),
+            (format!(":{good}"), Err(BadUsers::Form(1))),
+            (format!("ann:{good}\nann:{good}"), Err(BadUsers::Twice(2))),
+            ("\nann:$apr1$x$y".to_owned(), Err(BadUsers::NotBcrypt(2))),
+            ("ann:{SHA}abc=".to_owned(), Err(BadUsers::NotBcrypt(1))),
+            (
+                format!("ann:{dear}"),
+                Err(BadUsers::Cost { line: 1, cost: 15 }),
+            ),
+        ] {
+            let found = Users::read(&text).map(|users| users.0.len());
+            assert_eq!(found, expected, "{text}");
+            if let Err(why) = expected {
+                assert!(!why.to_string().contains("$2"), "{why}");
+            }
+        }
+        let users = Users::read(&format!("ann:{good}")).unwrap();
+        assert_eq!(format!("{users:?}"), "1 users");
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_for_its_user_and_as_long_as_it_is_listed() {
+        let users = Users::read(&format!("ann:{}\nbob:{}", hash("a"), hash("b"))).unwrap();
+        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(WAITING)));
+        for (name, password, expected) in [
+            ("ann", "a", true),
+            ("ann", "a", true),
+            ("ann", "b", false),
+            ("ann", "", false),
+            ("bob", "a", false),
+            ("Ann", "a", false),
+            ("", "a", false),
+        ] {
+            let found = passwords.check(&users, name, password, &waiting).await;
+            assert_eq!(found.unwrap(), expected, "{name} {password}");
+        }
+        assert_eq!(passwords.known().len(), 1);
+        let changed = Users::read(&format!("ann:{}", hash("other"))).unwrap();
+        let found = passwords.check(&changed, "ann", "a", &waiting).await;
+        assert!(!found.unwrap());
+    }
+
+    /// What libxcrypt hashed, as `htpasswd` does.
+    #[tokio::test]
+    async fn hashes_of_other_programs_are_known() {
+        let line = "ann:$2y$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
+        let users = Users::read(line).unwrap();
+        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(WAITING)));
+        for (password, expected) in [("open sesame", true), ("sesame", false)] {
+            let found = passwords.check(&users, "ann", password, &waiting).await;
+            assert_eq!(found.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_can_wait_are_sent_away() {
+        let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
+        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(1)));
+        let taken = waiting.clone().try_acquire_owned().unwrap();
+        assert!(passwords.check(&users, "ann", "a", &waiting).await.is_err());
+        drop(taken);
+        assert!(passwords.check(&users, "ann", "a", &waiting).await.unwrap());
+        // What is known costs nothing.
+        let _taken = waiting.clone().try_acquire_owned().unwrap();
+        assert!(passwords.check(&users, "ann", "a", &waiting).await.unwrap());
+    }
+}
