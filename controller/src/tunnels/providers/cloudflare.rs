@@ -1,0 +1,318 @@
+//! Cloudflare: each controller runs a cloudflared for each tunnel, which connects to Cloudflare's network and hands
+//! what comes from there to this controller's ingress.
+//!
+//! A connector needs a tunnel's token. Somebody made the tunnel and put its token into a Secret; or the leader makes
+//! the tunnel by Cloudflare's API ([`account`]) and puts its token there. Every controller has the same token:
+//! Cloudflare spreads requests over all connectors, and goes on with those that are left.
+
+pub mod account;
+pub mod api;
+mod connector;
+mod consent;
+mod plan;
+mod ready;
+#[cfg(test)]
+mod stand_in;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hive_manifests::tunnel::{Provider as Kind, TUNNEL_TOKEN};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::{Launcher, Part, Provider, Standings, Token, Trouble, follow, may_matter, secret};
+use crate::reconcile::{Looks, Outlook};
+use crate::state::{Key, State};
+use crate::store::Replica;
+use crate::tunnels::table::{Follower, Tunnel};
+use connector::Connector;
+
+/// Looks that left something to do would come this often. None does: a connector tries again by itself.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Programs that run at once on a controller, with some 30 MB and a thread each: what a small machine has beside its own
+/// work.
+const MAX_CONNECTORS: usize = 64;
+
+/// How a connector is run.
+#[derive(Clone, Debug)]
+pub struct Cloudflared {
+    pub launcher: Launcher,
+    /// A path, or a name that is looked up in PATH.
+    pub program: PathBuf,
+    /// Where this controller's ingress listens.
+    pub ingress: SocketAddr,
+}
+
+/// The connectors of this controller.
+pub struct Connectors {
+    cloudflared: Arc<Cloudflared>,
+    standings: Standings,
+    running: BTreeMap<Key, (Token, DropGuard)>,
+    /// That may run at once.
+    most: usize,
+    ending: TaskTracker,
+}
+
+impl Connectors {
+    pub fn new(cloudflared: Cloudflared, standings: Standings) -> Self {
+        Self {
+            cloudflared: Arc::new(cloudflared),
+            standings,
+            running: BTreeMap::new(),
+            most: MAX_CONNECTORS,
+            ending: TaskTracker::new(),
+        }
+    }
+}
+
+impl Provider for Connectors {
+    type Job = Token;
+    const KIND: Kind = Kind::Cloudflare;
+
+    fn job(&self, tunnel: &Tunnel, state: &State) -> Result<Token, Trouble> {
+        let Some(said) = &tunnel.spec.cloudflare else {
+            let message = "spec.cloudflare says nothing: name a Secret with the tunnel's token";
+            return Err(Trouble::new("Incomplete", message));
+        };
+        let namespace = &tunnel.key.namespace;
+        consent::given(state, namespace)?;
+        if said.account_id.is_none() {
+            return secret::read(state, namespace, &said.secret_name, TUNNEL_TOKEN);
+        }
+        // Until the leader has made the tunnel there is none.
+        let name = account::secret_name(&tunnel.key);
+        let read = |key| {
+            let read = secret::read(state, namespace, &name, key);
+            read.map_err(|_| Trouble::starting(Kind::Cloudflare))
+        };
+        let (token, there) = (read(TUNNEL_TOKEN)?, read(account::SERVICE)?);
+        let here = origin(self.cloudflared.ingress);
+        if there.expose() != here {
+            let message = format!(
+                "Cloudflare is told to hand requests to {}, where the leader has its ingress, and this controller has it at \
+                 {here}: give all controllers one --ingress-port, and none its own --bind",
+                there.expose()
+            );
+            return Err(Trouble::new("OtherAddress", message));
+        }
+        Ok(token)
+    }
+
+    fn serve(&mut self, jobs: BTreeMap<Key, Token>) {
+        self.running
+            .retain(|key, (token, _)| jobs.get(key).is_some_and(|job| *job == *token));
+        for (key, token) in jobs {
+            if self.running.contains_key(&key) {
+                continue;
+            }
+            if self.running.len() >= self.most {
+                let trouble = too_many(self.most);
+                self.standings.trouble(&key, Part::Connector, trouble);
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let connector = Connector {
+                tunnel: key.clone(),
+                token: token.clone(),
+                cloudflared: self.cloudflared.clone(),
+                standings: self.standings.clone(),
+                stop: stop.clone(),
+            };
+            match connector.start(self.ending.token()) {
+                Ok(()) => drop(self.running.insert(key, (token, stop.drop_guard()))),
+                Err(error) => {
+                    let message = format!("this machine has no thread left: {error}");
+                    let trouble = Trouble::new("NoThread", message);
+                    self.standings.trouble(&key, Part::Connector, trouble);
+                }
+            }
+        }
+    }
+}
+
+fn too_many(most: usize) -> Trouble {
+    let message = format!(
+        "{most} tunnels run cloudflared on this controller already, as many as may: delete some, or give one several hosts \
+         (spec.http.routes)"
+    );
+    Trouble::new("TooManyConnectors", message)
+}
+
+/// Where a connector finds the ingress that listens there, as Cloudflare is told: all connectors of a tunnel share one
+/// configuration.
+fn origin(ingress: SocketAddr) -> String {
+    let ip = match ingress.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, ingress.port()))
+}
+
+/// Runs the connectors that this controller is to have, until cancelled; then ends them.
+pub async fn serve(
+    cloudflared: Cloudflared,
+    standings: Standings,
+    replica: Replica,
+    cancel: CancellationToken,
+) {
+    let mut connectors = Connectors::new(cloudflared, standings.clone());
+    let ending = connectors.ending.clone();
+    let mut follower = Follower::default();
+    Looks::new(&replica, RETRY, &cancel)
+        .only_for(may_matter)
+        .run(async move |_, state| {
+            let tunnels = follower.tunnels(state);
+            let part = Part::Connector;
+            follow(&mut connectors, &standings, part, &tunnels, state);
+            Outlook::Settled
+        })
+        .await;
+    // They were told to end with what held them.
+    ending.close();
+    ending.wait().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use hive_manifests::Resource;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::access::tokens::SYSTEM_NAMESPACE;
+    use crate::ingress::routes::SETTINGS;
+    use crate::objects;
+    use crate::state::Command;
+    use crate::tunnels::table::Table;
+
+    fn create(state: &mut State, resource: Resource, name: &str, extra: Value) {
+        create_at(state, Key::new(resource, "default", name), extra);
+    }
+
+    fn create_at(state: &mut State, key: Key, extra: Value) {
+        let body = objects::fresh(&key, json!({}), extra).into();
+        state.apply(Command::Create { key, body }).unwrap();
+    }
+
+    #[test]
+    fn a_connector_runs_with_the_token_of_its_tunnel() {
+        let mut state = State::default();
+        let token = |key: &str, token: &str| json!({ "data": { key: BASE64.encode(token) } });
+        let account = "699d98642c564d2e855e9661899b7252";
+        for (name, cloudflare) in [
+            ("own", json!({ "secretName": "own" })),
+            ("none", json!({ "secretName": "none" })),
+            ("new", json!({ "secretName": "api", "accountId": account })),
+            ("made", json!({ "secretName": "api", "accountId": account })),
+        ] {
+            let http = json!({ "host": format!("{name}.example.org") });
+            let spec = json!({ "provider": "Cloudflare", "cloudflare": cloudflare, "http": http });
+            create(&mut state, Resource::Tunnel, name, json!({ "spec": spec }));
+        }
+        let made = json!({ "data": {
+            TUNNEL_TOKEN: BASE64.encode("of-made"),
+            account::SERVICE: BASE64.encode("http://127.0.0.1:8080"),
+        } });
+        for (name, secret) in [
+            ("own", token(TUNNEL_TOKEN, "of-own")),
+            ("api", token("apiToken", "of-api")),
+            ("made-cloudflared", made),
+        ] {
+            create(&mut state, Resource::Secret, name, secret);
+        }
+        let table = Table::of(&state);
+        let told = |state: &State, ingress: &str| {
+            let cloudflared = Cloudflared {
+                launcher: Launcher::direct(),
+                program: PathBuf::from("cloudflared"),
+                ingress: ingress.parse().unwrap(),
+            };
+            let connectors = Connectors::new(cloudflared, Standings::default());
+            let one = |(key, tunnel): (&Key, &Arc<Tunnel>)| {
+                let said = match connectors.job(tunnel, state) {
+                    Ok(token) => token.expose().to_owned(),
+                    Err(trouble) => trouble.reason.to_owned(),
+                };
+                format!("{} {said}", key.name)
+            };
+            table.tunnels.iter().map(one).collect::<Vec<_>>()
+        };
+        let not_permitted =
+            ["made", "new", "none", "own"].map(|name| format!("{name} NotPermitted"));
+        assert_eq!(told(&state, "0.0.0.0:8080"), not_permitted);
+        let settings = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+        let data = json!({ "data": { "cloudflare.namespaces": "default" } });
+        create_at(&mut state, settings, data);
+        assert_eq!(
+            told(&state, "0.0.0.0:8080"),
+            [
+                "made of-made",
+                "new Starting",
+                "none SecretNotFound",
+                "own of-own"
+            ]
+        );
+        // Where Cloudflare would hand requests, somebody else listens.
+        assert_eq!(
+            told(&state, "0.0.0.0:80"),
+            [
+                "made OtherAddress",
+                "new Starting",
+                "none SecretNotFound",
+                "own of-own"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_connector_finds_the_ingress_where_it_listens() {
+        for (ingress, expected) in [
+            ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+            ("[::]:8080", "http://127.0.0.1:8080"),
+            ("127.0.0.1:80", "http://127.0.0.1:80"),
+            ("10.0.0.7:8080", "http://10.0.0.7:8080"),
+            ("[fd00::7]:8080", "http://[fd00::7]:8080"),
+        ] {
+            assert_eq!(origin(ingress.parse().unwrap()), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn connectors_are_bounded_and_one_that_ends_makes_room() {
+        let cloudflared = Cloudflared {
+            launcher: Launcher::direct(),
+            program: PathBuf::from("/nowhere/cloudflared"),
+            ingress: "127.0.0.1:8080".parse().unwrap(),
+        };
+        let standings = Standings::default();
+        let mut connectors = Connectors::new(cloudflared, standings.clone());
+        connectors.most = 2;
+        let mut serve = |names: &[&str]| {
+            let jobs = names.iter().map(|name| {
+                let key = Key::new(Resource::Tunnel, "default", *name);
+                (key, Token::new(*name))
+            });
+            connectors.serve(jobs.collect());
+            let running = connectors.running.keys();
+            running.map(|key| key.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(serve(&["b", "c"]), ["b", "c"]);
+        // Those that run go on.
+        assert_eq!(serve(&["a", "b", "c"]), ["b", "c"]);
+        let refused = Key::new(Resource::Tunnel, "default", "a");
+        let told = standings.of(&refused, Kind::Cloudflare).trouble.unwrap();
+        assert_eq!(told.reason, "TooManyConnectors");
+        assert_eq!(serve(&["a", "c"]), ["a", "c"]);
+        let ending = connectors.ending.clone();
+        drop(connectors);
+        ending.close();
+        ending.wait().await;
+    }
+}
