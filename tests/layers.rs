@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each may build upon (tests may use more).
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("hive-manifests", &["hive-registry"]),
     ("hive-merge", &[]),
     ("hive-identity", &[]),
@@ -18,6 +18,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     // For tests alone.
     ("hive-history", &[]),
     ("hive-fuzz", &[]),
+    ("hive-acme", &[]),
     ("hive-proto", &["hive-identity"]),
     (
         "hive-controller",
@@ -58,6 +59,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     (
         "hive-e2e",
         &[
+            "hive-acme",
             "hive-agent",
             "hive-functions",
             "hive-history",

@@ -12,6 +12,7 @@ use crate::config::{Action, ControllerCommand, EncryptionAction};
 use crate::reconcile::compile::child;
 use crate::store::seal::keys;
 use crate::store::{DiskSpeed, Verdict};
+use crate::tunnels::providers::hold;
 use crate::{encryption, leave, recover, restore, run, setup};
 
 /// Runs one command to its end; the exit code of the process. `prefix` is what stands in front of the
@@ -20,6 +21,8 @@ pub fn start(command: ControllerCommand, prefix: &'static [&'static str]) -> Exi
     let log = match &command.action {
         // Without runtime and log: it is to be small, and says one line.
         Action::CompileWorker(args) => return child::work(args),
+        // It becomes another program.
+        Action::Hold(args) => return hold::become_program(args),
         Action::Run(args) => args.log.as_str(),
         // What they did is told by their output.
         Action::Init(_)
@@ -66,7 +69,7 @@ async fn perform(
     prefix: &'static [&'static str],
 ) -> anyhow::Result<()> {
     match command.action {
-        Action::CompileWorker(_) => unreachable!("it needs no runtime"),
+        Action::CompileWorker(_) | Action::Hold(_) => unreachable!("it needs no runtime"),
         Action::Init(args) => {
             let made = setup::init(&args).await?;
             println!(

@@ -14,10 +14,13 @@ use url::Url;
 use crate::access::oidc::{Oidc, OidcError, OidcOptions};
 use crate::artifacts::Allow;
 use crate::audit::{AuditOptions, OnFailure, Policy, Rotation};
+use crate::data_dir::SelfRecord;
 use crate::reconcile::compile::child::CompileWorkerArgs;
 use crate::served_certificate::{ApiCertificates, ServedCertificateError};
 use crate::spans::OtlpArgs;
 use crate::state::Member;
+use crate::tunnels::providers::cloudflare::api;
+use crate::tunnels::providers::hold::HoldArgs;
 
 /// One of the controllers that keep a swarm's state and give its agents their work.
 #[derive(Debug, Parser)]
@@ -46,6 +49,9 @@ pub enum Action {
     /// Compile one component for one kind of node: what a running controller starts for each
     #[command(hide = true)]
     CompileWorker(CompileWorkerArgs),
+    /// Become a program that ends with its controller: what a running controller starts for tunnels
+    #[command(hide = true)]
+    Hold(HoldArgs),
     /// See and make the keys with which a controller's disk is encrypted
     #[command(subcommand)]
     Encryption(EncryptionAction),
@@ -118,6 +124,9 @@ pub struct Addresses {
     /// Port of the public ingress (HTTP)
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     pub ingress_port: u16,
+    /// Port of the public ingress for TLS: tunnels by https, and those of protocol TLS [default: none]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ingress_tls_port: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +211,19 @@ pub struct RunArgs {
     /// Address to listen on [default: all, or loopback where that is advertised]
     #[arg(long, value_name = "IP")]
     pub bind: Option<IpAddr>,
+    /// Port of the public ingress for TLS from now on; "none" for no longer having one
+    /// [default: that of `init`, `join` or an earlier `run`]
+    #[arg(long, value_name = "PORT", value_parser = tls_port)]
+    pub ingress_tls_port: Option<TlsPort>,
+    /// Port at which the public reaches that one, where it is another: where a router forwards 443, say
+    /// [default: the same]
+    #[arg(
+        long,
+        value_name = "PORT",
+        requires = "ingress_tls_port",
+        value_parser = clap::value_parser!(u16).range(1..),
+    )]
+    pub ingress_tls_advertise_port: Option<u16>,
     /// A node that nobody heard of for this long is lost, and its work moves
     #[arg(long, default_value = "40s", value_name = "DURATION")]
     pub node_grace: GoDuration,
@@ -230,6 +252,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "HOST|CIDR")]
     pub registry_allow: Vec<Allow>,
     #[command(flatten)]
+    pub providers: ProviderArgs,
+    #[command(flatten)]
     pub audit: AuditArgs,
     #[command(flatten)]
     pub oidc: OidcArgs,
@@ -238,6 +262,41 @@ pub struct RunArgs {
     /// What to log, as in "info,hive_controller=debug"
     #[arg(long, env = "HIVE_LOG", default_value = "info,openraft=warn")]
     pub log: String,
+}
+
+/// Where TLS is taken from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPort {
+    Open(u16),
+    Closed,
+}
+
+fn tls_port(text: &str) -> Result<TlsPort, String> {
+    match text.parse::<u16>() {
+        Ok(0) => Ok(TlsPort::Closed),
+        Ok(port) => Ok(TlsPort::Open(port)),
+        Err(_) if text == "none" => Ok(TlsPort::Closed),
+        Err(_) => Err("expected a port from 1 to 65535, or none".to_owned()),
+    }
+}
+
+/// What brings connections of tunnels from elsewhere.
+#[derive(Debug, Clone, Args)]
+pub struct ProviderArgs {
+    /// The program that connects to Cloudflare, for tunnels of that provider: a path, or a name in PATH
+    #[arg(
+        long,
+        env = "HIVE_CLOUDFLARED",
+        default_value = "cloudflared",
+        value_name = "PROGRAM"
+    )]
+    pub cloudflared: PathBuf,
+    /// Arti's configuration in TOML, for tunnels of provider Tor: bridges, or a network of your own
+    #[arg(long, env = "HIVE_TOR_CONFIG", value_name = "FILE", hide = true)]
+    pub tor_config: Option<PathBuf>,
+    /// Where Cloudflare's API is
+    #[arg(long, env = "HIVE_CLOUDFLARE_API", default_value = api::PUBLIC, value_name = "URL", hide = true)]
+    pub cloudflare_api: Url,
 }
 
 /// Where people sign in.
@@ -352,11 +411,32 @@ impl Addresses {
             link: format!("{host}:{}", self.link_port),
             api: format!("{host}:{}", self.api_port),
             ingress: format!("{host}:{}", self.ingress_port),
+            ingress_tls: self.ingress_tls_port.map(|port| format!("{host}:{port}")),
         }
     }
 }
 
 impl RunArgs {
+    /// Where this controller listens and is reached by its record and these flags.
+    pub fn record(&self, recorded: &SelfRecord) -> SelfRecord {
+        let mut record = recorded.clone();
+        let member = &mut record.member;
+        let host = member.ingress.rsplit_once(':').map(|(host, _)| host);
+        match (self.ingress_tls_port, host) {
+            (Some(TlsPort::Open(port)), Some(host)) => {
+                let advertised = self.ingress_tls_advertise_port.unwrap_or(port);
+                member.ingress_tls = Some(format!("{host}:{advertised}"));
+                record.ingress_tls_port = (advertised != port).then_some(port);
+            }
+            (Some(TlsPort::Closed), _) => {
+                member.ingress_tls = None;
+                record.ingress_tls_port = None;
+            }
+            _ => {}
+        }
+        record
+    }
+
     pub fn link_settings(&self) -> hive_proto::link::LinkSettings {
         hive_proto::link::LinkSettings {
             keep_alive: self.link_keep_alive.0,
@@ -381,8 +461,14 @@ impl RunArgs {
         self.node_grace.0
     }
 
-    /// Refuses times that would take every node for lost, or every link for dead.
+    /// Refuses times that would take every node for lost, or every link for dead, and a port of nothing.
     pub fn check(&self) -> anyhow::Result<()> {
+        let is_closed = self.ingress_tls_port == Some(TlsPort::Closed);
+        if let Some(port) = self.ingress_tls_advertise_port.filter(|_| is_closed) {
+            anyhow::bail!(
+                "--ingress-tls-advertise-port {port}: with --ingress-tls-port none nobody is there; leave it out"
+            );
+        }
         let [grace, keep_alive, idle, lifetime] = [
             ("--node-grace", self.node_grace, Duration::from_secs(1)),
             (
@@ -447,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_contradict_are_refused() {
+    fn flags_that_contradict_are_refused() {
         let checked = |flags: &[&str]| {
             let args = ["hive-controller", "run"].iter().chain(flags);
             let Action::Run(run) = ControllerCommand::try_parse_from(args).unwrap().action else {
@@ -460,6 +546,10 @@ mod tests {
             checked(&["--node-grace", "0s"]),
             Err("--node-grace 0s: at least 1s".into())
         );
+        let port = ["--ingress-tls-port", "none"];
+        assert_eq!(checked(&port), Ok(()));
+        let closed = checked(&[port[0], port[1], "--ingress-tls-advertise-port", "443"]);
+        assert!(closed.unwrap_err().ends_with("leave it out"));
         let short = checked(&["--link-keep-alive", "1s", "--link-idle-timeout", "1500ms"]);
         assert!(short.unwrap_err().contains("at least twice as long"));
     }
@@ -480,5 +570,55 @@ mod tests {
         let member = init.addresses.member();
         assert_eq!(member.api, "[fd00::1]:1");
         assert_eq!(member.link, "[fd00::1]:7443");
+        assert_eq!(member.ingress_tls, None);
+    }
+
+    #[test]
+    fn a_controller_may_take_tls_later() {
+        let recorded = SelfRecord {
+            raft_id: 1,
+            cluster: "hive".into(),
+            member: Member {
+                ingress: "[fd00::1]:8080".into(),
+                ingress_tls: Some("[fd00::1]:443".into()),
+                ..Member::default()
+            },
+            ingress_tls_port: Some(8443),
+            raft_dir: None,
+            encryption_key_file: None,
+        };
+        let (port, advertise) = ("--ingress-tls-port", "--ingress-tls-advertise-port");
+        for (flags, expected, listens) in [
+            (&[][..], Some("[fd00::1]:443"), Some(8443)),
+            (&[port, "9443"][..], Some("[fd00::1]:9443"), None),
+            (
+                &[port, "9443", advertise, "444"][..],
+                Some("[fd00::1]:444"),
+                Some(9443),
+            ),
+            (
+                &[port, "443", advertise, "443"][..],
+                Some("[fd00::1]:443"),
+                None,
+            ),
+            (&[port, "none"][..], None, None),
+            (&[port, "0"][..], None, None),
+        ] {
+            let args = ["hive-controller", "run"].iter().chain(flags);
+            let Action::Run(run) = ControllerCommand::try_parse_from(args).unwrap().action else {
+                panic!("not run");
+            };
+            let record = run.record(&recorded);
+            let found = (
+                record.member.ingress_tls.as_deref(),
+                record.ingress_tls_port,
+            );
+            assert_eq!(found, (expected, listens), "{flags:?}");
+        }
+        let alone = ["hive-controller", "run", advertise, "443"];
+        assert!(ControllerCommand::try_parse_from(alone).is_err());
+        for wrong in ["nowhere", "65536", ""] {
+            assert!(tls_port(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -34,6 +34,9 @@ pub struct SelfRecord {
     pub raft_id: u64,
     pub cluster: String,
     pub member: Member,
+    /// Where it takes TLS, where that is not the port at which it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_tls_port: Option<u16>,
     /// Name of Raft's directory, where a recovery made another: what switches to it is this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raft_dir: Option<String>,
@@ -231,6 +234,7 @@ mod tests {
             raft_id: 1,
             cluster: "hive".into(),
             member: Member::default(),
+            ingress_tls_port: None,
             raft_dir: None,
             encryption_key_file: None,
         }

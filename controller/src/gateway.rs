@@ -100,6 +100,7 @@ pub fn endpoint(raft_id: u64, member: &Member) -> Endpoint {
         link: member.link.clone(),
         api: member.api.clone(),
         ingress: member.ingress.clone(),
+        ingress_tls: member.ingress_tls.clone().unwrap_or_default(),
     }
 }
 

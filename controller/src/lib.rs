@@ -9,6 +9,7 @@ pub mod api;
 pub mod artifacts;
 pub mod audit;
 pub mod backup;
+pub mod challenges;
 mod client_tls;
 pub mod command;
 pub mod config;
@@ -16,6 +17,8 @@ pub mod controllers;
 pub mod data_dir;
 mod deletion;
 pub mod encryption;
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod fuzz;
 pub mod gateway;

@@ -4,6 +4,7 @@
 //! They run on the leader only, and write by compare-and-swap: two leaders for a moment do no
 //! harm. A restart is the ordinary path.
 
+pub mod acme;
 pub mod autoscale;
 pub mod collect;
 pub mod compile;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use hive_identity::CertificateAuthority;
 use hive_manifests::Resource;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +45,7 @@ use crate::state::{Change, level};
 use crate::store::Replica;
 use crate::together::Together;
 use crate::tunnels::Tunnels;
+use crate::tunnels::providers::{self, Leading};
 use compile::{Compilation, CompileWorker};
 use cron::Cron;
 pub use followed::Followed;
@@ -76,6 +79,8 @@ pub struct Reconcilers {
     pub cron: Cron,
     /// As this controller carries them.
     pub tunnels: Tunnels,
+    /// What one controller alone does for tunnels of providers.
+    pub providers: Leading,
 }
 
 impl Reconcilers {
@@ -252,6 +257,25 @@ impl Reconcilers {
                 .with_rests()
                 .run(async move |replica, state| proofs.pass(replica, state).await),
         );
+
+        let wake = Arc::new(Notify::new());
+        let mut certificates = acme::Certificates::new(&replica.state(), wake.clone());
+        tasks.spawn(
+            looks()
+                .only_for(acme::concerns)
+                .woken_by(wake)
+                .with_rests()
+                .run(async move |replica, _| certificates.pass(replica).await),
+        );
+
+        let mut accounts = self.providers.accounts(self.tunnels.standings.clone());
+        tasks.spawn(
+            looks()
+                .only_for(providers::may_matter)
+                .run(async move |replica, state| accounts.pass(replica, state).await),
+        );
+        let onions = self.providers.onions(replica.clone(), cancel.child_token());
+        tasks.spawn(onions);
 
         let mut unused = collect::Unused::default();
         let collects = Looks::new(replica, COLLECT_INTERVAL, cancel).only_for(|_| false);

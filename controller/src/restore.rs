@@ -65,7 +65,8 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
         CertificateAuthority::load(&content.identity.ca_certificate, &content.identity.ca_key)?;
     let member = args.addresses.member();
     let after = content.state.revision();
-    let (id, mut state) = content.state.begin_anew(member.clone());
+    let told = member.known_at(content.state.level());
+    let (id, mut state) = content.state.begin_anew(told.clone());
     // Whoever restores may have lost their token with everything else.
     let token = ApiToken::generate();
     let (key, body) =
@@ -81,7 +82,7 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
         .with_context(|| format!("cannot create {}", dir.identity().display()))?;
     identity.save_device_key(&DeviceKey::generate())?;
     identity.save_authority(&authority)?;
-    offline::found(&dir.raft(), id, &member, after, &state, &keys)?;
+    offline::found(&dir.raft(), id, &told, after, &state, &keys)?;
     let config = kubeconfig(
         authority.certificate(),
         std::slice::from_ref(&member.api),
@@ -93,6 +94,7 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Restored> {
         raft_id: id,
         cluster: content.header.cluster.clone(),
         member: member.clone(),
+        ingress_tls_port: None,
         raft_dir: None,
         encryption_key_file: keys.path(),
     })?;

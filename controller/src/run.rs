@@ -11,10 +11,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::oidc;
 use crate::access::service_accounts::Issuer;
 use crate::api::{self, ApiContext};
 use crate::artifacts::{Allowed, ArtifactFiles, Artifacts, Registries};
 use crate::audit::Audit;
+use crate::challenges::Challenges;
 use crate::config::RunArgs;
 use crate::controllers::Controllers;
 use crate::data_dir::{DataDirectory, SelfRecord};
@@ -22,7 +24,7 @@ use crate::encryption::{self, SealedFiles};
 use crate::gateway::{self, Gateway, Invoker, Nodes, Presence};
 use crate::https;
 use crate::identity_files::IdentityFiles;
-use crate::ingress::{self, Forwarder};
+use crate::ingress::{self, Forwarder, Ingress};
 use crate::own_certificate;
 use crate::peers::Peers;
 use crate::reconcile::compile::CompileWorker;
@@ -32,6 +34,10 @@ use crate::spans::Spans;
 use crate::state::Command;
 use crate::store::{Replica, ReplicaOptions};
 use crate::traffic::Loads;
+use crate::tunnels::providers::cloudflare::api::Api;
+use crate::tunnels::providers::cloudflare::{self, Cloudflared};
+use crate::tunnels::providers::tor::Tor;
+use crate::tunnels::providers::{Launcher, Leading};
 use crate::tunnels::{self, Tunnels};
 
 /// What was recorded is written at once, and synced within a second.
@@ -62,8 +68,16 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let certificates = Arc::new(args.api_certificates(&live)?);
     let compile_worker = CompileWorker::of_this_program(prefix, args.compile_memory)
         .context("cannot find this program's own file, to compile with it")?;
+    let launcher = Launcher::of_this_program(prefix)
+        .context("cannot find this program's own file, to run others with it")?;
     let otlp = args.otlp.connect(&record)?;
+    let recorded = record;
+    let record = args.record(&recorded);
     let sockets = Sockets::bind(args, &record, &live).await?;
+    let ingress_at = sockets.ingress.local_addr()?;
+    if record != recorded {
+        dir.save(&record)?;
+    }
 
     let peers = Peers::new(live.clone(), args.link_settings(), record.raft_id);
     let options = ReplicaOptions {
@@ -79,7 +93,8 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
     let artifacts = Artifacts::new(files, replica.clone(), peers.clone());
     let nodes = Nodes::new(replica.clone(), peers.clone());
     let invoker = Invoker::new(nodes.clone());
-    let tunnels = Tunnels::new(nodes.links().clone());
+    let roots = oidc::system_and_named_roots(args.oidc.oidc_ca_file.as_deref())?;
+    let tunnels = Tunnels::new(nodes.links().clone()).trusting(roots);
     let presence = Presence::default();
     let controllers = Controllers::new(replica.clone(), peers.clone(), presence.clone());
     let stop = CancellationToken::new();
@@ -99,7 +114,9 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         tunnels.clone(),
         loads.clone(),
         spans,
-    );
+    )
+    .answering(Challenges::follow(&replica, stop.clone()))
+    .with_https_at(record.member.ingress_tls.as_deref().and_then(port_of));
 
     tasks.spawn(
         Gateway {
@@ -135,6 +152,17 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
             own_target: Target::host().as_str(),
             cron: Cron::new(forwarder.clone()),
             tunnels: tunnels.clone(),
+            providers: Leading {
+                cloudflare: Api::new(args.providers.cloudflare_api.clone()),
+                cluster: record.cluster.clone(),
+                ingress: ingress_at,
+                tor: Tor {
+                    dir: args.data.data_dir.join("tor"),
+                    config: args.providers.tor_config.clone(),
+                    forwarder: forwarder.clone(),
+                    tunnels: tunnels.clone(),
+                },
+            },
         }
         .run(stop.clone()),
     );
@@ -156,18 +184,30 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         stop.clone(),
     ));
     // Tunnels are open to whom the ingress is.
-    let tunnels_at = sockets.ingress.local_addr()?.ip();
+    let tunnels_at = ingress_at.ip();
     doors.spawn(tunnels::serve(
         tunnels.clone(),
         replica.clone(),
         tunnels_at,
         doors_stop.clone(),
     ));
-    doors.spawn(ingress::serve(
-        sockets.ingress,
-        forwarder.clone(),
+    let cloudflared = Cloudflared {
+        launcher,
+        program: args.providers.cloudflared.clone(),
+        ingress: ingress_at,
+    };
+    doors.spawn(cloudflare::serve(
+        cloudflared,
+        tunnels.standings.clone(),
+        replica.clone(),
         doors_stop.clone(),
     ));
+    let public = Ingress::new(forwarder.clone());
+    if let Some(listener) = sockets.ingress_tls {
+        let public = public.clone();
+        doors.spawn(public.serve_tls(listener, tunnels.clone(), doors_stop.clone()));
+    }
+    doors.spawn(public.serve(sockets.ingress, doors_stop.clone()));
     let context = ApiContext {
         replica: replica.clone(),
         artifacts,
@@ -209,6 +249,7 @@ pub async fn run(args: &RunArgs, prefix: &[&str], cancel: CancellationToken) -> 
         link = record.member.link,
         api = record.member.api,
         ingress = record.member.ingress,
+        ingress_tls = record.member.ingress_tls,
         "controller started"
     );
 
@@ -283,6 +324,7 @@ struct Sockets {
     link: Listener,
     api: TcpListener,
     ingress: TcpListener,
+    ingress_tls: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -302,8 +344,17 @@ impl Sockets {
         let link = Listener::bind(link_at, tls::link_server_config(live), settings)
             .await
             .map_err(|error| explain_link(error, link_at))?;
+        let ingress_tls = match &member.ingress_tls {
+            Some(endpoint) => {
+                let mut at = address(endpoint)?;
+                at.set_port(record.ingress_tls_port.unwrap_or(at.port()));
+                Some(bind_tcp(at, "TLS").await?)
+            }
+            None => None,
+        };
         Ok(Self {
             link,
+            ingress_tls,
             api: bind_tcp(address(&member.api)?, "the API").await?,
             ingress: bind_tcp(address(&member.ingress)?, "the ingress").await?,
         })
@@ -320,6 +371,10 @@ async fn bind_tcp(at: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(at)
         .await
         .with_context(|| format!("cannot listen on {at} for {what}: is the port in use?"))
+}
+
+fn port_of(endpoint: &str) -> Option<u16> {
+    endpoint.rsplit_once(':')?.1.parse().ok()
 }
 
 /// What is advertised on loopback is not offered to the network.
@@ -346,12 +401,17 @@ async fn announce_address(replica: Replica, record: SelfRecord, cancel: Cancella
         .only_for(|_| false)
         .run(async move |replica, state| {
             let known = state.controllers().find(|(id, _)| *id == record.raft_id);
-            if known.is_none_or(|(_, member)| *member == record.member) {
-                return Outlook::Settled;
+            let member = record.member.known_at(state.level());
+            if known.is_none_or(|(_, known)| *known == member) {
+                return match member == record.member {
+                    true => Outlook::Settled,
+                    // Until the others can be told the rest.
+                    false => Outlook::Again,
+                };
             }
             let command = Command::MoveController {
                 id: record.raft_id,
-                member: record.member.clone(),
+                member,
             };
             if let Err(error) = replica.propose(command).await {
                 tracing::warn!(%error, "cannot tell the others where this controller listens");

@@ -72,7 +72,8 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         keys: keys.clone(),
     };
     let replica = Replica::start(options, peers).await?;
-    replica.bootstrap(member.clone()).await?;
+    // The rest is told once the swarm has agreed on its level.
+    replica.bootstrap(member.known_at(level::FIRST)).await?;
     for name in NAMESPACES {
         let key = Key::new(Resource::Namespace, "", name);
         let labels = json!({ "kubernetes.io/metadata.name": name });
@@ -106,6 +107,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         raft_id: FIRST_ID,
         cluster: args.cluster.clone(),
         member: member.clone(),
+        ingress_tls_port: None,
         raft_dir: None,
         encryption_key_file: keys.path(),
     })?;
@@ -172,6 +174,7 @@ pub async fn join(args: &JoinArgs) -> anyhow::Result<Joined> {
         raft_id: admission.raft_id,
         cluster: response.cluster,
         member,
+        ingress_tls_port: None,
         raft_dir: None,
         encryption_key_file: keys.path(),
     })?;
@@ -216,6 +219,7 @@ async fn enrol(
                             link: member.link.clone(),
                             api: member.api.clone(),
                             ingress: member.ingress.clone(),
+                            ingress_tls: member.ingress_tls.clone().unwrap_or_default(),
                         }),
                         level: level::OWN,
                     })),

@@ -4,17 +4,22 @@
 //! ports, health checks and what the ingress looks up follow from it. Connections travel in streams of the links
 //! that nodes hold anyway. Nodes know nothing of tunnels: each connects to what it is asked for, or says why not.
 
-mod carry;
+pub mod access;
+pub mod carry;
+pub mod certificates;
 mod check;
 #[cfg(test)]
 pub mod fake_agent;
 pub mod health;
 mod listen;
 pub mod live;
+pub mod names;
 pub mod open;
+pub mod providers;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,20 +27,28 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hive_manifests::tunnel::TunnelTarget;
+use hive_proto::flow::{FlowReader, FlowWriter};
 use hive_proto::link::Stream;
+use rustls::RootCertStore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Links;
+use crate::ingress::routes;
 use crate::reconcile::{Looks, Outlook};
 use crate::state::Key;
 use crate::store::Replica;
+use access::Doorman;
+use access::clients::Proxies;
+use certificates::Certificates;
 use health::{Evidence, Health};
-use listen::Doors;
 pub use listen::Listeners;
+use listen::{Doors, Places};
 use live::Live;
+use names::Names;
 use open::{OpenError, Opener};
+use providers::Standings;
 use table::{Follower, Table};
 
 /// A controller that just started is dialled by the nodes within this time as a rule. Who connects
@@ -55,6 +68,13 @@ pub struct Tunnels {
     pub opener: Opener,
     pub health: Health,
     pub listeners: Listeners,
+    pub names: Names,
+    pub places: Places,
+    doorman: Doorman,
+    /// Who may say for whom it comes.
+    proxies: Arc<Mutex<Arc<Proxies>>>,
+    /// What providers say that run on this controller.
+    pub standings: Standings,
     living: Arc<Mutex<BTreeMap<Key, Arc<Live>>>>,
     /// What carries connections: it is waited for when the controller stops.
     carried: TaskTracker,
@@ -63,10 +83,34 @@ pub struct Tunnels {
 
 impl Tunnels {
     pub fn new(links: Links) -> Self {
+        let health = Health::default();
         Self {
             opener: Opener::new(links),
+            standings: Standings::waking(health.wakes()),
+            health,
             ..Self::default()
         }
+    }
+
+    /// `roots` vouch for the OpenID issuers that tunnels name.
+    pub fn trusting(self, roots: RootCertStore) -> Self {
+        Self {
+            doorman: Doorman::new(roots),
+            ..self
+        }
+    }
+
+    /// Finds out who clients are.
+    pub fn doorman(&self) -> &Doorman {
+        &self.doorman
+    }
+
+    /// The proxies in front of this controller that may say for whom they come.
+    pub fn proxies(&self) -> Arc<Proxies> {
+        self.proxies
+            .lock()
+            .expect("no holder of the lock panics")
+            .clone()
     }
 
     /// A tunnel by its name; `None` of one that this controller does not know yet, or no more.
@@ -82,9 +126,32 @@ impl Tunnels {
     /// Opens a connection to a target of a tunnel, and remembers what that says of the target.
     pub async fn open(&self, live: &Live, target: &TunnelTarget) -> Result<Stream, OpenError> {
         let tunnel = live.tunnel();
-        let began = Instant::now();
         let within = tunnel.spec.connect_timeout.0;
-        let opened = self.opener.open(&tunnel.key, target, within).await;
+        let opening = self.opener.open(&tunnel.key, target, within);
+        self.learn(live, target, opening).await
+    }
+
+    /// Begins a flow to a target, and remembers what that says of the way there.
+    pub async fn open_flow(
+        &self,
+        live: &Live,
+        target: &TunnelTarget,
+    ) -> Result<(FlowReader, FlowWriter), OpenError> {
+        let tunnel = live.tunnel();
+        let within = tunnel.spec.connect_timeout.0;
+        let opening = self.opener.open_flow(&tunnel.key, target, within);
+        self.learn(live, target, opening).await
+    }
+
+    async fn learn<T>(
+        &self,
+        live: &Live,
+        target: &TunnelTarget,
+        opening: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        let tunnel = live.tunnel();
+        let began = Instant::now();
+        let opened = opening.await;
         let (key, by) = (&tunnel.key, Evidence::Connection);
         match &opened {
             Ok(_) => self.health.answered(key, target, by, began.elapsed()),
@@ -104,6 +171,7 @@ impl Tunnels {
     /// Goes on to a table: tunnels that are no more end, with all that they carry; those that changed go on. Returned
     /// are the new ones.
     pub(crate) fn take(&self, table: &Table) -> Vec<Arc<Live>> {
+        *self.proxies.lock().expect("no holder of the lock panics") = table.proxies.clone();
         let mut living = self.living();
         living.retain(|key, live| {
             let now = table.tunnels.get(key);
@@ -161,15 +229,20 @@ impl Tunnels {
 /// Follows the state and listens at `at` for the tunnels that have a port, until cancelled; then ends all tunnels.
 pub async fn serve(tunnels: Tunnels, replica: Replica, at: IpAddr, cancel: CancellationToken) {
     let mut follower = Follower::default();
+    let mut routes = routes::Follower::of(&replica.state());
+    let mut certificates = Certificates::default();
     let mut doors = Doors::new(tunnels.clone(), at);
     let carried = tunnels.clone();
     Looks::new(&replica, RETRY, &cancel)
         .only_for(table::may_matter)
         .run(async move |_, state| {
-            let table = follower.follow(state);
+            routes.follow(state);
+            let table = follower.follow(state, &routes);
             for new in carried.take(&table) {
                 carried.watch(new);
             }
+            certificates.follow(state);
+            carried.names.take(&table, &certificates);
             Outlook::settled_if(doors.follow(&table).await)
         })
         .await;

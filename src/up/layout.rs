@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// apart never meet.
 const API_OFFSET: u16 = 10;
 const LINK_OFFSET: u16 = 20;
+const TLS_OFFSET: u16 = 30;
 const AGENT_OFFSET: u16 = 40;
 
 /// Of controllers: Raft gains nothing from more, and the ports above leave room for nine.
@@ -27,6 +28,7 @@ pub struct ControllerSeat {
     pub name: String,
     pub dir: PathBuf,
     pub ingress: u16,
+    pub ingress_tls: u16,
     pub api: u16,
     pub link: u16,
 }
@@ -57,6 +59,7 @@ impl Layout {
                     dir: data_dir.join(&name),
                     name,
                     ingress: base + index,
+                    ingress_tls: base + TLS_OFFSET + index,
                     api: base + API_OFFSET + index,
                     link: base + LINK_OFFSET + index,
                 }
@@ -84,6 +87,8 @@ impl Layout {
         let mut need = |port, udp, purpose: String| needs.push(Need { port, udp, purpose });
         for seat in &self.controllers {
             need(seat.ingress, false, format!("the ingress of {}", seat.name));
+            let tls = format!("the TLS ingress of {}", seat.name);
+            need(seat.ingress_tls, false, tls);
             need(seat.api, false, format!("the API of {}", seat.name));
             need(seat.link, false, format!("the links of {}", seat.name));
             need(seat.link, true, format!("the links of {}", seat.name));
@@ -148,6 +153,7 @@ mod tests {
     fn the_first_ingress_is_at_the_base_port() {
         let layout = Layout::new(Path::new("d"), 3, 3, 8080);
         assert_eq!(layout.controllers[0].ingress, 8080);
+        assert_eq!(layout.controllers[0].ingress_tls, 8110);
         assert_eq!(
             layout.links(),
             "127.0.0.1:8100,127.0.0.1:8101,127.0.0.1:8102"

@@ -176,6 +176,12 @@ fn run_controller(
     progress.doing(&seat.name, "starting");
     let mut arguments: Vec<String> = ["controller", "run"].map(str::to_owned).into();
     arguments.extend(["--data-dir".to_owned(), seat.dir.display().to_string()]);
+    // Of a swarm from before there was one, too.
+    let tls = [
+        "--ingress-tls-port".to_owned(),
+        seat.ingress_tls.to_string(),
+    ];
+    arguments.extend(tls);
     arguments.extend(TIMING.map(str::to_owned));
     let member = Member::start(&seat.name, &arguments, &[], &layout.log(&seat.name))?;
     members.add(member)

@@ -172,6 +172,7 @@ impl EnrolmentService {
             link: endpoint.link,
             api: endpoint.api,
             ingress: endpoint.ingress,
+            ingress_tls: Some(endpoint.ingress_tls).filter(|it| !it.is_empty()),
         };
         let names = api_names(&member);
         self.replica.read_barrier().await.map_err(from_propose)?;
@@ -193,6 +194,7 @@ impl EnrolmentService {
             )));
         }
         self.use_token(&token, &key).await?;
+        let member = member.known_at(state.level());
         let command = match state.level() {
             // Members of the first release do not know admission by key.
             level::FIRST => Command::AdmitController {
@@ -382,6 +384,7 @@ mod tests {
             link: "10.0.0.1:7443".into(),
             api: "[fd00::1]:6443".into(),
             ingress: "hive.example.org:80".into(),
+            ingress_tls: None,
         };
         let names = api_names(&member);
         for name in ["localhost", "10.0.0.1", "fd00::1", "hive.example.org"] {

@@ -148,22 +148,14 @@ fn concerned(state: &State, seen: u64) -> Concerned {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects;
-    use crate::state::{Command, Key};
+    use crate::state::Key;
+    use crate::{fixture, objects};
     use serde_json::{Value, json};
 
     fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
         let key = Key::new(resource, namespace, name);
-        let body = objects::fresh(&key, json!({}), extra).into();
-        let command = match state.get(&key) {
-            None => Command::Create { key, body },
-            Some(_) => Command::Replace {
-                key,
-                body,
-                expect: None,
-            },
-        };
-        state.apply(command).unwrap();
+        let body = objects::fresh(&key, json!({}), extra);
+        fixture::put(state, key, &body);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod activate;
 mod batch;
 mod errors;
 mod headers;
+mod unclear;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,23 +13,27 @@ use std::time::Duration;
 
 use hive_proto::invoke::{self, MAX_REQUEST_BODY, REQUEST_ID};
 use hive_proto::routes::Chosen;
-use http::header::HOST;
+use http::header::{HOST, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use super::origin::Origin;
 use super::probe;
 use super::repeat::{Copy, gather};
-use super::routes::{Backend, FunctionBackend, Routes};
+use super::routes::{Backend, Found, FunctionBackend, Routes, plain_host};
 use super::split::Way;
-use super::tunnel::{self, Proxy, Upgrade};
+use super::tunnel::{self, Proxy, TunnelError, Upgrade};
+use crate::challenges::{self, Challenges};
 use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
 use crate::spans::{AnsweredBy, Asked, Counts, RequestSpan, Spans};
 use crate::state::Key;
 use crate::traffic::{Counting, Loads};
 use crate::tunnels::Tunnels;
+use crate::tunnels::access::clients::client_of;
+use crate::tunnels::access::remove_own_cookies;
 use activate::WaitingRoom;
 use errors::ForwardError;
 
@@ -50,8 +55,11 @@ pub struct Forwarder {
     loads: Loads,
     waiting: WaitingRoom,
     tunnels: Proxy,
+    challenges: Challenges,
     /// Where somebody collects them.
     spans: Option<Spans>,
+    /// Where this controller is asked by https, if it is.
+    https_port: Option<u16>,
 }
 
 /// In the extensions of an answer: nothing of the function ran, so the request can be made again.
@@ -72,8 +80,28 @@ impl Forwarder {
             loads,
             waiting: WaitingRoom::default(),
             tunnels: Proxy::new(tunnels),
+            challenges: Challenges::default(),
             spans,
+            https_port: None,
         }
+    }
+
+    /// What authorities of certificates are answered.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
+    /// With what authorities of certificates are answered, before any route.
+    #[must_use]
+    pub fn answering(self, challenges: Challenges) -> Self {
+        Self { challenges, ..self }
+    }
+
+    /// Who is to come by https is told this port, and not the one where others take TLS.
+    #[must_use]
+    pub fn with_https_at(mut self, port: Option<u16>) -> Self {
+        self.https_port = port;
+        self
     }
 
     /// What became of the spans of its requests.
@@ -82,25 +110,81 @@ impl Forwarder {
     }
 
     /// Answers a request that came in at the ingress.
-    pub async fn by_route(&self, client: IpAddr, request: Request<Body>) -> Response<Body> {
+    pub async fn by_route(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
+        if let Some(answer) = self.challenges.answer(&request) {
+            return answer;
+        }
+        if probe::nonce(&request).is_some() && request.uri().path() == challenges::PATH {
+            return probe::leads_here();
+        }
         let routes = self.routes.borrow().clone();
+        let found = match find(&routes, &request) {
+            Ok(found) => found,
+            Err(error) => return self.refuse(request, Asked::default(), &error),
+        };
+        let Some(https) = found.https else {
+            return self.answer_found(found, origin, request).await;
+        };
+        if headers::came_by_https(request.headers(), origin, self.is_trusted(origin)) {
+            let mut response = self.answer_found(found, origin, request).await;
+            if let Some(hsts) = &https.hsts {
+                let headers = response.headers_mut();
+                let said = headers.entry(STRICT_TRANSPORT_SECURITY);
+                said.or_insert_with(|| hsts.clone());
+            }
+            return response;
+        }
+        let elsewhere = match probe::nonce(&request) {
+            Some(_) => None,
+            None => {
+                let host = host_of(&request);
+                https.elsewhere(host, &request, self.https_port(host))
+            }
+        };
+        match elsewhere {
+            Some(response) => response,
+            None => self.answer_found(found, origin, request).await,
+        }
+    }
+
+    async fn answer_found(
+        &self,
+        found: Found<'_>,
+        origin: Origin,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let is_probe = probe::nonce(&request).is_some();
-        match find(&routes, &request) {
+        let Found { route, backend, .. } = found;
+        match backend {
             // A run is paid for, and would keep it from going to sleep.
-            Ok((_, Backend::Function(backend)))
+            Backend::Function(backend) | Backend::Exposed(_, backend)
                 if is_probe && (backend.is_ready() || backend.wakes) =>
             {
                 probe::leads_here()
             }
-            Ok((route, Backend::Function(backend))) => {
-                self.answer(backend, Some(route), Some(client), request)
+            Backend::Function(backend) => {
+                self.answer(backend, None, Some(route), Some(origin), request)
                     .await
             }
-            // On the heap, since every request would have room for it.
-            Ok((route, Backend::Tunnel(tunnel))) => {
-                Box::pin(self.carry(tunnel, route, client, request)).await
+            // A probe says nothing of who sends it: it gets past nobody who guards a service.
+            Backend::Exposed(_, backend) if is_probe => {
+                let asked = Asked {
+                    function: Some(&backend.key),
+                    route: Some(route),
+                    ..Asked::default()
+                };
+                let error = ForwardError::NotReady(backend.key.name.clone());
+                self.refuse(request, asked, &error)
             }
-            Ok((route, Backend::NoFunction(tunnel, function))) => {
+            Backend::Tunnel(tunnel) if is_probe && self.is_guarded(tunnel) => probe::leads_here(),
+            Backend::Exposed(tunnel, backend) => {
+                let (tunnel, route) = (Some(tunnel), Some(route));
+                let answered = self.answer(backend, tunnel, route, Some(origin), request);
+                Box::pin(answered).await
+            }
+            // On the heap, since every request would have room for it.
+            Backend::Tunnel(tunnel) => Box::pin(self.carry(tunnel, route, origin, request)).await,
+            Backend::NoFunction(tunnel, function) => {
                 let asked = Asked {
                     tunnel: Some(tunnel),
                     route: Some(route),
@@ -112,7 +196,6 @@ impl Forwarder {
                 };
                 self.refuse(request, asked, &error)
             }
-            Err(error) => self.refuse(request, Asked::default(), &error),
         }
     }
 
@@ -120,7 +203,7 @@ impl Forwarder {
     pub async fn by_name(&self, function: &Key, request: Request<Body>) -> Response<Body> {
         let routes = self.routes.borrow().clone();
         match routes.function(function) {
-            Some(backend) => self.answer(backend, None, None, request).await,
+            Some(backend) => self.answer(backend, None, None, None, request).await,
             None => {
                 let asked = Asked {
                     function: Some(function),
@@ -148,11 +231,13 @@ impl Forwarder {
         Some(spans.begin(request, asked))
     }
 
+    /// Answers a request that is for a function, by way of a tunnel if one exposes it.
     async fn answer(
         &self,
         backend: &FunctionBackend,
+        tunnel: Option<&Key>,
         route: Option<&str>,
-        client: Option<IpAddr>,
+        origin: Option<Origin>,
         mut request: Request<Body>,
     ) -> Response<Body> {
         let asked = Asked {
@@ -160,7 +245,21 @@ impl Forwarder {
             route,
             ..Asked::default()
         };
-        let (id, span) = self.begin(&mut request, client, asked);
+        let (id, span) = self.begin(&mut request, origin, asked);
+        // Who signed in at a tunnel of this host is known there alone.
+        if tunnel.is_none() {
+            remove_own_cookies(request.headers_mut());
+        }
+        if let (Some(tunnel), Some(origin)) = (tunnel, origin) {
+            let route = route.unwrap_or_default();
+            // On the heap, since every request would have room for it.
+            let admitted = Box::pin(self.admit(tunnel, route, origin.client, &mut request));
+            match admitted.await {
+                Ok(None) => {}
+                Ok(Some(answer)) => return ended(span, end(id, Ok(answer))),
+                Err(error) => return ended(span, end(id, Err(error))),
+            }
+        }
         let answered = match gathered(request).await {
             Ok((request, copy)) if backend.wakes => self.send_awake(backend, request, copy).await,
             Ok((request, copy)) => self.send(backend, request, copy).await,
@@ -180,7 +279,7 @@ impl Forwarder {
         &self,
         tunnel: &Key,
         route: &str,
-        client: IpAddr,
+        origin: Origin,
         mut request: Request<Body>,
     ) -> Response<Body> {
         let asked = Asked {
@@ -189,14 +288,20 @@ impl Forwarder {
             ..Asked::default()
         };
         let upgrade = Upgrade::wished(&mut request);
-        let (id, span) = self.begin(&mut request, Some(client), asked);
-        let headers = request.headers_mut();
-        headers::join_cookies(headers);
-        if let Some(upgrade) = &upgrade {
-            upgrade.ask(headers);
-        }
-        *request.version_mut() = Version::HTTP_11;
+        let (id, span) = self.begin(&mut request, Some(origin), asked);
         let answered = async {
+            let admitted = self
+                .admit(tunnel, route, origin.client, &mut request)
+                .await?;
+            if let Some(answer) = admitted {
+                return Ok(answer);
+            }
+            let headers = request.headers_mut();
+            headers::join_cookies(headers);
+            if let Some(upgrade) = &upgrade {
+                upgrade.ask(headers);
+            }
+            *request.version_mut() = Version::HTTP_11;
             let (request, copy) = gather(request).await?;
             let answer = self.tunnels.answer(tunnel, request, copy, upgrade);
             Ok::<_, ForwardError>(answer.await?)
@@ -206,18 +311,55 @@ impl Forwarder {
         ended(span, response)
     }
 
+    /// Lets a request that came by a tunnel in, by the tunnel's rules; or answers it in place of the service. Its headers
+    /// say by now whom it came from.
+    async fn admit(
+        &self,
+        tunnel: &Key,
+        route: &str,
+        peer: IpAddr,
+        request: &mut Request<Body>,
+    ) -> Result<Option<Response<Body>>, ForwardError> {
+        let tunnels = self.tunnels.carried();
+        // What is not known here yet may have rules.
+        let live = tunnels.get(tunnel);
+        let live = live.ok_or_else(|| TunnelError::NoTarget(tunnel::name_of(tunnel)))?;
+        let client = client_of(peer, request.headers(), &tunnels.proxies().forwarding);
+        let admitted = tunnels.doorman().admit(&live, client, route, request);
+        Ok(admitted.await?)
+    }
+
+    /// Where a host is to be asked for by https. `None` until there is a certificate for it.
+    fn https_port(&self, host: &str) -> Option<u16> {
+        let served_at = self.tunnels.carried().names.served_at(&plain_host(host));
+        served_at.map(|port| self.https_port.unwrap_or(port))
+    }
+
+    /// Whether it came by a proxy of the swarm's settings, which says for whom.
+    fn is_trusted(&self, origin: Origin) -> bool {
+        let proxies = self.tunnels.carried().proxies();
+        proxies.forwarding.contains(origin.client)
+    }
+
+    /// Whether a tunnel may turn somebody away; of one that is not known here yet nobody knows.
+    fn is_guarded(&self, tunnel: &Key) -> bool {
+        let live = self.tunnels.carried().get(tunnel);
+        live.is_some_and(|live| live.tunnel().is_guarded())
+    }
+
     /// Makes the headers of a request such as they go on; its id, and its span.
     fn begin(
         &self,
         request: &mut Request<Body>,
-        client: Option<IpAddr>,
+        origin: Option<Origin>,
         asked: Asked<'_>,
     ) -> (HeaderValue, Option<RequestSpan>) {
         let received = request.version();
         headers::clean(request.headers_mut());
         headers::to_origin_form(request);
-        if let Some(client) = client {
-            headers::add_origin(request.headers_mut(), client);
+        if let Some(origin) = origin {
+            let is_trusted = self.is_trusted(origin);
+            headers::add_origin(request.headers_mut(), origin, is_trusted);
         }
         headers::add_via(request.headers_mut(), received);
         let id = invoke::request_id(request.headers_mut());
@@ -333,20 +475,13 @@ impl Forwarder {
 }
 
 /// The route that a request takes, and whose it is.
-fn find<'a>(
-    routes: &'a Routes,
-    request: &Request<Body>,
-) -> Result<(&'a str, Backend<'a>), ForwardError> {
+fn find<'a>(routes: &'a Routes, request: &Request<Body>) -> Result<Found<'a>, ForwardError> {
     if request.method() == Method::CONNECT {
         return Err(ForwardError::Connect);
     }
-    let host = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str())
-        .or_else(|| request.headers().get(HOST)?.to_str().ok())
-        .unwrap_or_default();
-    match routes.find(host, request.method(), request.uri().path()) {
+    unclear::refuse(request)?;
+    let host = host_of(request);
+    match routes.locate(host, request.method(), request.uri().path()) {
         Chosen::One(found) => Ok(found),
         Chosen::OtherMethods(allowed) => Err(ForwardError::NoMethod { allowed }),
         Chosen::Nobody => Err(ForwardError::NoRoute {
@@ -354,6 +489,16 @@ fn find<'a>(
             path: request.uri().path().to_owned(),
         }),
     }
+}
+
+/// As the request says it, with the port if it says one.
+pub fn host_of<B>(request: &Request<B>) -> &str {
+    request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| request.headers().get(HOST)?.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// As [`gather`], of what may be for a function.

@@ -1,4 +1,5 @@
-//! Requests to what tunnels lead to: HTTP/1.1 on connections to their targets, reused while idle.
+//! Requests to what tunnels lead to: HTTP/1.1 on connections to their targets, reused while idle, or HTTP/2 on
+//! connections that requests share.
 //!
 //! Bodies stream in both directions, however long they are. A request goes to another target where nothing is lost
 //! by that: where nothing of it was sent, or where it can be sent again and does no harm twice. What breaks is cut,
@@ -6,6 +7,8 @@
 
 mod body;
 mod kept;
+mod sender;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -15,14 +18,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hive_manifests::tunnel::TunnelTarget;
+use hive_manifests::tunnel::{TargetProtocol, TunnelTarget};
 use hive_proto::invoke::REASON;
+use hive_proto::link::Stream;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{Instant, timeout_at};
 
 use super::repeat::{BodyError, Copy};
@@ -35,6 +39,9 @@ use crate::tunnels::live::{CLIENT_BROKE, Live, TARGET_BROKE, TARGET_SILENT, TooM
 use crate::tunnels::open::OpenError;
 use body::{Download, Upload};
 use kept::{Connection, Kept};
+use sender::Sender;
+pub use sender::to_http2;
+use shared::{Http2, Shared};
 pub use upgrade::{Upgrade, announce};
 use wire::{Activity, Wire};
 
@@ -58,6 +65,7 @@ const MAX_TRIES: usize = 3;
 pub struct Proxy {
     tunnels: Tunnels,
     kept: Kept,
+    shared: Shared,
 }
 
 /// Why no target answered.
@@ -85,12 +93,18 @@ pub enum TunnelError {
     Switched(String),
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// Of a connection that others waited for as well.
+    #[error(transparent)]
+    Common(Arc<TunnelError>),
 }
 
 impl TunnelError {
     /// No other target would do better.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Silent(_) | Self::Body(_))
+        match self {
+            Self::Common(error) => error.is_final(),
+            error => matches!(error, Self::Silent(_) | Self::Body(_)),
+        }
     }
 }
 
@@ -108,7 +122,12 @@ impl Proxy {
         Self {
             tunnels,
             kept: Kept::default(),
+            shared: Shared::default(),
         }
+    }
+
+    pub fn carried(&self) -> &Tunnels {
+        &self.tunnels
     }
 
     /// Answers a request whose headers are as they go on. `copy` is the same, where it can be sent again.
@@ -219,18 +238,10 @@ impl Proxy {
         fresh: bool,
         is_awaited: &AtomicBool,
     ) -> Result<(Response<Incoming>, Connection), Failed> {
-        let tunnel = live.tunnel().key.clone();
         loop {
-            let link = self.tunnels.opener.links().of(&target.node);
-            let link = link.filter(|_| !fresh);
-            let kept = link.and_then(|link| self.kept.take(&tunnel, target, link.id()));
-            let reused = kept.is_some();
-            let connected = match kept {
-                Some(kept) => Ok(kept),
-                None => self.connect(live, target).await,
-            };
-            let mut connection = match connected {
-                Ok(connection) => connection,
+            let connected = self.connection(live, target, fresh).await;
+            let (mut connection, reused) = match connected {
+                Ok(connected) => connected,
                 Err(error) => {
                     return Err(Failed {
                         error,
@@ -239,13 +250,14 @@ impl Proxy {
                     });
                 }
             };
-            let answer = connection.sender.try_send_request(request);
+            let answer = connection.sender.send(request);
             let (error, unsent) = match heard(answer, &connection.activity).await {
                 Some(Ok(response)) => return Ok((response, connection)),
                 Some(Err(mut failed)) => match failed.take_message() {
                     // An idle connection that its other end closed meanwhile; the next is another.
                     Some(unsent) if reused => {
                         request = unsent;
+                        self.give_up(&connection);
                         continue;
                     }
                     unsent => (broken(live, failed.into_error()), unsent),
@@ -253,6 +265,7 @@ impl Proxy {
                 None if is_awaited.load(Ordering::Relaxed) => (BodyError::Slow.into(), None),
                 None => (silent(live), None),
             };
+            self.give_up(&connection);
             return Err(Failed {
                 error,
                 request: unsent,
@@ -261,19 +274,104 @@ impl Proxy {
         }
     }
 
+    /// A connection to a target, and whether others were sent requests on it before.
+    async fn connection(
+        &self,
+        live: &Arc<Live>,
+        target: &TunnelTarget,
+        fresh: bool,
+    ) -> Result<(Connection, bool), TunnelError> {
+        let tunnel = live.tunnel();
+        let link = self.tunnels.opener.links().of(&target.node);
+        let link = link.map(|link| link.id());
+        if tunnel.spec.target_protocol == TargetProtocol::H2c {
+            let place = shared::Place {
+                tunnel: tunnel.key.clone(),
+                target: target.clone(),
+                link: link.unwrap_or_default(),
+            };
+            return self.share(live, place).await;
+        }
+        let link = link.filter(|_| !fresh);
+        let kept = link.and_then(|link| self.kept.take(&tunnel.key, target, link));
+        Ok(match kept {
+            Some(kept) => (kept, true),
+            None => (self.connect(live, target).await?, false),
+        })
+    }
+
+    async fn share(
+        &self,
+        live: &Arc<Live>,
+        place: shared::Place,
+    ) -> Result<(Connection, bool), TunnelError> {
+        let (target, link) = (place.target.clone(), place.link);
+        let opens = {
+            let (proxy, live, target) = (self.clone(), live.clone(), target.clone());
+            async move { proxy.connect_http2(&live, &target).await.map_err(Arc::new) }
+        };
+        let (opened, share, was_open) = self.shared.take(place, opens).await;
+        let Http2 { sender, activity } = opened.map_err(TunnelError::Common)?;
+        let connection = Connection {
+            target,
+            link,
+            sender: Sender::Http2(sender, share),
+            activity,
+        };
+        Ok((connection, was_open))
+    }
+
+    /// Nobody is to wait for a connection on which something failed.
+    fn give_up(&self, connection: &Connection) {
+        if let Sender::Http2(_, share) = &connection.sender {
+            self.shared.forget(share);
+        }
+    }
+
+    /// Bytes to a target and back, and the id of the link in which they go.
+    async fn wire(
+        &self,
+        live: &Arc<Live>,
+        target: &TunnelTarget,
+    ) -> Result<(Wire<Stream>, u64), TunnelError> {
+        let opened = self.tunnels.open(live, target).await;
+        let stream = opened.map_err(|source| TunnelError::Unopened {
+            tunnel: name_of(&live.tunnel().key),
+            source,
+        })?;
+        let link = stream.link().id();
+        Ok((Wire::new(stream, live.clone()), link))
+    }
+
+    async fn connect_http2(
+        &self,
+        live: &Arc<Live>,
+        target: &TunnelTarget,
+    ) -> Result<Http2, TunnelError> {
+        let (wire, link) = self.wire(live, target).await?;
+        let activity = wire.activity();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(wire))
+            .await
+            .map_err(|source| TunnelError::Lost {
+                tunnel: name_of(&live.tunnel().key),
+                source,
+            })?;
+        // Ends when nobody has a sender any more, or with the tunnel.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(link, %error, "connection to a target ended");
+            }
+        });
+        Ok(Http2 { sender, activity })
+    }
+
     async fn connect(
         &self,
         live: &Arc<Live>,
         target: &TunnelTarget,
     ) -> Result<Connection, TunnelError> {
         let name = || name_of(&live.tunnel().key);
-        let opened = self.tunnels.open(live, target).await;
-        let stream = opened.map_err(|source| TunnelError::Unopened {
-            tunnel: name(),
-            source,
-        })?;
-        let link = stream.link().id();
-        let wire = Wire::new(stream, live.clone());
+        let (wire, link) = self.wire(live, target).await?;
         let activity = wire.activity();
         let (sender, connection) =
             http1::handshake(TokioIo::new(wire))
@@ -291,7 +389,7 @@ impl Proxy {
         Ok(Connection {
             target: target.clone(),
             link,
-            sender,
+            sender: Sender::Http1(sender),
             activity,
         })
     }

@@ -53,6 +53,10 @@ impl<T> Followed<T> {
         self.seen = Some(state.revision());
     }
 
+    pub fn get(&self, key: &Key) -> Option<&T> {
+        self.known.get(key)
+    }
+
     /// In the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &T)> {
         self.known.iter()

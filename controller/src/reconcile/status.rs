@@ -103,19 +103,23 @@ pub fn summaries(
 pub(super) struct Base<'a> {
     domain: &'a str,
     port: Option<String>,
+    tls_port: Option<String>,
 }
 
 impl<'a> Base<'a> {
     pub(super) fn of(state: &'a State) -> Self {
-        let port = state
-            .controllers()
-            .next()
-            .and_then(|(_, member)| member.ingress.rsplit_once(':'))
-            .map(|(_, port)| port.to_owned())
-            .filter(|port| port != "80");
+        let other_than = |endpoint: Option<&str>, usual: &str| {
+            let (_, port) = endpoint?.rsplit_once(':')?;
+            (port != usual).then(|| port.to_owned())
+        };
+        let mut members = state.controllers();
+        let first = members.next().map(|(_, member)| &*member.ingress);
+        let mut members = state.controllers();
+        let first_tls = members.find_map(|(_, member)| member.ingress_tls.as_deref());
         Self {
             domain: routes::domain(state),
-            port,
+            port: other_than(first, "80"),
+            tls_port: other_than(first_tls, "443"),
         }
     }
 
@@ -124,6 +128,15 @@ impl<'a> Base<'a> {
         match &self.port {
             Some(port) => format!("http://{host}:{port}{path}"),
             None => format!("http://{host}{path}"),
+        }
+    }
+
+    /// By https.
+    pub(super) fn secure_url(&self, route: &v1::Route) -> String {
+        let v1::Route { host, path, .. } = route;
+        match &self.tls_port {
+            Some(port) => format!("https://{host}:{port}{path}"),
+            None => format!("https://{host}{path}"),
         }
     }
 
@@ -336,6 +349,7 @@ mod tests {
             link: String::new(),
             api: String::new(),
             ingress: "127.0.0.1:8080".into(),
+            ingress_tls: None,
         };
         state.apply(Command::AdmitController { member }).unwrap();
         put(

@@ -4,12 +4,16 @@
 //! what is new is written: an idle swarm commits nothing.
 
 mod ask;
+mod names;
 mod plan;
 mod probe;
 mod run;
 mod targets;
+mod trust;
 mod verdict;
 
+pub(super) use names::leads_here;
+pub(super) use probe::is_local;
 pub use run::Proofs;
 
 use hive_manifests::Resource;
@@ -17,26 +21,27 @@ use hive_manifests::Resource;
 use crate::ingress::routes::is_settings;
 use crate::state::Change;
 
-/// True for a change that can make a tunnel another, or one of its targets: nodes, functions, and the domain.
+/// True for a change that can make a tunnel another, or one of its targets: nodes, functions, Secrets with
+/// certificates, and the domain.
 pub fn concerns(change: &Change) -> bool {
     let resource = change.key.resource;
     matches!(
         resource,
-        Resource::Tunnel | Resource::Function | Resource::Node
+        Resource::Tunnel | Resource::Function | Resource::Node | Resource::Secret
     ) || is_settings(change)
 }
 
 /// Why something is as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Why {
+pub(super) struct Why {
     /// In one CamelCase word.
-    reason: String,
+    pub reason: String,
     /// In one sentence for people.
-    message: String,
+    pub message: String,
 }
 
 impl Why {
-    fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             message: message.into(),

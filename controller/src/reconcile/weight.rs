@@ -7,14 +7,15 @@ use std::hint::black_box;
 
 use hive_manifests::{FunctionSpec, Resource, apply_defaults};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::schedule::Seen;
 use super::status::summaries;
 use crate::artifacts::usage;
+use crate::fixture::put;
 use crate::ingress::routes::Follower;
 use crate::objects;
-use crate::state::{Command, Key, State};
+use crate::state::{Key, State};
 
 const FUNCTIONS: usize = 10_000;
 
@@ -31,19 +32,6 @@ fn weighed<T>(what: &str, make: impl FnOnce() -> T) -> T {
     let made = black_box(make());
     println!("{:8.1} MB  {what}", resident() - before);
     made
-}
-
-fn put(state: &mut State, key: &Key, body: &Value) {
-    let (key, body) = (key.clone(), body.into());
-    let command = match state.get(&key) {
-        None => Command::Create { key, body },
-        Some(_) => Command::Replace {
-            key,
-            body,
-            expect: None,
-        },
-    };
-    state.apply(command).unwrap();
 }
 
 /// A function that runs, with its copy and what it was, as hivectl and the swarm leave them.
@@ -69,7 +57,7 @@ fn deployed(state: &mut State, number: usize) {
         "fieldsV1": { "f:metadata": { "f:annotations": { "f:hive.dev/last-applied-configuration": {} } },
             "f:spec": { "f:artifact": { "f:sha256": {} }, "f:replicas": {}, "f:env": {} } },
     }]);
-    put(state, &function, &body);
+    put(state, function.clone(), &body);
     let spec: FunctionSpec = serde_json::from_value(body["spec"].clone()).unwrap();
     let copy = key(Resource::Assignment, &format!("{name}.0"));
     let mut assignment = objects::fresh(
@@ -80,12 +68,12 @@ fn deployed(state: &mut State, number: usize) {
             "nodeName": "pi", "slot": "0", "function": spec.template(), "artifact": compiled, "revision": name,
         } }),
     );
-    put(state, &copy, &assignment);
+    put(state, copy.clone(), &assignment);
     let revision = key(Resource::ControllerRevision, &name);
     let data = json!({ "revision": 1, "data": { "spec": spec.template() } });
     put(
         state,
-        &revision,
+        revision.clone(),
         &objects::fresh(&revision, json!({}), data),
     );
     // As they come, one after the other.
@@ -99,10 +87,10 @@ fn deployed(state: &mut State, number: usize) {
             "as it should be",
             std::time::SystemTime::UNIX_EPOCH,
         );
-        put(state, &function, &body);
+        put(state, function.clone(), &body);
     }
     assignment["status"] = json!({ "phase": "Ready", "observedGeneration": 1, "readySince": time });
-    put(state, &copy, &assignment);
+    put(state, copy.clone(), &assignment);
 }
 
 #[test]

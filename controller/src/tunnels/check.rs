@@ -1,18 +1,22 @@
 //! Asks the targets of one tunnel how they are, every so often. What is found goes to [`Health`](super::health).
 
+mod datagrams;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use hive_manifests::tunnel::TunnelTarget;
+use hive_manifests::tunnel::{Protocol, TargetProtocol, TunnelTarget};
+use hive_proto::flow::FlowEnd;
 use hive_proto::link::Stream;
 use http::header::{HOST, HeaderValue, USER_AGENT};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -21,6 +25,7 @@ use super::live::Live;
 use super::open::OpenError;
 use super::table::Tunnel;
 use super::{LINK_PATIENCE, Tunnels};
+use crate::ingress::to_http2;
 
 /// The first check follows within this time: those of all tunnels of a controller that starts do not come at once.
 const FIRST: Duration = Duration::from_secs(1);
@@ -38,6 +43,8 @@ enum Unwell {
         #[source]
         source: hyper::Error,
     },
+    #[error("the node broke the flow off")]
+    Flow(#[source] FlowEnd),
     #[error("no answer within {0:?}")]
     Late(Duration),
     #[error("{path} at {host} is not what can be asked for")]
@@ -51,6 +58,7 @@ impl Unwell {
             Self::Unreached(error) => error.reason(),
             Self::Status { .. } => "BadStatus",
             Self::Broken { .. } => "NoHttp",
+            Self::Flow(_) => "LinkFailed",
             Self::Late(_) => "Timeout",
             Self::Request { .. } => "BadRequest",
         }
@@ -90,11 +98,12 @@ fn random() -> f64 {
 async fn check(tunnels: &Tunnels, tunnel: &Tunnel, target: &TunnelTarget) {
     let node = std::slice::from_ref(&target.node);
     tunnels.opener.links().linked(node, LINK_PATIENCE).await;
-    let by = match tunnel.spec.health_check.path {
-        Some(_) => Evidence::Request,
-        None => Evidence::Connection,
+    let (by, reached) = match (tunnel.spec.protocol, &tunnel.spec.health_check.path) {
+        (Protocol::Udp, _) => datagrams::reach(tunnels, tunnel, target).await,
+        (_, Some(_)) => (Evidence::Request, reach(tunnels, tunnel, target).await),
+        (_, None) => (Evidence::Connection, reach(tunnels, tunnel, target).await),
     };
-    match reach(tunnels, tunnel, target).await {
+    match reached {
         Ok(latency) => tunnels.health.answered(&tunnel.key, target, by, latency),
         Err(unwell) => {
             let (reason, message) = (unwell.reason(), unwell.to_string());
@@ -119,7 +128,7 @@ async fn reach(
     let latency = began.elapsed();
     let asked = async {
         match &health.path {
-            Some(path) => ask(stream, &tunnel.host, path).await,
+            Some(path) => ask(stream, tunnel, path).await,
             None => {
                 // Services write a line about connections that break without an end.
                 let _ = stream.shutdown().await;
@@ -134,37 +143,52 @@ async fn reach(
 }
 
 /// Well is who answers with 200 to 399, as functions that are asked whether they are ready.
-async fn ask(stream: Stream, host: &str, path: &str) -> Result<(), Unwell> {
+async fn ask(stream: Stream, tunnel: &Tunnel, path: &str) -> Result<(), Unwell> {
+    let host = &tunnel.host;
     let broken = |source| Unwell::Broken {
         path: path.to_owned(),
         source,
     };
-    let request = request(host, path).ok_or_else(|| Unwell::Request {
-        host: host.to_owned(),
+    let mut request = request(host, path).ok_or_else(|| Unwell::Request {
+        host: host.clone(),
         path: path.to_owned(),
     })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let answered = async {
-        let answer = sender.send_request(request).await.map_err(broken)?;
-        let status = answer.status();
-        match status.is_success() || status.is_redirection() {
-            true => Ok(()),
-            false => Err(Unwell::Status {
-                path: path.to_owned(),
-                status,
-            }),
+    let stream = TokioIo::new(stream);
+    let answered = match tunnel.spec.target_protocol {
+        TargetProtocol::Http1 => {
+            let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
+            driven(connection, sender.send_request(request)).await
+        }
+        TargetProtocol::H2c => {
+            to_http2(&mut request);
+            let handshake = http2::handshake(TokioExecutor::new(), stream);
+            let (mut sender, connection) = handshake.await.map_err(broken)?;
+            driven(connection, sender.send_request(request)).await
         }
     };
-    let driven = async {
+    let status = answered.map_err(broken)?.status();
+    match status.is_success() || status.is_redirection() {
+        true => Ok(()),
+        false => Err(Unwell::Status {
+            path: path.to_owned(),
+            status,
+        }),
+    }
+}
+
+/// What comes of an answer, while its connection goes on.
+async fn driven(
+    connection: impl Future<Output = hyper::Result<()>>,
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+) -> hyper::Result<Response<Incoming>> {
+    let driving = async {
         // Where it fails, the answer does.
         let _ = connection.await;
-        std::future::pending::<Result<(), Unwell>>().await
+        std::future::pending::<hyper::Result<Response<Incoming>>>().await
     };
     tokio::select! {
-        answered = answered => answered,
-        never = driven => never,
+        answered = answer => answered,
+        never = driving => never,
     }
 }
 

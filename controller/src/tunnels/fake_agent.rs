@@ -1,11 +1,12 @@
 //! For tests: the other end of a node's link. It connects to what it is asked for, as an agent does.
 
+use hive_proto::flow;
 use hive_proto::frame;
 use hive_proto::link::{Link, Purpose, Stream, memory};
 use hive_proto::tunnel::REFUSED;
 use hive_proto::v1::{TunnelOpen, TunnelOpened};
 use tokio::io::copy_bidirectional;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::gateway::Links;
 
@@ -14,8 +15,11 @@ pub fn join(links: &Links, node: &str) -> Link {
     let (here, there) = memory::pair(None, None);
     links.add(node, here.clone());
     tokio::spawn(async move {
-        while let Ok((_, stream)) = there.accept().await {
-            tokio::spawn(answer(stream));
+        while let Ok((purpose, stream)) = there.accept().await {
+            match purpose {
+                Purpose::TunnelUdp => tokio::spawn(answer_flow(stream)),
+                _ => tokio::spawn(answer(stream)),
+            };
         }
     });
     here
@@ -58,5 +62,55 @@ async fn answer(mut stream: Stream) {
             };
             let _ = frame::write(&mut stream, &refused).await;
         }
+    }
+}
+
+/// Sends to whatever it is asked for, and says what the system says of that.
+async fn answer_flow(mut stream: Stream) {
+    let Ok(Some(open)) = frame::read::<TunnelOpen>(&mut stream, 1 << 10).await else {
+        return;
+    };
+    let datagrams = open.flow.and_then(|id| stream.link().join_flow(id));
+    let port = u16::try_from(open.port).expect("a port");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    socket
+        .connect((&*open.host, port))
+        .await
+        .expect("an address");
+    if frame::write(&mut stream, &TunnelOpened::default())
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let (mut reader, mut writer) = flow::split(stream, datagrams);
+    let inward = async {
+        while let Ok(datagram) = reader.receive().await {
+            let _ = socket.send(&datagram).await;
+        }
+        None
+    };
+    let outward = async {
+        loop {
+            match hive_tunnels::udp::receive(&socket).await {
+                Ok(datagram) => {
+                    if writer.send(&datagram).await.is_err() {
+                        return None;
+                    }
+                }
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    let refused = tokio::select! {
+        refused = inward => refused,
+        refused = outward => refused,
+    };
+    if let Some(error) = refused {
+        let why = TunnelOpened {
+            reason: REFUSED.into(),
+            message: format!("{}:{port}: {error}", open.host),
+        };
+        let _ = writer.refuse(&why).await;
     }
 }

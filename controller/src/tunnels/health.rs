@@ -47,9 +47,10 @@ struct Failure {
 /// What shows that a target answers, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
-    /// It took a connection.
+    /// It took a connection; of UDP, its node sends there.
     Connection,
-    /// It answered the request that asks how it is. What that found wrong, no connection disproves.
+    /// It answered the request that asks how it is; of UDP, any datagram. What that found wrong, no connection
+    /// disproves.
     Request,
 }
 

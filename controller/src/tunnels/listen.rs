@@ -1,4 +1,4 @@
-//! The ports of TCP tunnels: each is open here while a tunnel has it.
+//! The ports of tunnels, of TCP and of UDP: each is open here while a tunnel has it.
 //!
 //! A port that passes from one tunnel to another stays open, and a tunnel that changes keeps its own. What cannot be
 //! opened is told, and tried again.
@@ -8,19 +8,42 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::carry::Client;
 use super::live::Live;
 use super::table::Table;
-use super::{Tunnels, carry};
+use super::{Tunnels, carry, udp};
 use crate::accept::{Accepted, Doorway};
 use crate::patience;
 use crate::state::Key;
 
-/// Connections of all TCP tunnels at once, with one for each port; more wait in the kernel's queues. Beside the
-/// 10,000 of the ingress, which leaves some of the 20,000 open files that a process commonly may have.
+/// Connections at once of all tunnels with ports or of TLS by name, with one for each port; more wait in the kernel's
+/// queues, or are refused where their greeting was read. Beside the 10,000 of the ingress, which leaves some of the
+/// 20,000 open files that a process commonly may have.
 const MAX_CONNECTIONS: usize = 8_000;
+
+/// Flows of all tunnels of UDP at once; more are refused. None has a file of its own here, but a task, and a stream of
+/// a link. Anybody can begin some under any address: they may not take the places of connections.
+const MAX_FLOWS: usize = 8_000;
+
+/// The places of connections that are carried as they come. A clone is the same.
+#[derive(Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS)))
+    }
+}
+
+impl Places {
+    /// One of them, if there is one left.
+    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
+}
 
 /// What this controller cannot listen for. A clone is the same.
 #[derive(Clone, Default)]
@@ -42,7 +65,8 @@ pub struct Doors {
     tunnels: Tunnels,
     at: IpAddr,
     open: BTreeMap<u16, Door>,
-    places: Arc<Semaphore>,
+    open_udp: BTreeMap<u16, Door>,
+    flows: Arc<Semaphore>,
 }
 
 struct Door {
@@ -57,13 +81,16 @@ impl Doors {
             tunnels,
             at,
             open: BTreeMap::new(),
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            open_udp: BTreeMap::new(),
+            flows: Arc::new(Semaphore::new(MAX_FLOWS)),
         }
     }
 
     /// Opens and closes ports as a table says, whose tunnels live already. False if one of them cannot be opened.
     pub async fn follow(&mut self, table: &Table) -> bool {
         self.open.retain(|port, _| table.ports.contains_key(port));
+        self.open_udp
+            .retain(|port, _| table.udp_ports.contains_key(port));
         let mut problems = BTreeMap::new();
         for (port, key) in &table.ports {
             let Some(live) = self.tunnels.get(key) else {
@@ -85,6 +112,27 @@ impl Doors {
                 }
             }
         }
+        for (port, key) in &table.udp_ports {
+            let Some(live) = self.tunnels.get(key) else {
+                continue;
+            };
+            if let Some(door) = self.open_udp.get(port) {
+                door.owner.send_replace(live);
+                continue;
+            }
+            let at = SocketAddr::new(self.at, *port);
+            match udp::Socket::bind(at) {
+                Ok(socket) => {
+                    tracing::info!(tunnel = %key, %at, "listening for a tunnel of udp");
+                    let door = self.udp_door(socket, live);
+                    self.open_udp.insert(*port, door);
+                }
+                Err(error) => {
+                    let problem = format!("cannot listen on {at} for datagrams: {error}");
+                    problems.insert(key.clone(), problem);
+                }
+            }
+        }
         let mut known = self.tunnels.listeners.lock();
         for (key, problem) in &problems {
             if known.get(key) != Some(problem) {
@@ -98,10 +146,22 @@ impl Doors {
     fn door(&self, listener: TcpListener, live: Arc<Live>) -> Door {
         let stop = CancellationToken::new();
         let (owner, owners) = watch::channel(live);
-        let doorway = Doorway::sharing(listener, self.places.clone(), "tunnels");
+        let doorway = Doorway::sharing(listener, self.tunnels.places.0.clone(), "tunnels");
         let tunnels = self.tunnels.clone();
         self.tunnels
             .spawn(accept(doorway, tunnels, owners, stop.clone()));
+        Door {
+            owner,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn udp_door(&self, socket: udp::Socket, live: Arc<Live>) -> Door {
+        let stop = CancellationToken::new();
+        let (owner, owners) = watch::channel(live);
+        let places = self.flows.clone();
+        let port = udp::Port::new(socket, self.tunnels.clone(), owners, places, stop.clone());
+        self.tunnels.spawn(port.serve());
         Door {
             owner,
             _stop: stop.drop_guard(),
@@ -124,7 +184,7 @@ async fn accept(
         } = accepted;
         patience::prepare(&stream);
         let live = owner.borrow().clone();
-        let carried = carry::carry(tunnels.clone(), live, stream, remote);
+        let carried = carry::carry(tunnels.clone(), live, Client::new(stream, remote));
         tunnels.spawn(async move {
             carried.await;
             drop(place);

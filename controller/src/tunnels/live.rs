@@ -1,18 +1,22 @@
 //! One tunnel while it lives: what all its connections here share, under whichever version of its spec they began.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use hive_proto::tunnel as reasons;
 use hive_tunnels::{Bandwidth, Counts, RelayLimits};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Guard;
+use super::access::denied::{self, Denied};
 use super::table::Tunnel;
 
 /// Reasons under which failures are counted; what agents may add to them is counted as the last.
-const REASONS: [&str; 18] = [
+const REASONS: [&str; 27] = [
     reasons::REFUSED,
     reasons::UNREACHABLE,
     reasons::TIMEOUT,
@@ -30,6 +34,15 @@ const REASONS: [&str; 18] = [
     CLIENT_BROKE,
     TARGET_BROKE,
     TARGET_SILENT,
+    denied::CLIENT_NOT_ALLOWED,
+    denied::RATE_LIMITED,
+    denied::UNAUTHENTICATED,
+    denied::USER_NOT_ALLOWED,
+    denied::LOGIN_FAILED,
+    denied::ISSUER_UNREACHABLE,
+    denied::PASSWORDS_BUSY,
+    denied::ACCESS_NOT_READY,
+    DROPPED,
     OTHER,
 ];
 
@@ -43,6 +56,8 @@ pub const CLIENT_BROKE: &str = "ClientBroke";
 pub const TARGET_BROKE: &str = "TargetBroke";
 /// A target did not begin to answer a request in time.
 pub const TARGET_SILENT: &str = "TargetSilent";
+/// A datagram found no room on its way.
+pub const DROPPED: &str = "DatagramDropped";
 const OTHER: &str = "Other";
 
 pub struct Live {
@@ -50,6 +65,7 @@ pub struct Live {
     connections: AtomicUsize,
     /// At which rate it was made.
     bandwidth: Mutex<Option<(u64, Arc<Bandwidth>)>>,
+    guard: Guard,
     counts: Counts,
     failures: Mutex<BTreeMap<&'static str, u64>>,
     ended: CancellationToken,
@@ -83,6 +99,7 @@ impl Live {
             tunnel: watch::Sender::new(tunnel),
             connections: AtomicUsize::new(0),
             bandwidth: Mutex::default(),
+            guard: Guard::default(),
             counts: Counts::default(),
             failures: Mutex::default(),
             ended: CancellationToken::new(),
@@ -108,6 +125,24 @@ impl Live {
             }
             changed
         })
+    }
+
+    /// Whether a client may come, by its address alone: before anything is opened for it, with every protocol.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Denied> {
+        let tunnel = self.tunnel();
+        let admitted = match &*tunnel.access {
+            Ok(rules) => self.guard.admit(rules, client, Instant::now()),
+            Err(_) => Err(Denied::NotReady),
+        };
+        if let Err(denied) = &admitted {
+            self.count_failure(denied.reason());
+        }
+        admitted
+    }
+
+    /// What is remembered of its clients.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Takes the place of one connection.

@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use hive_manifests::tunnel::TunnelTarget;
+use hive_proto::flow::{self, FlowReader, FlowWriter};
 use hive_proto::frame::{self, FrameError};
-use hive_proto::link::{Link, LinkError, Purpose, Stream};
+use hive_proto::link::{Datagrams, Link, LinkError, Purpose, Stream};
 use hive_proto::tunnel as reasons;
 use hive_proto::v1::{TunnelOpen, TunnelOpened};
 
@@ -19,9 +20,9 @@ use crate::state::Key;
 /// over satellites and loaded phones answer in it.
 const LINK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Streams of a link that may be open before another one is a tunnel's. A node allows 256: the rest is for
-/// functions, logs and the agent's own, which no tunnel may keep from working.
-const MOST_STREAMS: usize = 192;
+/// Streams of a link that tunnels leave to functions and logs, which they may not keep from working. Nodes let in 4,096
+/// over QUIC and 512 over TCP; those of a release before 256.
+const LEFT_TO_OTHERS: usize = 64;
 
 /// Bytes of the answer: a reason, and a sentence for people.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
@@ -39,7 +40,7 @@ pub enum OpenError {
     NotLinked(String),
     #[error("node {0:?} carries as many streams as one link may: try again soon")]
     Busy(String),
-    #[error("the agent of node {0:?} does not know tunnels: upgrade it")]
+    #[error("the agent of node {0:?} does not know such tunnels: upgrade it")]
     AgentTooOld(String),
     /// In the agent's words.
     #[error("{message}")]
@@ -92,41 +93,90 @@ impl Opener {
         target: &TunnelTarget,
         within: Duration,
     ) -> Result<Stream, OpenError> {
-        let node = &target.node;
+        let link = self.link(&target.node)?;
+        let question = Question {
+            purpose: Purpose::Tunnel,
+            tunnel,
+            target,
+            within,
+            flow: None,
+        };
+        question.ask(&link).await
+    }
+
+    /// A flow of datagrams to a target, of which nothing is proven but that its node sends there.
+    pub async fn open_flow(
+        &self,
+        tunnel: &Key,
+        target: &TunnelTarget,
+        within: Duration,
+    ) -> Result<(FlowReader, FlowWriter), OpenError> {
+        let link = self.link(&target.node)?;
+        let datagrams = link.has_datagrams().then(|| link.begin_flow());
+        let question = Question {
+            purpose: Purpose::TunnelUdp,
+            tunnel,
+            target,
+            within,
+            flow: datagrams.as_ref().map(Datagrams::id),
+        };
+        let stream = question.ask(&link).await?;
+        Ok(flow::split(stream, datagrams))
+    }
+
+    /// The link to a node, if it has room for one more stream of a tunnel.
+    fn link(&self, node: &str) -> Result<Link, OpenError> {
         let link = self.links.of(node);
-        let link = link.ok_or_else(|| OpenError::NotLinked(node.clone()))?;
-        if link.open_streams() >= MOST_STREAMS {
-            return Err(OpenError::Busy(node.clone()));
+        let link = link.ok_or_else(|| OpenError::NotLinked(node.to_owned()))?;
+        match link.open_streams() + LEFT_TO_OTHERS < link.most_streams() {
+            true => Ok(link),
+            false => Err(OpenError::Busy(node.to_owned())),
         }
-        let patience = within + LINK_PATIENCE;
-        let asked = ask(&link, tunnel, target, within);
-        let opened = tokio::time::timeout(patience, asked).await;
-        opened.unwrap_or_else(|_| {
+    }
+}
+
+/// What a node is asked for.
+struct Question<'a> {
+    purpose: Purpose,
+    tunnel: &'a Key,
+    target: &'a TunnelTarget,
+    within: Duration,
+    flow: Option<u32>,
+}
+
+impl Question<'_> {
+    async fn ask(&self, link: &Link) -> Result<Stream, OpenError> {
+        let within = self.within + LINK_PATIENCE;
+        let answered = tokio::time::timeout(within, ask(link, self)).await;
+        answered.unwrap_or_else(|_| {
             Err(OpenError::Timeout {
-                node: node.clone(),
-                within: patience,
+                node: self.target.node.clone(),
+                within,
             })
         })
     }
 }
 
-async fn ask(
-    link: &Link,
-    tunnel: &Key,
-    target: &TunnelTarget,
-    within: Duration,
-) -> Result<Stream, OpenError> {
+async fn ask(link: &Link, question: &Question<'_>) -> Result<Stream, OpenError> {
+    let Question {
+        purpose,
+        tunnel,
+        target,
+        within,
+        flow,
+    } = *question;
     let failed = |source| OpenError::Link {
         node: target.node.clone(),
         source,
     };
-    let mut stream = link.open(Purpose::Tunnel).await.map_err(failed)?;
+    let mut stream = link.open(purpose).await.map_err(failed)?;
     let open = TunnelOpen {
         namespace: tunnel.namespace.clone(),
         tunnel: tunnel.name.clone(),
         host: target.host.clone(),
         port: target.port.into(),
         connect_ms: within.as_millis().try_into().unwrap_or(u32::MAX),
+        flow,
     };
     let answer = async {
         frame::write(&mut stream, &open).await?;
@@ -204,6 +254,7 @@ mod tests {
                 host: "192.168.1.20".into(),
                 port: 3000,
                 connect_ms: 7000,
+                flow: None,
             };
             assert_eq!(open, expected);
             frame::write(&mut stream, &TunnelOpened::default())
@@ -275,7 +326,7 @@ mod tests {
         let link = join(&links, "pi");
         let opener = Opener::new(links);
         let mut others = Vec::new();
-        for _ in 0..MOST_STREAMS {
+        for _ in 0..link.most_streams() - LEFT_TO_OTHERS {
             others.push(link.open(Purpose::Tunnel).await.unwrap());
         }
         let nobody = json!({ "node": "pi", "host": "127.0.0.1", "port": 1 });

@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 #[cfg(test)]
 use hive_manifests::tunnel::TunnelTarget;
+use hive_manifests::tunnel::access::Access;
 use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use hive_manifests::{Resource, Tunnel as Declared};
 
-use crate::ingress::routes::{domain, is_settings, routes_of};
+use super::access::clients::Proxies;
+use super::access::known::KnownRules;
+use super::access::rules::{Problem, Rules};
+use crate::ingress::routes::{self, domain, is_settings, routes_of};
 use crate::reconcile::Followed;
 use crate::state::{Change, Key, Object, State};
 
@@ -24,23 +28,55 @@ pub struct Tunnel {
     /// In text that sorts.
     created: String,
     pub spec: TunnelSpec,
-    /// What clients call an HTTP tunnel; empty for one of TCP.
+    /// What clients call an HTTP tunnel; empty for the others.
     pub host: String,
+    /// The TLS servers' names for which it answers, with its certificate or by its targets.
+    pub names: Vec<String>,
+    /// Who may use it, or why nobody may.
+    pub access: Arc<Result<Rules, Problem>>,
 }
 
 /// All tunnels of the swarm at one revision.
 #[derive(Debug, Default, PartialEq)]
 pub struct Table {
     pub tunnels: BTreeMap<Key, Arc<Tunnel>>,
-    /// Who has a port, on every controller.
+    /// Who has a port of TCP, on every controller.
     pub ports: BTreeMap<u16, Key>,
-    /// Tunnels that do not have the port that they ask for.
-    pub refused: BTreeMap<Key, PortRefused>,
+    /// The same of UDP: what has a number in both may be one service, such as DNS, or two.
+    pub udp_ports: BTreeMap<u16, Key>,
+    /// Who answers for the name of a TLS server, on every controller.
+    pub names: BTreeMap<String, Named>,
+    /// Tunnels that do not have the port or the name that they ask for.
+    pub refused: BTreeMap<Key, Refused>,
+    /// Where TLS is taken, by the first controller that does.
+    pub tls_port: Option<u16>,
+    /// Who may say for whom it comes.
+    pub proxies: Arc<Proxies>,
 }
 
-/// Why a tunnel does not have its port.
+/// Who answers for the name of a TLS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The targets of a tunnel: connections are passed through.
+    Passed(Key),
+    /// Controllers, with the certificate of the first of these tunnels that has a good one. The oldest comes first; all
+    /// are of the namespace that has the host.
+    Ended(Vec<Key>),
+}
+
+impl Named {
+    /// Who has the name; none other may do otherwise with it.
+    fn owner(&self) -> &Key {
+        match self {
+            Self::Passed(key) => key,
+            Self::Ended(all) => &all[0],
+        }
+    }
+}
+
+/// Why a tunnel does not have its port, or one of its names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PortRefused {
+pub enum Refused {
     #[error(
         "port {port} is that of tunnel {}/{}, which is older: choose another port",
         .with.namespace,
@@ -55,14 +91,22 @@ pub enum PortRefused {
         controller: u64,
         what: &'static str,
     },
+    #[error(
+        "connections for {name} are those of {} {}/{}, which is older: choose another name",
+        .with.resource.info().singular,
+        .with.namespace,
+        .with.name
+    )]
+    Name { name: String, with: Key },
 }
 
-impl PortRefused {
+impl Refused {
     /// In one CamelCase word.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Conflict { .. } => "PortConflict",
             Self::InUse { .. } => "PortInUse",
+            Self::Name { .. } => "NameConflict",
         }
     }
 }
@@ -70,52 +114,98 @@ impl PortRefused {
 /// Makes tables of states, one after the other; a tunnel that did not change is not read again.
 pub struct Follower {
     declared: Followed<Tunnel>,
+    rules: KnownRules,
 }
 
 impl Default for Follower {
     fn default() -> Self {
         Self {
             declared: Followed::new(Resource::Tunnel, Tunnel::of),
+            rules: KnownRules::default(),
         }
     }
 }
 
 impl Follower {
-    /// The table of a state, which is no older than the one before.
-    pub fn follow(&mut self, state: &State) -> Table {
-        self.declared.follow(state);
+    /// The table of a state, which is no older than the one before; `routes` are at it already.
+    pub fn follow(&mut self, state: &State, routes: &routes::Follower) -> Table {
+        let mut members = state.controllers();
+        Table {
+            tls_port: members.find_map(|(_, member)| port_of(member.ingress_tls.as_ref()?)),
+            proxies: Arc::new(Proxies::of(state)),
+            ..Table::with(self.tunnels(state), &taken(state), routes)
+        }
+    }
+
+    /// Only the tunnels.
+    pub fn tunnels(&mut self, state: &State) -> BTreeMap<Key, Arc<Tunnel>> {
+        let Self { declared, rules } = self;
+        declared.follow(state);
+        rules.keep(|tunnel| declared.get(tunnel).is_some());
         let domain = domain(state);
-        let tunnels = self.declared.iter().map(|(key, tunnel)| {
+        let tunnels = declared.iter().map(|(key, tunnel)| {
             let tunnel = tunnel.clone().in_domain(domain);
+            let tunnel = tunnel.guarded(rules, state);
             (key.clone(), Arc::new(tunnel))
         });
-        Table::with(tunnels.collect(), &taken(state))
+        tunnels.collect()
     }
 }
 
 impl Table {
     pub fn of(state: &State) -> Self {
-        Follower::default().follow(state)
+        Follower::default().follow(state, &routes::Follower::of(state))
     }
 
-    /// Of several tunnels that ask for a port the oldest has it.
+    /// Of several tunnels that ask for a port or a name the oldest has it.
     fn with(
         tunnels: BTreeMap<Key, Arc<Tunnel>>,
-        taken: &BTreeMap<u16, (u64, &'static str)>,
+        taken: &BTreeMap<u16, Listening>,
+        routes: &routes::Follower,
     ) -> Self {
         let mut ports: BTreeMap<u16, Key> = BTreeMap::new();
+        let mut udp_ports: BTreeMap<u16, Key> = BTreeMap::new();
         let mut refused = BTreeMap::new();
+        let mut names: BTreeMap<String, Named> = BTreeMap::new();
+        // At hosts of another namespace: with the certificate of one of its tunnels they are served, too.
+        let mut guests = Vec::new();
         let mut asking: Vec<_> = tunnels.values().collect();
         asking.sort_by(|a, b| (&a.created, &a.key).cmp(&(&b.created, &b.key)));
         for tunnel in asking {
+            for name in &tunnel.names {
+                let host = routes.oldest_at(name);
+                let host =
+                    host.filter(|(created, key)| (created, key) < (&tunnel.created, &tunnel.key));
+                let host = host.map(|(_, key)| key);
+                let host = host.filter(|key| key.namespace != tunnel.key.namespace);
+                match host {
+                    None => {
+                        if let Err(refusal) = claim(&mut names, name, tunnel) {
+                            refused.entry(tunnel.key.clone()).or_insert(refusal);
+                        }
+                    }
+                    Some(host) => guests.push((tunnel, name, host)),
+                }
+            }
             let Some(port) = tunnel.port() else { continue };
-            let refusal = match (taken.get(&port), ports.get(&port)) {
-                (Some((controller, what)), _) => PortRefused::InUse {
+            let is_udp = tunnel.spec.protocol == Protocol::Udp;
+            let ports = match is_udp {
+                true => &mut udp_ports,
+                false => &mut ports,
+            };
+            let taken = taken.get(&port).filter(|it| it.is_udp || !is_udp);
+            let refusal = match (taken, ports.get(&port)) {
+                (
+                    Some(Listening {
+                        controller, what, ..
+                    }),
+                    _,
+                ) => Refused::InUse {
                     port,
                     controller: *controller,
                     what,
                 },
-                (None, Some(with)) => PortRefused::Conflict {
+                (None, Some(with)) => Refused::Conflict {
                     port,
                     with: with.clone(),
                 },
@@ -126,12 +216,50 @@ impl Table {
             };
             refused.insert(tunnel.key.clone(), refusal);
         }
+        for (tunnel, name, host) in guests {
+            let is_served = matches!(names.get(name), Some(Named::Ended(_)));
+            // To whom a name is passed through, authorities give a certificate for all of the host.
+            if !is_served || tunnel.spec.protocol != Protocol::Http {
+                let refusal = Refused::Name {
+                    name: name.clone(),
+                    with: host.clone(),
+                };
+                refused.entry(tunnel.key.clone()).or_insert(refusal);
+            }
+        }
         Self {
             tunnels,
             ports,
+            udp_ports,
+            names,
             refused,
+            tls_port: None,
+            proxies: Arc::default(),
         }
     }
+}
+
+/// Takes a name for a tunnel, which is younger than those that have names already.
+fn claim(names: &mut BTreeMap<String, Named>, name: &str, tunnel: &Tunnel) -> Result<(), Refused> {
+    let key = tunnel.key.clone();
+    let ends = tunnel.spec.protocol == Protocol::Http;
+    match names.get_mut(name) {
+        None => {
+            let named = match ends {
+                true => Named::Ended(vec![key]),
+                false => Named::Passed(key),
+            };
+            names.insert(name.to_owned(), named);
+        }
+        Some(Named::Ended(all)) if ends => all.push(key),
+        Some(held) => {
+            return Err(Refused::Name {
+                name: name.to_owned(),
+                with: held.owner().clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Tunnel {
@@ -146,20 +274,46 @@ impl Tunnel {
             created: created.0.to_string(),
             spec: declared.spec,
             host: String::new(),
+            names: Vec::new(),
+            access: Arc::new(Ok(Rules::default())),
         })
     }
 
     fn in_domain(mut self, domain: &str) -> Self {
-        if self.spec.protocol == Protocol::Http {
-            let http = self.spec.http.clone().unwrap_or_default();
-            let routes = routes_of(&self.key.name, &self.key.namespace, &http, domain);
-            self.host = routes
-                .into_iter()
-                .next()
-                .map(|route| route.host)
-                .unwrap_or_default();
+        let mut names: Vec<String> = match self.spec.protocol {
+            Protocol::Http => {
+                let http = self.spec.http.clone().unwrap_or_default();
+                let routes = routes_of(&self.key.name, &self.key.namespace, &http, domain);
+                let hosts: Vec<String> = routes.into_iter().map(|route| route.host).collect();
+                self.host = hosts.first().cloned().unwrap_or_default();
+                match self.spec.tls {
+                    Some(_) => hosts,
+                    None => Vec::new(),
+                }
+            }
+            Protocol::Tls => {
+                let names = self.spec.server_names.iter();
+                names.map(|name| name.to_ascii_lowercase()).collect()
+            }
+            Protocol::Tcp | Protocol::Udp => Vec::new(),
+        };
+        names.sort();
+        names.dedup();
+        self.names = names;
+        self
+    }
+
+    /// Under the rules that its spec and the Secrets of a state come to.
+    fn guarded(mut self, rules: &mut KnownRules, state: &State) -> Self {
+        if let Some(access) = &self.spec.access {
+            self.access = rules.of(&self.key, &self.uid, access, state);
         }
         self
+    }
+
+    /// Some client may be turned away.
+    pub fn is_guarded(&self) -> bool {
+        self.spec.access.as_ref().is_some_and(Access::guards)
     }
 
     #[cfg(test)]
@@ -175,37 +329,62 @@ impl Tunnel {
             created: String::new(),
             spec,
             host: String::new(),
+            names: Vec::new(),
+            access: Arc::new(Ok(Rules::default())),
         }
     }
 
-    /// Where every controller is to listen for it.
+    /// Where every controller is to listen for it: nowhere, if somebody else brings its connections.
     pub fn port(&self) -> Option<u16> {
-        self.spec
-            .port
-            .filter(|_| self.spec.protocol == Protocol::Tcp)
+        let has_port = matches!(self.spec.protocol, Protocol::Tcp | Protocol::Udp);
+        let listens = has_port && self.spec.provider.is_hive();
+        self.spec.port.filter(|_| listens)
     }
+}
+
+/// What a controller listens for itself.
+struct Listening {
+    controller: u64,
+    what: &'static str,
+    /// Beside TCP.
+    is_udp: bool,
 }
 
 /// Ports where controllers listen for something else. Every controller has all tunnels, so what one of them
 /// needs is none's.
-fn taken(state: &State) -> BTreeMap<u16, (u64, &'static str)> {
+fn taken(state: &State) -> BTreeMap<u16, Listening> {
     let ports = state.controllers().flat_map(|(id, member)| {
         [
-            (&member.ingress, "ingress"),
-            (&member.api, "API"),
-            (&member.link, "links"),
+            (Some(&member.ingress), "ingress", false),
+            (member.ingress_tls.as_ref(), "TLS", false),
+            (Some(&member.api), "API", false),
+            (Some(&member.link), "links", true),
         ]
-        .map(|(endpoint, what)| {
-            let port = endpoint.rsplit_once(':')?.1.parse().ok()?;
-            Some((port, (id, what)))
+        .map(|(endpoint, what, is_udp)| {
+            let port = port_of(endpoint?)?;
+            let listening = Listening {
+                controller: id,
+                what,
+                is_udp,
+            };
+            Some((port, listening))
         })
     });
     ports.flatten().collect()
 }
 
-/// Whether a change can be one of a tunnel. Those of controllers always are looked at.
+fn port_of(endpoint: &str) -> Option<u16> {
+    endpoint.rsplit_once(':')?.1.parse().ok()
+}
+
+/// Whether a change can be one of a tunnel, of a certificate, or of a function that has a tunnel's name as its host.
+/// Those of controllers always are looked at.
 pub fn may_matter(change: &Change) -> bool {
-    change.key.resource == Resource::Tunnel || is_settings(change)
+    let resource = change.key.resource;
+    matches!(
+        resource,
+        Resource::Tunnel | Resource::Secret | Resource::Function
+    ) || is_settings(change)
 }
 
 #[cfg(test)]
@@ -232,8 +411,12 @@ mod tests {
     }
 
     fn tcp(state: &mut State, name: &str, second: u32, port: u16) {
+        with_port(state, name, "TCP", second, port);
+    }
+
+    fn with_port(state: &mut State, name: &str, protocol: &str, second: u32, port: u16) {
         let targets = json!([{ "node": "pi", "port": 22 }]);
-        let spec = json!({ "protocol": "TCP", "port": port, "targets": targets });
+        let spec = json!({ "protocol": protocol, "port": port, "targets": targets });
         let created = format!("2026-01-01T00:00:{second:02}Z");
         create(state, key(name), &created, json!({ "spec": spec }));
     }
@@ -255,9 +438,11 @@ mod tests {
     fn told(table: &Table) -> String {
         let ports = table.ports.iter();
         let ports = ports.map(|(port, key)| format!("{port} {}", key.name));
+        let udp = table.udp_ports.iter();
+        let udp = udp.map(|(port, key)| format!("{port}/udp {}", key.name));
         let refused = table.refused.iter();
         let refused = refused.map(|(key, why)| format!("{} {}", key.name, why.reason()));
-        let all: Vec<_> = ports.chain(refused).collect();
+        let all: Vec<_> = ports.chain(udp).chain(refused).collect();
         all.join(", ")
     }
 
@@ -265,8 +450,10 @@ mod tests {
     fn of_several_tunnels_with_one_port_the_oldest_has_it() {
         let mut state = State::default();
         let mut follower = Follower::default();
+        let routes = routes::Follower::of(&state);
         let mut after = |state: &State, expected: &str| {
-            let table = follower.follow(state);
+            // Ports are no matter of routes.
+            let table = follower.follow(state, &routes);
             assert_eq!(told(&table), expected);
             assert_eq!(table, Table::of(state));
         };
@@ -308,20 +495,50 @@ mod tests {
             link: "10.0.0.7:7443".into(),
             api: "[fd00::7]:6443".into(),
             ingress: "hive.example.org:8080".into(),
+            ingress_tls: Some("hive.example.org:8443".into()),
         };
         state.apply(Command::AdmitController { member }).unwrap();
-        for (name, port) in [("a", 7443), ("b", 6443), ("c", 8080), ("d", 8081)] {
+        for (name, port) in [
+            ("a", 7443),
+            ("b", 6443),
+            ("c", 8080),
+            ("d", 8081),
+            ("e", 8443),
+        ] {
             tcp(&mut state, name, 0, port);
         }
         let table = Table::of(&state);
+        assert_eq!(table.tls_port, Some(8443));
         assert_eq!(
             told(&table),
-            "8081 d, a PortInUse, b PortInUse, c PortInUse"
+            "8081 d, a PortInUse, b PortInUse, c PortInUse, e PortInUse"
         );
         let said = table.refused[&key("c")].to_string();
         assert!(
             said.contains("port 8080") && said.contains("controller 1"),
             "{said}"
+        );
+    }
+
+    #[test]
+    fn ports_of_udp_are_others_than_those_of_tcp() {
+        let mut state = State::default();
+        let member = Member {
+            link: "10.0.0.7:7443".into(),
+            api: "10.0.0.7:6443".into(),
+            ingress: "10.0.0.7:8080".into(),
+            ingress_tls: None,
+        };
+        state.apply(Command::AdmitController { member }).unwrap();
+        tcp(&mut state, "a-tcp", 1, 5353);
+        with_port(&mut state, "b-udp", "UDP", 2, 5353);
+        with_port(&mut state, "c-udp", "UDP", 3, 5353);
+        // Links are of both; the API and the ingress are of TCP alone.
+        with_port(&mut state, "d-udp", "UDP", 4, 7443);
+        with_port(&mut state, "e-udp", "UDP", 5, 8080);
+        assert_eq!(
+            told(&Table::of(&state)),
+            "5353 a-tcp, 5353/udp b-udp, 8080/udp e-udp, c-udp PortConflict, d-udp PortInUse"
         );
     }
 
@@ -336,7 +553,7 @@ mod tests {
         create(&mut state, key("named"), time, json!({ "spec": spec }));
         let mut follower = Follower::default();
         let mut hosts = |state: &State| {
-            let table = follower.follow(state);
+            let table = follower.follow(state, &routes::Follower::of(state));
             assert!(table.ports.is_empty() && table.refused.is_empty());
             let hosts = table.tunnels.values().map(|tunnel| tunnel.host.clone());
             hosts.collect::<Vec<_>>()
@@ -352,6 +569,194 @@ mod tests {
             hosts(&state),
             ["photos.example.org", "photos.default.swarm.example"]
         );
+    }
+
+    #[test]
+    fn of_several_tunnels_with_one_name_the_oldest_has_it() {
+        let targets = json!([{ "node": "pi", "port": 443 }]);
+        let passed =
+            |names: &[&str]| json!({ "protocol": "TLS", "serverNames": names, "targets": targets });
+        let tls = json!({ "secretName": "s" });
+        let ended =
+            |host: &str| json!({ "http": { "host": host }, "tls": tls, "targets": targets });
+        let told = |specs: &[(&str, Value)]| {
+            let mut state = State::default();
+            for (second, (name, spec)) in specs.iter().enumerate() {
+                let created = format!("2026-01-01T00:00:{second:02}Z");
+                create(&mut state, key(name), &created, json!({ "spec": spec }));
+            }
+            let table = Table::of(&state);
+            let names = table.names.iter().map(|(name, named)| match named {
+                Named::Passed(key) => format!("{name} to {}", key.name),
+                Named::Ended(all) => {
+                    let all: Vec<&str> = all.iter().map(|key| &*key.name).collect();
+                    format!("{name} here by {}", all.join("+"))
+                }
+            });
+            let refused = table.refused.iter();
+            let refused = refused.map(|(key, why)| format!("{}: {}", key.name, why.reason()));
+            names.chain(refused).collect::<Vec<_>>().join(", ")
+        };
+        let plain = json!({ "http": { "host": "a.org" }, "targets": targets });
+        for (specs, expected) in [
+            (
+                vec![("a", passed(&["a.org", "b.org"]))],
+                "a.org to a, b.org to a",
+            ),
+            (vec![("a", plain)], ""),
+            (vec![("a", ended("A.org"))], "a.org here by a"),
+            (
+                vec![("a", json!({ "tls": tls, "targets": targets }))],
+                "a.default.localhost here by a",
+            ),
+            // Paths of one host may be those of several, and any certificate will do.
+            (
+                vec![("a", ended("a.org")), ("b", ended("a.org"))],
+                "a.org here by a+b",
+            ),
+            (
+                vec![
+                    ("a", passed(&["a.org"])),
+                    ("b", passed(&["a.org", "b.org"])),
+                ],
+                "a.org to a, b.org to b, b: NameConflict",
+            ),
+            (
+                vec![("a", passed(&["a.org"])), ("b", ended("a.org"))],
+                "a.org to a, b: NameConflict",
+            ),
+            (
+                vec![
+                    ("a", ended("a.org")),
+                    ("b", passed(&["a.org"])),
+                    ("c", ended("a.org")),
+                ],
+                "a.org here by a+c, b: NameConflict",
+            ),
+        ] {
+            assert_eq!(told(&specs), expected);
+        }
+    }
+
+    #[test]
+    fn a_host_of_another_namespace_is_not_passed_through() {
+        let targets = json!([{ "node": "pi", "port": 443 }]);
+        let hosts = json!([{ "path": "/" }, { "path": "/b", "host": "b.org" }]);
+        let http = json!({ "host": "a.org", "routes": hosts });
+        let tunnel = json!({ "http": http, "targets": targets });
+        let function = json!({ "http": http, "artifact": { "sha256": "00" } });
+        let names = ["a.org", "b.org", "c.org"];
+        let passed = json!({ "protocol": "TLS", "serverNames": names, "targets": targets });
+        let (t, f) = ((Resource::Tunnel, tunnel), (Resource::Function, function));
+        for ((resource, plain), namespace, seconds, expected) in [
+            (&t, "other", [1, 2], "c.org"),
+            (&f, "other", [1, 2], "c.org"),
+            (&t, "other", [2, 1], "a.org b.org c.org"),
+            (&f, "other", [2, 1], "a.org b.org c.org"),
+            // As for a service that also answers by HTTP.
+            (&t, "default", [1, 2], "a.org b.org c.org"),
+            (&f, "default", [1, 2], "a.org b.org c.org"),
+        ] {
+            let mut state = State::default();
+            let other = Key::new(Resource::Tunnel, namespace, "passed");
+            for (key, spec, second) in [
+                (Key::new(*resource, "default", "plain"), plain, seconds[0]),
+                (other.clone(), &passed, seconds[1]),
+            ] {
+                let created = format!("2026-01-01T00:00:{second:02}Z");
+                create(&mut state, key, &created, json!({ "spec": spec }));
+            }
+            let table = Table::of(&state);
+            let names: Vec<&str> = table.names.keys().map(String::as_str).collect();
+            assert_eq!(names.join(" "), expected, "{namespace} {seconds:?}");
+            let refused = table.refused.get(&other);
+            let is_refused = expected == "c.org";
+            assert_eq!(
+                refused.map(Refused::reason),
+                is_refused.then_some("NameConflict")
+            );
+            let with = format!(
+                "of {} default/plain, which is older",
+                resource.info().singular
+            );
+            assert!(refused.is_none_or(|it| it.to_string().contains(&with)));
+        }
+    }
+
+    #[test]
+    fn a_host_is_served_with_certificates_of_the_namespace_that_has_it() {
+        let http = json!({ "host": "a.org" });
+        let function = json!({ "http": http, "artifact": { "sha256": "00" } });
+        let targets = json!([{ "node": "pi", "port": 80 }]);
+        let plain = json!({ "http": http, "targets": targets });
+        let mut served = plain.clone();
+        served["tls"] = json!({ "secretName": "s" });
+        let (f, p) = ((Resource::Function, &function), (Resource::Tunnel, &plain));
+        let t = (Resource::Tunnel, &served);
+        let mine = |kind, name| (kind, "default", name);
+        let other = |kind, name| (kind, "other", name);
+        let of_function = "connections for a.org are those of function default/a, which is older";
+        let of_tunnel = "connections for a.org are those of tunnel default/a, which is older";
+        // The oldest first.
+        for (all, expected, refused) in [
+            (vec![mine(t, "a"), mine(t, "b")], "a b", ""),
+            (vec![mine(t, "a"), other(t, "b"), mine(t, "c")], "a c", ""),
+            (vec![mine(f, "a"), other(t, "b"), mine(t, "c")], "c", ""),
+            (vec![other(t, "a"), mine(f, "b"), mine(t, "c")], "a", ""),
+            (vec![mine(f, "a"), other(t, "b")], "", of_function),
+            (vec![mine(p, "a"), other(t, "b")], "", of_tunnel),
+        ] {
+            let mut state = State::default();
+            for (second, ((resource, spec), namespace, name)) in all.into_iter().enumerate() {
+                let key = Key::new(resource, namespace, name);
+                let created = format!("2026-01-01T00:00:{second:02}Z");
+                create(&mut state, key, &created, json!({ "spec": spec }));
+            }
+            let table = Table::of(&state);
+            let by: Vec<&str> = match table.names.get("a.org") {
+                Some(Named::Ended(by)) => by.iter().map(|key| &*key.name).collect(),
+                _ => Vec::new(),
+            };
+            assert_eq!(by.join(" "), expected);
+            let told: Vec<_> = table.refused.values().map(Refused::to_string).collect();
+            assert_eq!(told.len(), usize::from(!refused.is_empty()), "{told:?}");
+            assert!(told.concat().starts_with(refused), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn rules_follow_secrets_and_settings() {
+        let mut state = State::default();
+        let time = "2026-01-01T00:00:00Z";
+        let access = json!({ "oidc": { "issuerUrl": "https://login.example", "clientId": "c", "secretName": "s",
+                                       "sessionDuration": "1h" } });
+        let spec = json!({ "targets": [{ "node": "pi", "port": 80 }], "access": access });
+        create(&mut state, key("photos"), time, json!({ "spec": spec }));
+        let mut follower = Follower::default();
+        let mut after = |state: &State, expected: &str, trusted: bool| {
+            let table = follower.follow(state, &routes::Follower::of(state));
+            assert_eq!(table, Table::of(state));
+            let access = &*table.tunnels[&key("photos")].access;
+            let found = access.as_ref().map_or_else(Problem::reason, |_| "good");
+            assert_eq!(found, expected);
+            let proxy = "10.0.0.1".parse().unwrap();
+            assert_eq!(table.proxies.forwarding.contains(proxy), trusted);
+            assert_eq!(table.proxies.announcing.contains(proxy), trusted);
+        };
+        after(&state, "SecretNotFound", false);
+        let secret = |namespace: &str, name: &str| Key::new(Resource::Secret, namespace, name);
+        let data = json!({ "data": { "clientSecret": "c2VjcmV0" } });
+        create(&mut state, secret("default", "s"), time, data);
+        after(&state, "NoSessionKey", false);
+        let data = json!({ "data": { "key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=" } });
+        let sessions = secret(SYSTEM_NAMESPACE, "tunnel-sessions");
+        create(&mut state, sessions, time, data);
+        after(&state, "good", false);
+        let settings = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+        let networks = "192.0.2.1, nonsense,10.0.0.0/8";
+        let data = json!({ "data": { "trustedProxies": networks, "proxyProtocolFrom": networks } });
+        create(&mut state, settings, time, data);
+        after(&state, "good", true);
     }
 
     #[test]

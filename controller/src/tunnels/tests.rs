@@ -4,6 +4,8 @@
 
 mod carried;
 mod checked;
+mod datagrams;
+mod guarded;
 mod ports;
 
 use std::sync::Arc;
@@ -99,11 +101,18 @@ impl World {
 
     /// A client of a tunnel.
     async fn connect(&self, live: &Arc<Live>) -> TcpStream {
+        self.connect_after(live, b"").await
+    }
+
+    /// One of whom something was read before.
+    async fn connect_after(&self, live: &Arc<Live>, said: &[u8]) -> TcpStream {
         let listener = listen().await;
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let (stream, from) = accepted.unwrap();
-        let carried = carry::carry(self.tunnels.clone(), live.clone(), stream, from);
+        let said = said.to_vec();
+        let client_there = carry::Client { stream, from, said };
+        let carried = carry::carry(self.tunnels.clone(), live.clone(), client_there);
         self.tunnels.spawn(carried);
         client.unwrap()
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use hive_controller::ingress::{self, Forwarder};
+use hive_controller::ingress::{self, Forwarder, Ingress};
 use hive_controller::state::Key;
 use hive_controller::traffic::Loads;
 use hive_controller::tunnels::{self, Tunnels};
@@ -61,7 +61,7 @@ impl World {
         let forwarder = Forwarder::new(routes, invoker, carried.clone(), loads, None);
         let listener = TcpListener::bind((at, 0)).await.unwrap();
         let ingress = listener.local_addr().unwrap();
-        tokio::spawn(ingress::serve(listener, forwarder, stop.clone()));
+        tokio::spawn(Ingress::new(forwarder).serve(listener, stop.clone()));
         let world = Self {
             swarm,
             tunnels: carried,
@@ -227,6 +227,35 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 }
 
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+
+#[tokio::test]
+async fn what_a_target_could_read_otherwise_never_reaches_it() {
+    let target = listen().await;
+    let world = World::to(&target).await;
+    serve_raw(target, |mut stream, _| async move {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    });
+    for (path, headers, expected) in [
+        ("/public/x", "Host: photos.example", "200 ok"),
+        ("/public/../x", "Host: photos.example", "badpath"),
+        ("/public/%2E%2e%2Fx", "Host: photos.example", "badpath"),
+        (
+            "/",
+            "Host: photos.example\r\nHost: other.example",
+            "badhost",
+        ),
+        ("http://photos.example/", "Host: photos.example", "200 ok"),
+        ("http://photos.example/", "Host: other.example", "badhost"),
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
+        let mut stream = world.raw(&head).await;
+        let answer = in_time(read_head(&mut stream)).await;
+        assert!(answer.contains(expected), "{head}{answer}");
+        let is_refused = answer.starts_with("http/1.1 400 ");
+        assert_eq!(is_refused, expected.starts_with("bad"), "{head}{answer}");
+    }
+}
 
 #[tokio::test]
 async fn a_target_is_told_what_was_asked_and_by_whom() {

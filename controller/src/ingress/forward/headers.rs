@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, VIA};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
+use crate::ingress::origin::{Origin, Scheme};
+use crate::tunnels::access::forget_identity;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that speak of one connection (RFC 9110, 7.6.1), and Hive's own.
-const NOT_FORWARDED: [&str; 13] = [
+const NOT_FORWARDED: [&str; 14] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -25,21 +28,29 @@ const NOT_FORWARDED: [&str; 13] = [
     "x-hive-queue-ms",
     "x-hive-retry",
     "x-hive-revision",
+    "x-hive-user",
     "x-hive-waited-us",
 ];
 
 /// Removes what is not to be passed on, in either direction.
 pub fn clean(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        // What `Connection` lists speaks of this connection too. These two never do: a caller that
-        // lists them wants a function to see another request than the one that was routed.
+        // What `Connection` lists speaks of this connection too. These never do: a caller that lists
+        // them wants another request to be seen than the one that was routed, or another client.
+        let never = [
+            HOST,
+            CONTENT_LENGTH,
+            FORWARDED_FOR,
+            FORWARDED_HOST,
+            FORWARDED_PROTO,
+        ];
         let listed: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .filter(|name| !never.contains(name))
             .collect();
         for name in listed {
             headers.remove(name);
@@ -67,10 +78,10 @@ pub fn to_origin_form<B>(request: &mut Request<B>) {
 }
 
 /// Says whom the request came from, and how. A neighbour (loopback, private addresses) may be a
-/// proxy of the same owner that ends TLS: what it says stands. Strangers are not heard.
-pub fn add_origin(headers: &mut HeaderMap, client: IpAddr) {
-    let client = client.to_canonical();
-    if !is_neighbour(client) {
+/// proxy of the same owner that ends TLS: what it says stands, as that of a trusted proxy. Strangers are not heard.
+pub fn add_origin(headers: &mut HeaderMap, origin: Origin, is_trusted: bool) {
+    let client = origin.client.to_canonical();
+    if !is_neighbour(client) && !is_trusted {
         for name in [
             FORWARDED,
             FORWARDED_FOR,
@@ -80,23 +91,38 @@ pub fn add_origin(headers: &mut HeaderMap, client: IpAddr) {
         ] {
             headers.remove(name);
         }
+        // A service that reads these behind one door is led to by another as well, or has a host of its own.
+        forget_identity(headers);
     }
-    let mut chain = String::new();
+    // As bytes: what one client wrote must not take with it what a proxy wrote behind that.
+    let mut chain = Vec::new();
     for known in headers.get_all(FORWARDED_FOR) {
-        if let Ok(known) = known.to_str() {
-            chain.push_str(known);
-            chain.push_str(", ");
-        }
+        chain.extend_from_slice(known.as_bytes());
+        chain.extend_from_slice(b", ");
     }
-    chain.push_str(&client.to_string());
-    if let Ok(chain) = HeaderValue::from_str(&chain) {
+    chain.extend_from_slice(client.to_string().as_bytes());
+    if let Ok(chain) = HeaderValue::from_bytes(&chain) {
         headers.insert(FORWARDED_FOR, chain);
     }
     headers
         .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static("http"));
+        .or_insert(HeaderValue::from_static(origin.scheme.as_str()));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// Whether a client's connection was one of TLS: this one, or the one that a neighbour or a trusted proxy ended.
+pub fn came_by_https(headers: &HeaderMap, origin: Origin, is_trusted: bool) -> bool {
+    let said = headers.get(FORWARDED_PROTO);
+    match said.filter(|_| is_trusted || is_neighbour(origin.client.to_canonical())) {
+        // Of several proxies the first was asked by the client.
+        Some(said) => {
+            let mut all = said.as_bytes().split(|c| *c == b',');
+            let first = all.next().unwrap_or_default();
+            first.trim_ascii().eq_ignore_ascii_case(b"https")
+        }
+        None => origin.scheme == Scheme::Https,
     }
 }
 
@@ -146,10 +172,65 @@ mod tests {
             .collect()
     }
 
+    fn from(client: &str, scheme: Scheme) -> Origin {
+        let client = client.parse().unwrap();
+        Origin { client, scheme }
+    }
+
+    #[test]
+    fn a_connection_tells_whether_it_is_https_unless_a_neighbour_knows_better() {
+        const NEIGHBOUR: &str = "192.168.1.2";
+        const STRANGER: &str = "8.8.8.8";
+        for (client, is_trusted, scheme, said, expected) in [
+            (STRANGER, false, Scheme::Http, None, "http"),
+            (STRANGER, false, Scheme::Https, None, "https"),
+            (STRANGER, false, Scheme::Http, Some("https"), "http"),
+            (STRANGER, false, Scheme::Https, Some("http"), "https"),
+            (NEIGHBOUR, false, Scheme::Http, None, "http"),
+            (NEIGHBOUR, false, Scheme::Https, None, "https"),
+            (NEIGHBOUR, false, Scheme::Http, Some("https"), "https"),
+            (NEIGHBOUR, false, Scheme::Https, Some("http"), "http"),
+            (STRANGER, true, Scheme::Http, Some("https"), "https"),
+            (STRANGER, true, Scheme::Https, Some("http"), "http"),
+        ] {
+            let said = said.map(|said| ("x-forwarded-proto", said));
+            let mut all = headers(said.as_slice());
+            let origin = from(client, scheme);
+            let is_https = came_by_https(&all, origin, is_trusted);
+            add_origin(&mut all, origin, is_trusted);
+            assert_eq!(
+                all["x-forwarded-proto"], expected,
+                "{client} {scheme:?} {said:?}"
+            );
+            assert_eq!(
+                is_https,
+                expected == "https",
+                "{client} {scheme:?} {said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_several_proxies_the_first_knows_how_a_client_came() {
+        for (said, expected) in [
+            ("https, http", true),
+            ("HTTPS,https", true),
+            ("http, https", false),
+            ("", false),
+        ] {
+            let all = headers(&[("x-forwarded-proto", said)]);
+            let origin = from("192.168.1.2", Scheme::Http);
+            assert_eq!(came_by_https(&all, origin, false), expected, "{said}");
+        }
+    }
+
     #[test]
     fn what_speaks_of_one_connection_stays_behind() {
         let mut all = headers(&[
-            ("connection", "close, x-mine, host, Content-Length"),
+            (
+                "connection",
+                "close, x-mine, host, Content-Length, X-Forwarded-For, x-forwarded-proto",
+            ),
             ("x-mine", "1"),
             ("host", "a.b"),
             ("content-length", "3"),
@@ -159,11 +240,20 @@ mod tests {
             ("x-hive-function", "other"),
             ("x-hive-probe", "1"),
             ("x-hive-revision", "other-0"),
+            ("x-hive-user", "root"),
             ("x-hive-waited-us", "9000000"),
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-proto", "https"),
             ("accept", "c"),
         ]);
         clean(&mut all);
-        let rest = headers(&[("host", "a.b"), ("content-length", "3"), ("accept", "c")]);
+        let rest = headers(&[
+            ("host", "a.b"),
+            ("content-length", "3"),
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-proto", "https"),
+            ("accept", "c"),
+        ]);
         assert_eq!(all, rest);
     }
 
@@ -174,11 +264,14 @@ mod tests {
             ("x-forwarded-for", "9.9.9.9"),
             ("x-forwarded-proto", "https"),
             ("x-real-ip", "9.9.9.9"),
+            ("x-auth-request-user", "root"),
         ];
-        let seen = |client: &str| {
+        let seen = |client: &str, is_trusted| {
             let mut all = headers(&said);
-            add_origin(&mut all, client.parse().unwrap());
+            add_origin(&mut all, from(client, Scheme::Http), is_trusted);
             let text = |name: &str| all.get(name).map(|v| v.to_str().unwrap().to_owned());
+            let says_who = text("x-auth-request-user").is_some();
+            assert_eq!(says_who, text("x-real-ip").is_some(), "{client}");
             (
                 text("x-forwarded-for").unwrap(),
                 text("x-forwarded-proto").unwrap(),
@@ -190,7 +283,7 @@ mod tests {
             let canonical = neighbour.trim_start_matches("::ffff:");
             let chain = format!("9.9.9.9, {canonical}");
             let expected = (chain, "https".to_owned(), "a.b".to_owned(), true);
-            assert_eq!(seen(neighbour), expected);
+            assert_eq!(seen(neighbour, false), expected);
         }
         for stranger in ["8.8.8.8", "2001:db8::1"] {
             let expected = (
@@ -199,7 +292,10 @@ mod tests {
                 "a.b".to_owned(),
                 false,
             );
-            assert_eq!(seen(stranger), expected);
+            assert_eq!(seen(stranger, false), expected);
+            let chain = format!("9.9.9.9, {stranger}");
+            let expected = (chain, "https".to_owned(), "a.b".to_owned(), true);
+            assert_eq!(seen(stranger, true), expected);
         }
     }
 

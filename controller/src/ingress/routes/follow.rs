@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hive_manifests::http::Http;
+use hive_manifests::http::{Http, is_reserved};
 use hive_manifests::rollout::RolloutPhase;
 use hive_manifests::{Function, FunctionSpec, Resource, Tunnel};
 use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::tunnels::Behind;
-use super::{Claim, Claimant, FunctionBackend, Routes, SETTINGS, claimant, domain, routes_of};
+use super::claims::{Claim, Claimant, claimant};
+use super::tunnels::Led;
+use super::{FunctionBackend, Routes, SETTINGS, domain, routes_of};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -59,6 +60,11 @@ impl Follower {
 
     pub fn routes(&self) -> Routes {
         self.routes.clone()
+    }
+
+    /// The oldest of all that claim a route at a host.
+    pub fn oldest_at(&self, host: &str) -> Option<&Claimant> {
+        self.routes.oldest_at(host)
     }
 
     /// In one sentence, which of the routes of a function or a tunnel another one has, if one has.
@@ -176,11 +182,11 @@ impl Follower {
     /// Takes over where a tunnel leads now; true if that is elsewhere than before.
     fn lead(&mut self, state: &State, key: &Key) -> bool {
         let tunnel = state.get(key);
-        let (claims, behind) = tunnel.and_then(|object| self.read_tunnel(object)).unzip();
+        let (claims, led) = tunnel.and_then(|object| self.read_tunnel(object)).unzip();
         let mut any = self.claim(key, claims);
-        if self.routes.tunnels.get(key) != behind.as_ref() {
-            match behind {
-                Some(behind) => self.routes.tunnels.insert(key.clone(), behind),
+        if self.routes.tunnels.get(key) != led.as_ref() {
+            match led {
+                Some(led) => self.routes.tunnels.insert(key.clone(), led),
                 None => self.routes.tunnels.remove(key),
             };
             any = true;
@@ -205,7 +211,9 @@ impl Follower {
 
     fn claims_of(&self, key: &Key, http: &Http, by: &Claimant) -> Vec<Claim> {
         let routes = routes_of(&key.name, &key.namespace, http, &self.domain);
-        let claims = routes.iter().flat_map(|route| {
+        // Such as were taken before it was forbidden.
+        let routes = routes.iter().filter(|route| !is_reserved(&route.path));
+        let claims = routes.flat_map(|route| {
             Pattern::of(route).into_iter().map(|pattern| Claim {
                 host: route.host.clone(),
                 pattern,
@@ -215,14 +223,14 @@ impl Follower {
         claims.collect()
     }
 
-    /// `None` of what this version of the program cannot read, and of those that have a port of their own.
-    fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Behind)> {
+    /// `None` of what this version of the program cannot read, and of those that carry no requests.
+    fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Led)> {
         let key = object.key();
         let tunnel: Tunnel = object.parse().ok()?;
         let by = claimant(key, &tunnel.metadata)?;
-        let behind = Behind::of(key, &tunnel.spec)?;
+        let led = Led::of(key, &tunnel.spec)?;
         let http = tunnel.spec.http.unwrap_or_default();
-        Some((self.claims_of(key, &http, &by), behind))
+        Some((self.claims_of(key, &http, &by), led))
     }
 
     /// `None` of what this version of the program cannot read: it answers nothing.

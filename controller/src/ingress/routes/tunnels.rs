@@ -3,7 +3,26 @@
 use hive_manifests::Resource;
 use hive_manifests::tunnel::{Protocol, TunnelSpec};
 
+use crate::ingress::https::Https;
 use crate::state::Key;
+
+/// Where a tunnel leads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Led {
+    pub behind: Behind,
+    /// Where it is served by https.
+    pub https: Option<Https>,
+}
+
+impl Led {
+    /// `None` of a tunnel that carries no requests.
+    pub fn of(key: &Key, spec: &TunnelSpec) -> Option<Self> {
+        Some(Self {
+            behind: Behind::of(key, spec)?,
+            https: Https::of(spec),
+        })
+    }
+}
 
 /// What answers requests for a tunnel.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +33,7 @@ pub enum Behind {
 }
 
 impl Behind {
-    /// `None` of a tunnel that has a port of its own.
-    pub fn of(key: &Key, spec: &TunnelSpec) -> Option<Self> {
+    fn of(key: &Key, spec: &TunnelSpec) -> Option<Self> {
         if spec.protocol != Protocol::Http {
             return None;
         }
@@ -37,23 +55,14 @@ mod tests {
 
     use super::super::{Backend, Follower, Routes};
     use super::*;
-    use crate::objects;
     use crate::state::{Command, State};
+    use crate::{fixture, objects};
 
     fn put(state: &mut State, resource: Resource, name: &str, year: u16, spec: Value) {
         let key = Key::new(resource, "default", name);
         let mut body = objects::fresh(&key, json!({}), json!({ "spec": spec }));
         body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
-        let body = body.into();
-        let command = match state.get(&key) {
-            None => Command::Create { key, body },
-            Some(_) => Command::Replace {
-                key,
-                body,
-                expect: None,
-            },
-        };
-        state.apply(command).unwrap();
+        fixture::put(state, key, &body);
     }
 
     fn delete(state: &mut State, resource: Resource, name: &str) {
@@ -75,10 +84,13 @@ mod tests {
         json!({ "targets": [{ "node": "pi", "port": 3000 }], "http": http })
     }
 
-    /// `function NAME`, `tunnel NAME`, `no FUNCTION`, or nothing.
+    /// `function NAME`, `TUNNEL for NAME`, `tunnel NAME`, `no FUNCTION`, or nothing.
     fn found(routes: &Routes, host: &str, path: &str) -> String {
         match routes.find(host, &Method::GET, path) {
             Chosen::One((_, Backend::Function(it))) => format!("function {}", it.key.name),
+            Chosen::One((_, Backend::Exposed(tunnel, it))) => {
+                format!("{} for {}", tunnel.name, it.key.name)
+            }
             Chosen::One((_, Backend::Tunnel(it))) => format!("tunnel {}", it.name),
             Chosen::One((_, Backend::NoFunction(_, it))) => format!("no {}", it.name),
             Chosen::OtherMethods(allowed) => allowed,
@@ -123,7 +135,7 @@ mod tests {
             ("photos.default.localhost", "/x", "tunnel photos"),
             ("read.org", "/", "tunnel read"),
             ("ssh.default.localhost", "/", ""),
-            ("other.org", "/x", "function site"),
+            ("other.org", "/x", "alias for site"),
             ("gone.org", "/", "no gone"),
         ] {
             assert_eq!(found(&routes, host, path), expected, "{host}{path}");
@@ -175,7 +187,7 @@ mod tests {
         assert_eq!(found(&follower.routes(), "x.org", "/"), "no f");
         function(&mut state, "f", 2021, json!({}));
         assert!(follower.follow(&state));
-        assert_eq!(found(&follower.routes(), "x.org", "/"), "function f");
+        assert_eq!(found(&follower.routes(), "x.org", "/"), "t for f");
         delete(&mut state, Resource::Function, "f");
         assert!(follower.follow(&state));
         assert_eq!(found(&follower.routes(), "x.org", "/"), "no f");

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use hive_manifests::tunnel::TunnelTarget;
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use super::sender::Sender;
 use super::wire::Activity;
-use crate::gateway::Body;
 use crate::state::Key;
 
 /// For how long a connection waits for the next request. Of the servers in wide use Node.js waits the shortest,
@@ -25,7 +24,7 @@ pub struct Connection {
     pub target: TunnelTarget,
     /// The id of the link in which it is: a node that came back by another is not asked by the one before.
     pub link: u64,
-    pub sender: SendRequest<Body>,
+    pub sender: Sender,
     pub activity: Activity,
 }
 
@@ -73,8 +72,11 @@ impl Kept {
         Some(idle.remove(index).connection)
     }
 
-    /// Keeps a connection whose answer was read.
+    /// Keeps a connection whose answer was read. One that others share is kept elsewhere.
     pub fn keep(&self, tunnel: &Key, connection: Connection) {
+        if let Sender::Http2(..) = connection.sender {
+            return;
+        }
         let mut waiting = self.lock();
         let idle = waiting.idle.entry(tunnel.clone()).or_default();
         if idle.len() >= KEPT {

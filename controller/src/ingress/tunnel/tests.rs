@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod h2c;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;

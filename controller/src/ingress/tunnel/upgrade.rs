@@ -119,6 +119,7 @@ async fn pass_on(client: Upgraded, target: Upgraded, live: &Live) {
         "an upgraded connection broke"
     );
     live.count_failure(reason(&error));
+    // With TLS a connection that is dropped has no proper end.
     if let Ok(client) = downcast::<TokioIo<Punctual<TcpStream>>>(client.into_inner()) {
         abort(client.io.into_inner().into_inner());
     }

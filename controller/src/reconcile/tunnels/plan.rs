@@ -70,9 +70,10 @@ impl Tried {
         let found = verdict(&subject.ask, &observation, &subject.targets);
         let before = before.map(|before| (before.failures, before.success));
         let (failures, success) = before.unwrap_or_default();
-        let (failures, success) = match found.is_ok() {
-            true => (0, Some(at)),
-            false => (failures + 1, success),
+        let (failures, success) = match &found {
+            Ok(Proof { latency: None, .. }) => (0, success),
+            Ok(_) => (0, Some(at)),
+            Err(_) => (failures + 1, success),
         };
         Self {
             at,
@@ -109,7 +110,7 @@ pub fn plan(subject: &Subject, tried: Option<&Tried>, told: &Value, now: Timesta
     let before = ready(told);
     let mut status = told.clone();
     let (value, reason, message) = match &found {
-        Ok(proof) => ("True", "Proven", &proof.message),
+        Ok(proof) => ("True", proof.reason(), &proof.message),
         Err(why) => ("False", &*why.reason, &why.message),
     };
     objects::set_condition(
@@ -163,24 +164,24 @@ fn set_list(status: &mut Value, field: &str, list: Value) {
 
 /// A tunnel that is reached is not worth a write for how fast, but for once in a while.
 fn is_other_latency(told: &Value, proof: &Proof, now: Timestamp) -> bool {
+    let Some(is) = milliseconds(proof) else {
+        return false;
+    };
     let last = told["lastTime"]
         .as_str()
         .and_then(|at| at.parse::<Timestamp>().ok());
     if last.is_some_and(|last| now < last + REFRESH) {
         return false;
     }
-    let (was, is) = (
-        told["latencyMs"].as_u64().unwrap_or_default(),
-        milliseconds(proof),
-    );
+    let was = told["latencyMs"].as_u64().unwrap_or_default();
     let (less, more) = (was.min(is).max(SAME), was.max(is).max(SAME));
     more > 2 * less
 }
 
 /// What was reached took some time.
-fn milliseconds(proof: &Proof) -> u64 {
-    let whole = proof.latency.as_millis().try_into().unwrap_or(u64::MAX);
-    whole.max(1)
+fn milliseconds(proof: &Proof) -> Option<u64> {
+    let whole: u64 = proof.latency?.as_millis().try_into().unwrap_or(u64::MAX);
+    Some(whole.max(1))
 }
 
 fn note(probe: &mut Value, tried: &Tried) {
@@ -190,7 +191,11 @@ fn note(probe: &mut Value, tried: &Tried) {
         probe["lastSuccess"] = json!(timestamp(success.into()));
     }
     match &tried.found {
-        Ok(proof) => probe["latencyMs"] = json!(milliseconds(proof)),
+        Ok(proof) => {
+            if let Some(latency) = milliseconds(proof) {
+                probe["latencyMs"] = json!(latency);
+            }
+        }
         Err(why) => {
             probe["lastFailure"] =
                 json!({ "time": at, "reason": why.reason, "message": why.message });

@@ -14,12 +14,16 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpStream, lookup_host};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Why;
-use super::ask::{Advertised, Ask, Question, Way};
+use super::ask::{Advertised, Ask, Greeting, Question, Way};
+use super::trust::{self, Trust};
 use crate::gateway::bounds::cut;
 use crate::ingress::PROBE;
 use crate::objects;
@@ -32,6 +36,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A controller that cannot carry a connection ends it within this time, unless its target is slow to refuse.
 const STAY: Duration = Duration::from_secs(1);
+
+/// Sent while an answer is waited for: each may get lost on any of four ways.
+const DATAGRAMS: u32 = 3;
 
 /// Addresses of one name that are tried: a client tries no more either before its user gives up.
 const MAX_ADDRESSES: usize = 8;
@@ -79,8 +86,12 @@ pub enum Answer {
     Closed,
     /// Who answered is no controller.
     Stranger,
+    /// Who answered shows no certificate that is good for the host.
+    Untrusted(Why),
     /// A connection was there, and no answer came in time.
     Silent,
+    /// Nothing is known that could be tried without harm.
+    Untried,
     /// A controller answered for the target.
     Refused(Why),
     /// The target was reached, after that long.
@@ -96,9 +107,9 @@ pub async fn probe(ask: &Ask) -> Observation {
         (controller.id, found.collect::<Vec<_>>())
     });
     let named = async {
-        match &ask.way {
-            Way::Http(question) => Some(resolve(&question.host).await),
-            Way::Tcp => None,
+        match ask.way.name() {
+            Some(name) => Some(resolve(name).await),
+            None => None,
         }
     };
     let (controllers, named) = join(join_all(controllers), named).await;
@@ -113,13 +124,23 @@ pub async fn probe(ask: &Ask) -> Observation {
         .chain(controllers.values().flatten())
         .copied()
         .collect();
-    let answers = doors
-        .into_iter()
-        .map(|door| async move { (door, knock(door, &ask.way).await) });
+    let answers = doors.into_iter().map(|door| async move {
+        let began = Instant::now();
+        let answer = knock(door, &ask.way).await;
+        (door, let_off(ask, answer, began.elapsed()))
+    });
     Observation {
         public,
         controllers,
         answers: join_all(answers).await.into_iter().collect(),
+    }
+}
+
+/// Whoever guards a port ends the connection of who may not use it, and was there all the same.
+fn let_off(ask: &Ask, answer: Answer, took: Duration) -> Answer {
+    match (&ask.way, answer) {
+        (Way::Tcp | Way::Tls(_), Answer::Closed) if ask.guarded => Answer::Reached(took),
+        (_, answer) => answer,
     }
 }
 
@@ -160,17 +181,40 @@ pub fn is_local(host: &str) -> bool {
 
 async fn knock(door: SocketAddr, way: &Way) -> Answer {
     let began = Instant::now();
+    if let Way::Udp { datagram, patience } = way {
+        return match datagram {
+            Some(datagram) => echo(door, datagram, *patience).await,
+            None => Answer::Untried,
+        };
+    }
     let stream = match timeout(CONNECT_PATIENCE, TcpStream::connect(door)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Answer::Unreachable(in_words(&error)),
         Err(_) => return Answer::Unreachable(format!("no answer within {CONNECT_PATIENCE:?}")),
     };
     match way {
-        Way::Tcp => stays(stream, began.elapsed()).await,
-        Way::Http(question) => {
+        Way::Tcp | Way::Udp { .. } | Way::Brought { question: None, .. } => {
+            stays(stream, began.elapsed()).await
+        }
+        Way::Tls(greeting) => greets(stream, greeting, began).await,
+        Way::Http(question)
+        | Way::Brought {
+            question: Some(question),
+            ..
+        } => {
             let nonce = objects::fresh_uid();
             let answer = match request(question, door.port(), &nonce) {
-                Ok(request) => exchange(stream, request, &nonce, question.patience, began).await,
+                Ok(request) => match &question.https {
+                    Some(trust) => {
+                        match secured(stream, trust, &question.host, question.patience).await {
+                            Ok(stream) => {
+                                exchange(stream, request, &nonce, question.patience, began).await
+                            }
+                            Err(answer) => answer,
+                        }
+                    }
+                    None => exchange(stream, request, &nonce, question.patience, began).await,
+                },
                 Err(error) => Answer::Unreachable(format!("it cannot be asked for: {error}")),
             };
             match answer {
@@ -181,6 +225,36 @@ async fn knock(door: SocketAddr, way: &Way) -> Answer {
             }
         }
     }
+}
+
+/// Sends a datagram, some times as any may get lost, and hears whether anything comes back from there.
+async fn echo(door: SocketAddr, datagram: &[u8], patience: Duration) -> Answer {
+    let own: IpAddr = match door {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let connected = async {
+        let socket = UdpSocket::bind((own, 0)).await?;
+        socket.connect(door).await?;
+        Ok::<_, io::Error>(socket)
+    };
+    let socket = match connected.await {
+        Ok(socket) => socket,
+        Err(error) => return Answer::Unreachable(in_words(&error)),
+    };
+    for _ in 0..DATAGRAMS {
+        let began = Instant::now();
+        let exchange = async {
+            socket.send(datagram).await?;
+            socket.recv(&mut [0]).await
+        };
+        match timeout(patience / DATAGRAMS, exchange).await {
+            Ok(Ok(_)) => return Answer::Reached(began.elapsed()),
+            Ok(Err(error)) => return Answer::Unreachable(in_words(&error)),
+            Err(_) => {}
+        }
+    }
+    Answer::Silent
 }
 
 /// The same in the same case: what the system adds differs from one machine to the next.
@@ -194,6 +268,43 @@ fn in_words(error: &io::Error) -> String {
     }
 }
 
+/// TLS on a connection, or what came of it.
+async fn secured(
+    stream: TcpStream,
+    trust: &Trust,
+    host: &str,
+    patience: Duration,
+) -> Result<TlsStream<TcpStream>, Answer> {
+    match shake(stream, trust, host, patience).await? {
+        Ok(stream) => Ok(stream),
+        Err(error) => Err(trust::failed(&error)),
+    }
+}
+
+/// Whoever answers in TLS is the target: no controller has a certificate for what it passes through.
+async fn greets(stream: TcpStream, greeting: &Greeting, began: Instant) -> Answer {
+    let Greeting { name, patience } = greeting;
+    let failed = match shake(stream, &Trust::default(), name, *patience).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => trust::passed(&error),
+        Err(answer) => Some(answer),
+    };
+    failed.unwrap_or_else(|| Answer::Reached(began.elapsed()))
+}
+
+async fn shake(
+    stream: TcpStream,
+    trust: &Trust,
+    host: &str,
+    patience: Duration,
+) -> Result<io::Result<TlsStream<TcpStream>>, Answer> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| Answer::Unreachable(format!("it cannot be asked for: {error}")))?;
+    let connector = TlsConnector::from(trust.config());
+    let shaken = timeout(patience, connector.connect(name, stream)).await;
+    shaken.map_err(|_| Answer::Silent)
+}
+
 /// What talks first is there; so is what listens.
 async fn stays(mut stream: TcpStream, latency: Duration) -> Answer {
     match timeout(STAY, stream.read(&mut [0])).await {
@@ -203,8 +314,9 @@ async fn stays(mut stream: TcpStream, latency: Duration) -> Answer {
 }
 
 fn request(question: &Question, port: u16, nonce: &str) -> http::Result<Request<Empty<Bytes>>> {
+    let usual = if question.https.is_some() { 443 } else { 80 };
     let host = match port {
-        80 => question.host.clone(),
+        port if port == usual => question.host.clone(),
         port => format!("{}:{port}", question.host),
     };
     Request::builder()
@@ -219,8 +331,8 @@ fn request(question: &Question, port: u16, nonce: &str) -> http::Result<Request<
         .body(Empty::new())
 }
 
-async fn exchange(
-    stream: TcpStream,
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     request: Request<Empty<Bytes>>,
     nonce: &str,
     patience: Duration,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hive_manifests::Resource;
+use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::ask::ask;
+use super::ask::{Ask, ask};
 use super::plan::{Step, Subject, Tried, plan};
 use super::probe::{Observation, probe};
 use super::targets::{NodeState, nobody_there, statuses};
@@ -22,6 +23,10 @@ use crate::reconcile::{Outlook, events};
 use crate::state::{Key, State};
 use crate::store::Replica;
 use crate::tunnels::Tunnels;
+use crate::tunnels::access::rules::Problem;
+use crate::tunnels::access::seal;
+use crate::tunnels::certificates::{CertificateError, Certificates};
+use crate::tunnels::providers::{Part, Standing};
 use crate::tunnels::table::{self, Table, Tunnel};
 
 /// From one try of a tunnel to the next, a tenth more or less: those of a thousand do not come together.
@@ -44,7 +49,10 @@ pub struct Proofs {
     tunnels: Tunnels,
     table: table::Follower,
     routes: routes::Follower,
+    certificates: Certificates,
     seen: Option<Seen>,
+    /// People are to sign in, and the swarm has nothing to seal their sessions with.
+    lacks_secret: bool,
     known: BTreeMap<Key, Known>,
     under_way: JoinSet<()>,
     tell: mpsc::Sender<Ended>,
@@ -57,6 +65,7 @@ struct Seen {
     revision: u64,
     health: u64,
     problems: BTreeMap<Key, String>,
+    standings: BTreeMap<(Key, Part), Standing>,
 }
 
 /// A try that ended.
@@ -95,7 +104,9 @@ impl Proofs {
             tunnels,
             table: table::Follower::default(),
             routes: routes::Follower::of(state),
+            certificates: Certificates::default(),
             seen: None,
+            lacks_secret: false,
             known: BTreeMap::new(),
             under_way: JoinSet::new(),
             tell,
@@ -106,8 +117,15 @@ impl Proofs {
     /// One look: takes what was found, writes what is news, and begins what is due.
     pub async fn pass(&mut self, replica: &Replica, state: &State) -> Outlook {
         self.follow(state, Instant::now());
-        self.take_ended(Instant::now());
         let mut failed = false;
+        if self.lacks_secret {
+            match make_secret(replica).await {
+                // What it is for is looked at when it is there: then nothing is wrong with that.
+                true => return Outlook::In(SHORT),
+                false => failed = true,
+            }
+        }
+        self.take_ended(Instant::now());
         for (key, known) in self.known.iter_mut().filter(|(_, known)| known.is_news) {
             failed |= !known.tell(replica, key).await;
         }
@@ -124,18 +142,24 @@ impl Proofs {
             revision: state.revision(),
             health: self.tunnels.health.changes(),
             problems: self.tunnels.listeners.problems(),
+            standings: self.tunnels.standings.snapshot(),
         };
         let is_known = self.seen.as_ref().is_some_and(|before| {
             before.health == seen.health
                 && before.problems == seen.problems
+                && before.standings == seen.standings
                 && !state.touched_since(before.revision, concerns)
         });
         if is_known {
             self.seen = Some(seen);
             return;
         }
-        let table = self.table.follow(state);
         self.routes.follow(state);
+        let table = self.table.follow(state, &self.routes);
+        self.certificates.follow(state);
+        let lacks_secret = |tunnel: &Arc<Tunnel>| *tunnel.access == Err(Problem::NoSealingKey);
+        let any_lacks = table.tunnels.values().any(lacks_secret);
+        self.lacks_secret = any_lacks && !seal::has_secret(state);
         self.known.retain(|key, known| {
             let tunnel = table.tunnels.get(key);
             tunnel.is_some_and(|tunnel| tunnel.uid == known.subject.uid)
@@ -158,19 +182,45 @@ impl Proofs {
         state: &State,
     ) -> Subject {
         let key = &tunnel.key;
-        let (ask, addresses) = ask(key, &tunnel.spec, state);
+        let certificate = self.certificates.of(key, &tunnel.spec);
+        let (certificate, unread) = match certificate {
+            Some(Ok(certificate)) => (Some(certificate), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        let (ask, mut addresses) = ask(key, &tunnel.spec, certificate.as_deref(), state);
+        let provider = tunnel.spec.provider;
+        let standing = (!provider.is_hive()).then(|| self.tunnels.standings.of(key, provider));
+        let host = standing.as_ref().and_then(|it| it.host.as_ref());
+        addresses.extend(host.map(|host| at_host(host, &tunnel.spec)));
+        let not_brought = standing.and_then(|it| it.trouble);
+        let not_brought = not_brought.map(|it| Why::new(it.reason, it.message));
+        let uncertified = || Some(no_certificate(tunnel, unread.as_ref()?));
+        let no_door = || no_door(tunnel, &ask);
         let refused = table.refused.get(key);
         let refused = refused.map(|why| Why::new(why.reason(), why.to_string()));
         let lost = || Some(Why::new("RouteConflict", self.routes.lost(key)?));
+        let unguarded = || {
+            let Err(problem) = &*tunnel.access else {
+                return None;
+            };
+            Some(Why::new(problem.reason(), problem.to_string()))
+        };
         let health = self.tunnels.health.snapshot(key);
         let targets = statuses(&tunnel.spec, &health, |node| NodeState::of(state, node));
         let nobody = || no_function(tunnel, state).or_else(|| nobody_there(&targets));
+        let obstacle = refused.or_else(lost).or_else(unguarded);
+        let obstacle = obstacle
+            .or(not_brought)
+            .or_else(uncertified)
+            .or_else(no_door)
+            .or_else(nobody);
         Subject {
             uid: tunnel.uid.clone(),
             generation: tunnel.generation,
             addresses,
             ask,
-            obstacle: refused.or_else(lost).or_else(nobody),
+            obstacle,
             closed: problem.map(|why| (self.own, why.clone())),
             targets,
         }
@@ -183,7 +233,8 @@ impl Proofs {
             }
         }
         while let Some(ended) = self.under_way.try_join_next() {
-            if ended.is_ok() {
+            // Those that are aborted for a panic end later: they take nobody along.
+            if !ended.is_err_and(|error| error.is_panic()) {
                 continue;
             }
             // Which one panicked is not known; none of them may stay as if it went on.
@@ -352,6 +403,47 @@ impl Known {
 fn rest() -> Duration {
     let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
     PERIOD.mul_f64(0.9 + 0.2 * random)
+}
+
+/// Why there is no certificate to serve a tunnel with.
+fn no_certificate(tunnel: &Tunnel, error: &CertificateError) -> Why {
+    if tunnel.spec.wants_acme() {
+        let message = "its certificate is not there yet: the condition CertificateReady says why";
+        return Why::new(error.reason(), message);
+    }
+    let name = tunnel.spec.certificate_secret(&tunnel.key.name);
+    let name = name.unwrap_or_default();
+    let message = format!("spec.tls.secretName: Secret {name}: {error}");
+    Why::new(error.reason(), message)
+}
+
+/// Why no controller takes connections for what is reached by TLS.
+fn no_door(tunnel: &Tunnel, ask: &Ask) -> Option<Why> {
+    let by_tls = !tunnel.names.is_empty();
+    (by_tls && ask.controllers.is_empty()).then(|| {
+        let message = "no controller takes TLS: start them with --ingress-tls-port";
+        Why::new("NoTlsPort", message)
+    })
+}
+
+/// False if it could not be made; when it is there, the tunnels' rules are read anew.
+async fn make_secret(replica: &Replica) -> bool {
+    match seal::make_secret(replica).await {
+        Ok(()) => true,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot make the secret of sessions");
+            false
+        }
+    }
+}
+
+/// Where a service is that has a host of its provider.
+fn at_host(host: &str, spec: &TunnelSpec) -> String {
+    match (spec.protocol, spec.port) {
+        (Protocol::Tcp, Some(port)) => format!("{host}:{port}"),
+        _ => format!("http://{host}"),
+    }
 }
 
 /// Why the function that is to answer does not.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod tls;
+
 use std::time::Duration;
 
 use hive_manifests::Resource;
@@ -9,57 +11,58 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Proofs, concerns};
+use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::fixture::Alone;
 use crate::gateway::{Invoker, Nodes};
-use crate::ingress::{self, Forwarder};
+use crate::ingress::{self, Forwarder, Ingress};
 use crate::objects;
-use crate::peers::{Peers, Route};
 use crate::reconcile::Looks;
-use crate::state::{Command, Key, Member, level};
-use crate::store::seal::keys::Keys;
-use crate::store::{Replica, ReplicaOptions, Timing};
+use crate::state::{Command, Key, Member};
+use crate::store::Replica;
 use crate::traffic::Loads;
 use crate::tunnels::{self, Tunnels, fake_agent};
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Connections that the ingress takes at once: more than the tries of a few tunnels.
+const PLACES: usize = 16;
+
 struct World {
     replica: Replica,
     /// Of the ingress.
     port: u16,
+    /// Of that for TLS.
+    tls_port: u16,
     _stop: DropGuard,
     _dir: TempDir,
 }
 
 impl World {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
-        let peers = Peers::connecting(nowhere, 1);
-        let options = ReplicaOptions {
-            keys: Keys::default(),
-            dir: dir.path().join("raft"),
-            id: 1,
-            timing: Some(Timing {
-                heartbeat_ms: 50,
-                election_min_ms: 200,
-                election_max_ms: 400,
-            }),
-        };
-        let replica = Replica::start(options, peers.clone()).await.unwrap();
         let listener = listen().await;
         let port = listener.local_addr().unwrap().port();
         let member = Member {
             ingress: format!("127.0.0.1:{port}"),
             ..Member::default()
         };
-        replica.bootstrap(member).await.unwrap();
-        let raised = Command::RaiseLevel { to: level::OWN };
-        replica.propose(raised).await.unwrap();
+        let Alone {
+            replica,
+            peers,
+            dir,
+        } = Alone::start(member).await;
+        let tls_listener = listen().await;
+        let tls_port = tls_listener.local_addr().unwrap().port();
+        let member = Member {
+            ingress: format!("127.0.0.1:{port}"),
+            ingress_tls: Some(format!("127.0.0.1:{tls_port}")),
+            ..Member::default()
+        };
+        let moved = Command::MoveController { id: 1, member };
+        replica.propose(moved).await.unwrap();
 
         let stop = CancellationToken::new();
         let nodes = Nodes::new(replica.clone(), peers);
@@ -68,7 +71,10 @@ impl World {
         let routes = ingress::follow_routes(&replica, stop.clone());
         let invoker = Invoker::new(nodes);
         let forwarder = Forwarder::new(routes, invoker, tunnels.clone(), Loads::default(), None);
-        tokio::spawn(ingress::serve(listener, forwarder, stop.clone()));
+        let public = Ingress::new(forwarder).with_places(PLACES);
+        let for_tls = public.clone();
+        tokio::spawn(for_tls.serve_tls(tls_listener, tunnels.clone(), stop.clone()));
+        tokio::spawn(public.serve(listener, stop.clone()));
         let at = [127, 0, 0, 1].into();
         let serving = tunnels::serve(tunnels.clone(), replica.clone(), at, stop.clone());
         tokio::spawn(serving);
@@ -81,6 +87,7 @@ impl World {
         let world = Self {
             replica,
             port,
+            tls_port,
             _stop: stop.drop_guard(),
             _dir: dir,
         };
@@ -264,4 +271,57 @@ async fn each_tunnel_is_proven_in_its_own_way() {
             "True Proven a request to greets.default.localhost came through",
         )
         .await;
+}
+
+#[tokio::test]
+async fn a_guarded_tunnel_is_ready_when_its_rules_are_complete_and_its_targets_answer() {
+    let world = World::new().await;
+    let system = Key::new(Resource::Namespace, "", SYSTEM_NAMESPACE);
+    world.create(system, json!({})).await;
+    let (service, port) = (free_port().await, free_port().await);
+    let spec = |mut spec: Value, access: Value| {
+        spec["targets"] = json!([{ "node": "pi", "port": service }]);
+        spec["healthCheck"] = json!({ "interval": "1s" });
+        spec["access"] = access;
+        spec
+    };
+    let basic = json!({ "basicAuth": { "secretName": "users" } });
+    world.declare("photos", spec(json!({}), basic)).await;
+    let issuer = json!({ "issuerUrl": "https://login.example", "clientId": "photos", "sessionDuration": "1h" });
+    world
+        .declare("login", spec(json!({}), json!({ "oidc": issuer })))
+        .await;
+    // The leader itself may not come in.
+    let elsewhere = json!({ "allowedClients": ["203.0.113.0/24"] });
+    let tcp = json!({ "protocol": "TCP", "port": port });
+    world.declare("ssh", spec(tcp, elsewhere)).await;
+
+    let expected = "False SecretNotFound spec.access.basicAuth.secretName: Secret users is not in namespace default";
+    world.says("photos", expected).await;
+    let users = Key::new(Resource::Secret, "default", "users");
+    // "ann:" and a hash of bcrypt.
+    let line =
+        "YW5uOiQyeSQxMCQuLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi4uLi51dXV1dQ==";
+    world
+        .create(users, json!({ "data": { "auth": line } }))
+        .await;
+    world.says("photos", "False TargetDown").await;
+    world.says("ssh", "False TargetDown").await;
+
+    tokio::spawn(serve(service));
+    let let_in = "which let in whom spec.access names";
+    let expected =
+        format!("True Proven photos.default.localhost leads to the controllers, {let_in}");
+    world.says("photos", &expected).await;
+    let expected =
+        format!("True Proven login.default.localhost leads to the controllers, {let_in}");
+    world.says("login", &expected).await;
+    world
+        .says(
+            "ssh",
+            "True Proven the controllers listen, and let in whom spec.access names",
+        )
+        .await;
+    let secret = Key::new(Resource::Secret, SYSTEM_NAMESPACE, "tunnel-sessions");
+    assert!(world.replica.state().get(&secret).is_some());
 }

@@ -6,30 +6,75 @@ use std::time::Duration;
 use hive_manifests::tunnel::TargetStatus;
 
 use super::Why;
-use super::ask::{Advertised, Ask, Question, Way};
+use super::ask::{Advertised, Ask, Greeting, Question, Way};
 use super::probe::{Answer, Observation, is_local};
 use super::targets::all_down;
 
 /// Controllers whose addresses a sentence gives as examples.
 const EXAMPLES: usize = 3;
 
-/// The tunnel was reached.
+/// The tunnel was reached, or is there as far as can be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// By the fastest way.
-    pub latency: Duration,
+    /// By the fastest way. `None` where only an answer would prove it, and nothing is known that is answered.
+    pub latency: Option<Duration>,
     /// In one sentence how, and which controllers were not reached.
     pub message: String,
 }
 
+impl Proof {
+    /// In one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self.latency {
+            Some(_) => "Proven",
+            None => "Unprovable",
+        }
+    }
+}
+
 pub fn verdict(ask: &Ask, seen: &Observation, targets: &[TargetStatus]) -> Result<Proof, Why> {
     let latency = match &ask.way {
-        Way::Http(question) => by_name(ask, question, seen, targets)?,
-        Way::Tcp => by_port(ask, seen, targets)?,
+        Way::Http(Question { host, .. }) | Way::Tls(Greeting { name: host, .. }) => {
+            Some(by_name(ask, host, seen, targets)?)
+        }
+        Way::Tcp => Some(by_port(ask, seen, targets)?),
+        Way::Udp { .. } => by_datagram(ask, seen, targets)?,
+        Way::Brought { question, .. } => Some(brought(ask, question.as_ref(), seen, targets)?),
     };
     let what = match &ask.way {
-        Way::Http(Question { host, .. }) => format!("a request to {host} came through"),
+        Way::Http(Question { host, https, .. }) => {
+            let until = https.as_ref().and_then(|https| https.expires);
+            let until = until.map_or_else(String::new, |at| {
+                format!("; its certificate is good until {at}")
+            });
+            match ask.guarded {
+                true => format!(
+                    "{host} leads to the controllers, which let in whom spec.access names{until}"
+                ),
+                false => format!("a request to {host} came through{until}"),
+            }
+        }
+        Way::Tcp | Way::Tls(_) | Way::Udp { .. } if ask.guarded => {
+            "the controllers listen, and let in whom spec.access names".to_owned()
+        }
+        Way::Tls(Greeting { name, .. }) => format!("who has {name} was reached"),
         Way::Tcp => "a connection opens and stays".to_owned(),
+        Way::Udp { .. } => match latency {
+            Some(_) => "a datagram is answered".to_owned(),
+            None => "nothing says that datagrams do not arrive; to prove that they do, give \
+                     spec.healthCheck.payload something that the target answers"
+                .to_owned(),
+        },
+        Way::Brought { by, question: None } => {
+            format!(
+                "{} brings connections, and a target takes them",
+                by.as_str()
+            )
+        }
+        Way::Brought { by, .. } => format!(
+            "{} brings requests, and one came through from a controller",
+            by.as_str()
+        ),
     };
     let message = what + &only_here(ask, seen) + &not_reached(ask, seen);
     Ok(Proof { latency, message })
@@ -48,9 +93,11 @@ fn answers<'a>(
         Answer::Unreachable(_) => 0,
         Answer::Closed => 1,
         Answer::Stranger => 2,
-        Answer::Silent => 3,
-        Answer::Refused(_) => 4,
-        Answer::Reached(_) => 5,
+        Answer::Untrusted(_) => 3,
+        Answer::Silent => 4,
+        Answer::Untried => 5,
+        Answer::Refused(_) => 6,
+        Answer::Reached(_) => 7,
     });
     all
 }
@@ -65,11 +112,10 @@ fn fastest(answers: &[(&SocketAddr, &Answer)]) -> Option<Duration> {
 
 fn by_name(
     ask: &Ask,
-    question: &Question,
+    host: &str,
     seen: &Observation,
     targets: &[TargetStatus],
 ) -> Result<Duration, Why> {
-    let host = &question.host;
     let doors = seen.public.as_ref().map_err(|why| {
         let message = format!(
             "{host} is no name that resolves ({why}): make a DNS record of it that leads to {}",
@@ -81,7 +127,12 @@ fn by_name(
     // It came as far as to a controller: what is behind that, the targets' health tells best.
     let is_half_way = match answers.last() {
         Some((_, Answer::Refused(_) | Answer::Silent)) => true,
-        Some((_, Answer::Reached(_))) => question.method.is_none(),
+        Some((_, Answer::Reached(_))) => {
+            let is_asked = ask.way.question().is_none_or(|it| it.method.is_some());
+            ask.guarded || !is_asked
+        }
+        // What is passed through cannot be told why not.
+        Some((_, Answer::Closed)) => matches!(&ask.way, Way::Tls(_)),
         _ => false,
     };
     if is_half_way && let Some(why) = all_down(targets) {
@@ -103,7 +154,11 @@ fn by_name(
                 format!("the controller at {door} answers: {said}"),
             )
         }
-        Some((_, Answer::Silent)) => ("TargetSilent", silent(question)),
+        Some((_, Answer::Silent)) => ("TargetSilent", silent(&ask.way)),
+        Some((door, Answer::Untrusted(why))) => (
+            &*why.reason,
+            format!("{host} leads to {door}, where {}", why.message),
+        ),
         Some((door, Answer::Stranger)) => (
             "Misdirected",
             format!(
@@ -123,14 +178,23 @@ fn by_name(
                 "{host} leads to {door}, which is not reached ({why}): {lead}, and let firewalls pass it{directly}"
             ),
         ),
-        Some((_, Answer::Reached(_))) | None => {
+        Some((_, Answer::Reached(_) | Answer::Untried)) | None => {
             ("Unreachable", format!("{host} leads nowhere: {lead}"))
         }
     };
     Err(Why::new(reason, message))
 }
 
-fn silent(question: &Question) -> String {
+fn silent(way: &Way) -> String {
+    if let Way::Tls(Greeting { patience, .. }) = way {
+        return format!(
+            "the target takes connections, and did not answer TLS within {patience:?}: look at the service there"
+        );
+    }
+    let Some(question) = way.question() else {
+        // A connection that stays is all that is asked for.
+        return "the target is silent".to_owned();
+    };
     let Question { path, patience, .. } = question;
     let method = question.method.unwrap_or("GET");
     format!(
@@ -159,16 +223,58 @@ fn by_port(ask: &Ask, seen: &Observation, targets: &[TargetStatus]) -> Result<Du
                  since there are spec.maxConnections of them"
             ),
         ),
-        _ => {
-            let not_reached = not_reached(ask, seen);
-            let message = not_reached.trim_start_matches("; ");
-            let message = match message.is_empty() {
-                true => "there is no controller to connect to".to_owned(),
-                false => format!("{message}: let firewalls pass the port"),
-            };
-            Why::new("Unreachable", message)
-        }
+        _ => closed(ask, seen),
     })
+}
+
+/// How long an answer took, if there is something to be answered.
+fn by_datagram(
+    ask: &Ask,
+    seen: &Observation,
+    targets: &[TargetStatus],
+) -> Result<Option<Duration>, Why> {
+    let doors: Vec<SocketAddr> = seen.controllers.values().flatten().copied().collect();
+    let answers = answers(seen, &doors);
+    let is_open = |(_, answer): &(_, &Answer)| !matches!(answer, Answer::Unreachable(_));
+    if answers.iter().any(is_open)
+        && let Some(why) = all_down(targets)
+    {
+        return Err(why);
+    }
+    match answers.last() {
+        Some((_, Answer::Reached(_))) => Ok(fastest(&answers)),
+        Some((_, Answer::Untried)) => Ok(None),
+        _ => Err(closed(ask, seen)),
+    }
+}
+
+/// No controller is reached at the port.
+fn closed(ask: &Ask, seen: &Observation) -> Why {
+    let not_reached = not_reached(ask, seen);
+    let message = not_reached.trim_start_matches("; ");
+    let message = match (message.is_empty(), &ask.way) {
+        (true, _) => "there is no controller to connect to".to_owned(),
+        (false, Way::Udp { .. }) => format!("{message}: let firewalls pass the port for UDP"),
+        (false, _) => format!("{message}: let firewalls pass the port"),
+    };
+    Why::new("Unreachable", message)
+}
+
+/// A provider says itself whether it brings anything; what is behind the controllers is tried from there.
+fn brought(
+    ask: &Ask,
+    question: Option<&Question>,
+    seen: &Observation,
+    targets: &[TargetStatus],
+) -> Result<Duration, Why> {
+    if let Some(question) = question {
+        return by_name(ask, &question.host, seen, targets);
+    }
+    let unknown = || Why::new("TargetUnknown", "no target was asked yet");
+    match targets.iter().any(|target| target.healthy) {
+        true => Ok(Duration::ZERO),
+        false => Err(all_down(targets).unwrap_or_else(unknown)),
+    }
 }
 
 /// Where a record could lead.
@@ -188,9 +294,10 @@ fn trouble(controller: &Advertised, seen: &Observation) -> Option<String> {
     let doors = doors.map(Vec::as_slice).unwrap_or_default();
     let answers = answers(seen, doors);
     Some(match answers.last() {
-        Some((_, Answer::Reached(_))) => return None,
+        Some((_, Answer::Reached(_) | Answer::Untried)) => return None,
         Some((_, Answer::Refused(why))) => format!("{controller} answers {}", why.reason),
         Some((_, Answer::Silent)) => format!("{controller} does not answer in time"),
+        Some((_, Answer::Untrusted(why))) => format!("{controller} answers {}", why.reason),
         Some((_, Answer::Stranger)) => format!("at {} somebody else answers", controller.address()),
         Some((_, Answer::Closed)) => format!("{controller} ends connections at once"),
         Some((_, Answer::Unreachable(why))) => format!("{controller} is not reached ({why})"),
@@ -214,7 +321,7 @@ fn directly(ask: &Ask, seen: &Observation) -> String {
 
 /// A name under localhost leads each machine to itself. That it came through here says nothing of others.
 fn only_here(ask: &Ask, seen: &Observation) -> String {
-    let Way::Http(Question { host, .. }) = &ask.way else {
+    let Some(host) = ask.way.name() else {
         return String::new();
     };
     let mut doors = seen.controllers.values().flatten();

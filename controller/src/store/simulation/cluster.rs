@@ -87,6 +87,7 @@ pub fn member(id: u64) -> Member {
         link: format!("controller-{id}:7000"),
         api: format!("controller-{id}:6443"),
         ingress: format!("controller-{id}:8080"),
+        ingress_tls: None,
     }
 }
 

@@ -66,6 +66,19 @@ async fn where_no_target_takes_it_a_connection_is_refused() {
 }
 
 #[tokio::test]
+async fn what_was_read_of_a_client_comes_first_and_counts() {
+    let mut world = World::new();
+    let service = echoing("hears ").await;
+    let live = world.declare("db", json!([target(service)]), json!({}));
+    let mut client = world.connect_after(&live, b"hello ").await;
+    client.write_all(b"world").await.unwrap();
+    hears(&mut client, "hears hello world").await;
+    drop(client);
+    until("the count", || live.metered().connections == 0).await;
+    assert_eq!(live.metered().in_bytes, 11);
+}
+
+#[tokio::test]
 async fn the_target_is_told_who_its_client_is() {
     for (version, signature) in [
         ("V1", &b"PROXY TCP4 "[..]),

@@ -2,15 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::peers::{Peers, Route};
+use crate::fixture::Alone;
 use crate::state::Member;
-use crate::store::seal::keys::Keys;
-use crate::store::{Replica, ReplicaOptions, Timing};
 use crate::tunnels::listen::Doors;
 use crate::tunnels::serve;
 
@@ -91,29 +87,14 @@ async fn a_port_that_is_not_to_be_had_is_told_and_tried_again() {
     answers(at, "hello").await;
 }
 
-/// A swarm of one controller.
-async fn alone() -> (Replica, TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let nobody = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
-    let options = ReplicaOptions {
-        keys: Keys::default(),
-        dir: dir.path().join("raft"),
-        id: 1,
-        timing: Some(Timing {
-            heartbeat_ms: 50,
-            election_min_ms: 200,
-            election_max_ms: 400,
-        }),
-    };
-    let replica = Replica::start(options, Peers::connecting(nobody, 1)).await;
-    let replica = replica.unwrap();
-    replica.bootstrap(Member::default()).await.unwrap();
-    (replica, dir)
-}
-
 #[tokio::test]
 async fn a_controller_serves_what_is_declared_until_it_stops() {
-    let (replica, _dir) = alone().await;
+    let Alone {
+        replica, dir: _dir, ..
+    } = Alone::start(Member::default()).await;
+    let namespace = Key::new(Resource::Namespace, "", "default");
+    let body = objects::fresh(&namespace, json!({}), json!({}));
+    objects::ensure(&replica, namespace, body).await.unwrap();
     let (world, stop) = (World::new(), CancellationToken::new());
     let tunnels = world.tunnels.clone();
     let serving = tokio::spawn(serve(tunnels, replica.clone(), HERE, stop.clone()));

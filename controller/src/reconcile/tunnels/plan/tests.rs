@@ -4,9 +4,12 @@ mod rounds;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use hive_manifests::tunnel::Provider;
+
 use super::*;
-use crate::reconcile::tunnels::ask::{Advertised, Question, Way};
+use crate::reconcile::tunnels::ask::{Advertised, Greeting, Question, Way};
 use crate::reconcile::tunnels::probe::Answer;
+use crate::reconcile::tunnels::trust::Trust;
 
 const HOST: &str = "photos.example.org";
 const ONE: &str = "203.0.113.7:80";
@@ -28,7 +31,37 @@ fn http(host: &str) -> Way {
         method: Some("GET"),
         path: "/".into(),
         patience: Duration::from_secs(5),
+        https: None,
     })
+}
+
+/// The same by https, with a certificate for a while.
+fn https() -> Way {
+    match http(HOST) {
+        Way::Http(question) => Way::Http(Question {
+            https: Some(Trust {
+                authorities: Vec::new(),
+                expires: Some(at(2_000_000_000)),
+            }),
+            ..question
+        }),
+        way => way,
+    }
+}
+
+fn tls() -> Way {
+    Way::Tls(Greeting {
+        name: HOST.to_owned(),
+        patience: Duration::from_secs(5),
+    })
+}
+
+/// Of one whose service is known to answer that.
+fn udp(datagram: Option<&[u8]>) -> Way {
+    Way::Udp {
+        datagram: datagram.map(<[u8]>::to_vec),
+        patience: Duration::from_secs(5),
+    }
 }
 
 /// Of a tunnel whose only route takes POST.
@@ -39,6 +72,14 @@ fn hook() -> Way {
             ..question
         }),
         way => way,
+    }
+}
+
+/// Of connections that a provider brings.
+fn onion() -> Way {
+    Way::Brought {
+        by: Provider::Tor,
+        question: None,
     }
 }
 
@@ -70,6 +111,7 @@ fn subject(way: Way, targets: Vec<TargetStatus>) -> Subject {
         ask: Ask {
             way,
             controllers: controllers.into(),
+            guarded: false,
         },
         obstacle: None,
         closed: None,
@@ -214,6 +256,27 @@ fn every_reason_has_its_sentence() {
         (hook(), down("Refused"), both(reached(9), reached(9)), "False TargetDown: why it is so".into()),
         // The target answered, whatever else is thought of it.
         (http(), down("BadStatus"), both(reached(9), reached(9)), format!("True Proven: {through}")),
+        (
+            https(),
+            well(),
+            both(reached(9), reached(9)),
+            format!("True Proven: a request to {HOST} came through; its certificate is good until 2033-05-18T03:33:20Z"),
+        ),
+        (
+            https(),
+            well(),
+            both(Answer::Untrusted(Why::new("CertificateExpired", "it is old")), refused()),
+            format!("False CertificateExpired: {HOST} leads to {ONE}, where it is old"),
+        ),
+        (tls(), well(), both(reached(9), reached(9)), format!("True Proven: who has {HOST} was reached")),
+        (tls(), down("Timeout"), both(Answer::Closed, refused()), "False TargetDown: why it is so".into()),
+        (
+            tls(),
+            well(),
+            both(Answer::Silent, refused()),
+            "False TargetSilent: the target takes connections, and did not answer TLS within 5s: look at the service there"
+                .into(),
+        ),
         (Way::Tcp, well(), both(reached(9), reached(9)), "True Proven: a connection opens and stays".into()),
         (
             Way::Tcp,
@@ -239,6 +302,40 @@ fn every_reason_has_its_sentence() {
         (Way::Tcp, down("Timeout"), both(reached(9), reached(9)), "False TargetDown: why it is so".into()),
         (Way::Tcp, down("NodeNotLinked"), both(Answer::Closed, refused()), "False NodeNotLinked: why it is so".into()),
         (Way::Tcp, down("Unknown"), both(reached(9), reached(9)), "True Proven: a connection opens and stays".into()),
+        (
+            udp(None),
+            well(),
+            both(Answer::Untried, Answer::Untried),
+            "True Unprovable: nothing says that datagrams do not arrive; to prove that they do, give \
+             spec.healthCheck.payload something that the target answers".into(),
+        ),
+        (udp(None), down("Refused"), both(Answer::Untried, Answer::Untried), "False TargetDown: why it is so".into()),
+        // This controller cannot open the port.
+        (
+            udp(None),
+            well(),
+            both(refused(), refused()),
+            "False Unreachable: controller 1 at 203.0.113.7:80 is not reached (the connection was refused); controller 2 at \
+             203.0.113.8:80 is not reached (the connection was refused): let firewalls pass the port for UDP".into(),
+        ),
+        (
+            udp(Some(b"ping")),
+            well(),
+            both(reached(9), Answer::Silent),
+            "True Proven: a datagram is answered; controller 2 at 203.0.113.8:80 does not answer in time".into(),
+        ),
+        (
+            udp(Some(b"ping")),
+            well(),
+            both(Answer::Silent, Answer::Silent),
+            "False Unreachable: controller 1 at 203.0.113.7:80 does not answer in time; controller 2 at 203.0.113.8:80 does \
+             not answer in time: let firewalls pass the port for UDP".into(),
+        ),
+        (udp(Some(b"ping")), down("Timeout"), both(Answer::Silent, Answer::Silent), "False TargetDown: why it is so".into()),
+        // What nobody else can try is as good as its targets.
+        (onion(), well(), both(reached(9), reached(9)), "True Proven: Tor brings connections, and a target takes them".into()),
+        (onion(), down("Refused"), both(reached(9), reached(9)), "False TargetDown: why it is so".into()),
+        (onion(), down("Unknown"), both(reached(9), reached(9)), "False TargetUnknown: no target was asked yet".into()),
     ];
     for (way, targets, observation, expected) in cases {
         let subject = subject(way, targets);
@@ -312,4 +409,22 @@ fn after(subject: &Subject, tried: &Tried, told: &Value) -> Value {
         Step::Write { status, .. } => status,
         Step::Nothing | Step::TryAgain => told.clone(),
     }
+}
+
+#[test]
+fn what_cannot_be_proven_is_no_success_and_no_news() {
+    let subject = subject(udp(None), well());
+    let untried = || both(Answer::Untried, Answer::Untried);
+    let tried = Tried::new(&subject, untried(), at(0), None);
+    let step = plan(&subject, Some(&tried), &Value::Null, at(0));
+    let Step::Write { status, .. } = step else {
+        panic!("{step:?}");
+    };
+    assert_eq!(status["conditions"][0]["reason"], "Unprovable");
+    assert_eq!(status["probe"]["lastSuccess"], Value::Null);
+    assert_eq!(status["probe"]["latencyMs"], Value::Null);
+    let later = at(100_000);
+    let tried = Tried::new(&subject, untried(), later, Some(&tried));
+    let step = plan(&subject, Some(&tried), &status, later);
+    assert_eq!(step, Step::Nothing);
 }

@@ -70,6 +70,7 @@ fn ask(way: Way, ports: &[u16]) -> Ask {
     Ask {
         way,
         controllers: controllers.collect(),
+        guarded: false,
     }
 }
 
@@ -79,6 +80,7 @@ fn http(host: &str, patience: Duration) -> Way {
         method: Some("GET"),
         path: "/healthz?x=1".into(),
         patience,
+        https: None,
     })
 }
 
@@ -167,6 +169,42 @@ async fn a_connection_counts_if_it_stays() {
         found,
         Answer::Unreachable("the connection was refused".into())
     );
+}
+
+#[tokio::test]
+async fn a_datagram_counts_if_it_is_answered() {
+    let udp = |patience| Way::Udp {
+        datagram: Some(b"ping".to_vec()),
+        patience,
+    };
+    let service = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = service.local_addr().unwrap().port();
+    let answering = async {
+        let mut asked = [0; 16];
+        // As if the first was lost.
+        for _ in 0..2 {
+            let (length, from) = service.recv_from(&mut asked).await.unwrap();
+            assert_eq!(&asked[..length], b"ping");
+            service.connect(from).await.unwrap();
+        }
+        service.send(b"pong").await.unwrap();
+    };
+    let (found, ()) = join(knocked(udp(Duration::from_millis(900)), port), answering).await;
+    assert!(matches!(found, Answer::Reached(_)), "{found:?}");
+
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let found = knocked(udp(Duration::from_millis(50)), port).await;
+    assert_eq!(found, Answer::Silent);
+    drop(silent);
+    let found = knocked(udp(Duration::from_secs(3)), port).await;
+    let refused = Answer::Unreachable("the connection was refused".into());
+    assert_eq!(found, refused);
+    let nothing = Way::Udp {
+        datagram: None,
+        patience: Duration::from_secs(3),
+    };
+    assert_eq!(knocked(nothing, port).await, Answer::Untried);
 }
 
 #[tokio::test]

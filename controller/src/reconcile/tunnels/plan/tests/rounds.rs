@@ -104,6 +104,10 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         Just(refused()),
         Just(Answer::Closed),
         Just(Answer::Stranger),
+        Just(Answer::Untrusted(Why::new(
+            "CertificateExpired",
+            "it is old"
+        ))),
         Just(Answer::Silent),
         Just(says("TargetDown")),
         (1..200_u64).prop_map(reached),
