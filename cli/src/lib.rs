@@ -27,6 +27,7 @@ mod spin;
 mod suggest;
 mod table;
 mod threeway;
+mod tunnel;
 mod watch;
 mod world;
 

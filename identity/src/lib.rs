@@ -37,5 +37,5 @@ pub use key::{DeviceKey, KeyError};
 pub use random::bytes as random_bytes;
 pub use store::StoreError;
 pub use subject::{CONTROLLER_SERVER_NAME, InvalidLabel, Peer, PeerError, Subject};
-pub use tls::{ExpectedController, LINK_ALPN, PinMismatch};
+pub use tls::{ExpectedController, LINK_ALPN, MANY_STREAMS_ALPN, PinMismatch};
 pub use token::{ApiToken, JoinToken, TokenError, TokenHash, TokenSecret};

@@ -28,6 +28,10 @@ use crate::{CaFingerprint, ClientAuthority, LiveCredentials};
 /// The protocol of a link, version 1; whoever speaks another is refused in the handshake.
 pub const LINK_ALPN: &[u8] = b"hive/1";
 
+/// The same, where who dialled lets the other side open many streams. It is offered and preferred beside the other,
+/// so both sides of a link know what both are.
+pub const MANY_STREAMS_ALPN: &[u8] = b"hive/1.1";
+
 /// What a controller serves links with.
 ///
 /// A client's certificate is verified against the CA if it shows one. It may show none: a newcomer
@@ -42,7 +46,7 @@ pub fn link_server_config(live: &LiveCredentials) -> Arc<ServerConfig> {
     let mut config = tls13(ServerConfig::builder_with_provider(provider))
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(live.clone()));
-    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    config.alpn_protocols = link_protocols();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Arc::new(config)
@@ -103,9 +107,14 @@ fn link_client(
 }
 
 fn without_resumption(mut config: ClientConfig) -> ClientConfig {
-    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    config.alpn_protocols = link_protocols();
     config.resumption = Resumption::disabled();
     config
+}
+
+/// The preferred first.
+fn link_protocols() -> Vec<Vec<u8>> {
+    [MANY_STREAMS_ALPN, LINK_ALPN].map(<[u8]>::to_vec).into()
 }
 
 fn tls13<Side: ConfigSide>(

@@ -10,8 +10,8 @@ use hive_identity::tls::{
 };
 use hive_identity::{
     CONTROLLER_SERVER_NAME, CaFingerprint, CertificateAuthority, ClientAuthority, Credentials,
-    DEFAULT_LIFETIME, DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, Peer, PinMismatch,
-    Subject,
+    DEFAULT_LIFETIME, DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, MANY_STREAMS_ALPN,
+    Peer, PinMismatch, Subject,
 };
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
@@ -143,7 +143,7 @@ fn members_of_one_cluster_know_each_other() {
     assert_eq!(peer.subject, Subject::Node { name: "pi".into() });
     assert_eq!(peer.cluster, "home");
     assert_eq!(peer.key, node.current().key().fingerprint());
-    assert_eq!(outcome.client.alpn_protocol(), Some(LINK_ALPN));
+    assert_eq!(outcome.client.alpn_protocol(), Some(MANY_STREAMS_ALPN));
     assert_eq!(
         outcome.client.protocol_version(),
         Some(rustls::ProtocolVersion::TLSv1_3)
@@ -405,6 +405,24 @@ fn a_client_that_keeps_tickets_gets_none() {
     for _ in 0..2 {
         let outcome = handshake(client.clone(), server.clone()).connected();
         assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[test]
+fn a_side_of_the_release_before_is_spoken_to_as_ever() {
+    let ca = ca();
+    let before = || vec![LINK_ALPN.to_vec()];
+    let mut old_client = Arc::unwrap_or_clone(link(&node(&ca, "pi")));
+    old_client.alpn_protocols = before();
+    let mut old_server = Arc::unwrap_or_clone(link_server_config(&controller(&ca, 1)));
+    old_server.alpn_protocols = before();
+    for (client, server) in [
+        (old_client.into(), link_server_config(&controller(&ca, 1))),
+        (link(&node(&ca, "pi")), old_server.into()),
+    ] {
+        let outcome = handshake(client, server).connected();
+        assert_eq!(outcome.client.alpn_protocol(), Some(LINK_ALPN));
+        assert_eq!(outcome.server.alpn_protocol(), Some(LINK_ALPN));
     }
 }
 

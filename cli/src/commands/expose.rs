@@ -24,6 +24,7 @@ use crate::object;
 use crate::output;
 use crate::selection;
 use crate::session::Session;
+use crate::tunnel::{access, certificate, provider};
 
 /// Whose the fields are: a tunnel that a manifest declares is not changed by a flag.
 const FIELD_MANAGER: &str = "hivectl-expose";
@@ -37,6 +38,7 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
   hivectl expose node/pi-3 --port 3000 --host photos.example.org --name photos --wait
   hivectl expose node/pi-3 --port 80 --target-host 192.168.1.20     another machine in its network
   hivectl expose node/pi-3 --port 22 --tcp-port 2222 --name ssh     TCP, at port 2222 of every controller
+  hivectl expose node/pi-3 --port 53 --udp-port 5353 --name dns     UDP, likewise
   hivectl expose function/hello --host hello.example.org
   hivectl expose node/pi-3 --port 3000 --dry-run=client -o yaml     a manifest to go on from
 
@@ -67,6 +69,14 @@ pub struct Expose {
         value_parser = clap::value_parser!(u16).range(i64::from(MIN_PORT)..)
     )]
     tcp_port: Option<u16>,
+
+    /// Carry UDP instead of HTTP: the port, from 1024 on, where every controller takes datagrams for it
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_parser = clap::value_parser!(u16).range(i64::from(MIN_PORT)..)
+    )]
+    udp_port: Option<u16>,
 
     /// The tunnel's name [default: the function's, or NODE-PORT]
     #[arg(long, value_name = "NAME")]
@@ -198,7 +208,7 @@ fn print(tunnel: &Value, expose: &Expose, session: &mut Session<'_>) -> Result<(
     Ok(())
 }
 
-/// Says where it is to be reached. That somebody was there is another matter: see `--wait`.
+/// Says where it is to be reached, and by whom. That somebody was there is another matter: see `--wait`.
 async fn say_address(
     tunnel: &Value,
     cluster: &Cluster,
@@ -213,11 +223,23 @@ async fn say_address(
         session.world.note(format_args!(
             "the controllers have not said yet where: `hivectl describe tunnel {name}` will"
         ))?;
-        return Ok(());
+    } else {
+        session.world.line(format_args!(
+            "{reference} exposed at {}",
+            addresses.join(", ")
+        ))?;
     }
-    session.world.line(format_args!(
-        "{reference} exposed at {}",
-        addresses.join(", ")
-    ))?;
+    for line in access(tunnel) {
+        session.world.line(format_args!("  access: {line}"))?;
+    }
+    if let Some(certificate) = certificate(tunnel) {
+        session
+            .world
+            .line(format_args!("  certificate: {certificate}"))?;
+    }
+    let provider = provider(tunnel);
+    if provider != "Hive" {
+        session.world.line(format_args!("  provider: {provider}"))?;
+    }
     Ok(())
 }

@@ -59,7 +59,8 @@ async fn a_service_is_exposed_and_its_address_told() {
         "NotTried",
         "nobody was there",
     );
-    let address = "tunnel.hive.dev/photos exposed at http://photos.example.org\n";
+    let address =
+        "tunnel.hive.dev/photos exposed at http://photos.example.org\n  access: everybody\n";
     running.end().await.expect(0, address, "");
     let spec = json!({
         "protocol": "HTTP",
@@ -90,7 +91,7 @@ async fn expose_waits_until_the_service_was_reached_and_says_what_is_in_the_way(
         (run.code, &*run.out),
         (
             0,
-            "tunnel.hive.dev/photos exposed at http://photos.example.org\n\
+            "tunnel.hive.dev/photos exposed at http://photos.example.org\n  access: everybody\n\
              tunnel.hive.dev/photos ready: reached in 12 ms\n"
         )
     );
@@ -202,7 +203,8 @@ async fn a_tunnel_is_described_and_waited_for() {
         PHOTOS,
         json!({"apiVersion": "hive.dev/v1", "kind": "Tunnel",
             "metadata": {"name": "photos", "namespace": "default", "generation": 1},
-            "spec": {"protocol": "HTTP", "idleTimeout": "1h",
+            "spec": {"protocol": "HTTP", "idleTimeout": "1h", "tls": {"secretName": "photos-tls"},
+                "access": {"allowedClients": ["10.0.0.0/8"], "basicAuth": {"secretName": "users"}},
                 "targets": [{"node": "pi-1", "host": "127.0.0.1", "port": 3000},
                             {"node": "pi-2", "host": "127.0.0.1", "port": 3000}]},
             "status": {"observedGeneration": 1, "addresses": ["http://photos.default.localhost:8080"],
@@ -225,6 +227,10 @@ async fn a_tunnel_is_described_and_waited_for() {
         "Address:         http://photos.default.localhost:8080\n",
         "Protocol:        HTTP\n",
         "Idle Timeout:    1h\n",
+        "Provider:        Hive\n",
+        "Certificate:     of Secret photos-tls\n",
+        "Access:          from 10.0.0.0/8\n",
+        "                 who is in Secret users\n",
         "pi-1   127.0.0.1:3000   Down (Refused)   nothing listens there\n",
         "pi-2   127.0.0.1:3000   Unknown\n",
         "Last Reached:    2026-01-01T00:00:00Z (",

@@ -1,6 +1,6 @@
 // A person with a browser: opens a page, signs in as USER, agrees to everything, and stops where there
-// is nothing left to agree to. usage: node browser.mjs URL USER
-const [start, user] = process.argv.slice(2);
+// is nothing left to agree to, or, with STOP, where a URL begins so. usage: node browser.mjs URL USER [STOP]
+const [start, user, stop] = process.argv.slice(2);
 const cookies = new Map();
 
 async function open(url, form) {
@@ -18,6 +18,7 @@ async function open(url, form) {
     const next = response.headers.get('location');
     if (!next) return { url, text: await response.text() };
     url = new URL(next, url).href;
+    if (stop && url.startsWith(stop)) return { url, text: url };
     form = undefined;
   }
   throw new Error('redirected in circles');

@@ -17,6 +17,16 @@ server.listen(0, '127.0.0.1', () => {
   const provider = new Provider(issuer, {
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), kid: 'of-the-test', use: 'sig', alg: 'ES256' }] },
     clients: [{
+      // A tunnel, at any port.
+      client_id: 'photos',
+      client_secret: 'of-the-test',
+      application_type: 'native',
+      token_endpoint_auth_method: 'client_secret_basic',
+      id_token_signed_response_alg: 'ES256',
+      redirect_uris: ['http://localhost/.hive/callback'],
+      response_types: ['code'],
+      grant_types: ['authorization_code'],
+    }, {
       client_id: 'hive',
       application_type: 'native',
       token_endpoint_auth_method: 'none',

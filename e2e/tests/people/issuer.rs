@@ -13,6 +13,12 @@ use tokio::process::{Child, Command};
 /// Of the issuer's ID tokens. Long enough to be used, short enough to be waited for.
 pub const ID_TOKEN_LIFETIME: Duration = Duration::from_secs(20);
 
+/// As what the issuer knows a tunnel at `localhost`, and the secret of that client.
+#[allow(dead_code, reason = "the tests of tunnels use it")]
+pub const CLIENT: &str = "photos";
+#[allow(dead_code, reason = "the tests of tunnels use it")]
+pub const CLIENT_SECRET: &str = "of-the-test";
+
 /// The issuer's program, while it runs.
 pub struct Issuer {
     pub url: String,
@@ -99,12 +105,7 @@ impl Issuer {
             panic!("hivectl names no page");
         };
         let page = tokio::time::timeout(PATIENCE, page).await.expect("in time");
-        let mut browser = Now::new("node");
-        browser
-            .arg(self.directory.join("browser.mjs"))
-            .args([&page, user])
-            .env("NODE_EXTRA_CA_CERTS", &self.certificate);
-        let browser = run_now(&mut browser).unwrap_or_else(|why| panic!("{why}\n{}", self.said()));
+        let browser = self.browse(&[&*page, user]);
         let mut told = String::new();
         let mut out = login.stdout.take().unwrap();
         let ended = async {
@@ -120,6 +121,21 @@ impl Issuer {
             self.said()
         );
         told
+    }
+
+    /// Signs in as `user` at a page, until the browser is sent where URLs begin with `back`: the whole of that URL.
+    #[allow(dead_code, reason = "the tests of tunnels use it")]
+    pub fn visit(&self, page: &str, user: &str, back: &str) -> String {
+        self.browse(&[page, user, back])
+    }
+
+    fn browse(&self, arguments: &[&str]) -> String {
+        let mut browser = Now::new("node");
+        browser
+            .arg(self.directory.join("browser.mjs"))
+            .args(arguments)
+            .env("NODE_EXTRA_CA_CERTS", &self.certificate);
+        run_now(&mut browser).unwrap_or_else(|why| panic!("{why}\n{}", self.said()))
     }
 
     /// Somebody leaves the house: the issuer knows them no more.

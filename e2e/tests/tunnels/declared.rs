@@ -19,9 +19,14 @@ pub fn target(node: &str, port: u16) -> Value {
     json!({ "node": node, "port": port })
 }
 
-/// Targets are asked as often as they may be, so that nobody waits for it.
+/// Targets are asked as often as they may be, so that nobody waits for it, unless the spec says otherwise.
 pub async fn declare(swarm: &Swarm, name: &str, mut spec: Value) {
-    spec["healthCheck"] = json!({ "interval": "1s", "timeout": "2s" });
+    for (name, value) in [("interval", "1s"), ("timeout", "2s")] {
+        let field = &mut spec["healthCheck"][name];
+        if field.is_null() {
+            *field = value.into();
+        }
+    }
     let tunnel = json!({
         "apiVersion": "hive.dev/v1",
         "kind": "Tunnel",

@@ -72,12 +72,13 @@ fn tcp(port: u16, node: &str, service: u16) -> Value {
     json!({ "protocol": "TCP", "port": port, "targets": [target(node, service)] })
 }
 
-fn ingresses(swarm: &Swarm) -> Vec<String> {
+pub fn ingresses(swarm: &Swarm) -> Vec<String> {
     let controllers = swarm.controllers.iter();
     controllers.map(|it| it.ingress_address()).collect()
 }
 
-async fn answered(load: &Load, ingresses: &[String], since: Instant) {
+/// Waits until each of them has answered well often enough since then.
+pub async fn answered(load: &Load, ingresses: &[String], since: Instant) {
     until("every ingress has answered enough", PATIENCE, async || {
         let outcomes = load.so_far();
         let few = ingresses.iter().find(|ingress| {
@@ -90,7 +91,7 @@ async fn answered(load: &Load, ingresses: &[String], since: Instant) {
 }
 
 /// All of these requests were answered well.
-fn none_failed(outcomes: &[Outcome]) {
+pub fn none_failed(outcomes: &[Outcome]) {
     println!("  {}", summary(outcomes));
     let failed: Vec<_> = outcomes
         .iter()

@@ -13,6 +13,13 @@ use crate::declared::{declare, not_ready, proven, target};
 use crate::noise::{MUCH, Noise, Sum, sum};
 use crate::requests::within;
 use crate::service::{GREETING, Habit, Service};
+use crate::weight::{no_more_files, open_files};
+
+/// What one node carries at once, through one controller.
+const THOUSAND: usize = 1000;
+
+/// Each of the test's connections is a file of its own, and another one of the service's.
+const OPEN_FILES: u64 = 8192;
 
 /// Of connections one after another, as many at once.
 const AT_ONCE: usize = 25;
@@ -20,6 +27,8 @@ const CONNECTIONS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_tunnels_carry_what_is_said_on_both_sides() {
+    // The swarm's processes inherit it.
+    raise_open_files();
     let mut swarm = Swarm::builder().agents(2).apart().start().await;
     let echo = Service::start(swarm.take_port(), Habit::Echo).await;
     let mut ports = [0; 2];
@@ -79,6 +88,12 @@ async fn tcp_tunnels_carry_what_is_said_on_both_sides() {
         )
         .await;
     steps
+        .run(
+            "one node carries a thousand connections",
+            thousand(&mut swarm, &echo),
+        )
+        .await;
+    steps
         .run("what is deleted is closed, and what was open ends", async {
             let mut open = connect(&addresses[0]).await;
             says(&mut open, "still there").await.unwrap();
@@ -90,6 +105,19 @@ async fn tcp_tunnels_carry_what_is_said_on_both_sides() {
         })
         .await;
     steps.finish();
+}
+
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < OPEN_FILES) {
+        limit.current = Some(
+            limit
+                .maximum
+                .map_or(OPEN_FILES, |most| most.min(OPEN_FILES)),
+        );
+        setrlimit(Resource::Nofile, limit).unwrap();
+    }
 }
 
 /// Where each controller carries it.
@@ -280,18 +308,6 @@ async fn conflict(swarm: &mut Swarm, echo: &Service) {
     swarm.ctl(&["delete", "tunnel", "b-second"]).await.ok();
 }
 
-/// Files and sockets that a member has open.
-fn open_files(swarm: &Swarm) -> Vec<(String, usize)> {
-    let controllers = swarm.controllers.iter().map(|it| &it.member);
-    let members = controllers.chain(swarm.agents.iter().map(|it| &it.member));
-    members
-        .map(|member| {
-            let files = std::fs::read_dir(format!("/proc/{}/fd", member.pid()));
-            (member.name.clone(), files.unwrap().count())
-        })
-        .collect()
-}
-
 async fn leaves_nothing(swarm: &Swarm, addresses: &[String], echo: &Service) {
     let many = async |count: usize| {
         let mut under_way = JoinSet::new();
@@ -315,19 +331,43 @@ async fn leaves_nothing(swarm: &Swarm, addresses: &[String], echo: &Service) {
     let before = open_files(swarm);
     many(CONNECTIONS).await;
     quiet(echo).await;
-    until("no member has more files open", PATIENCE, async || {
-        let now = open_files(swarm);
-        let more = now
-            .iter()
-            .zip(&before)
-            .any(|(now, before)| now.1 > before.1);
-        holds(!more, format!("{now:?}, before {before:?}"))
-    })
-    .await;
+    no_more_files(swarm, &before).await;
+}
+
+/// All are open at once, and each is heard.
+async fn thousand(swarm: &mut Swarm, echo: &Service) {
+    let port = swarm.take_port();
+    let spec = json!({
+        "protocol": "TCP", "port": port, "maxConnections": 2 * THOUSAND, "targets": [target("node-1", echo.port())],
+    });
+    declare(swarm, "thousand", spec).await;
+    proven(swarm, "thousand").await;
+    let address = addresses(swarm, port)[0].clone();
+    reaches(&address).await;
+    let mut open = Vec::new();
+    while open.len() < THOUSAND {
+        let mut under_way = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let address = address.clone();
+            under_way.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                says(&mut stream, "one of a thousand").await.unwrap();
+                stream
+            });
+        }
+        open.extend(under_way.join_all().await);
+    }
+    assert!(echo.open() >= THOUSAND, "{} are open", echo.open());
+    for stream in &mut open {
+        says(stream, "and still there").await.unwrap();
+    }
+    drop(open);
+    swarm.ctl(&["delete", "tunnel", "thousand"]).await.ok();
+    quiet(echo).await;
 }
 
 /// Waits until the service has no connection.
-async fn quiet(service: &Service) {
+pub async fn quiet(service: &Service) {
     until("all connections of the service end", PATIENCE, async || {
         let open = service.open();
         holds(open == 0, format!("{open} are open"))

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::text::{Description, plain};
 use crate::age;
+use crate::tunnel::{access, certificate, provider};
 
 pub fn describe(tunnel: &Value, description: &mut Description) {
     let (spec, status) = (&tunnel["spec"], &tunnel["status"]);
@@ -31,6 +32,11 @@ pub fn describe(tunnel: &Value, description: &mut Description) {
             description.field(label, &spec[field]);
         }
     }
+    description.line("Provider", &provider(tunnel));
+    if let Some(certificate) = certificate(tunnel) {
+        description.line("Certificate", &certificate);
+    }
+    description.list("Access", &access(tunnel));
     let targets = targets(spec, status);
     if !targets.is_empty() {
         let headers = ["Node", "Address", "Status", "Message"];

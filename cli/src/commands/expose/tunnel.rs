@@ -42,8 +42,12 @@ pub fn declare(
         .map(|error| {
             let path = error.path.to_string();
             let flag = FLAGS.iter().find(|(field, _)| *field == path);
+            let flag = flag.map(|(_, flag)| match (*flag, expose.udp_port) {
+                ("--tcp-port", Some(_)) => "--udp-port",
+                (flag, _) => flag,
+            });
             Failure::usage(match flag {
-                Some((_, flag)) => format!("{flag}: {}", error.detail()),
+                Some(flag) => format!("{flag}: {}", error.detail()),
                 None => error.to_string(),
             })
         })
@@ -59,6 +63,7 @@ fn to_function(expose: &Expose, function: &str) -> Result<Value, Failure> {
         (expose.port.is_some(), "--port"),
         (expose.target_host.is_some(), "--target-host"),
         (expose.tcp_port.is_some(), "--tcp-port"),
+        (expose.udp_port.is_some(), "--udp-port"),
     ] {
         if given {
             return Err(Failure::usage(format_args!(
@@ -87,17 +92,31 @@ fn to_node(expose: &Expose, node: &str) -> Result<(String, Value), Failure> {
         target["host"] = host.as_str().into();
     }
     let mut spec = json!({ "targets": [target] });
-    match (expose.tcp_port, &expose.host) {
-        (Some(_), Some(_)) => {
+    match (expose.tcp_port, expose.udp_port, &expose.host) {
+        (Some(_), Some(_), _) => {
+            return Err(Failure::usage(
+                "--tcp-port and --udp-port are two tunnels: leave one of them out, and expose the service twice",
+            ));
+        }
+        (None, Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--host is for HTTP and --udp-port for UDP, which knows no host names: leave one of them out",
+            ));
+        }
+        (None, Some(port), None) => {
+            spec["protocol"] = "UDP".into();
+            spec["port"] = port.into();
+        }
+        (Some(_), None, Some(_)) => {
             return Err(Failure::usage(
                 "--host is for HTTP and --tcp-port for TCP, which knows no host names: leave one of them out",
             ));
         }
-        (Some(port), None) => {
+        (Some(port), None, None) => {
             spec["protocol"] = "TCP".into();
             spec["port"] = port.into();
         }
-        (None, host) => {
+        (None, None, host) => {
             spec["protocol"] = "HTTP".into();
             if let Some(host) = host {
                 spec["http"] = json!({ "host": host });
@@ -152,6 +171,11 @@ mod tests {
                 json!({ "protocol": "TCP", "port": 2222, "targets": [{ "node": "pi", "port": 22 }] }),
             ),
             (
+                "no/pi --port 53 --udp-port 5353 --name dns",
+                "dns",
+                json!({ "protocol": "UDP", "port": 5353, "targets": [{ "node": "pi", "port": 53 }] }),
+            ),
+            (
                 "fn/hello --host hello.example.org",
                 "hello",
                 json!({ "protocol": "HTTP", "http": { "host": "hello.example.org" }, "function": "hello" }),
@@ -174,6 +198,18 @@ mod tests {
             (
                 "node/pi --port 1 --tcp-port 2222 --host a.example",
                 &["leave one of them out"],
+            ),
+            (
+                "node/pi --port 1 --udp-port 5353 --host a.example",
+                &["--udp-port", "leave one of them out"],
+            ),
+            (
+                "node/pi --port 1 --udp-port 5353 --tcp-port 5353",
+                &["expose the service twice"],
+            ),
+            (
+                "fn/hello --host a.example --udp-port 5353",
+                &["--udp-port is for"],
             ),
             ("node/pi --port 1 --host a_b!", &["--host: "]),
             ("node/pi --port 1 --name A", &["--name: "]),

@@ -5,7 +5,7 @@
 
 mod bare;
 mod cold;
-mod front;
+pub mod front;
 mod idle;
 mod instances;
 mod limits;
@@ -22,6 +22,8 @@ use hive_functions::{
     VerifiedArtifact,
 };
 use sha2::{Digest, Sha256};
+
+use super::aims::Aims;
 
 const PARTS: [&str; 7] = [
     "serve",
@@ -58,38 +60,6 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     aims.print();
     Ok(())
-}
-
-/// What was aimed at, and what was measured.
-#[derive(Default)]
-struct Aims(Vec<(String, String, String, bool)>);
-
-impl Aims {
-    /// `figure` must be at least `aim`.
-    fn at_least(&mut self, what: &str, figure: f64, aim: f64, unit: &str) {
-        self.add(what, figure, ">=", aim, unit, figure >= aim);
-    }
-
-    fn at_most(&mut self, what: &str, figure: f64, aim: f64, unit: &str) {
-        self.add(what, figure, "<=", aim, unit, figure <= aim);
-    }
-
-    fn add(&mut self, what: &str, figure: f64, sign: &str, aim: f64, unit: &str, met: bool) {
-        self.0.push((
-            what.to_owned(),
-            format!("{figure:.2}{unit}"),
-            format!("{sign} {aim}{unit}"),
-            met,
-        ));
-    }
-
-    fn print(&self) {
-        println!("\n| what | measured | aim | |\n|---|---|---|---|");
-        for (what, measured, aim, met) in &self.0 {
-            let met = if *met { "met" } else { "**missed**" };
-            println!("| {what} | {measured} | {aim} | {met} |");
-        }
-    }
 }
 
 /// A component, compiled for this machine into `directory`.

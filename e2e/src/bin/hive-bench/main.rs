@@ -1,17 +1,21 @@
 //! Measures a swarm on this machine and prints tables. Without a word: what idle processes cost, and
 //! apply to first response. `hive-bench functions` measures functions on an agent, against `wasmtime
 //! serve`; `hive-bench control-plane` the controllers' store and API against etcd; `hive-bench agents`
-//! three controllers with ten thousand simulated agents.
+//! three controllers with ten thousand simulated agents; `hive-bench tunnels` and `hive-bench http-tunnel`
+//! tunnels against rathole, with bore beside them.
 //!
 //! Rounds of the contestants are interleaved and medians compared, so that a machine that slows
 //! down slows all of them. Figures of one run compare; figures of different days do not.
 
 mod agents;
+mod aims;
 mod control_plane;
 mod functions;
+mod http_tunnel;
 mod load;
 mod process;
 mod swarm;
+mod tunnels;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,8 +46,10 @@ async fn run() -> anyhow::Result<()> {
         Some((word, parts)) if word == "control-plane" => return control_plane::run(parts).await,
         Some((word, count)) if word == "agents" => return agents::run(count).await,
         Some((word, parts)) if word == "functions" => return functions::run(parts).await,
+        Some((word, parts)) if word == "tunnels" => return tunnels::run(parts).await,
+        Some((word, parts)) if word == "http-tunnel" => return http_tunnel::run(parts).await,
         Some((other, _)) => anyhow::bail!(
-            "{other:?} is not known: there are `functions`, `control-plane` and `agents`"
+            "{other:?} is not known: there are `functions`, `control-plane`, `agents`, `tunnels` and `http-tunnel`"
         ),
     }
     let hive = beside("hive")?;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::Aims;
 use crate::load::{Target, connect, get, percentile};
+use crate::process;
 use crate::swarm::Swarm;
 
 const PROBE: &[u8] = include_bytes!("../../../../../functions/tests/guests/probe/probe.wasm");
@@ -31,6 +32,12 @@ const ROUND: Duration = Duration::from_secs(3);
 /// For a connection that was refused or cut to be tried again.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How often it is looked at whether the neighbours ended, and how much of a core the agent then uses at most.
+const LOOK: Duration = Duration::from_millis(500);
+const QUIET: f64 = 0.05;
+/// For them to end: their time limit, and more.
+const ENDING: Duration = Duration::from_secs(60);
+
 /// Beside neighbours, of the p99 without them.
 const AIM: f64 = 2.0;
 
@@ -41,6 +48,8 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
     swarm.hivectl(&["apply", "-f", manifest.to_str().context("path")?])?;
     swarm.hivectl(&["wait", "--for=condition=Ready", "function/bad"])?;
     let (hello, bad) = (swarm.local("hello")?, swarm.local("bad")?);
+
+    let agent = swarm.agent(1)?;
 
     println!(
         "\nneighbours: {SPINNERS} that spin, {BOMBS} that take memory; {ROUNDS} rounds each, in turns"
@@ -61,6 +70,7 @@ pub async fn run(aims: &mut Aims) -> anyhow::Result<()> {
             let neighbours = neighbours(&bad);
             beside.extend(round(&hello, clients, pause).await?);
             drop(neighbours);
+            quiet(agent).await?;
         }
         let mut p99 = [0.0; 2];
         for (at, (how, mut took)) in [("alone", alone), ("beside them", beside)]
@@ -104,6 +114,20 @@ fn neighbours(bad: &Target) -> JoinSet<()> {
             }
         })
         .collect()
+}
+
+/// Waits until nothing of the neighbours runs any more, so that a round alone is one.
+async fn quiet(agent: u32) -> anyhow::Result<()> {
+    let until = Instant::now() + ENDING;
+    while Instant::now() < until {
+        let before = process::cpu(agent)?;
+        tokio::time::sleep(LOOK).await;
+        let used = process::cpu(agent)?.saturating_sub(before);
+        if used.as_secs_f64() < QUIET * LOOK.as_secs_f64() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("neighbours still run {ENDING:?} after the last request")
 }
 
 async fn ask(address: SocketAddr, host: &str, target: &str) -> anyhow::Result<()> {
