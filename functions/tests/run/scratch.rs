@@ -12,6 +12,7 @@ use std::{
 use futures::future::join_all;
 use hive_functions::{FunctionOptions, Instances, LogStream, Reason, Reuse, Scratch, ScratchSpace};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 
 use crate::{
     guests::{Loaded, compiled, eventually, get_of, limits, load_compiled, options},
@@ -129,7 +130,8 @@ async fn a_directory_is_there_for_the_instance_and_goes_with_it() {
 #[tokio::test]
 async fn it_goes_with_an_instance_that_is_stopped() {
     const STAYS: Duration = Duration::from_secs(60);
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(30);
+    const ENDING: Duration = Duration::from_secs(3);
     let node = Node::new();
     for (path, reason) in [
         ("/trap", Reason::Trap),
@@ -163,6 +165,9 @@ async fn it_goes_with_an_instance_that_is_stopped() {
             let stopped = probe.function.handle(get_of(path)).await;
             let error = stopped.map(drop).unwrap_err();
             assert_eq!(error.reason(), reason, "{path}: {error}");
+            // Whoever waited too long is told before the instance has ended.
+            let ended = eventually("it ends", || node.left().is_empty());
+            let _ = timeout(ENDING, ended).await;
         }
     }
 }
