@@ -7,7 +7,6 @@
 #[path = "power/key_value.rs"]
 mod key_value;
 
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_e2e::Turn;
@@ -28,19 +27,6 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// Runs an ignored test of this file in a sandbox, to its end.
-fn in_sandbox(test: &str, variables: &[(&str, String)]) {
-    let dir = tempfile::tempdir().unwrap();
-    let status = sandbox::command(test)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        // What it leaves behind goes with this directory.
-        .env("TMPDIR", dir.path())
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} in its sandbox: {status}");
-}
-
 #[tokio::test]
 async fn no_power_cut_loses_what_was_acknowledged() {
     if !sandbox::is_permitted("power cuts") {
@@ -57,7 +43,7 @@ async fn no_power_cut_loses_what_was_acknowledged() {
     let seed = number("HIVE_SEED").unwrap_or(clock.as_secs() % 1_000_000);
     let cuts = asked.unwrap_or(CUTS);
     println!("{cuts} cuts, HIVE_SEED={seed}");
-    in_sandbox(
+    sandbox::run(
         "cuts_in_a_sandbox",
         &[
             ("HIVE_SEED", seed.to_string()),
@@ -72,7 +58,7 @@ async fn a_turned_bit_is_found_and_named_and_another_controller_takes_over() {
         return;
     }
     let _turn = Turn::take().await;
-    in_sandbox("a_bit_in_a_sandbox", &[]);
+    sandbox::run("a_bit_in_a_sandbox", &[]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_e2e::Turn;
@@ -50,16 +49,11 @@ async fn watchers_are_told_what_happened() {
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = number("HIVE_SEED").unwrap_or(clock.unwrap().as_secs() % 1_000_000);
     println!("HIVE_SEED={seed}");
-    let dir = tempfile::tempdir().unwrap();
-    let status = sandbox::command("watches_in_a_sandbox")
-        .env("HIVE_SEED", seed.to_string())
-        .env("HIVE_WATCH_RUNS", runs.to_string())
-        // What it leaves behind goes with this directory.
-        .env("TMPDIR", dir.path())
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "in its sandbox: {status}");
+    let variables = [
+        ("HIVE_SEED", seed.to_string()),
+        ("HIVE_WATCH_RUNS", runs.to_string()),
+    ];
+    sandbox::run("watches_in_a_sandbox", &variables);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 //! A test starts itself again in the sandbox. Networks, mounted disks and processes made there are
 //! gone with it, however it ends; runs side by side do not see each other.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{levers, tool};
 
@@ -79,4 +79,17 @@ pub fn command(test: &str) -> Command {
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env(MARK, "1");
     command
+}
+
+/// Runs an ignored test of this program in a sandbox, to its end. Panics if it fails there.
+pub fn run(test: &str, variables: &[(&str, String)]) {
+    let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
+    let status = command(test)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        // What it leaves behind goes with this directory.
+        .env("TMPDIR", dir.path())
+        .stdin(Stdio::null())
+        .status()
+        .expect("unshare ran before");
+    assert!(status.success(), "{test} in its sandbox: {status}");
 }

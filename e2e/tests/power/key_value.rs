@@ -19,7 +19,7 @@ use http::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{in_sandbox, number};
+use super::number;
 
 /// In `cargo test`, besides the one while the store is made.
 const CUTS: u64 = 3;
@@ -48,7 +48,7 @@ async fn no_power_cut_loses_what_a_function_keeps() {
     let seed = number("HIVE_SEED").unwrap_or(clock.as_secs() % 1_000_000);
     let cuts = asked.unwrap_or(CUTS);
     println!("{cuts} cuts, HIVE_SEED={seed}");
-    in_sandbox(
+    sandbox::run(
         "key_value::cuts_in_a_sandbox",
         &[
             ("HIVE_SEED", seed.to_string()),

@@ -2,7 +2,6 @@
 //! nodes.
 
 use std::net::Ipv4Addr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
@@ -151,14 +150,7 @@ async fn udp_tunnels_go_on_where_udp_is_blocked() {
         return;
     }
     let _turn = Turn::take().await;
-    let dir = tempfile::tempdir().unwrap();
-    let status = sandbox::command("udp::blocked_in_a_sandbox")
-        // What it leaves behind goes with this directory.
-        .env("TMPDIR", dir.path())
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "in its sandbox: {status}");
+    sandbox::run("udp::blocked_in_a_sandbox", &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

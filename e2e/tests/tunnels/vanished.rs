@@ -3,7 +3,6 @@
 //!
 //! In a sandbox with a network of its own, where nftables drops what they send and what is sent to them.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use hive_e2e::faults::{sandbox, tool};
@@ -41,14 +40,7 @@ async fn clients_that_vanish_are_given_up() {
         return;
     }
     let _turn = Turn::take().await;
-    let dir = tempfile::tempdir().unwrap();
-    let status = sandbox::command("vanished::clients_vanish_in_a_sandbox")
-        // What it leaves behind goes with this directory.
-        .env("TMPDIR", dir.path())
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "in its sandbox: {status}");
+    sandbox::run("vanished::clients_vanish_in_a_sandbox", &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
