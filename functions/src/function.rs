@@ -149,6 +149,7 @@ impl Function {
                 services: options.services,
                 logs: options.logs,
                 meter: options.meter,
+                crowd: Arc::default(),
             }),
             code,
             is_cold: AtomicBool::new(true),
@@ -301,7 +302,8 @@ impl Inner {
                 drop((slots, turn));
             }
         };
-        let mut work = Work::new(running, stopwatch, origin.runtime.lane.clone());
+        let (lane, crowd) = (origin.runtime.lane.clone(), origin.crowd.clone());
+        let mut work = Work::new(running, stopwatch, lane, crowd);
 
         let failed = match work.until(answered).await {
             Ok(Ok(response)) => {

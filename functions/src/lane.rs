@@ -1,8 +1,8 @@
 //! Where guests go on that compute for long: threads of their own, which leave the processor to everybody else.
 //!
-//! Work comes in that took longer than most requests ever do, and runs in turns of a tick. It has all that the
-//! others leave, and a small share when they leave nothing: what is short never waits behind what is long,
-//! and what is long comes to its end.
+//! Work comes in that took longer than most requests ever do, or is of a function whose others do ([`crowd`](crate::crowd)),
+//! and runs in turns of a tick. It has all that the others leave, and a small share when they leave nothing: what is
+//! short never waits behind what is long, and what is long comes to its end.
 
 use std::{num::NonZeroUsize, sync::OnceLock, thread};
 

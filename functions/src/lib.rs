@@ -27,6 +27,8 @@ mod backtrace;
 #[cfg(feature = "run")]
 mod code;
 #[cfg(feature = "run")]
+mod crowd;
+#[cfg(feature = "run")]
 mod egress;
 #[cfg(feature = "run")]
 mod engines;

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{handler::Request, p2, p3};
 
 use crate::{
     backtrace::Backtrace,
+    crowd::Crowd,
     egress::{self, Egress},
     guest::{self, Guest},
     host::HostServices,
@@ -44,6 +45,8 @@ pub(crate) struct Origin {
     pub services: HostServices,
     pub logs: LogSink,
     pub meter: Arc<Meter>,
+    /// Of the function's guests, those that compute.
+    pub crowd: Arc<Crowd>,
 }
 
 impl Origin {

@@ -2,7 +2,8 @@
 //!
 //! Who asks for the answer polls it until that is there: most guests have ended by then, and need no
 //! task of their own. What is left goes on in one, and what takes long goes on in the slow [`lane`](crate::lane),
-//! whenever it turns out to. Whoever has it ends the guest by dropping it.
+//! whenever it turns out to, or begins there where others of its function do ([`crowd`](crate::crowd)). Whoever has it
+//! ends the guest by dropping it.
 
 use std::{
     future::poll_fn,
@@ -14,17 +15,20 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use crate::{abort::AbortOnDrop, lane::SlowLane, limits::time::Stopwatch};
+use crate::{
+    abort::AbortOnDrop,
+    crowd::{Crowd, Member},
+    lane::SlowLane,
+    limits::time::Stopwatch,
+};
 
 pub(crate) struct Work {
     state: State,
-    /// Says what it has taken.
-    stopwatch: Arc<Stopwatch>,
     lane: Arc<SlowLane>,
 }
 
 enum State {
-    Here(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Here(Life),
     InLane {
         task: JoinHandle<()>,
         end: AbortOnDrop,
@@ -32,17 +36,33 @@ enum State {
     Ended,
 }
 
+impl State {
+    fn in_lane(lane: &SlowLane, life: Life) -> Self {
+        let task = lane.spawn(life);
+        let end = AbortOnDrop::new(task.abort_handle());
+        Self::InLane { task, end }
+    }
+}
+
 impl Work {
+    /// Must be called on a tokio runtime.
     pub(crate) fn new(
         future: impl Future<Output = ()> + Send + 'static,
         stopwatch: Arc<Stopwatch>,
         lane: Arc<SlowLane>,
+        crowd: Arc<Crowd>,
     ) -> Self {
-        Self {
-            state: State::Here(Box::pin(future)),
+        let begins_in_lane = crowd.is_there();
+        let life = Life {
+            future: Box::pin(future),
             stopwatch,
-            lane,
-        }
+            member: Member::of(crowd),
+        };
+        let state = match begins_in_lane {
+            true => State::in_lane(&lane, life),
+            false => State::Here(life),
+        };
+        Self { state, lane }
     }
 
     /// Works until `answer` is there, which the work itself gives, or lets go of when it ends.
@@ -73,15 +93,13 @@ impl Work {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let State::Here(future) = &mut self.state {
-            if future.as_mut().poll(cx).is_ready() {
+        if let State::Here(life) = &mut self.state {
+            if Pin::new(&mut *life).poll(cx).is_ready() {
                 self.state = State::Ended;
-            } else if self.stopwatch.is_long()
-                && let State::Here(future) = mem::replace(&mut self.state, State::Ended)
+            } else if life.is_long()
+                && let State::Here(life) = mem::replace(&mut self.state, State::Ended)
             {
-                let task = self.lane.spawn(future);
-                let end = AbortOnDrop::new(task.abort_handle());
-                self.state = State::InLane { task, end };
+                self.state = State::in_lane(&self.lane, life);
             } else {
                 return Poll::Pending;
             }
@@ -92,6 +110,33 @@ impl Work {
             self.state = State::Ended;
         }
         Poll::Ready(())
+    }
+}
+
+/// What is polled, wherever that is.
+struct Life {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Says what it has taken.
+    stopwatch: Arc<Stopwatch>,
+    member: Member,
+}
+
+impl Life {
+    fn is_long(&self) -> bool {
+        self.stopwatch.is_long() || self.member.is_crowded()
+    }
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let life = &mut *self;
+        let polled = life.future.as_mut().poll(cx);
+        if polled.is_pending() {
+            life.member.turn(&life.stopwatch);
+        }
+        polled
     }
 }
 
@@ -109,6 +154,7 @@ mod tests {
     use tokio::{sync::Notify, time::Instant};
 
     use super::*;
+    use crate::crowd::tests::computing;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -139,7 +185,7 @@ mod tests {
             until.notified().await;
             let _ = end.send(());
         };
-        let work = Work::new(future, stopwatch(), Arc::default());
+        let work = Work::new(future, stopwatch(), Arc::default(), Arc::default());
         Working {
             work,
             answer,
@@ -184,10 +230,48 @@ mod tests {
     #[tokio::test]
     async fn work_that_ends_without_an_answer_is_told_by_the_answer() {
         let (head, answer) = oneshot::channel::<u32>();
-        let mut work = Work::new(async move { drop(head) }, stopwatch(), Arc::default());
+        let future = async move { drop(head) };
+        let mut work = Work::new(future, stopwatch(), Arc::default(), Arc::default());
         assert_eq!(work.until(answer).await, Err(oneshot::Canceled));
         work.end().await;
         work.go_on().release();
+    }
+
+    #[tokio::test]
+    async fn work_begins_in_the_lane_where_others_of_the_function_compute() {
+        for (members, in_lane) in [(0, false), (1, false), (2, true)] {
+            let (crowd, _members) = computing(members);
+            let (head, answer) = oneshot::channel();
+            let future = async move {
+                let name = thread::current().name().map(str::to_owned);
+                head.send(name).unwrap();
+            };
+            let mut work = Work::new(future, stopwatch(), Arc::default(), crowd);
+            let name = work.until(answer).await.unwrap();
+            assert_eq!(name.as_deref() == Some("hive-slow"), in_lane, "{members}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_computes_goes_to_the_lane_after_a_turn_where_others_do() {
+        for (members, in_lane) in [(0, false), (1, true)] {
+            let (crowd, _members) = computing(members);
+            let (head, answer) = oneshot::channel();
+            let stopwatch = stopwatch();
+            let timed = stopwatch.clone();
+            let future = async move {
+                timed.compute_a_turn();
+                tokio::task::yield_now().await;
+                let name = thread::current().name().map(str::to_owned);
+                let is_long = timed.is_long();
+                head.send((name, is_long)).unwrap();
+            };
+            let mut work = Work::new(future, stopwatch, Arc::default(), crowd);
+            let (name, is_long) = work.until(answer).await.unwrap();
+            // On a busy machine it took several tries, and so it is long by itself.
+            let expected = in_lane || is_long;
+            assert_eq!(name.as_deref() == Some("hive-slow"), expected, "{members}");
+        }
     }
 
     #[tokio::test]
@@ -208,7 +292,7 @@ mod tests {
                 .unwrap();
             std::future::pending::<()>().await;
         };
-        let mut work = Work::new(future, stopwatch, Arc::default());
+        let mut work = Work::new(future, stopwatch, Arc::default(), Arc::default());
         let caller = tokio::spawn(async move { work.until(answer).await });
         assert_eq!(hear.await.unwrap().as_deref(), Some("hive-slow"));
         assert_eq!(alive.load(Ordering::Relaxed), 1);

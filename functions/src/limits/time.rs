@@ -32,6 +32,10 @@ const FRESH: Duration = Duration::from_millis(1);
 /// Processor time after which a request is a long one: two turns, some hundred times what most answers take.
 const SHORT: Duration = EPOCH_TICK.saturating_mul(2);
 
+/// Processor time within one turn from which on a guest that is cut off is one that computes. Half a turn: where the
+/// processor is wanted by many, few have it for a whole one. What a short one is counted too much ([`FRESH`]) is less.
+const COMPUTES: Duration = Duration::from_micros(EPOCH_TICK.as_micros() as u64 / 2);
+
 /// Why a guest did not come to its end. Inside a guest it is the error that stops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stopped {
@@ -63,6 +67,8 @@ pub(crate) struct Stopwatch {
     began: AtomicU64,
     /// What this thread's clock showed then, or shortly before.
     clock: AtomicU64,
+    /// What the last poll used.
+    turn: AtomicU64,
     /// In this poll, as it was asked to.
     has_yielded: AtomicBool,
 }
@@ -77,6 +83,7 @@ impl Stopwatch {
             used: AtomicU64::new(0),
             began: AtomicU64::new(0),
             clock: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             has_yielded: AtomicBool::new(false),
         }
     }
@@ -94,6 +101,7 @@ impl Stopwatch {
     pub(crate) fn stop(&self) -> (u64, u64, Option<Stopped>) {
         let now = Instant::now();
         let spent = self.spent(now);
+        self.turn.store(spent, Ordering::Relaxed);
         let before = self.used.fetch_add(spent, Ordering::Relaxed);
         let used = before + spent;
         (before / 1000, used / 1000, self.judge(used, now))
@@ -125,6 +133,11 @@ impl Stopwatch {
     /// Whether the last poll ended in the middle of something.
     pub(crate) fn has_yielded(&self) -> bool {
         self.has_yielded.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last poll ended in the middle of something that takes the processor.
+    pub(crate) fn computes(&self) -> bool {
+        self.has_yielded() && self.turn.load(Ordering::Relaxed) > nanos(COMPUTES)
     }
 
     /// Whether it is known by now that this is not over soon.
@@ -274,6 +287,26 @@ fn nanos(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
+/// For tests: polls of guests that take the processor.
+#[cfg(test)]
+impl Stopwatch {
+    /// Until one took as much as tells what it is, on however busy a machine.
+    pub(crate) fn compute_a_turn(&self) {
+        while !self.computes() {
+            self.start();
+            let began = Instant::now();
+            while began.elapsed() < EPOCH_TICK {
+                self.cut_off();
+            }
+            self.stop();
+        }
+    }
+
+    pub(crate) fn cut_off(&self) {
+        self.has_yielded.store(true, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -363,6 +396,29 @@ mod tests {
         }
         let all = Reading::take(Instant::now()).clock - began;
         assert!(stopwatch.used.load(Ordering::Relaxed) <= all + 3 * nanos(FRESH));
+    }
+
+    #[test]
+    fn who_is_cut_off_computes_if_it_used_its_turn() {
+        let stopwatch = stopwatch(Instant::now() + LONG, LONG);
+        let tick = EPOCH_TICK.as_millis() as u64;
+        for (computes, sleeps, is_cut_off, expected) in [
+            (0, 0, true, false),
+            // Others had the processor.
+            (0, tick, true, false),
+            (tick, 0, true, true),
+            // It waits for something, or has ended.
+            (tick, 0, false, false),
+        ] {
+            stopwatch.start();
+            compute(Duration::from_millis(computes));
+            thread::sleep(Duration::from_millis(sleeps));
+            if is_cut_off {
+                stopwatch.cut_off();
+            }
+            stopwatch.stop();
+            assert_eq!(stopwatch.computes(), expected, "{computes} {sleeps}");
+        }
     }
 
     #[test]

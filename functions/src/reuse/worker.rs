@@ -36,6 +36,7 @@ use super::{
 use crate::{
     admission::Room,
     code,
+    crowd::Member,
     guest::Guest,
     invoke::InvokeError,
     limits::{
@@ -55,7 +56,8 @@ pub(crate) fn start(
     room: Room,
     job: Job,
 ) {
-    let (pace, lane) = (Arc::<Pace>::default(), origin.runtime.lane.clone());
+    let pace = Arc::new(Pace::among(origin.crowd.clone()));
+    let lane = origin.runtime.lane.clone();
     let worker = Worker {
         stopwatch: Arc::new(Stopwatch::new(job.ticket.deadline, Default::default())),
         waker: Arc::default(),
@@ -188,6 +190,7 @@ impl Worker {
         let mut wanted = pin!(None::<Notified<'_>>);
         let mut timer = pin!(None::<Sleep>);
         let mut seat = OfferedSeat::new(self);
+        let mut member = Member::of(self.origin.crowd.clone());
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             loop {
@@ -197,6 +200,7 @@ impl Worker {
                 }
                 let is_busy = self.stopwatch.has_yielded();
                 self.pace.turn(is_busy);
+                member.turn(&self.stopwatch);
                 if let Some(Stopped::CpuTime) = stopped
                     && !is_busy
                 {

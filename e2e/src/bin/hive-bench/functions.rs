@@ -1,5 +1,6 @@
 //! `hive-bench functions [PART ...]`: what functions cost on an agent, against `wasmtime serve` of the
 //! same component where that is installed, and against the same component run with no limits at all.
+//! After `neighbours`, `spin` or `memory` leaves the others out.
 //!
 //! Every part prints what it measured and says which aims it met; the table at the end repeats them.
 
@@ -24,6 +25,7 @@ use hive_functions::{
 use sha2::{Digest, Sha256};
 
 use super::aims::Aims;
+use neighbours::Bad;
 
 const PARTS: [&str; 7] = [
     "serve",
@@ -39,20 +41,17 @@ const PARTS: [&str; 7] = [
 const ASYNC: &[u8] = include_bytes!("../../../../manifests/examples/rust-p3/hello_p3.wasm");
 
 pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let parts: Vec<&str> = match arguments {
+    let words: Vec<&str> = match arguments {
         [] => PARTS.to_vec(),
         named => named.iter().map(String::as_str).collect(),
     };
-    if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
-        bail!("{unknown:?} is no part: there are {}", PARTS.join(", "));
-    }
     let mut aims = Aims::default();
-    for part in parts {
+    for (part, bad) in parts(&words)? {
         match part {
             "serve" => serve::run(&mut aims).await?,
             "instances" => instances::run(&mut aims).await?,
             "limits" => limits::run(&mut aims).await?,
-            "neighbours" => neighbours::run(&mut aims).await?,
+            "neighbours" => neighbours::run(&mut aims, bad).await?,
             "cold" => cold::run(&mut aims).await?,
             "idle" => idle::run(&mut aims).await?,
             _ => many::run(&mut aims).await?,
@@ -60,6 +59,26 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     aims.print();
     Ok(())
+}
+
+/// Each with the neighbours that are meant, for the part that has any.
+fn parts<'a>(words: &[&'a str]) -> anyhow::Result<Vec<(&'a str, Bad)>> {
+    let mut words = words.iter().peekable();
+    let mut parts = Vec::new();
+    while let Some(part) = words.next() {
+        if !PARTS.contains(part) {
+            bail!("{part:?} is no part: there are {}", PARTS.join(", "));
+        }
+        let mut bad = Bad::BOTH;
+        if *part == "neighbours"
+            && let Some(only) = words.peek().and_then(|word| Bad::only(word))
+        {
+            words.next();
+            bad = only;
+        }
+        parts.push((*part, bad));
+    }
+    Ok(parts)
 }
 
 /// A component, compiled for this machine into `directory`.
