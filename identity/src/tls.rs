@@ -10,6 +10,7 @@
 //! the swarm (a certificate doesn't know), and let a peer without a certificate do nothing but enrol.
 
 mod any_client;
+mod suites;
 mod verify;
 
 use std::sync::Arc;
@@ -126,5 +127,8 @@ fn tls13<Side: ConfigSide>(
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(CryptoProvider {
+        cipher_suites: suites::by_speed(),
+        ..rustls::crypto::ring::default_provider()
+    })
 }

@@ -13,6 +13,8 @@ use hive_identity::{
     Registration, Subject,
 };
 use proptest::prelude::*;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -93,6 +95,16 @@ fn nobody_passes_for_what_they_are_not() {
     }
 }
 
+fn controller(ca: &CertificateAuthority, now: SystemTime) -> LiveCredentials {
+    let own = DeviceKey::generate();
+    let subject = Subject::Controller { raft_id: 1 };
+    let certificate = ca
+        .issue(&own.csr().unwrap(), &subject, &[], now, DEFAULT_LIFETIME)
+        .unwrap();
+    let credentials = Credentials::new(own, certificate.der, ca.certificate().clone()).unwrap();
+    LiveCredentials::new(credentials)
+}
+
 /// Both ends, and whether each is content.
 fn meet(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> (ServerConnection, bool) {
     let name = "controller.hive.internal".try_into().unwrap();
@@ -132,13 +144,7 @@ fn the_api_sees_a_certificate_and_a_link_refuses_it() {
     let asked = ClientRequest::parse(asked.as_bytes()).unwrap();
     let issued = clients.issue(&asked, &registration(), now, HOUR).unwrap();
 
-    let own = DeviceKey::generate();
-    let subject = Subject::Controller { raft_id: 1 };
-    let certificate = ca
-        .issue(&own.csr().unwrap(), &subject, &[], now, DEFAULT_LIFETIME)
-        .unwrap();
-    let credentials = Credentials::new(own, certificate.der, ca.certificate().clone()).unwrap();
-    let live = LiveCredentials::new(credentials);
+    let live = controller(&ca, now);
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.certificate().der().clone()).unwrap();
@@ -180,6 +186,36 @@ fn the_api_sees_a_certificate_and_a_link_refuses_it() {
         link_server_config(&live),
     );
     assert!(!content && server.is_handshaking());
+}
+
+/// Certificates are no secrets.
+#[test]
+fn whoever_shows_a_certificate_must_have_its_key() {
+    let ca = CertificateAuthority::create("home").unwrap();
+    let clients = ClientAuthority::new(&ca).unwrap();
+    let now = SystemTime::now();
+    let (own, other) = (DeviceKey::generate(), DeviceKey::generate());
+    let asked = ClientRequest::make(&own, "ada", &[]).unwrap();
+    let asked = ClientRequest::parse(asked.as_bytes()).unwrap();
+    let issued = clients.issue(&asked, &registration(), now, HOUR).unwrap();
+    let live = controller(&ca, now);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.certificate().der().clone()).unwrap();
+    for (key, expected) in [(&own, true), (&other, false)] {
+        let key = PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes()).unwrap();
+        let signing = any_supported_type(&key).unwrap();
+        let shown = CertifiedKey::new(vec![der(&issued.pem)], signing);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let server = api_server_config(Arc::new(live.clone()), &clients);
+        let (_, content) = meet(Arc::new(client), server);
+        assert_eq!(content, expected);
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ use hive_identity::{
     DEFAULT_LIFETIME, DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, MANY_STREAMS_ALPN,
     Peer, PinMismatch, Subject,
 };
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
     HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
@@ -148,6 +151,9 @@ fn members_of_one_cluster_know_each_other() {
         outcome.client.protocol_version(),
         Some(rustls::ProtocolVersion::TLSv1_3)
     );
+    // There is a faster one on every processor.
+    let suite = outcome.server.negotiated_cipher_suite().unwrap().suite();
+    assert_ne!(suite, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
 }
 
 #[test]
@@ -324,6 +330,37 @@ fn server_with_chain(
     Arc::new(config)
 }
 
+/// The certificate of a controller is public as well.
+#[test]
+fn a_controller_s_certificate_is_nothing_without_its_key() {
+    use rustls_pki_types::pem::PemObject;
+    let ca = ca();
+    let genuine = controller(&ca, 1).current();
+    let chain = vec![
+        genuine.certificate().clone(),
+        ca.certificate().der().clone(),
+    ];
+    let server = |key: &DeviceKey| {
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes());
+        let signing = any_supported_type(&key.unwrap()).unwrap();
+        let shown = CertifiedKey::new(chain.clone(), signing);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+        Arc::new(config)
+    };
+    let pin = ca.certificate().fingerprint();
+    for client in [link(&node(&ca, "pi")), enrol_client_config(pin)] {
+        handshake(client.clone(), server(genuine.key())).connected();
+        let outcome = handshake(client, server(&DeviceKey::generate()));
+        assert!(outcome.client_error.is_some());
+    }
+}
+
 #[test]
 fn expired_certificates_are_refused_on_both_sides() {
     let ca = ca_made_before(3 * DAY);
@@ -405,6 +442,25 @@ fn a_client_that_keeps_tickets_gets_none() {
     for _ in 0..2 {
         let outcome = handshake(client.clone(), server.clone()).connected();
         assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+/// The client's half by itself: what a server would resume it begins anew.
+#[test]
+fn a_server_that_gives_tickets_is_shown_certificates_each_time() {
+    let ca = ca();
+    let mut server = Arc::unwrap_or_clone(link_server_config(&controller(&ca, 1)));
+    server.session_storage = ServerSessionMemoryCache::new(8);
+    server.send_tls13_tickets = 2;
+    let server = Arc::new(server);
+    for (client, second) in [
+        (stranger(&ca, node(&ca, "pi")), HandshakeKind::Resumed),
+        (link(&node(&ca, "pi")), HandshakeKind::Full),
+    ] {
+        for expected in [HandshakeKind::Full, second] {
+            let outcome = handshake(client.clone(), server.clone()).connected();
+            assert_eq!(outcome.server.handshake_kind(), Some(expected));
+        }
     }
 }
 

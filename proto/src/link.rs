@@ -15,6 +15,7 @@ mod last_words;
 mod listener;
 mod maintain;
 pub mod memory;
+mod mtu;
 mod prefer;
 mod quic;
 mod settings;
@@ -64,6 +65,10 @@ const ACCEPT_BACKLOG: usize = 32;
 /// get it finds out by the idle timeout.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The first byte of the stream in which a side of a QUIC link tells what it has read: no purpose, as nobody above
+/// hears of it.
+const READS: u8 = 7;
+
 /// What a stream is for: its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -93,6 +98,14 @@ impl Purpose {
             5 => Some(Self::Tunnel),
             6 => Some(Self::TunnelUdp),
             _ => None,
+        }
+    }
+
+    /// Whether it may be left unread: behind it are clients, targets and functions, which read when they like.
+    fn may_be_left(self) -> bool {
+        match self {
+            Self::Grpc | Self::Calls => false,
+            Self::Invoke | Self::Logs | Self::Tunnel | Self::TunnelUdp => true,
         }
     }
 }
@@ -142,7 +155,8 @@ enum Connection {
 impl Link {
     /// Opens a stream. Waits while as many are open as the peer allows.
     pub async fn open(&self, purpose: Purpose) -> Result<Stream, LinkError> {
-        let io = self.0.connection.open().await?;
+        let mut io = self.0.connection.open().await?;
+        io.settle(purpose.may_be_left());
         let mut stream = Stream::new(io, self.clone());
         let announced = async {
             stream.write_all(&[purpose as u8]).await?;
@@ -411,8 +425,15 @@ async fn announce_streams(connection: Connection, announced: mpsc::Sender<(Purpo
 async fn read_purpose(mut io: Io) -> Option<(Purpose, Io)> {
     let byte = tokio::time::timeout(PURPOSE_TIMEOUT, io.read_u8()).await;
     match byte {
+        Ok(Ok(READS)) => {
+            io.hear_reads();
+            None
+        }
         Ok(Ok(byte)) => match Purpose::from_byte(byte) {
-            Some(purpose) => Some((purpose, io)),
+            Some(purpose) => {
+                io.settle(purpose.may_be_left());
+                Some((purpose, io))
+            }
             None => {
                 tracing::debug!(byte, "refusing a stream of unknown purpose");
                 None
@@ -467,6 +488,6 @@ mod tests {
             assert_eq!(Purpose::from_byte(byte), Some(purpose));
         }
         assert_eq!(Purpose::from_byte(0), None);
-        assert_eq!(Purpose::from_byte(7), None);
+        assert_eq!(Purpose::from_byte(READS), None);
     }
 }

@@ -1,13 +1,16 @@
 //! A link over QUIC: streams, flow control, keep-alive and a change of address are QUIC's own.
 //! What this adds is the server's welcome, so that a link counts as made only when the server has
-//! judged the client, and the reset of streams that are dropped unfinished.
+//! judged the client, the reset of streams that are dropped unfinished ([`bidi`]), and that streams which
+//! nobody reads take nothing from others ([`reads`]).
+
+mod bidi;
+mod outstanding;
+mod reads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,17 +25,18 @@ use quinn::{
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heartbeat::MAX_REASON_BYTES;
 use super::settings::{DATAGRAM_BUFFER, LINK_WINDOW, MANY_STREAMS, STREAM_WINDOW};
 use super::stream::Io;
-use super::{DialError, Link, LinkError, LinkSettings, ListenError, NotSent, ResetSecret, udp};
+use super::{
+    DialError, Link, LinkError, LinkSettings, ListenError, NotSent, ResetSecret, mtu, udp,
+};
+pub(super) use bidi::Bidi;
+use reads::Reads;
 
 /// The only application code there is; the reason's text says the rest.
 const CLOSED: VarInt = VarInt::from_u32(0);
-/// A stream dropped before its end.
-const DROPPED: VarInt = VarInt::from_u32(0);
 
 /// Handshakes begun by others that nobody has taken yet; the listener takes them as fast as it
 /// may, and QUIC clients ask again.
@@ -54,17 +58,18 @@ pub(super) struct Connection {
     most_streams: u32,
     /// What this side lets the peer have open just now. `None` where that stays as it began.
     let_in: Option<Arc<AtomicU32>>,
+    reads: Arc<Reads>,
 }
 
 impl Connection {
     pub(super) async fn open(&self) -> Result<Io, LinkError> {
         let (send, recv) = self.connection.open_bi().await.map_err(end)?;
-        Ok(Io::Quic(Bidi::new(send, recv)))
+        Ok(Io::Quic(Bidi::new(send, recv, &self.reads)))
     }
 
     pub(super) async fn accept(&self) -> Result<Io, LinkError> {
         let (send, recv) = self.connection.accept_bi().await.map_err(end)?;
-        Ok(Io::Quic(Bidi::new(send, recv)))
+        Ok(Io::Quic(Bidi::new(send, recv, &self.reads)))
     }
 
     pub(super) fn close(&self, reason: &str) {
@@ -101,7 +106,8 @@ impl Connection {
         let more = now.saturating_mul(2).min(MANY_STREAMS);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         if let_in.compare_exchange(now, more, set, fetch).is_ok() {
-            self.connection.set_max_concurrent_bi_streams(more.into());
+            self.connection
+                .set_max_concurrent_bi_streams(with_reads(more));
         }
     }
 
@@ -147,25 +153,26 @@ pub(super) async fn dial(
     settings: LinkSettings,
 ) -> Result<Link, DialError> {
     let unreachable = |error| DialError::unreachable(address, error);
-    let (endpoint, own_socket) = match &settings.socket {
-        Some(shared) => (shared.endpoint.clone(), None),
+    let (endpoint, own_socket, longest) = match &settings.socket {
+        Some(shared) => (shared.endpoint.clone(), None, mtu::ETHERNET),
         None => {
-            let socket = udp::Socket::toward(address).map_err(unreachable)?;
+            let longest = mtu::toward(address);
+            let socket = udp::Socket::toward(address, longest).map_err(unreachable)?;
             let endpoint = Endpoint::new_with_abstract_socket(
-                EndpointConfig::default(),
+                mtu::taking(longest, EndpointConfig::default()),
                 None,
                 socket.clone(),
                 Arc::new(TokioRuntime),
             )
             .map_err(unreachable)?;
-            (endpoint, Some(socket))
+            (endpoint, Some(socket), longest)
         }
     };
 
     let crypto = QuicClientConfig::try_from(tls).map_err(DialError::tls)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     // One stream from the server's side: its welcome.
-    let mut transport = transport_config(&settings, settings.max_streams, 1);
+    let mut transport = transport_config(&settings, settings.max_streams, 1, longest);
     transport.keep_alive_interval(Some(settings.keep_alive));
     config.transport_config(Arc::new(transport));
     let connecting = endpoint
@@ -190,6 +197,7 @@ pub(super) async fn dial(
     };
     let peer = peer_of(&connection).map_err(DialError::tls)?;
     let connection = Connection {
+        reads: Reads::new(connection.clone()),
         connection,
         own_endpoint: own_socket.map(|_| endpoint),
         most_streams: MAX_STREAMS_TO_LISTENER,
@@ -220,6 +228,7 @@ pub(super) async fn accept(incoming: Incoming) -> Result<Link, ListenError> {
         false => LinkSettings::default().max_streams,
     };
     let connection = Connection {
+        reads: Reads::new(connection.clone()),
         connection,
         own_endpoint: None,
         most_streams,
@@ -246,7 +255,7 @@ pub(super) fn server_config(
     let crypto = QuicServerConfig::try_from(tls)?;
     let streams = settings.max_streams.min(MAX_STREAMS_TO_LISTENER);
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport_config(settings, streams, 0);
+    let mut transport = transport_config(settings, streams, 0, mtu::LONGEST);
     transport.keep_alive_interval(Some(settings.keep_alive * 4 / 3));
     config
         .max_incoming(MAX_INCOMING)
@@ -267,6 +276,7 @@ pub(super) fn listen(
     };
     let socket = std::net::UdpSocket::bind(at)?;
     udp::make_room(&socket);
+    let config = mtu::taking(mtu::LONGEST, config);
     Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))
 }
 
@@ -303,6 +313,11 @@ impl ConnectionIdGenerator for PlainIds {
     }
 }
 
+/// Streams that a peer may open, and the one in which it tells what it has read.
+fn with_reads(streams: u32) -> VarInt {
+    (streams + 1).into()
+}
+
 /// With the streams that the other side may open. How often it is kept alive is left to the sides: who dialled
 /// does it, since what leaves a home network keeps its mapping, and whoever listens only where nothing came
 /// for a third longer. Did both at once, they would say everything twice.
@@ -310,12 +325,13 @@ fn transport_config(
     settings: &LinkSettings,
     max_streams: u32,
     max_uni_streams: u32,
+    longest_packet: u16,
 ) -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = VarInt::try_from(settings.idle_timeout.as_millis()).unwrap_or(VarInt::MAX);
     config
         .max_idle_timeout(Some(idle.into()))
-        .max_concurrent_bidi_streams(max_streams.into())
+        .max_concurrent_bidi_streams(with_reads(max_streams))
         .max_concurrent_uni_streams(max_uni_streams.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(LINK_WINDOW.into())
@@ -323,6 +339,7 @@ fn transport_config(
         .send_window(LINK_WINDOW.into())
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
+        .mtu_discovery_config(Some(mtu::discovery(longest_packet)))
         // Android kernels accept the option and then fail to send.
         .enable_segmentation_offload(!cfg!(target_os = "android"));
     config
@@ -359,60 +376,5 @@ fn dial_error(address: SocketAddr, error: ConnectionError) -> DialError {
             reason: String::from_utf8_lossy(&close.reason).into(),
         },
         other => DialError::unreachable(address, io::Error::from(other)),
-    }
-}
-
-/// Both halves of a QUIC stream.
-pub(super) struct Bidi {
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
-    shut_down: bool,
-}
-
-impl Bidi {
-    fn new(send: quinn::SendStream, recv: quinn::RecvStream) -> Self {
-        Self {
-            send,
-            recv,
-            shut_down: false,
-        }
-    }
-}
-
-impl Drop for Bidi {
-    fn drop(&mut self) {
-        // Quinn would end it in good order, and half a message would pass for a whole one.
-        if !self.shut_down {
-            let _ = self.send.reset(DROPPED);
-        }
-    }
-}
-
-impl AsyncRead for Bidi {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Bidi {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shut_down = true;
-        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
     }
 }

@@ -65,12 +65,27 @@ impl std::fmt::Debug for ResetSecret {
 /// given by its specification).
 pub(super) const STREAM_WINDOW: u32 = yamux::DEFAULT_CREDIT;
 
-/// The same for all streams of a QUIC link: 32 stalled readers before others feel them, and with
-/// three links at most 24 MiB of a board of 512 MiB.
-pub(super) const LINK_WINDOW: u32 = 32 * STREAM_WINDOW;
+/// What streams between controllers and agents themselves may leave unread: sessions, artifacts, Raft. Who dialled may
+/// have 32 open, and each may be full.
+pub(super) const OWN_WINDOW: u32 = 32 * STREAM_WINDOW;
+
+/// What each other stream of a QUIC link may leave unread, however many there are: 1.3 Mbit/s at a round trip of 100 ms.
+/// [`quic`](super::quic) sees to it that those whose readers are slow leave no more, but for [`SHARED_WINDOW`].
+pub(super) const LEAST_SHARE: u32 = 16 * 1024;
+
+/// What all of those may leave unread beyond that: some 50 of them can be full before others feel it, and with three
+/// links it is 48 MiB of a board of 512 MiB.
+pub(super) const SHARED_WINDOW: u32 = 64 * STREAM_WINDOW;
+
+/// What all streams of a QUIC link together may leave unread, and what a sender holds until it is acknowledged: so much
+/// that none of them waits for another one. An eighth of it may be free and the peer not know: quinn says so in pieces of
+/// that size. A peer that knows nothing of shares is bounded by its streams: 256 of them when it accepted the link, 32
+/// when it dialled.
+pub(super) const LINK_WINDOW: u32 =
+    (OWN_WINDOW + MANY_STREAMS * LEAST_SHARE + SHARED_WINDOW).div_ceil(7) * 8;
 
 /// Streams that whoever accepted a link may have open on it: as many connections as a busy service has. Over QUIC one
-/// that is idle costs its bookkeeping, and what all of them may leave unread is bounded by [`LINK_WINDOW`].
+/// that is idle costs its bookkeeping, and all of them leave 80 MiB unread at most: [`LEAST_SHARE`] and [`SHARED_WINDOW`].
 pub(super) const MANY_STREAMS: u32 = 4096;
 
 /// The same over TCP. Yamux gives each stream a window of its own and knows no bound for all of them: with those that

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 
-use super::udp;
+use super::{mtu, udp};
 
 /// For [`LinkSettings::socket`](super::LinkSettings::socket). A clone is the same socket.
 #[derive(Clone, Debug)]
@@ -30,9 +30,10 @@ impl SharedSocket {
     /// A socket on any free port that can reach `remote`, and whatever is reached the same way. Must
     /// be called inside a Tokio runtime.
     pub fn toward(remote: SocketAddr) -> io::Result<Self> {
-        let socket = udp::Socket::toward(remote)?;
+        let socket = udp::Socket::toward(remote, mtu::ETHERNET)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            EndpointConfig::default(),
+            // Longer packets would cost each of the many a longer buffer.
+            mtu::taking(mtu::ETHERNET, EndpointConfig::default()),
             None,
             socket.clone(),
             Arc::new(TokioRuntime),

@@ -24,6 +24,22 @@ pub(super) enum Io {
     Memory(Chunked<memory::Pipe>),
 }
 
+impl Io {
+    /// Whether whoever is at its other end may leave it unread. Must be said of each before it is used.
+    pub(super) fn settle(&mut self, may_be_left: bool) {
+        if let Self::Quic(io) = self {
+            io.settle(may_be_left);
+        }
+    }
+
+    /// It is the one in which the peer tells what it has read; there is none but over QUIC.
+    pub(super) fn hear_reads(self) {
+        if let Self::Quic(io) = self {
+            io.hear_reads();
+        }
+    }
+}
+
 impl Stream {
     pub(super) fn new(io: Io, link: Link) -> Self {
         link.stream_opened();

@@ -23,6 +23,8 @@ use super::shared::Traffic;
 pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
+    /// The longest packet that it is to take.
+    longest: usize,
     /// The first error of sending.
     fault: watch::Sender<Option<io::ErrorKind>>,
     datagrams: AtomicU64,
@@ -30,19 +32,16 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// A socket on any free port that can reach `remote`.
-    pub(super) fn toward(remote: SocketAddr) -> io::Result<Arc<Self>> {
-        let any: SocketAddr = match remote {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = std::net::UdpSocket::bind(any)?;
+    /// A socket on any free port that can reach `remote`, for packets up to so many bytes.
+    pub(super) fn toward(remote: SocketAddr, longest: u16) -> io::Result<Arc<Self>> {
+        let socket = std::net::UdpSocket::bind(any(remote))?;
         make_room(&socket);
         // Sets it to non-blocking too.
         let state = UdpSocketState::new((&socket).into())?;
         Ok(Arc::new(Self {
             io: UdpSocket::from_std(socket)?,
             state,
+            longest: longest.into(),
             fault: watch::Sender::new(None),
             datagrams: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -141,11 +140,24 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        // Quinn multiplies it by the longest packet, and has 32 buffers of that size.
+        let most = MOST_AT_ONCE.div_ceil(self.longest);
+        self.state.gro_segments().min(most)
     }
 
     fn may_fragment(&self) -> bool {
         self.state.may_fragment()
+    }
+}
+
+/// Linux joins packets that came together, up to so many bytes.
+const MOST_AT_ONCE: usize = 64 << 10;
+
+/// Any free port of the address family of `remote`.
+pub(super) fn any(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::parties::{Pair, within};
+use crate::stalled::streams_that_nobody_reads_hold_up_no_other;
 
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
@@ -31,6 +32,7 @@ suite![
     a_reader_that_left_after_its_own_end_stops_the_writer,
     many_streams_at_once_keep_their_bytes_apart,
     a_stalled_stream_holds_up_no_other,
+    streams_that_nobody_reads_hold_up_no_other,
     closing_reaches_the_peer_with_its_reason,
     closing_ends_whoever_waits,
     a_dropped_link_closes,

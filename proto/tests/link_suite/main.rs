@@ -7,8 +7,11 @@ mod calls;
 mod every_transport;
 mod fallback;
 mod many_streams;
+#[cfg(target_os = "linux")]
+mod packets;
 mod parties;
 mod refusals;
 mod relay;
 mod shared;
+mod stalled;
 mod vanished;
