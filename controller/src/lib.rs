@@ -3,6 +3,10 @@
 //! `state` is pure and knows nothing of the rest; `store` makes it durable and agreed on; `api`,
 //! `gateway`, `reconcile` and `ingress` read it and propose commands. `run` wires them together.
 
+// A file that tests here share with those in `tests/` names the crate as they do.
+#[cfg(test)]
+extern crate self as hive_controller;
+
 mod accept;
 pub mod access;
 pub mod api;

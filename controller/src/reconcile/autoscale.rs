@@ -3,6 +3,7 @@
 //! What was found goes into the function's status, which the scheduler reads; specs are people's. While
 //! nothing is known, as when another controller begins to lead, there are never fewer copies than before.
 
+mod count;
 mod plan;
 mod run;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod roll;
 mod run;
 #[cfg(test)]
 mod scenarios;
+mod seen;
 mod trial;
 pub mod view;
 
@@ -18,4 +19,5 @@ pub use copies::{Copies, began_at, copies, moved_on_at, settled_at};
 pub use course::Version;
 pub use plan::{Plan, Step, plan};
 pub use run::pass;
-pub use view::{AssignmentView, FunctionView, Seen, View, digest_of, follow, source_sha256};
+pub use seen::Seen;
+pub use view::{AssignmentView, FunctionView, View, digest_of, follow, source_sha256};

@@ -14,6 +14,7 @@ use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Gateway, Invoker, Nodes, Presence};
 use hive_controller::objects;
 use hive_controller::state::{Command, Key, level};
+use hive_controller::tunnels::{self, Tunnels};
 use hive_identity::{
     CertificateAuthority, Credentials, DEFAULT_LIFETIME, DeviceKey, ExpectedController,
     LiveCredentials, Subject, TokenSecret, tls,
@@ -28,22 +29,25 @@ use hive_proto::v1::peers_client::PeersClient;
 use hive_proto::v1::{
     AgentEvent, AgentMessage, ArtifactChunk, Assignment, AssignmentStatus, Desired, EnrolRequest,
     FetchArtifactRequest, Hello, NodeInfo, NodeRole, NodeUsageRequest, Phase, PutArtifactChunk,
-    ReadIndexRequest, RenewRequest, Report, agent_message, controller_message, desired_entry,
-    enrol_request,
+    ReadIndexRequest, RenewRequest, Report, TunnelDoorReply, TunnelDoorRequest, agent_message,
+    controller_message, desired_entry, enrol_request,
 };
 use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
-use crate::harness::{DEADLINE, Server, alone};
+use crate::alone::nobody;
+use crate::harness::{DEADLINE, Server};
 
 /// A controller with its gateway open.
 pub struct Swarm {
     pub server: Server,
     pub nodes: Nodes,
+    tunnels: Tunnels,
     pub invoker: Invoker,
     authority: Arc<CertificateAuthority>,
     address: SocketAddr,
@@ -76,14 +80,16 @@ impl Swarm {
         let address = listener.local_addr();
         let dir = tempfile::tempdir().unwrap();
         let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
-        let (replica, peers) = (server.replica.clone(), alone());
+        let (replica, peers) = (server.replica.clone(), nobody());
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let invoker = Invoker::new(nodes.clone());
+        let tunnels = Tunnels::new(nodes.links().clone());
         let gateway = Gateway {
             artifacts: Artifacts::new(files.clone(), replica.clone(), peers.clone()),
             invoker: invoker.clone(),
             controllers: Controllers::new(replica.clone(), peers, Presence::default()),
             presence: Presence::default(),
+            tunnels: tunnels.clone(),
             authority: authority.clone(),
             audit: server.audit.clone(),
             certificate_lifetime: DEFAULT_LIFETIME,
@@ -94,6 +100,7 @@ impl Swarm {
         Self {
             server,
             nodes,
+            tunnels,
             invoker,
             authority,
             address,
@@ -488,6 +495,58 @@ async fn a_nodes_certificate_opens_nothing_of_the_controllers() {
     assert_eq!(index.unwrap_err().code(), Code::PermissionDenied);
     let usage = peers.node_usage(NodeUsageRequest::default()).await;
     assert_eq!(usage.unwrap_err().code(), Code::PermissionDenied);
+    let door = peers.tunnel_door(TunnelDoorRequest::default()).await;
+    assert_eq!(door.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_controller_tells_another_how_the_port_of_a_tunnel_is() {
+    let swarm = Swarm::start().await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let targets = json!([{ "node": "pi", "port": 22 }]);
+    let spec = json!({ "protocol": "TCP", "port": port, "targets": targets });
+    let content = json!({ "spec": spec });
+    swarm
+        .create(Resource::Tunnel, "default", "ssh", content)
+        .await;
+    let key = Key::new(Resource::Tunnel, "default", "ssh");
+    let uid = {
+        let state = swarm.server.replica.state();
+        let tunnel = state.get(&key).unwrap().body();
+        tunnel["metadata"]["uid"].as_str().unwrap().to_owned()
+    };
+    let other = Subject::Controller { raft_id: 2 };
+    let link = swarm.link(credentials(&swarm.authority, &other)).await;
+    let mut peers = PeersClient::new(grpc::channel(link));
+    let mut asked = async |uid: &str| {
+        let request = TunnelDoorRequest {
+            namespace: "default".into(),
+            name: "ssh".into(),
+            uid: uid.to_owned(),
+        };
+        peers.tunnel_door(request).await.unwrap().into_inner()
+    };
+    assert_eq!(asked(&uid).await, TunnelDoorReply::default());
+
+    let (served, replica) = (swarm.tunnels.clone(), swarm.server.replica.clone());
+    let (at, stop) = (Ipv4Addr::LOCALHOST.into(), swarm.server.stop.clone());
+    tokio::spawn(tunnels::serve(served, replica, at, stop));
+    let told = async {
+        loop {
+            let reply = asked(&uid).await;
+            if !reply.problem.is_empty() {
+                return reply;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let told = tokio::time::timeout(DEADLINE, told).await.unwrap();
+    let problem = &told.problem;
+    assert!(problem.contains(&port.to_string()), "{problem}");
+    assert_eq!((told.open, told.came_ms), (false, None));
+    // Nothing is known here of one that has its name only.
+    assert_eq!(asked("another").await, TunnelDoorReply::default());
 }
 
 #[tokio::test]

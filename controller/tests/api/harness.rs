@@ -18,13 +18,11 @@ use hive_controller::gateway::{Invoker, Nodes, Presence};
 use hive_controller::https::ClientChain;
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
-use hive_controller::peers::{Peers, Route};
 use hive_controller::reconcile::garbage::{self, Collection};
 use hive_controller::reconcile::{Looks, namespaces, quota, roles};
 use hive_controller::state::level;
 use hive_controller::state::{Command, Key, Member, State};
-use hive_controller::store::seal::keys::Keys;
-use hive_controller::store::{Replica, ReplicaOptions, Timing};
+use hive_controller::store::Replica;
 use hive_controller::traffic::Loads;
 use hive_controller::tunnels::Tunnels;
 use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
@@ -33,9 +31,10 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+use crate::alone::Alone;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -124,19 +123,11 @@ impl Server {
 
     /// A controller that belongs to no swarm yet.
     pub async fn leaderless() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let peers = alone();
-        let options = ReplicaOptions {
-            keys: Keys::default(),
-            dir: dir.path().join("raft"),
-            id: 1,
-            timing: Some(Timing {
-                heartbeat_ms: 50,
-                election_min_ms: 200,
-                election_max_ms: 400,
-            }),
-        };
-        let replica = Replica::start(options, peers.clone()).await.unwrap();
+        let Alone {
+            replica,
+            peers,
+            dir,
+        } = Alone::leaderless().await;
         let files = ArtifactFiles::open(&dir.path().join("artifacts")).unwrap();
         let nodes = Nodes::new(replica.clone(), peers.clone());
         let tunnels = Tunnels::new(nodes.links().clone());
@@ -432,12 +423,6 @@ impl Watcher {
             ),
         }
     }
-}
-
-/// Peers of a controller that has none.
-pub fn alone() -> Peers {
-    let nowhere = Box::new(|_, _: &Member| Route::following(watch::channel(None).1));
-    Peers::connecting(nowhere, 1)
 }
 
 /// Waits for all of some futures, many at a time.

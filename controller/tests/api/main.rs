@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod agents;
+#[path = "../../src/fixture/alone.rs"]
+mod alone;
 mod apply;
 mod artifacts;
 mod audit;

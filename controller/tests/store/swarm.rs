@@ -470,6 +470,10 @@ impl PeersRpc for Service {
         Err(Status::unimplemented("not Raft's"))
     }
 
+    async fn tunnel_door(&self, _: Request<TunnelDoorRequest>) -> Reply<TunnelDoorReply> {
+        Err(Status::unimplemented("not Raft's"))
+    }
+
     async fn node_usage(&self, _: Request<NodeUsageRequest>) -> Reply<NodeUsageReply> {
         Err(Status::unimplemented("not Raft's"))
     }

@@ -6,9 +6,27 @@ use hive_registry::Credentials;
 use serde_json::{Map, Value};
 
 use super::findings::{Findings, quoted};
-use super::{Reason, names};
+use super::{Reason, hosts, names, suggest};
 use crate::FieldPath;
 use crate::function::{DOCKER_CONFIG_KEY, DOCKER_CONFIG_TYPE};
+
+/// Namespace and name of the ConfigMap with the swarm's settings.
+const SETTINGS: (&str, &str) = ("hive-system", "swarm");
+
+/// All that it sets.
+const KNOWN: [&str; 8] = [
+    "acme.agreeToTerms",
+    "acme.directory",
+    "acme.email",
+    "acme.rootCertificates",
+    "cloudflare.namespaces",
+    "domain",
+    "proxyProtocolFrom",
+    "trustedProxies",
+];
+
+/// Its settings that are networks, with commas between.
+const NETWORKS: [&str; 2] = ["trustedProxies", "proxyProtocolFrom"];
 
 pub(super) fn check_secret(value: &Value, findings: &mut Findings) {
     // That values of data are base64 is part of the schema.
@@ -52,6 +70,39 @@ pub(super) fn check_config_map(value: &Value, findings: &mut Findings) {
                 &FieldPath::of(["binaryData", key]),
                 format!("{} is in data too", quoted(key)),
             );
+        }
+    }
+    let metadata = &value["metadata"];
+    if let Some(data) = data
+        && metadata["namespace"] == SETTINGS.0
+        && metadata["name"] == SETTINGS.1
+    {
+        check_settings(data, findings);
+        check_networks(data, findings);
+    }
+}
+
+/// As with fields: a name that nobody reads was misspelt, or is of another release.
+fn check_settings(settings: &Map<String, Value>, findings: &mut Findings) {
+    for name in settings.keys().filter(|it| !KNOWN.contains(&it.as_str())) {
+        let free = KNOWN.into_iter().filter(|it| !settings.contains_key(*it));
+        let near = suggest::nearest(name, free).map(str::to_owned);
+        let message = match near {
+            Some(_) => "unknown setting".to_owned(),
+            None => format!("unknown setting; known here: {}", KNOWN.join(", ")),
+        };
+        let path = FieldPath::of(["data", name]);
+        findings.suggest(&path, Reason::Unknown, message, near);
+    }
+}
+
+/// The controllers take what is no network for nobody's: who wrote it would wonder why proxies are not believed.
+fn check_networks(settings: &Map<String, Value>, findings: &mut Findings) {
+    for name in NETWORKS {
+        let said = settings.get(name).and_then(Value::as_str);
+        let networks = said.unwrap_or_default().split(',').map(str::trim);
+        for network in networks.filter(|network| !network.is_empty()) {
+            hosts::check_network(network, &FieldPath::of(["data", name]), findings);
         }
     }
 }

@@ -12,6 +12,11 @@ use super::{Reason, suggest};
 use crate::FieldPath;
 use crate::schema::properties;
 
+const UNKNOWN: &str = "unknown field";
+
+/// Fields that a message names. The spec of a function has 30, which is the most of our own kinds.
+const MAX_NAMED: usize = 40;
+
 /// What a value is, in words.
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
@@ -97,12 +102,11 @@ fn check_object(
             check(schema, value, &path.field(name), findings);
         } else if closed && !findings.is_full() {
             let suggestion = known.and_then(|known| suggestion(name, known, fields));
-            findings.suggest(
-                &path.field(name),
-                Reason::Unknown,
-                "unknown field",
-                suggestion,
-            );
+            let message = match (&suggestion, known) {
+                (None, Some(known)) => unknown(name, known),
+                _ => UNKNOWN.to_owned(),
+            };
+            findings.suggest(&path.field(name), Reason::Unknown, message, suggestion);
         }
     }
     let required = schema.get("required").and_then(Value::as_array);
@@ -140,6 +144,22 @@ fn suggestion(
             .contains_key(name)
             .then(|| format!("{parent}.{name}"))
     })
+}
+
+/// Says which fields there are, unless one is near: that one is set already, and no other was meant.
+fn unknown(name: &str, known: &Map<String, Value>) -> String {
+    let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
+    if names.is_empty() || suggest::nearest(name, names.iter().copied()).is_some() {
+        return UNKNOWN.to_owned();
+    }
+    // By their names, in whatever order the schema has them.
+    names.sort_unstable();
+    let more = match names.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(MAX_NAMED);
+    format!("{UNKNOWN}; known here: {}{more}", names.join(", "))
 }
 
 fn check_text(schema: &Value, text: &str, path: &FieldPath, findings: &mut Findings) {
@@ -216,4 +236,30 @@ fn wrong_type_found(expected: &str, found: &str, path: &FieldPath, findings: &mu
         Reason::WrongType,
         format!("expected {expected}, found {found}"),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_names_a_field_that_nobody_knows_is_told_which_there_are() {
+        let fields = |count: usize| -> Map<String, Value> {
+            let names = (0..count).map(|number| format!("field{number:02}"));
+            names.map(|name| (name, json!({}))).collect()
+        };
+        for (name, count, expected) in [
+            ("image", 0, "unknown field"),
+            ("image", 2, "unknown field; known here: field00, field01"),
+            ("field0", 2, "unknown field"),
+        ] {
+            assert_eq!(unknown(name, &fields(count)), expected);
+        }
+        let told = unknown("image", &fields(MAX_NAMED));
+        assert!(told.ends_with(", field39"), "{told}");
+        let told = unknown("image", &fields(MAX_NAMED + 2));
+        assert!(told.ends_with(", field39 and 2 more"), "{told}");
+    }
 }

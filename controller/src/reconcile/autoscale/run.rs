@@ -9,6 +9,7 @@ use hive_manifests::rollout::RolloutPhase;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::count;
 use super::plan::{self, Change, Demand, Subject};
 use crate::objects::{self, Writer};
 use crate::reconcile::schedule::{FunctionView, Seen, View};
@@ -60,7 +61,7 @@ pub async fn pass(together: &Together, seen: &Seen, traffic: &Traffic, state: &S
 
 impl Demand {
     pub(super) fn of(traffic: &Traffic, function: &Key, rule: &Autoscaling, now: Instant) -> Self {
-        let moment = plan::moment(rule);
+        let moment = count::moment(rule);
         let moments = traffic.moments(function, moment, rule.window.0, now);
         let busy = moments.iter().map(|sum| sum.busy).max();
         let lately = traffic.of_function(function, rule.idle_time(), now);

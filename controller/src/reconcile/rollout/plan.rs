@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use hive_manifests::FunctionStatus;
-use hive_manifests::rollout::{Answered, CanaryStatus, RolloutPhase, RolloutStatus};
+use hive_manifests::rollout::{Answered, CanaryStatus, RolloutPhase};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::canary::{Trial, advance};
-use super::verdict::verdict;
+use super::standing::Standing;
 use super::view::RevisionView;
 use super::words::{
     Condition, complete, condition, exceeded, observed, paused, pausing, reaches, tried, trying,
@@ -30,31 +29,6 @@ pub struct Subject<'a> {
 
 /// How often what a version answers is looked at until it is proven: ingresses tell as often.
 const EACH: Duration = Duration::from_secs(1);
-
-/// Where a rollout stands, as a function's status holds it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
-    pub current: String,
-    pub update: String,
-    pub rollout: Option<RolloutStatus>,
-    /// Of the condition Progressing: status, reason, message.
-    pub condition: Option<(String, String, String)>,
-}
-
-impl Standing {
-    pub fn of(status: &FunctionStatus) -> Self {
-        let told = status
-            .conditions
-            .iter()
-            .find(|it| it.type_ == "Progressing");
-        Self {
-            current: status.current_revision.clone(),
-            update: status.update_revision.clone(),
-            rollout: status.rollout.clone(),
-            condition: told.map(|it| (it.status.clone(), it.reason.clone(), it.message.clone())),
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -182,8 +156,8 @@ impl Planning {
 
     fn start(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
         let function = subject.function;
-        let before = self.before(subject, standing);
-        self.enter(standing, function, RolloutPhase::Progressing, true);
+        let before = subject.answered_before(standing, self.now);
+        standing.enter(function, RolloutPhase::Progressing, true, self.now);
         if let Some(rollout) = &mut standing.rollout {
             rollout.before = before;
         }
@@ -205,26 +179,6 @@ impl Planning {
         }
     }
 
-    /// What was answered last by a version that was proven, if it is enough to compare another one with.
-    fn before(&self, subject: &Subject<'_>, standing: &Standing) -> Option<Answered> {
-        if !subject.observes {
-            return None;
-        }
-        let rule = subject.function.spec.error_rate();
-        let replaced = &subject.function.standing;
-        let is_proven = replaced.current == replaced.update;
-        let time = match &standing.rollout {
-            // What is replaced is no measure either; a paused one may be.
-            Some(known) if known.phase.goes_on() && !is_proven => return known.before,
-            // Until then another version answered.
-            Some(known) if known.phase == RolloutPhase::RolledBack => {
-                rule.window.min(self.age(&known.phase_time))
-            }
-            _ => rule.window,
-        };
-        Some((subject.answered)("", time)).filter(|it| it.requests >= rule.min_requests)
-    }
-
     /// The version is known: how far is it?
     fn go_on(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
         let function = subject.function;
@@ -242,7 +196,7 @@ impl Planning {
         }
         if function.spec.paused {
             if phase != Some(RolloutPhase::Paused) {
-                self.enter(standing, function, RolloutPhase::Paused, false);
+                standing.enter(function, RolloutPhase::Paused, false, self.now);
                 let waits = paused(number);
                 self.tell(function, false, "RolloutPaused", waits.2.clone());
                 standing.condition = Some(waits);
@@ -250,7 +204,7 @@ impl Planning {
             return;
         }
         if matches!(phase, None | Some(RolloutPhase::Paused)) {
-            self.enter(standing, function, RolloutPhase::Progressing, false);
+            standing.enter(function, RolloutPhase::Progressing, false, self.now);
         }
         let Some(rollout) = &mut standing.rollout else {
             return;
@@ -265,7 +219,7 @@ impl Planning {
         let phase_time = rollout.phase_time.0;
         if let Some(canary) = rollout.canary.clone() {
             let started = rollout.start_time.clone();
-            if let Some(why) = self.fails_while_tried(subject, &standing.update, &started)
+            if let Some(why) = subject.fails_while_tried(&standing.update, &started, self.now)
                 && self.roll_back(subject, standing, number, &why)
             {
                 return;
@@ -298,17 +252,17 @@ impl Planning {
         let (wanted, min_ready) = (subject.copies.wanted, function.spec.min_ready());
         let settled = settled_at(updated(), wanted, min_ready);
         if settled.is_some_and(|due| due <= self.now) {
-            if wanted == 0 || !self.can_be_observed(subject, standing) {
+            if wanted == 0 || !subject.can_be_observed(standing) {
                 return self.complete(subject, standing, number);
             }
-            self.enter(standing, function, RolloutPhase::Observing, false);
+            standing.enter(function, RolloutPhase::Observing, false, self.now);
             return self.observe(subject, standing, number);
         }
         // Some copies have gone over to it, and what they answer is part of all that is answered.
         if let Some(since) = began_at(updated())
-            && self.can_be_observed(subject, standing)
+            && subject.can_be_observed(standing)
         {
-            if let Some(why) = self.fails_since(subject, standing, since)
+            if let Some(why) = subject.fails_since(standing, since, self.now)
                 && self.roll_back(subject, standing, number, &why)
             {
                 return;
@@ -357,13 +311,13 @@ impl Planning {
         let Some(since) = standing.rollout.as_ref().map(|it| it.phase_time.0) else {
             return;
         };
-        if let Some(why) = self.fails_since(subject, standing, since)
+        if let Some(why) = subject.fails_since(standing, since, self.now)
             && self.roll_back(subject, standing, number, &why)
         {
             return;
         }
         let until = since + subject.function.spec.error_rate().window;
-        if until <= self.now || !self.can_be_observed(subject, standing) {
+        if until <= self.now || !subject.can_be_observed(standing) {
             return self.complete(subject, standing, number);
         }
         standing.condition = Some(observed(number, until));
@@ -372,7 +326,7 @@ impl Planning {
 
     fn complete(&mut self, subject: &Subject<'_>, standing: &mut Standing, number: i64) {
         let function = subject.function;
-        self.enter(standing, function, RolloutPhase::Complete, false);
+        standing.enter(function, RolloutPhase::Complete, false, self.now);
         let done = complete(number);
         if standing.current != standing.update {
             // Of the very first one the assignments tell.
@@ -384,50 +338,6 @@ impl Planning {
         standing.condition = Some(done);
     }
 
-    /// There is something to compare it with, and to go back to.
-    fn can_be_observed(&self, subject: &Subject<'_>, standing: &Standing) -> bool {
-        let rollout = standing.rollout.as_ref();
-        rollout.is_some_and(|it| it.before.is_some())
-            && subject.function.spec.error_rate().percent < 100
-            && proven(subject, standing).is_some()
-    }
-
-    /// Why a version that is tried is to be given up because of what it answers.
-    fn fails_while_tried(
-        &self,
-        subject: &Subject<'_>,
-        revision: &str,
-        started: &Time,
-    ) -> Option<String> {
-        let rule = subject.function.spec.error_rate();
-        // What it answered when it was tried before is not held against it.
-        let time = rule.window.min(self.age(started));
-        let (tried, others) = (
-            (subject.answered)(revision, time),
-            (subject.answered)("", time),
-        );
-        verdict(tried, others, "elsewhere", &rule, time)
-    }
-
-    /// Why a version is to be given up because of what was answered since it came.
-    fn fails_since(
-        &self,
-        subject: &Subject<'_>,
-        standing: &Standing,
-        since: Timestamp,
-    ) -> Option<String> {
-        let rollout = standing.rollout.as_ref()?;
-        let rule = subject.function.spec.error_rate();
-        let since = Time(since.max(rollout.start_time.0));
-        let time = rule.window.min(self.age(&since));
-        let answered = (subject.answered)("", time);
-        verdict(answered, rollout.before?, "before", &rule, time)
-    }
-
-    fn age(&self, time: &Time) -> Duration {
-        Duration::try_from(self.now.duration_since(time.0)).unwrap_or_default()
-    }
-
     /// False if there is no version to go back to.
     fn roll_back(
         &mut self,
@@ -436,11 +346,11 @@ impl Planning {
         number: i64,
         why: &str,
     ) -> bool {
-        let Some(back) = proven(subject, standing) else {
+        let Some(back) = subject.proven(standing) else {
             return false;
         };
         let (function, to) = (subject.function, back.number);
-        self.enter(standing, function, RolloutPhase::RolledBack, false);
+        standing.enter(function, RolloutPhase::RolledBack, false, self.now);
         let message = format!("revision {number} was rolled back to revision {to}: {why}");
         self.tell(function, true, "RolledBack", message.clone());
         standing.condition = Some(condition("False", "RolledBack", message));
@@ -461,33 +371,6 @@ impl Planning {
                 key: it.key.clone(),
                 expect: it.revision,
             }));
-    }
-
-    fn enter(
-        &self,
-        standing: &mut Standing,
-        function: &FunctionView,
-        phase: RolloutPhase,
-        is_new: bool,
-    ) {
-        let now = Time(self.now);
-        let known = standing.rollout.take().filter(|_| !is_new);
-        let start_time = match &known {
-            Some(known) => known.start_time.clone(),
-            None => now.clone(),
-        };
-        let known = known.filter(|_| phase.goes_on());
-        let before = known.as_ref().and_then(|known| known.before);
-        // Copies that try it are for as long as the others do not run it.
-        let canary = known.and_then(|known| known.canary);
-        standing.rollout = Some(RolloutStatus {
-            observed_generation: function.generation,
-            phase,
-            start_time,
-            phase_time: now,
-            before,
-            canary: canary.filter(|_| phase != RolloutPhase::Observing),
-        });
     }
 
     fn again_at(&mut self, due: Option<Timestamp>) {
@@ -512,10 +395,4 @@ impl Planning {
             },
         });
     }
-}
-
-/// The version to go back to: the last one that was proven, if that is another.
-fn proven<'a>(subject: &Subject<'a>, standing: &Standing) -> Option<&'a RevisionView> {
-    let mut revisions = subject.revisions.iter().copied();
-    revisions.find(|it| it.key.name == standing.current && standing.current != standing.update)
 }

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::plan::{Standing, Step, Subject, plan};
+use super::plan::{Step, Subject, plan};
+use super::standing::Standing;
 use super::view::RevisionView;
 use crate::objects::{self, Writer};
 use crate::reconcile::schedule::{Plan, Seen, View, copies, follow};

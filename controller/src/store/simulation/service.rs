@@ -85,6 +85,10 @@ impl Peers for Answering {
         Err(Status::unimplemented(NOT_SIMULATED))
     }
 
+    async fn tunnel_door(&self, _: Request<TunnelDoorRequest>) -> Reply<TunnelDoorReply> {
+        Err(Status::unimplemented(NOT_SIMULATED))
+    }
+
     async fn node_usage(&self, _: Request<NodeUsageRequest>) -> Reply<NodeUsageReply> {
         Err(Status::unimplemented(NOT_SIMULATED))
     }
