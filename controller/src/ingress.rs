@@ -6,6 +6,7 @@
 mod forward;
 mod https;
 mod origin;
+mod plain;
 mod probe;
 mod repeat;
 pub mod routes;

@@ -53,7 +53,7 @@ pub fn desired(state: &State, node: &str) -> NodeSet {
             }),
         }
     }
-    local_routes::give_to_oldest(&mut assignments, |(namespace, name)| {
+    local_routes::give_to_oldest(&mut assignments, domain, |(namespace, name)| {
         let key = Key::new(Resource::Function, &**namespace, &**name);
         let function: Function = state.get(&key)?.parse().ok()?;
         routes::claimant(&key, &function.metadata)
@@ -108,7 +108,7 @@ fn assignment(
     // Which version is tried how often is for the ingress to say, so a node's own address does not find it.
     let routes = match canary {
         true => Vec::new(),
-        false => routes::routes_of(&function_name, &namespace, &function.http, domain),
+        false => routes::answered_routes(&function_name, &namespace, &function.http, domain),
     };
     Ok(v1::Assignment {
         name: object.key().name.clone(),
@@ -302,6 +302,22 @@ mod tests {
         assert_eq!(assignment.config, BTreeMap::new());
         assert_eq!((&assignment.key_value, assignment.scratch), (&None, None));
         assert_eq!((&*assignment.revision, assignment.canary), ("", false));
+    }
+
+    #[test]
+    fn a_node_answers_no_path_that_is_reserved() {
+        let mut state = State::default();
+        assign(&mut state, "hello.0", "pi", json!([]));
+        let key = Key::new(Resource::Assignment, "default", "hello.0");
+        let mut body = state.get(&key).unwrap().body().clone();
+        let routes = json!([{ "path": "/a" }, { "path": "/a/.hive/callback" }]);
+        body["spec"]["function"]["http"] = json!({ "routes": routes });
+        let (body, expect) = (body.into(), None);
+        state.apply(Command::Replace { key, body, expect }).unwrap();
+        let set = desired(&state, "pi");
+        let routes = set.assignments[0].assignment().routes.iter();
+        let paths: Vec<&str> = routes.map(|route| &*route.path).collect();
+        assert_eq!(paths, ["/a"]);
     }
 
     #[test]

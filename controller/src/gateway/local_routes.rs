@@ -1,23 +1,25 @@
 //! What a node's own address answers. Pure.
 //!
-//! Of functions on the node that claim one route the oldest has it, as at an ingress: the others are sent without
-//! it. So nothing but what is in a conflict is sent in another way.
+//! Who has which host, and which route, is decided as at an ingress, among the functions on the node alone: it answers
+//! nothing for others. The rest are sent without it, so nothing but what is in a conflict is sent in another way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hive_proto::routes::Pattern;
 use hive_proto::v1::{Assignment, Route};
 
-use crate::ingress::routes::Claimant;
+use crate::ingress::routes::{Claimant, home};
 
 /// A function's namespace and name.
 type Name = (String, String);
 
-/// `claimant` says how old a function is; those of which it does not say come last.
+/// `claimant` says how old a function is; those of which it does not say come last. `domain` is the swarm's.
 pub fn give_to_oldest(
     assignments: &mut [Assignment],
+    domain: &str,
     claimant: impl Fn(&Name) -> Option<Claimant>,
 ) {
+    keep_to_own_hosts(assignments, domain, &claimant);
     let mut claims: BTreeMap<(String, Pattern), BTreeSet<Name>> = BTreeMap::new();
     for assignment in assignments.iter() {
         for route in &assignment.routes {
@@ -34,10 +36,7 @@ pub fn give_to_oldest(
     let owners: BTreeMap<(String, Pattern), Name> = claims
         .into_iter()
         .filter_map(|(claim, by)| {
-            let oldest = by.into_iter().min_by_key(|name| {
-                let claimant = claimant(name);
-                (claimant.is_none(), claimant)
-            })?;
+            let oldest = oldest(by, &claimant)?;
             Some((claim, oldest))
         })
         .collect();
@@ -68,6 +67,47 @@ pub fn give_to_oldest(
     }
 }
 
+/// Takes away what is at hosts of other namespaces.
+fn keep_to_own_hosts(
+    assignments: &mut [Assignment],
+    domain: &str,
+    claimant: &impl Fn(&Name) -> Option<Claimant>,
+) {
+    let mut claims: BTreeMap<String, BTreeSet<Name>> = BTreeMap::new();
+    for assignment in assignments.iter() {
+        for route in &assignment.routes {
+            let by = claims.entry(route.host.clone()).or_default();
+            by.insert(name_of(assignment));
+        }
+    }
+    let owners: BTreeMap<String, String> = claims
+        .into_iter()
+        .filter_map(|(host, by)| {
+            let owner = match home(&host, domain) {
+                Some(namespace) => namespace.to_owned(),
+                // In order of namespace: all are of one, as nearly always.
+                None if by.first()?.0 == by.last()?.0 => return None,
+                None => oldest(by, claimant)?.0,
+            };
+            Some((host, owner))
+        })
+        .collect();
+    for assignment in assignments {
+        let own = &assignment.namespace;
+        assignment.routes.retain(|route| {
+            let owner = owners.get(&route.host);
+            owner.is_none_or(|owner| owner == own)
+        });
+    }
+}
+
+fn oldest(by: BTreeSet<Name>, claimant: &impl Fn(&Name) -> Option<Claimant>) -> Option<Name> {
+    by.into_iter().min_by_key(|name| {
+        let claimant = claimant(name);
+        (claimant.is_none(), claimant)
+    })
+}
+
 fn name_of(assignment: &Assignment) -> Name {
     (assignment.namespace.clone(), assignment.function.clone())
 }
@@ -96,7 +136,7 @@ mod tests {
 
     /// The younger a function, the later its name.
     fn given(mut assignments: Vec<Assignment>) -> Vec<Assignment> {
-        give_to_oldest(&mut assignments, |(namespace, name)| {
+        give_to_oldest(&mut assignments, "localhost", |(namespace, name)| {
             let key = Key::new(Resource::Function, namespace, name);
             Some((name.replace("new", "2026").replace("old", "2020"), key))
         });
@@ -130,6 +170,33 @@ mod tests {
                 &[("/a", &[]), ("/m", &["GET", "POST"]), ("/n", &["GET"])],
             ),
             assignment("newer", &[]),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_host_is_one_namespace_s() {
+        let claim = |namespace: &str, function: &str, hosts: &[&str]| Assignment {
+            namespace: namespace.into(),
+            routes: hosts
+                .iter()
+                .map(|host| Route {
+                    host: (*host).to_owned(),
+                    path: format!("/{function}"),
+                    ..Route::default()
+                })
+                .collect(),
+            ..assignment(function, &[])
+        };
+        let all = given(vec![
+            claim("a", "new", &["x.org", "y.org", "f.b.localhost"]),
+            claim("b", "old", &["x.org", "f.b.localhost"]),
+            claim("b", "newer", &["x.org"]),
+        ]);
+        let expected = vec![
+            claim("a", "new", &["y.org"]),
+            claim("b", "old", &["x.org", "f.b.localhost"]),
+            claim("b", "newer", &["x.org"]),
         ];
         assert_eq!(all, expected);
     }

@@ -15,6 +15,7 @@ use hive_proto::v1::{
     FunctionUseReply, FunctionUseRequest, NodeUsageReply, NodeUsageRequest, PresenceReply,
     PresenceReport, PutArtifactChunk, PutArtifactReply, RaftMessage, ReadIndexReply,
     ReadIndexRequest, RemoveControllerReply, RemoveControllerRequest, SnapshotChunk,
+    TunnelDoorReply, TunnelDoorRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +25,7 @@ use crate::artifacts::{Artifacts, Digest, pieces};
 use crate::audit::Audit;
 use crate::controllers::Controllers;
 use crate::store::Replica;
+use crate::tunnels::Tunnels;
 
 pub struct PeersService {
     pub replica: Replica,
@@ -31,6 +33,7 @@ pub struct PeersService {
     pub nodes: Nodes,
     pub presence: Presence,
     pub controllers: Controllers,
+    pub tunnels: Tunnels,
     pub audit: Audit,
 }
 
@@ -220,6 +223,14 @@ impl PeersRpc for PeersService {
         Ok(Response::new(FunctionUseReply {
             functions: self.nodes.own_function_use_of(request.get_ref()),
         }))
+    }
+
+    async fn tunnel_door(
+        &self,
+        request: Request<TunnelDoorRequest>,
+    ) -> Result<Response<TunnelDoorReply>, Status> {
+        controller(&self.replica, &request)?;
+        Ok(Response::new(self.tunnels.door(request.get_ref())))
     }
 
     async fn put_artifact(

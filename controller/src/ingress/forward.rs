@@ -1,52 +1,40 @@
-//! One request on its way to a function: choose a node, send, try another where nothing is lost
-//! by that. What is for a tunnel goes to its [`Proxy`].
+//! One request on its way: to a copy of a function, or to what a tunnel leads to, which is its [`Proxy`]'s.
 
 mod activate;
 mod batch;
 mod errors;
 mod headers;
+mod route;
+mod send;
 mod unclear;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hive_proto::invoke::{self, MAX_REQUEST_BODY, REQUEST_ID};
-use hive_proto::routes::Chosen;
-use http::header::{HOST, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Method, Request, Response, Version};
-use http_body::Body as _;
+use hive_proto::invoke::{self, REQUEST_ID};
+use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::origin::Origin;
 use super::probe;
-use super::repeat::{Copy, gather};
+use super::repeat::gather;
 use super::routes::{Backend, Found, FunctionBackend, Routes, plain_host};
-use super::split::Way;
 use super::tunnel::{self, Proxy, TunnelError, Upgrade};
 use crate::challenges::{self, Challenges};
-use crate::gateway::{Body, BoxError, Failed, Invoker, SendError};
-use crate::spans::{AnsweredBy, Asked, Counts, RequestSpan, Spans};
+use crate::gateway::{Body, BoxError, Invoker};
+use crate::spans::{Asked, Counts, RequestSpan, Spans};
 use crate::state::Key;
-use crate::traffic::{Counting, Loads};
+use crate::traffic::Loads;
 use crate::tunnels::Tunnels;
 use crate::tunnels::access::clients::client_of;
 use crate::tunnels::access::remove_own_cookies;
 use activate::WaitingRoom;
 use errors::ForwardError;
-
-/// Nodes that get to see a request. When the copies of a function are overloaded, asking all of
-/// them would only add to it.
-const MAX_TRIES: usize = 3;
-
-/// A function's timeout counts on the node. What is longer than it by this much is the node's fault.
-const NODE_GRACE: Duration = Duration::from_secs(10);
-
-/// A controller that just started is dialled by the nodes within this time as a rule. Who asks
-/// before rather waits than reads of it.
-const LINK_PATIENCE: Duration = Duration::from_secs(5);
+use route::find;
+pub use route::host_of;
+use send::gathered;
 
 #[derive(Clone)]
 pub struct Forwarder {
@@ -365,148 +353,6 @@ impl Forwarder {
         let id = invoke::request_id(request.headers_mut());
         (id, self.begin_span(request, asked))
     }
-
-    async fn send(
-        &self,
-        backend: &FunctionBackend,
-        request: Request<Body>,
-        mut copy: Option<Copy>,
-    ) -> Result<Response<Counting<Incoming>>, ForwardError> {
-        let ways = backend.ways(request.headers());
-        self.invoker.linked(&ways.nodes(), LINK_PATIENCE).await;
-        let mut next = Some(request);
-        let (mut tries, mut unwilling, mut lost) = (0, None, None);
-        for attempt in 0..ways.len() {
-            let Some(way) = ways.get(attempt) else {
-                break;
-            };
-            let Some(request) = next.take().or_else(|| copy.as_ref().map(Copy::request)) else {
-                break;
-            };
-            let others = copy.is_some() && tries + 1 < MAX_TRIES && attempt + 1 < ways.len();
-            match self.ask(backend, way, request, others).await {
-                Ok(response) if response.headers().contains_key(invoke::RETRY) => {
-                    unwilling = Some((response, way, others));
-                }
-                Ok(response) => return Ok(response),
-                Err(failed) => {
-                    next = failed.request;
-                    if next.is_some() {
-                        continue;
-                    }
-                    if matches!(failed.error, SendError::Silent) {
-                        return Err(ForwardError::Silent);
-                    }
-                    lost = Some(failed.error);
-                    // It may have been performed, so only what does no harm twice goes on.
-                    copy = copy.filter(|copy| copy.method().is_idempotent());
-                }
-            }
-            tries += 1;
-            if tries == MAX_TRIES {
-                break;
-            }
-        }
-        // The nodes that were to be asked last could not be reached: then it waits at a busy one.
-        if let (Some((_, way, true)), Some(copy)) = (&unwilling, &copy) {
-            match self.ask(backend, *way, copy.request(), false).await {
-                Ok(response) => return Ok(response),
-                Err(failed) if failed.request.is_some() => {}
-                Err(failed) if matches!(failed.error, SendError::Silent) => {
-                    return Err(ForwardError::Silent);
-                }
-                Err(failed) => return Err(ForwardError::Lost(failed.error)),
-            }
-        }
-        match (unwilling, lost) {
-            // Says best why: it knows whether the function is busy or gone.
-            (Some((response, ..)), _) => Ok(response),
-            (None, Some(error)) => Err(ForwardError::Lost(error)),
-            (None, None) => Err(ForwardError::NotReady(
-                String::from_utf8_lossy(backend.function.as_bytes()).into_owned(),
-            )),
-        }
-    }
-
-    /// While there are `others` to ask, a request does not wait for its turn at a busy node.
-    async fn ask(
-        &self,
-        backend: &FunctionBackend,
-        Way { node, revision }: Way<'_>,
-        mut request: Request<Body>,
-        others: bool,
-    ) -> Result<Response<Counting<Incoming>>, Failed> {
-        let headers = request.headers_mut();
-        match revision {
-            Some(revision) => drop(headers.insert(invoke::REVISION, revision.clone())),
-            None => drop(headers.remove(invoke::REVISION)),
-        }
-        if others {
-            headers.insert(invoke::QUEUE_MS, HeaderValue::from_static("0"));
-        } else {
-            // From the try before, if that sent nothing.
-            headers.remove(invoke::QUEUE_MS);
-        }
-        let patience = backend.timeout + NODE_GRACE;
-        let (namespace, function) = (&backend.namespace, &backend.function);
-        let asked_for = revision.and_then(|it| it.to_str().ok());
-        let counted = self
-            .loads
-            .begin(&backend.key, asked_for.unwrap_or_default());
-        let sent = self
-            .invoker
-            .send(node, namespace, function, request, patience)
-            .await;
-        if let Err(failed) = &sent {
-            let error = &failed.error as &dyn std::error::Error;
-            tracing::debug!(node, error, "no answer of node");
-        }
-        sent.map(|response| {
-            let mut response = counted.answered(response);
-            if self.spans.is_some() {
-                response.extensions_mut().insert(AnsweredBy {
-                    node: node.to_owned(),
-                    revision: revision.cloned(),
-                });
-            }
-            response
-        })
-    }
-}
-
-/// The route that a request takes, and whose it is.
-fn find<'a>(routes: &'a Routes, request: &Request<Body>) -> Result<Found<'a>, ForwardError> {
-    if request.method() == Method::CONNECT {
-        return Err(ForwardError::Connect);
-    }
-    unclear::refuse(request)?;
-    let host = host_of(request);
-    match routes.locate(host, request.method(), request.uri().path()) {
-        Chosen::One(found) => Ok(found),
-        Chosen::OtherMethods(allowed) => Err(ForwardError::NoMethod { allowed }),
-        Chosen::Nobody => Err(ForwardError::NoRoute {
-            host: host.to_owned(),
-            path: request.uri().path().to_owned(),
-        }),
-    }
-}
-
-/// As the request says it, with the port if it says one.
-pub fn host_of<B>(request: &Request<B>) -> &str {
-    request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str())
-        .or_else(|| request.headers().get(HOST)?.to_str().ok())
-        .unwrap_or_default()
-}
-
-/// As [`gather`], of what may be for a function.
-async fn gathered(request: Request<Body>) -> Result<(Request<Body>, Option<Copy>), ForwardError> {
-    if request.body().size_hint().lower() > MAX_REQUEST_BODY {
-        return Err(ForwardError::BodyTooLarge);
-    }
-    Ok(gather(request).await?)
 }
 
 /// Makes an answer such as it goes out.
@@ -527,23 +373,5 @@ fn ended(span: Option<RequestSpan>, response: Response<Body>) -> Response<Body> 
     match span {
         Some(span) => span.answered(response),
         None => response,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use http::StatusCode;
-
-    use super::*;
-    use crate::ingress::repeat::full;
-
-    #[tokio::test]
-    async fn a_body_over_the_limit_is_refused_before_it_is_read() {
-        let body = full(vec![0; MAX_REQUEST_BODY as usize + 1]);
-        let refused = gathered(Request::new(body)).await.err().unwrap();
-        let response = errors::response(&refused);
-        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(response.headers()["x-hive-reason"], "BodyTooLarge");
     }
 }

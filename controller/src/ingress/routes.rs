@@ -8,24 +8,25 @@ mod tests;
 mod tunnels;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hive_manifests::Resource;
-use hive_manifests::http::{Http, HttpRoute, PathType};
-use hive_proto::routes::{Chosen, choose};
+use hive_manifests::http::{Http, HttpRoute, PathType, is_reserved};
+use hive_proto::routes::{Chosen, Pattern, choose};
 use hive_proto::v1::Route;
 use http::{HeaderMap, HeaderValue, Method};
-use imbl::HashMap;
+use imbl::{HashMap, OrdSet};
 
 use super::https::Https;
+use super::plain::plain;
 use super::split::{Canary, Share, Ways};
 use crate::access::tokens::SYSTEM_NAMESPACE;
-use crate::challenges;
 use crate::state::{Key, State};
 
 use claims::Paths;
-pub use claims::{Claimant, claimant};
+pub use claims::{Claimant, Lost, claimant, home};
 pub use follow::{Follower, is_settings, may_matter};
 use tunnels::{Behind, Led};
 
@@ -69,6 +70,14 @@ pub fn routes_of(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<
         exact: route.path_type == PathType::Exact,
     };
     http.routes.iter().map(route).collect()
+}
+
+/// Those of them that are answered, at an ingress as at a node's own address: paths that nobody may have are in
+/// manifests that were taken before it was forbidden.
+pub fn answered_routes(name: &str, namespace: &str, http: &Http, domain: &str) -> Vec<Route> {
+    let mut routes = routes_of(name, namespace, http, domain);
+    routes.retain(|route| !is_reserved(&route.path));
+    routes
 }
 
 /// What a route leads to.
@@ -134,7 +143,11 @@ impl FunctionBackend {
 /// All routes of the swarm at one revision. A clone is O(1), and shares what is the same.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
+    /// That of the swarm.
+    domain: Arc<str>,
     hosts: HashMap<String, Paths>,
+    /// Names of TLS servers whose connections are passed through unread: who has such a name has the host.
+    passed: HashMap<String, OrdSet<Claimant>>,
     functions: HashMap<Key, Arc<FunctionBackend>>,
     tunnels: HashMap<Key, Led>,
 }
@@ -153,26 +166,10 @@ impl Routes {
         }
     }
 
-    /// The same, and how the tunnel wants to be asked that has the route. Below the path of challenges only the
-    /// namespace of the host's oldest is heard: whoever answers there gets certificates for all of the host.
+    /// The same, and how the tunnel wants to be asked that has the route.
     pub fn locate(&self, host: &str, method: &Method, path: &str) -> Chosen<Found<'_>> {
         let host = plain_host(host);
-        let Some(paths) = self.hosts.get(&*host) else {
-            return Chosen::Nobody;
-        };
-        let only = match challenges::is_at_or_below(path) {
-            true => self.oldest_at(&host).map(|(_, oldest)| &*oldest.namespace),
-            false => None,
-        };
-        let patterns = paths.iter().filter_map(|(pattern, claimants)| {
-            let owner = match only {
-                None => claimants.get_min(),
-                Some(namespace) => claimants.iter().find(|(_, it)| it.namespace == namespace),
-            };
-            let (_, owner) = owner?;
-            Some((pattern, (pattern, owner)))
-        });
-        match choose(patterns, method.as_str(), path) {
+        match choose(self.answered(&host), method.as_str(), path) {
             Chosen::One((pattern, owner)) => {
                 let tunnel = self.tunnels.get(owner);
                 let found = self.backend(owner).map(|backend| Found {
@@ -185,6 +182,23 @@ impl Routes {
             Chosen::OtherMethods(allowed) => Chosen::OtherMethods(allowed),
             Chosen::Nobody => Chosen::Nobody,
         }
+    }
+
+    /// Whether who stands behind could read a path as that of another route, by [`plain`]: the rules of the one say
+    /// nothing of who may have what is at the other.
+    pub fn is_unclear(&self, host: &str, method: &Method, path: &str) -> bool {
+        let plain_path = plain(path);
+        // As nearly always.
+        if plain_path == path {
+            return false;
+        }
+        let (host, method) = (plain_host(host), method.as_str());
+        let answered = self.answered(&host);
+        let answered: BTreeMap<Pattern, _> = answered
+            .map(|(pattern, owned)| (pattern.at(&plain(pattern.path())), owned))
+            .collect();
+        let answered = answered.iter().map(|(pattern, owned)| (pattern, *owned));
+        choose(answered, method, &plain_path) != choose(self.answered(&host), method, path)
     }
 
     /// What the routes of a function or a tunnel lead to.

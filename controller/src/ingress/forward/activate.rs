@@ -14,8 +14,9 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Copy, ForwardError, Forwarder, FunctionBackend, Routes};
+use super::{ForwardError, Forwarder, FunctionBackend, Routes};
 use crate::gateway::Body;
+use crate::ingress::repeat::Copy;
 use crate::state::Key;
 use crate::traffic::Counting;
 

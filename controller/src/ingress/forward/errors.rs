@@ -29,8 +29,14 @@ pub enum ForwardError {
     Connect,
     #[error("the request names several hosts: ask one")]
     BadHost,
-    #[error("the path has a part that is \".\" or \"..\": ask for what it leads to")]
+    #[error(
+        "the path has a part that is \".\" or \"..\", or a byte of zero: ask for what it leads to"
+    )]
     BadPath,
+    #[error(
+        "the path is that of another route once it is decoded and several slashes are taken for one: write it plainly"
+    )]
+    UnclearPath,
     #[error("a request's body may have {MAX_REQUEST_BODY} bytes")]
     BodyTooLarge,
     #[error(transparent)]
@@ -57,7 +63,7 @@ pub fn response(error: &ForwardError) -> Response<Body> {
         ForwardError::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
         ForwardError::Connect => (StatusCode::METHOD_NOT_ALLOWED, "Tunnel"),
         ForwardError::BadHost => (StatusCode::BAD_REQUEST, "BadHost"),
-        ForwardError::BadPath => (StatusCode::BAD_REQUEST, "BadPath"),
+        ForwardError::BadPath | ForwardError::UnclearPath => (StatusCode::BAD_REQUEST, "BadPath"),
         ForwardError::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge"),
         ForwardError::Body(error) => body(error),
         ForwardError::Lost(_) => (StatusCode::BAD_GATEWAY, "NodeLost"),

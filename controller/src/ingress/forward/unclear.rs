@@ -1,17 +1,18 @@
-//! Requests that whoever stands behind the ingress could read otherwise than it does. They are refused: routes are
-//! chosen by what the ingress reads, and with them the rules about who may come. Pure.
+//! Requests that whoever stands behind the ingress could read otherwise than it does, whatever routes there are. They
+//! are refused: routes are chosen by what the ingress reads, and with them the rules about who may come. Pure.
 
 use http::Request;
 use http::header::HOST;
 
 use super::errors::ForwardError;
+use crate::ingress::plain::plain;
 
 /// Refuses what is not clear.
 pub fn refuse<B>(request: &Request<B>) -> Result<(), ForwardError> {
     if !has_one_host(request) {
         return Err(ForwardError::BadHost);
     }
-    match has_dot_segment(request.uri().path()) {
+    match leads_elsewhere(request.uri().path()) {
         true => Err(ForwardError::BadPath),
         false => Ok(()),
     }
@@ -30,22 +31,11 @@ fn has_one_host<B>(request: &Request<B>) -> bool {
     another.is_none() && is_same
 }
 
-/// Whether a part of a path stands for itself or for the one before (RFC 3986, 5.2.4), to anybody who decodes it once.
-/// Browsers and programs resolve these before they ask.
-fn has_dot_segment(path: &str) -> bool {
-    // As nearly always.
-    if !path.contains("/.") && !path.contains(['%', '\\']) {
-        return false;
-    }
-    let mut plain = path.to_ascii_lowercase().replace('\\', "/");
-    for (encoded, decoded) in [("%2e", "."), ("%2f", "/"), ("%5c", "/")] {
-        plain = plain.replace(encoded, decoded);
-    }
-    plain.split('/').any(|segment| {
-        // Some servers take what follows for a parameter, and look at the rest alone.
-        let name = segment.split(';').next();
-        matches!(name, Some("." | ".."))
-    })
+/// Whether a part of a path stands for itself or for the one before (RFC 3986, 5.2.4), to anybody who decodes it once;
+/// browsers and programs resolve these before they ask. Or whether it ends early to some: with a byte of zero.
+fn leads_elsewhere(path: &str) -> bool {
+    let path = plain(path);
+    path.contains('\0') || path.split('/').any(|part| matches!(part, "." | ".."))
 }
 
 #[cfg(test)]
@@ -102,10 +92,31 @@ mod tests {
             ("/public/..%5cx", true),
             ("/public/..;/x", true),
             ("/public/..;a=b/x", true),
+            ("/public/..%3bx", true),
+            ("/public%00", true),
             // Who decodes twice is not understood by anybody.
             ("/public/%252e%252e/x", false),
         ] {
-            assert_eq!(has_dot_segment(path), expected, "{path}");
+            assert_eq!(leads_elsewhere(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_not_clear_is_refused() {
+        let refused = |uri: &str, hosts: &[&str]| {
+            let mut request = Request::get(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            refuse(&request.body(()).unwrap()).err()
+        };
+        assert!(refused("/public", &["a.org"]).is_none());
+        let two = refused("/public", &["a.org", "b.org"]);
+        assert!(matches!(two, Some(ForwardError::BadHost)), "{two:?}");
+        let elsewhere = refused("/public/../x", &["a.org"]);
+        assert!(
+            matches!(elsewhere, Some(ForwardError::BadPath)),
+            "{elsewhere:?}"
+        );
     }
 }

@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hive_manifests::http::{Http, is_reserved};
+use hive_manifests::http::Http;
 use hive_manifests::rollout::RolloutPhase;
+use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use hive_manifests::{Function, FunctionSpec, Resource, Tunnel};
 use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::claims::{Claim, Claimant, claimant};
+use super::claims::{Claim, Claimant, Lost, claimant};
 use super::tunnels::Led;
-use super::{FunctionBackend, Routes, SETTINGS, domain, routes_of};
+use super::{FunctionBackend, Routes, SETTINGS, answered_routes, domain};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -25,7 +26,6 @@ type Place = (Option<String>, String);
 #[derive(Debug)]
 pub struct Follower {
     routes: Routes,
-    domain: String,
     /// By function and tunnel.
     claims: HashMap<Key, Vec<Claim>>,
     /// The functions of the assignments that serve, and where.
@@ -39,8 +39,10 @@ pub struct Follower {
 impl Follower {
     pub fn of(state: &State) -> Self {
         let mut follower = Self {
-            routes: Routes::default(),
-            domain: domain(state).to_owned(),
+            routes: Routes {
+                domain: domain(state).into(),
+                ..Routes::default()
+            },
             claims: HashMap::new(),
             serving: HashMap::new(),
             places: HashMap::new(),
@@ -62,26 +64,15 @@ impl Follower {
         self.routes.clone()
     }
 
-    /// The oldest of all that claim a route at a host.
-    pub fn oldest_at(&self, host: &str) -> Option<&Claimant> {
-        self.routes.oldest_at(host)
+    /// Why a host is not for what is in a namespace, if it is another one's.
+    pub fn held_elsewhere(&self, host: &str, namespace: &str) -> Option<Lost> {
+        self.routes.held_elsewhere(host, namespace)
     }
 
-    /// In one sentence, which of the routes of a function or a tunnel another one has, if one has.
-    pub fn lost(&self, key: &Key) -> Option<String> {
-        self.claims.get(key)?.iter().find_map(|claim| {
-            let owner = self.routes.owner(claim).filter(|it| *it != key)?;
-            let (host, path) = (&claim.host, claim.pattern.path());
-            let Key {
-                resource,
-                namespace,
-                name,
-            } = owner;
-            let kind = resource.info().singular;
-            Some(format!(
-                "{host}{path} is answered by {kind} {namespace}/{name}, which is older"
-            ))
-        })
+    /// Why a function or a tunnel does not have one of its routes or names, if it has not.
+    pub fn lost(&self, key: &Key) -> Option<Lost> {
+        let mut claims = self.claims.get(key)?.iter();
+        claims.find_map(|claim| self.routes.lost(claim))
     }
 
     /// Goes on to a later state; true if the routes are others than before.
@@ -105,7 +96,7 @@ impl Follower {
                     functions.extend(touched.into_iter().flatten());
                 }
                 // The domain is in all routes.
-                _ if is_settings(change) && domain(state) != self.domain => {
+                _ if is_settings(change) && *domain(state) != *self.routes.domain => {
                     *self = Self::of(state);
                     return true;
                 }
@@ -183,6 +174,7 @@ impl Follower {
     fn lead(&mut self, state: &State, key: &Key) -> bool {
         let tunnel = state.get(key);
         let (claims, led) = tunnel.and_then(|object| self.read_tunnel(object)).unzip();
+        let led = led.flatten();
         let mut any = self.claim(key, claims);
         if self.routes.tunnels.get(key) != led.as_ref() {
             match led {
@@ -210,27 +202,32 @@ impl Follower {
     }
 
     fn claims_of(&self, key: &Key, http: &Http, by: &Claimant) -> Vec<Claim> {
-        let routes = routes_of(&key.name, &key.namespace, http, &self.domain);
-        // Such as were taken before it was forbidden.
-        let routes = routes.iter().filter(|route| !is_reserved(&route.path));
-        let claims = routes.flat_map(|route| {
+        let routes = answered_routes(&key.name, &key.namespace, http, &self.routes.domain);
+        let claims = routes.iter().flat_map(|route| {
             Pattern::of(route).into_iter().map(|pattern| Claim {
                 host: route.host.clone(),
-                pattern,
+                pattern: Some(pattern),
                 by: by.clone(),
             })
         });
         claims.collect()
     }
 
-    /// `None` of what this version of the program cannot read, and of those that carry no requests.
-    fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Led)> {
+    /// What it claims, and where it leads if it carries requests. `None` of what this version of the program cannot
+    /// read, and of those that are reached by no host.
+    fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Option<Led>)> {
         let key = object.key();
-        let tunnel: Tunnel = object.parse().ok()?;
-        let by = claimant(key, &tunnel.metadata)?;
-        let led = Led::of(key, &tunnel.spec)?;
-        let http = tunnel.spec.http.unwrap_or_default();
-        Some((self.claims_of(key, &http, &by), led))
+        let Tunnel { metadata, spec, .. } = object.parse().ok()?;
+        let by = claimant(key, &metadata)?;
+        let claims = match spec.protocol {
+            Protocol::Http => {
+                let http = spec.http.clone().unwrap_or_default();
+                self.claims_of(key, &http, &by)
+            }
+            Protocol::Tls => names_of(&spec, &by),
+            Protocol::Tcp | Protocol::Udp => return None,
+        };
+        Some((claims, Led::of(key, &spec)))
     }
 
     /// `None` of what this version of the program cannot read: it answers nothing.
@@ -288,6 +285,16 @@ impl Follower {
             turn: Turn::default(),
         })
     }
+}
+
+/// What a tunnel claims that passes connections through.
+fn names_of(spec: &TunnelSpec, by: &Claimant) -> Vec<Claim> {
+    let names = spec.server_names.iter().map(|name| Claim {
+        host: name.to_ascii_lowercase(),
+        pattern: None,
+        by: by.clone(),
+    });
+    names.collect()
 }
 
 /// The version that all copies run which are wanted, where that is not the newest: what that one says of its

@@ -157,9 +157,10 @@ mod tests {
             assert_eq!(found(&follower.routes(), "x.org", "/"), first);
             let key = |resource, name: &str| Key::new(resource, "default", name);
             let (f, t) = (key(Resource::Function, "f"), key(Resource::Tunnel, "t"));
-            let by_function = "x.org/ is answered by function default/f, which is older";
-            let by_tunnel = "x.org/ is answered by tunnel default/t, which is older";
-            let lost = (follower.lost(&f), follower.lost(&t));
+            let by_function = "x.org/ is answered by function default/f, which is older: choose another host or path";
+            let by_tunnel = "x.org/ is answered by tunnel default/t, which is older: choose another host or path";
+            let lost = |key| follower.lost(key).map(|lost| lost.to_string());
+            let lost = (lost(&f), lost(&t));
             let expected = match first {
                 "function f" => (None, Some(by_function.to_owned())),
                 _ => (Some(by_tunnel.to_owned()), None),

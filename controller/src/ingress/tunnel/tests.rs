@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod h2c;
 
 use std::collections::BTreeMap;

@@ -131,3 +131,44 @@ fn reason(error: &RelayError) -> &'static str {
         _ => TARGET_BROKE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WISH: (&str, &str) = ("connection", "keep-alive, Upgrade");
+    const WEBSOCKET: (&str, &str) = ("upgrade", "websocket");
+
+    /// Whether a request wishes it whose connection can go on in another protocol.
+    fn is_wished(version: Version, said: &[(&'static str, &'static str)]) -> bool {
+        let mut request = Request::new(full(""));
+        *request.version_mut() = version;
+        for &(name, value) in said {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(name, value);
+        }
+        let goes_on = hyper::upgrade::on(Request::new(()));
+        request.extensions_mut().insert(goes_on);
+        Upgrade::wished(&mut request).is_some()
+    }
+
+    #[test]
+    fn a_connection_goes_on_in_what_is_no_http() {
+        let cases: [(&[(&'static str, &'static str)], bool); 8] = [
+            (&[WISH, WEBSOCKET], true),
+            (&[WISH], false),
+            (&[WEBSOCKET], false),
+            (&[("connection", "close"), WEBSOCKET], false),
+            // Further requests would pass all that routes and rules say.
+            (&[WISH, ("upgrade", "h2c")], false),
+            (&[WISH, ("upgrade", "websocket, H2C")], false),
+            (&[WISH, ("upgrade", "HTTP/3.0")], false),
+            (&[WISH, WEBSOCKET, ("upgrade", "h2c")], false),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(is_wished(Version::HTTP_11, said), expected, "{said:?}");
+            assert!(!is_wished(Version::HTTP_10, said), "{said:?}");
+            assert!(!is_wished(Version::HTTP_2, said), "{said:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ enum Happening {
     /// Function, host (its own, or one of two), path, when it was made.
     Function(u8, u8, u8, u8),
     NoFunction(u8),
-    /// Tunnel, host, which function it leads to if it does, when it was made.
+    /// Tunnel, host, which function it leads to if it does or that it passes the host through, when it was made.
     Tunnel(u8, u8, u8, u8),
     NoTunnel(u8),
     /// Slot, function, node, whether it is ready.
@@ -61,10 +61,14 @@ fn delete(state: &mut State, key: Key) {
 }
 
 fn happen(state: &mut State, what: Happening) {
-    let named = |resource, name: String| Key::new(resource, "default", &name);
-    let function = |f: u8| named(Resource::Function, format!("f{f}"));
-    let tunnel = |t: u8| named(Resource::Tunnel, format!("t{t}"));
-    let slot = |slot: u8| named(Resource::Assignment, format!("s{slot}"));
+    // Of one swarm with two namespaces.
+    let key = |resource, namespace: u8, name: String| {
+        let namespace = ["default", "other"][usize::from(namespace % 2)];
+        Key::new(resource, namespace, name)
+    };
+    let function = |f: u8| key(Resource::Function, f / 2, format!("f{f}"));
+    let tunnel = |t: u8| key(Resource::Tunnel, t, format!("t{t}"));
+    let slot = |slot: u8| key(Resource::Assignment, slot, format!("s{slot}"));
     match what {
         Happening::Function(f, host, path, made) => {
             let path = ["/", "/a", "/a/", "/a/b"][usize::from(path)];
@@ -81,11 +85,13 @@ fn happen(state: &mut State, what: Happening) {
         Happening::NoFunction(f) => delete(state, function(f)),
         Happening::Tunnel(t, host, f, made) => {
             let http = (host > 0).then(|| json!({ "host": format!("h{host}.org") }));
-            let mut spec = json!({ "http": http });
-            match f < 4 {
-                true => spec["function"] = json!(format!("f{f}")),
-                false => spec["targets"] = json!([{ "node": "n0", "port": f }]),
-            }
+            let targets = json!([{ "node": "n0", "port": f }]);
+            let names = [format!("H{host}.org")];
+            let spec = match f {
+                0..4 => json!({ "http": http, "function": format!("f{f}") }),
+                4 => json!({ "http": http, "targets": targets }),
+                _ => json!({ "protocol": "TLS", "serverNames": names, "targets": targets }),
+            };
             set(state, tunnel(t), json!({ "spec": spec }), made);
         }
         Happening::NoTunnel(t) => delete(state, tunnel(t)),
