@@ -26,11 +26,6 @@ use crate::store::Replica;
 /// Below it are the answers of HTTP-01.
 pub const PATH: &str = "/.well-known/acme-challenge/";
 
-/// Whether what answers at a path can answer an authority.
-pub fn is_at_or_below(path: &str) -> bool {
-    path.starts_with(PATH) || PATH.strip_suffix('/') == Some(path)
-}
-
 /// The protocol (ALPN) with which an authority asks for [`Challenges::challenge_certificate`].
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 

@@ -200,7 +200,7 @@ async fn perform(
 fn tell_keys(file: Option<&Path>) {
     match file {
         Some(file) => println!(
-            "  its key:    {} (without it this controller cannot read its data directory: whoever copies              one must not get the other)",
+            "  its key:    {} (without it this controller cannot read its data directory: whoever copies one must not get the other)",
             file.display()
         ),
         None => println!("  its key:    none: the swarm's secrets stand on this disk as they are"),

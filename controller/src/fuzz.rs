@@ -332,6 +332,7 @@ fn requests_find_a_route_or_none() {
         let (host, path) = text.split_once(' ').ok_or("one word")?;
         let chosen = routes.find(host, &http::Method::GET, path);
         assert_eq!(chosen, hive_proto::routes::Chosen::Nobody);
+        assert!(!routes.is_unclear(host, &http::Method::GET, path));
         Ok::<_, String>(())
     })
     .seeds(["a.example:80 /x", "[::1]:80 /", "A. /"])

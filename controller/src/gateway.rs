@@ -45,6 +45,7 @@ use crate::objects;
 use crate::state::{Member, State};
 use crate::store::Replica;
 use crate::together::Together;
+use crate::tunnels::Tunnels;
 
 pub use calls::serve as serve_calls;
 pub use enrol::{EnrolmentService, api_names};
@@ -78,6 +79,8 @@ pub struct Gateway {
     pub nodes: Nodes,
     pub presence: Presence,
     pub controllers: Controllers,
+    /// As this controller carries them.
+    pub tunnels: Tunnels,
     pub invoker: Invoker,
     pub authority: Arc<CertificateAuthority>,
     /// Is told who comes in, and who goes.
@@ -186,6 +189,7 @@ impl Gateway {
             nodes: self.nodes.clone(),
             presence: self.presence.clone(),
             controllers: self.controllers.clone(),
+            tunnels: self.tunnels.clone(),
             audit: self.audit.clone(),
         };
         tonic::service::Routes::new(EnrolmentServer::new(enrolment))

@@ -40,6 +40,7 @@ use crate::artifacts::{Artifacts, Registries};
 use crate::controllers;
 use crate::gateway::Presence;
 use crate::objects;
+use crate::peers::Peers;
 use crate::references;
 use crate::state::{Change, level};
 use crate::store::Replica;
@@ -69,6 +70,8 @@ pub struct Reconcilers {
     pub artifacts: Artifacts,
     pub registries: Registries,
     pub presence: Presence,
+    /// Who leads asks the others how the ports of tunnels are there.
+    pub peers: Peers,
     pub authority: Arc<CertificateAuthority>,
     /// A node that no controller heard of for this long is lost, and its work moves.
     pub node_grace: Duration,
@@ -249,7 +252,9 @@ impl Reconcilers {
                 .run(async move |replica, state| cron.pass(&mut agenda, replica, state).await),
         );
 
-        let mut proofs = tunnels::Proofs::new(replica.id(), self.tunnels.clone(), &replica.state());
+        let own = replica.id();
+        let doors = tunnels::Doors::new(own, self.tunnels.clone(), self.peers.clone());
+        let mut proofs = tunnels::Proofs::new(own, self.tunnels.clone(), doors, &replica.state());
         tasks.spawn(
             looks()
                 .only_for(tunnels::concerns)

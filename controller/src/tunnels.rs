@@ -8,6 +8,7 @@ pub mod access;
 pub mod carry;
 pub mod certificates;
 mod check;
+pub mod door;
 #[cfg(test)]
 pub mod fake_agent;
 pub mod health;

@@ -44,16 +44,11 @@ pub enum Chosen<T> {
 impl Pattern {
     /// A route is one for each of its methods.
     pub fn of(route: &Route) -> Vec<Self> {
-        let (kind, path) = match route.exact {
-            true => (Kind::Exact, &*route.path),
-            false => (Kind::Prefix, route.path.trim_end_matches('/')),
+        let kind = match route.exact {
+            true => Kind::Exact,
+            false => Kind::Prefix,
         };
-        let pattern = |method| Self {
-            kind,
-            longest: Reverse(path.len()),
-            path: path.to_owned(),
-            method,
-        };
+        let pattern = |method| Self::new(kind, &route.path, method);
         match &*route.methods {
             [] => vec![pattern(Methods::All)],
             some => some
@@ -61,6 +56,24 @@ impl Pattern {
                 .map(|method| pattern(Methods::Only(method.clone())))
                 .collect(),
         }
+    }
+
+    fn new(kind: Kind, path: &str, method: Methods) -> Self {
+        let path = match kind {
+            Kind::Exact => path,
+            Kind::Prefix => path.trim_end_matches('/'),
+        };
+        Self {
+            kind,
+            longest: Reverse(path.len()),
+            path: path.to_owned(),
+            method,
+        }
+    }
+
+    /// The same at another path.
+    pub fn at(&self, path: &str) -> Self {
+        Self::new(self.kind, path, self.method.clone())
     }
 
     /// The path as people write it.

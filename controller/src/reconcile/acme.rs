@@ -7,6 +7,7 @@
 mod account;
 mod authority;
 mod certificate;
+mod leave;
 mod order;
 pub mod orders;
 mod plan;

@@ -4,7 +4,9 @@
 //! what is new is written: an idle swarm commits nothing.
 
 mod ask;
+mod doors;
 mod names;
+mod obstacles;
 mod plan;
 mod probe;
 mod run;
@@ -12,6 +14,7 @@ mod targets;
 mod trust;
 mod verdict;
 
+pub use doors::Doors;
 pub(super) use names::leads_here;
 pub(super) use probe::is_local;
 pub use run::Proofs;
@@ -20,6 +23,9 @@ use hive_manifests::Resource;
 
 use crate::ingress::routes::is_settings;
 use crate::state::Change;
+
+/// The condition of tunnels that says whether the certificate that is ordered for one is good.
+pub(super) const CERTIFICATE_READY: &str = "CertificateReady";
 
 /// True for a change that can make a tunnel another, or one of its targets: nodes, functions, Secrets with
 /// certificates, and the domain.

@@ -17,7 +17,6 @@ pub mod rules;
 pub mod seal;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use base64::Engine as _;
@@ -26,7 +25,6 @@ use hive_manifests::tunnel::access::Bearer;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use rustls::RootCertStore;
-use tokio::sync::Semaphore;
 
 use super::live::Live;
 use crate::access::jwt::MAX_TOKEN_BYTES;
@@ -37,7 +35,7 @@ use denied::Denied;
 use identity::Identity;
 pub use identity::forget as forget_identity;
 use issuers::Issuers;
-use passwords::{Passwords, WAITING};
+use passwords::{Passwords, Share};
 use place::{Part, Place, is_navigation};
 use rate::Limiter;
 use rules::{Basic, Rules};
@@ -46,19 +44,10 @@ use rules::{Basic, Rules};
 const MAX_CREDENTIALS: usize = 1024;
 
 /// What one tunnel remembers of its clients.
+#[derive(Default)]
 pub struct Guard {
     limiter: Limiter,
-    /// Places of those whose passwords are checked.
-    passwords: Arc<Semaphore>,
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        Self {
-            limiter: Limiter::default(),
-            passwords: Arc::new(Semaphore::new(WAITING)),
-        }
-    }
+    passwords: Share,
 }
 
 impl Guard {

@@ -343,4 +343,22 @@ pub mod tests {
         assert_eq!(until(2030), "2030-01-01T00:00:00Z");
         assert_eq!(until(2031), "2031-01-01T00:00:00Z");
     }
+
+    #[test]
+    fn a_certificate_is_good_from_its_first_moment_until_its_last() {
+        let authority = Authority::create();
+        let [certificate, key] = authority.issue(&["a.example"], 2030);
+        let data = data(&[("tls.crt", &*certificate), ("tls.key", &*key)]);
+        let certificate = Certificate::of(&data).unwrap();
+        for (time, has_begun, is_good) in [
+            ("2019-12-31T23:59:59Z", false, false),
+            ("2020-01-01T00:00:00Z", true, true),
+            ("2029-12-31T23:59:59Z", true, true),
+            ("2030-01-01T00:00:00Z", true, false),
+        ] {
+            let at: Timestamp = time.parse().unwrap();
+            assert_eq!(certificate.has_begun(at), has_begun, "{time}");
+            assert_eq!(certificate.is_good_at(at), is_good, "{time}");
+        }
+    }
 }

@@ -45,17 +45,26 @@ impl Places {
     }
 }
 
-/// What this controller cannot listen for. A clone is the same.
+/// Whether the ports of tunnels are open here, or in one sentence why not. A clone is the same.
 #[derive(Clone, Default)]
-pub struct Listeners(Arc<Mutex<BTreeMap<Key, String>>>);
+pub struct Listeners(Arc<Mutex<BTreeMap<Key, Result<(), String>>>>);
 
 impl Listeners {
-    /// By tunnel, in one sentence, why its port is not open here.
+    /// By tunnel, why its port is not open here.
     pub fn problems(&self) -> BTreeMap<Key, String> {
-        self.lock().clone()
+        let all = self.lock();
+        let problems = all
+            .iter()
+            .filter_map(|(key, open)| Some((key.clone(), open.clone().err()?)));
+        problems.collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, String>> {
+    /// `None` of a tunnel that has no port, or is not known here yet.
+    pub fn of(&self, tunnel: &Key) -> Option<Result<(), String>> {
+        self.lock().get(tunnel).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Result<(), String>>> {
         self.0.lock().expect("no holder of the lock panics")
     }
 }
@@ -91,13 +100,14 @@ impl Doors {
         self.open.retain(|port, _| table.ports.contains_key(port));
         self.open_udp
             .retain(|port, _| table.udp_ports.contains_key(port));
-        let mut problems = BTreeMap::new();
+        let mut found = BTreeMap::new();
         for (port, key) in &table.ports {
             let Some(live) = self.tunnels.get(key) else {
                 continue;
             };
             if let Some(door) = self.open.get(port) {
                 door.owner.send_replace(live);
+                found.insert(key.clone(), Ok(()));
                 continue;
             }
             let at = SocketAddr::new(self.at, *port);
@@ -106,9 +116,11 @@ impl Doors {
                     tracing::info!(tunnel = %key, %at, "listening for a tunnel");
                     let door = self.door(listener, live);
                     self.open.insert(*port, door);
+                    found.insert(key.clone(), Ok(()));
                 }
                 Err(error) => {
-                    problems.insert(key.clone(), format!("cannot listen on {at}: {error}"));
+                    let problem = format!("cannot listen on {at}: {error}");
+                    found.insert(key.clone(), Err(problem));
                 }
             }
         }
@@ -118,6 +130,7 @@ impl Doors {
             };
             if let Some(door) = self.open_udp.get(port) {
                 door.owner.send_replace(live);
+                found.insert(key.clone(), Ok(()));
                 continue;
             }
             let at = SocketAddr::new(self.at, *port);
@@ -126,21 +139,28 @@ impl Doors {
                     tracing::info!(tunnel = %key, %at, "listening for a tunnel of udp");
                     let door = self.udp_door(socket, live);
                     self.open_udp.insert(*port, door);
+                    found.insert(key.clone(), Ok(()));
                 }
                 Err(error) => {
                     let problem = format!("cannot listen on {at} for datagrams: {error}");
-                    problems.insert(key.clone(), problem);
+                    found.insert(key.clone(), Err(problem));
                 }
             }
         }
         let mut known = self.tunnels.listeners.lock();
-        for (key, problem) in &problems {
-            if known.get(key) != Some(problem) {
+        for (key, open) in &found {
+            if let Err(problem) = open
+                && known.get(key) != Some(open)
+            {
                 tracing::warn!(tunnel = %key, problem, "a tunnel's port is not open here");
             }
         }
-        *known = problems;
-        known.is_empty()
+        if *known != found {
+            *known = found;
+            // Whoever proves tunnels looks at once.
+            self.tunnels.health.wakes().notify_one();
+        }
+        known.values().all(Result::is_ok)
     }
 
     fn door(&self, listener: TcpListener, live: Arc<Live>) -> Door {
@@ -184,6 +204,7 @@ async fn accept(
         } = accepted;
         patience::prepare(&stream);
         let live = owner.borrow().clone();
+        live.note_client();
         let carried = carry::carry(tunnels.clone(), live, Client::new(stream, remote));
         tunnels.spawn(async move {
             carried.await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hive_proto::tunnel as reasons;
 use hive_tunnels::{Bandwidth, Counts, RelayLimits};
@@ -68,6 +68,8 @@ pub struct Live {
     guard: Guard,
     counts: Counts,
     failures: Mutex<BTreeMap<&'static str, u64>>,
+    /// When a client came to its port last.
+    came: Mutex<Option<Instant>>,
     ended: CancellationToken,
 }
 
@@ -102,6 +104,7 @@ impl Live {
             guard: Guard::default(),
             counts: Counts::default(),
             failures: Mutex::default(),
+            came: Mutex::default(),
             ended: CancellationToken::new(),
         }
     }
@@ -143,6 +146,17 @@ impl Live {
     /// What is remembered of its clients.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// A client came to its port, whether it may come in or not.
+    pub(super) fn note_client(&self) {
+        *self.came.lock().expect("no holder of the lock panics") = Some(Instant::now());
+    }
+
+    /// For how long no client came to its port; `None` if none ever did.
+    pub(super) fn since_client(&self) -> Option<Duration> {
+        let came = *self.came.lock().expect("no holder of the lock panics");
+        came.map(|at| at.elapsed())
     }
 
     /// Takes the place of one connection.

@@ -26,7 +26,7 @@ pub struct Tunnel {
     /// Of its spec.
     pub generation: i64,
     /// In text that sorts.
-    created: String,
+    pub created: String,
     pub spec: TunnelSpec,
     /// What clients call an HTTP tunnel; empty for the others.
     pub host: String,
@@ -46,7 +46,7 @@ pub struct Table {
     pub udp_ports: BTreeMap<u16, Key>,
     /// Who answers for the name of a TLS server, on every controller.
     pub names: BTreeMap<String, Named>,
-    /// Tunnels that do not have the port or the name that they ask for.
+    /// Tunnels that do not have the port, or a name of their namespace, that they ask for.
     pub refused: BTreeMap<Key, Refused>,
     /// Where TLS is taken, by the first controller that does.
     pub tls_port: Option<u16>,
@@ -91,9 +91,9 @@ pub enum Refused {
         controller: u64,
         what: &'static str,
     },
+    /// Within one namespace: hosts of others are a matter of routes.
     #[error(
-        "connections for {name} are those of {} {}/{}, which is older: choose another name",
-        .with.resource.info().singular,
+        "connections for {name} are those of tunnel {}/{}, which is older: choose another name",
         .with.namespace,
         .with.name
     )]
@@ -157,7 +157,7 @@ impl Table {
         Follower::default().follow(state, &routes::Follower::of(state))
     }
 
-    /// Of several tunnels that ask for a port or a name the oldest has it.
+    /// Of several tunnels that ask for a port, or in one namespace for a name, the oldest has it.
     fn with(
         tunnels: BTreeMap<Key, Arc<Tunnel>>,
         taken: &BTreeMap<u16, Listening>,
@@ -167,24 +167,17 @@ impl Table {
         let mut udp_ports: BTreeMap<u16, Key> = BTreeMap::new();
         let mut refused = BTreeMap::new();
         let mut names: BTreeMap<String, Named> = BTreeMap::new();
-        // At hosts of another namespace: with the certificate of one of its tunnels they are served, too.
-        let mut guests = Vec::new();
         let mut asking: Vec<_> = tunnels.values().collect();
         asking.sort_by(|a, b| (&a.created, &a.key).cmp(&(&b.created, &b.key)));
         for tunnel in asking {
             for name in &tunnel.names {
-                let host = routes.oldest_at(name);
-                let host =
-                    host.filter(|(created, key)| (created, key) < (&tunnel.created, &tunnel.key));
-                let host = host.map(|(_, key)| key);
-                let host = host.filter(|key| key.namespace != tunnel.key.namespace);
-                match host {
-                    None => {
-                        if let Err(refusal) = claim(&mut names, name, tunnel) {
-                            refused.entry(tunnel.key.clone()).or_insert(refusal);
-                        }
-                    }
-                    Some(host) => guests.push((tunnel, name, host)),
+                // Whoever answers for a name gets certificates for all of the host. Routes say why it does not.
+                let is_elsewhere = routes.held_elsewhere(name, &tunnel.key.namespace);
+                if is_elsewhere.is_some() {
+                    continue;
+                }
+                if let Err(refusal) = claim(&mut names, name, tunnel) {
+                    refused.entry(tunnel.key.clone()).or_insert(refusal);
                 }
             }
             let Some(port) = tunnel.port() else { continue };
@@ -215,17 +208,6 @@ impl Table {
                 }
             };
             refused.insert(tunnel.key.clone(), refusal);
-        }
-        for (tunnel, name, host) in guests {
-            let is_served = matches!(names.get(name), Some(Named::Ended(_)));
-            // To whom a name is passed through, authorities give a certificate for all of the host.
-            if !is_served || tunnel.spec.protocol != Protocol::Http {
-                let refusal = Refused::Name {
-                    name: name.clone(),
-                    with: host.clone(),
-                };
-                refused.entry(tunnel.key.clone()).or_insert(refusal);
-            }
         }
         Self {
             tunnels,

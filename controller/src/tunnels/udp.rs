@@ -122,6 +122,7 @@ impl Port {
     }
 
     fn begin(&self, flow: Flow) {
+        self.live.note_client();
         // Who is not let in is asked again by its next datagram.
         if self.live.admit(flow.way().client.ip()).is_err() {
             return;

@@ -1670,6 +1670,40 @@ pub struct FunctionUse {
     pub recent_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelDoorRequest {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Another one of that name has a port of its own.
+    #[prost(string, tag = "3")]
+    pub uid: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TunnelDoorReply {
+    #[prost(bool, tag = "1")]
+    pub open: bool,
+    /// Why it is not; empty where the receiver does not know the tunnel yet.
+    #[prost(string, tag = "2")]
+    pub problem: ::prost::alloc::string::String,
+    /// Since a client came to it last; absent where none did.
+    #[prost(uint64, optional, tag = "3")]
+    pub came_ms: ::core::option::Option<u64>,
+    /// Targets of UDP whose systems say that nobody is there.
+    #[prost(message, repeated, tag = "4")]
+    pub refusals: ::prost::alloc::vec::Vec<TunnelRefusal>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelRefusal {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// As the node sees it.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutArtifactChunk {
     #[prost(bytes = "vec", tag = "1")]
     pub sha256: ::prost::alloc::vec::Vec<u8>,
@@ -2001,6 +2035,28 @@ pub mod peers_client {
             req.extensions_mut().insert(GrpcMethod::new("hive.v1.Peers", "FunctionUse"));
             self.inner.unary(req, path, codec).await
         }
+        /// How the port of a tunnel is at the receiver.
+        pub async fn tunnel_door(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TunnelDoorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TunnelDoorReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/hive.v1.Peers/TunnelDoor");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("hive.v1.Peers", "TunnelDoor"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Durable on the receiver when answered. First message names digest and size.
         pub async fn put_artifact(
             &mut self,
@@ -2125,6 +2181,11 @@ pub mod peers_server {
             tonic::Response<super::FunctionUseReply>,
             tonic::Status,
         >;
+        /// How the port of a tunnel is at the receiver.
+        async fn tunnel_door(
+            &self,
+            request: tonic::Request<super::TunnelDoorRequest>,
+        ) -> std::result::Result<tonic::Response<super::TunnelDoorReply>, tonic::Status>;
         /// Durable on the receiver when answered. First message names digest and size.
         async fn put_artifact(
             &self,
@@ -2691,6 +2752,49 @@ pub mod peers_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FunctionUseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hive.v1.Peers/TunnelDoor" => {
+                    #[allow(non_camel_case_types)]
+                    struct TunnelDoorSvc<T: Peers>(pub Arc<T>);
+                    impl<T: Peers> tonic::server::UnaryService<super::TunnelDoorRequest>
+                    for TunnelDoorSvc<T> {
+                        type Response = super::TunnelDoorReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TunnelDoorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::tunnel_door(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TunnelDoorSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

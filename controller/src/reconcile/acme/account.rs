@@ -1,19 +1,21 @@
 //! The swarm's account at the authority: one Secret, made before the authority hears of it, so that nobody
-//! registers twice.
+//! registers twice. It has what the authority lets the account do, too: the next leader reads it there.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_manifests::Resource;
 use instant_acme::{Account, Key as AccountKey};
+use jiff::Timestamp;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use super::authority::Authority;
+use super::leave::Leave;
 use super::settings::Settings;
 use super::words::OrderError;
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::objects::{self, EditError};
-use crate::state::Key;
+use crate::state::{Key, State};
 use crate::store::Replica;
 
 const NAME: &str = "acme-account";
@@ -27,6 +29,9 @@ const PRIVATE_KEY: &str = "key";
 const ID: &str = "id";
 /// Where it was told to write to.
 const EMAIL: &str = "email";
+/// Both of [`Leave`], as times.
+const PAUSED: &str = "pausedUntil";
+const FULL: &str = "ordersFullAt";
 
 /// As the Secret has it. Nothing prints it.
 struct Known {
@@ -65,7 +70,7 @@ pub async fn open(
         account.update_contacts(&contacts).await?;
     }
     objects::edit(replica, &secret(), |body| {
-        if get(body, DIRECTORY).as_deref() != Some(settings.directory.as_bytes()) {
+        if !is_for(body, settings) {
             return false;
         }
         set(body, ID, Some(account.id()));
@@ -84,8 +89,7 @@ async fn known(replica: &Replica, settings: &Settings) -> Result<Known, OrderErr
     let (_, fresh) = AccountKey::generate_pkcs8()?;
     let mut known = None;
     objects::edit(replica, &secret(), |body| {
-        let is_for = get(body, DIRECTORY).as_deref() == Some(settings.directory.as_bytes());
-        let key = get(body, PRIVATE_KEY).filter(|_| is_for);
+        let key = get(body, PRIVATE_KEY).filter(|_| is_for(body, settings));
         let is_new = key.is_none();
         if is_new {
             body["data"] = json!({
@@ -115,6 +119,68 @@ pub async fn forget(replica: &Replica) -> Result<(), EditError> {
         })
     })
     .await
+}
+
+/// What the account may ask of the authority, as far as somebody wrote it down.
+pub fn leave(state: &State, settings: &Settings) -> Leave {
+    let secret = state.get(&secret()).map(|it| it.to_value());
+    let own = secret.as_deref().filter(|it| is_for(it, settings));
+    own.map(leave_of).unwrap_or_default()
+}
+
+/// Takes leave for a new order, before the authority is asked for it; false if there is none now.
+pub async fn take_leave(replica: &Replica, settings: &Settings) -> Result<bool, OrderError> {
+    known(replica, settings).await?;
+    let take = |leave: &mut Leave| leave.take(Timestamp::now()).is_ok();
+    Ok(change_leave(replica, settings, take).await?)
+}
+
+/// The authority wants to be left alone: by all tunnels, and whoever leads.
+pub async fn heed(
+    replica: &Replica,
+    settings: &Settings,
+    until: Timestamp,
+) -> Result<(), EditError> {
+    let heed = |leave: &mut Leave| leave.heed(until, Timestamp::now());
+    change_leave(replica, settings, heed).await.map(drop)
+}
+
+/// `change` says whether it changed anything, and so does this.
+async fn change_leave(
+    replica: &Replica,
+    settings: &Settings,
+    change: impl Fn(&mut Leave) -> bool + Send + Sync,
+) -> Result<bool, EditError> {
+    let mut is_changed = false;
+    objects::edit(replica, &secret(), |body| {
+        let mut leave = leave_of(body);
+        is_changed = is_for(body, settings) && change(&mut leave);
+        if is_changed {
+            for (field, at) in [(PAUSED, leave.paused), (FULL, leave.full)] {
+                let text = at.map(|at| at.to_string());
+                set(body, field, text.as_deref());
+            }
+        }
+        is_changed
+    })
+    .await?;
+    Ok(is_changed)
+}
+
+fn leave_of(secret: &Value) -> Leave {
+    let time = |field: &str| -> Option<Timestamp> {
+        let text = String::from_utf8(get(secret, field)?).ok()?;
+        text.parse().ok()
+    };
+    Leave {
+        paused: time(PAUSED),
+        full: time(FULL),
+    }
+}
+
+/// Whether a Secret has the account of that authority.
+fn is_for(secret: &Value, settings: &Settings) -> bool {
+    get(secret, DIRECTORY).as_deref() == Some(settings.directory.as_bytes())
 }
 
 fn get(secret: &Value, field: &str) -> Option<Vec<u8>> {

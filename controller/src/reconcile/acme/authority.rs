@@ -31,6 +31,9 @@ const MAX_ANSWER: usize = 256 << 10;
 /// Longer pauses are a mistake: the limits that last longest are counted by the week.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Where an authority was asked too often, and does not say how long to wait.
+const UNSAID: Duration = Duration::from_secs(60);
+
 /// What is not ACME.
 #[derive(Debug, thiserror::Error)]
 enum AnswerError {
@@ -95,7 +98,7 @@ impl HttpClient for Authority {
             let body = body.map_err(AnswerError::Body)?.to_bytes();
             let is_problem = || serde_json::from_slice::<Map<String, Value>>(&body).is_ok();
             if !head.status.is_success() {
-                if let Some(until) = retry_after(&head.headers, Timestamp::now()) {
+                if let Some(until) = wish(head.status, &head.headers, Timestamp::now()) {
                     pause.take(until);
                 }
                 // Somebody in between, who speaks no ACME.
@@ -114,6 +117,12 @@ impl HttpClient for Authority {
             answered.map_err(|error| Error::Other(Box::new(error)))
         })
     }
+}
+
+/// Until when it is to be left alone, by an answer that is a refusal.
+fn wish(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    let limited = (status == StatusCode::TOO_MANY_REQUESTS).then(|| now + UNSAID);
+    retry_after(headers, now).or(limited)
 }
 
 /// Seconds, or a date.
@@ -150,6 +159,26 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
             let expected = expected.map(|at| at.parse::<Timestamp>().unwrap());
             assert_eq!(retry_after(&headers, now), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn who_was_asked_too_often_is_left_alone_whether_it_says_for_how_long_or_not() {
+        let now: Timestamp = "2026-11-06T08:00:00Z".parse().unwrap();
+        for (status, said, expected) in [
+            (429, Some("120"), Some("2026-11-06T08:02:00Z")),
+            (429, None, Some("2026-11-06T08:01:00Z")),
+            (429, Some("soon"), Some("2026-11-06T08:01:00Z")),
+            (503, Some("120"), Some("2026-11-06T08:02:00Z")),
+            (503, None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            let expected = expected.map(|at| at.parse::<Timestamp>().unwrap());
+            assert_eq!(wish(status, &headers, now), expected, "{status} {said:?}");
         }
     }
 }

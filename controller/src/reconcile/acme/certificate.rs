@@ -174,3 +174,37 @@ pub async fn store(
     .await?;
     Ok(own)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tunnels::certificates::tests::Authority;
+
+    #[test]
+    fn only_what_was_ordered_is_taken() {
+        let authority = Authority::create();
+        let [both, key] = authority.issue(&["a.example", "b.example"], 2030);
+        let [one, own] = authority.issue(&["a.example"], 2030);
+        for (chain, key, expected) in [
+            (&*both, &*key, true),
+            // For another name, and of another key: nobody could serve it.
+            (&*one, &*own, false),
+            (&*both, &*own, false),
+            (&*both, "", false),
+            ("", &*key, false),
+        ] {
+            let order = Order {
+                namespace: "default".into(),
+                tunnel: "photos".into(),
+                names: vec!["a.example".into(), "b.example".into()],
+                directory: String::new(),
+                began: Timestamp::UNIX_EPOCH,
+                key: key.to_owned(),
+                url: None,
+                answers: Vec::new(),
+            };
+            let checked = check(chain, &order);
+            assert_eq!(checked.is_ok(), expected, "{checked:?}");
+        }
+    }
+}

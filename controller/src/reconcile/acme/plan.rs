@@ -30,6 +30,9 @@ const LONGEST_WAIT: Duration = LONGEST_PAUSE;
 /// What an authority says when it was asked too often; then nothing helps but to wait.
 pub const LIMITED: &str = "RateLimited";
 
+/// It wants to be left alone, whoever asks.
+pub const BUSY: &str = "AuthorityBusy";
+
 /// A tunnel that wants a certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
@@ -64,11 +67,13 @@ pub struct Planned {
     pub due: Option<Timestamp>,
 }
 
-/// `order` is the one that is open for the tunnel.
+/// `order` is the one that is open for the tunnel, and `paused` until when the authority is to be left alone by all of
+/// them, if it is.
 pub fn plan(
     subject: &Subject,
     settings: &Result<Settings, Why>,
     order: Option<&Order>,
+    paused: Option<Timestamp>,
     now: Timestamp,
 ) -> Planned {
     let own = match &subject.held {
@@ -105,7 +110,10 @@ pub fn plan(
             let look = now + LOOK;
             (order.map(|_| Step::Close), why, Some(look))
         }
-        Ok(settings) => order_it(subject, status.failed.as_ref(), settings, order, now),
+        Ok(settings) => {
+            let failed = status.failed.as_ref();
+            order_it(subject, failed, settings, order, paused, now)
+        }
     };
     let due = due.into_iter().chain(usable.map(|it| it.not_after)).min();
     let why = match usable {
@@ -180,11 +188,13 @@ fn order_it(
     failed: Option<&FailedOrder>,
     settings: &Settings,
     order: Option<&Order>,
+    paused: Option<Timestamp>,
     now: Timestamp,
 ) -> (Option<Step>, Why, Option<Timestamp>) {
     let authority = settings.authority();
     let next = failed.map(|failed| {
         let next = next_try(subject, failed, settings);
+        let next = paused.map_or(next, |until| until.max(next));
         let message = format!("{}; it is tried again at {}", failed.message, minute(next));
         (next, Why::new(&*failed.reason, message))
     });
@@ -192,6 +202,13 @@ fn order_it(
         && now < *next
     {
         return (None, why.clone(), Some(*next));
+    }
+    if let Some(until) = paused {
+        let message = format!(
+            "{authority} wants to be left alone by this swarm, and is asked again at {}",
+            minute(until)
+        );
+        return (None, Why::new(BUSY, message), Some(until));
     }
     let fits = |order: &Order| {
         order.directory == settings.directory

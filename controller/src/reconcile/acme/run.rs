@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use hive_manifests::tunnel::{FailedOrder, Tunnel};
@@ -16,13 +16,13 @@ use tokio::task::JoinSet;
 
 use super::authority::Authority;
 use super::certificate::{self, Held};
+use super::leave::Leave;
 use super::order::{Ordering, preference};
 use super::orders::{self, Order};
 use super::plan::{Step, Subject, Trouble, plan};
 use super::settings::Settings;
 use super::words::OrderError;
 use super::{account, status};
-use crate::gateway::bounds::Allowance;
 use crate::ingress::routes::{self, domain, routes_of};
 use crate::reconcile::events::{self, Notice};
 use crate::reconcile::tunnels::{Why, leads_here};
@@ -37,9 +37,6 @@ const AT_ONCE: usize = 4;
 /// Orders that are open, also those that wait: with their names and keys, each takes some KiB of one object.
 const MAX_OPEN: usize = 32;
 
-/// New orders: so many at once, and one more for each period. Let's Encrypt takes 300 of an account in three hours.
-const NEW_ORDERS: (u32, Duration) = (50, Duration::from_secs(60));
-
 /// After a failure that could not be written down.
 const UNNOTED: Duration = Duration::from_secs(60);
 
@@ -51,18 +48,10 @@ pub struct Certificates {
     /// The uids of tunnels whose orders are under way.
     busy: HashSet<String>,
     under_way: JoinSet<()>,
-    new_orders: Allowance,
-    tell: mpsc::Sender<Ended>,
-    told: mpsc::Receiver<Ended>,
+    /// Of those whose orders ended.
+    tell: mpsc::Sender<String>,
+    told: mpsc::Receiver<String>,
     wake: Arc<Notify>,
-}
-
-/// A task that ended.
-struct Ended {
-    /// Of the tunnel.
-    uid: String,
-    /// An authority was asked for a new order, as far as is known.
-    asked: bool,
 }
 
 /// A tunnel that wants a certificate, or had one.
@@ -110,7 +99,6 @@ impl Certificates {
             tunnels: Followed::new(Resource::Tunnel, wanting),
             busy: HashSet::new(),
             under_way: JoinSet::new(),
-            new_orders: Allowance::new(NEW_ORDERS.0, NEW_ORDERS.1, Instant::now()),
             tell,
             told,
             wake,
@@ -126,9 +114,12 @@ impl Certificates {
         self.tunnels.follow(state);
         let table = self.table.follow(state, &self.routes);
         let settings = Settings::of(state);
+        let leave = settings.as_ref().map(|it| account::leave(state, it));
+        let mut leave = leave.unwrap_or_default();
         let mut open = orders::read(state);
         let has_room = open.len() < MAX_OPEN;
         let now = Timestamp::now();
+        let paused = leave.pause(now);
         let (mut is_settled, mut due) = (true, None);
         let mut tunnels: Vec<(Key, Wanting)> = self
             .tunnels
@@ -154,7 +145,7 @@ impl Certificates {
             if let Some(refused) = table.refused.get(&key) {
                 subject.taken = Some(refused.to_string());
             }
-            let planned = plan(&subject, &settings, order.as_ref(), now);
+            let planned = plan(&subject, &settings, order.as_ref(), paused, now);
             is_settled &= status::tell(replica, &key, &uid, Some(&planned)).await;
             due = due.into_iter().chain(planned.due).min();
             let order = match planned.step {
@@ -169,7 +160,7 @@ impl Certificates {
                 Some(Step::Resume) => order,
             };
             let Ok(settings) = &settings else { continue };
-            let wait = self.begin(Work {
+            let work = Work {
                 replica: replica.clone(),
                 settings: settings.clone(),
                 tunnel: key,
@@ -177,9 +168,9 @@ impl Certificates {
                 names: subject.names,
                 secret: subject.secret,
                 order,
-            });
-            let wait = wait.map(|wait| now + wait);
-            due = due.into_iter().chain(wait).min();
+            };
+            let later = self.begin(work, &mut leave, now);
+            due = due.into_iter().chain(later).min();
         }
         // Their tunnels are gone.
         for uid in open.keys().filter(|uid| !self.busy.contains(*uid)) {
@@ -192,12 +183,8 @@ impl Certificates {
     }
 
     fn take_ended(&mut self) {
-        while let Ok(Ended { uid, asked }) = self.told.try_recv() {
+        while let Ok(uid) = self.told.try_recv() {
             self.busy.remove(&uid);
-            if asked {
-                // Those that begin together may be a few more than there is leave for.
-                let _ = self.new_orders.take(Instant::now());
-            }
         }
         while let Some(ended) = self.under_way.try_join_next() {
             // Those that are aborted for it end later: they take nobody along.
@@ -213,17 +200,9 @@ impl Certificates {
         let http = wanting.spec.http.clone().unwrap_or_default();
         let routes = routes_of(&key.name, &key.namespace, &http, domain(state));
         let names: BTreeSet<String> = routes.into_iter().map(|route| route.host).collect();
-        let taken = names.iter().find_map(|host| {
-            let (_, other) = self.routes.oldest_at(host)?;
-            // Whoever has the key of a host's certificate can pass for all of it.
-            (other.namespace != key.namespace).then(|| {
-                let kind = other.resource.info().singular;
-                format!(
-                    "{host} is answered by {kind} {}/{}, which is older: only its namespace gets a certificate for it",
-                    other.namespace, other.name
-                )
-            })
-        });
+        // Whoever has the key of a host's certificate can pass for all of it.
+        let held = |host: &String| self.routes.held_elsewhere(host, &key.namespace);
+        let taken = names.iter().find_map(held).map(|lost| lost.to_string());
         Subject {
             generation: wanting.generation,
             held: Held::of(state, &key.namespace, &secret, &wanting.uid),
@@ -234,24 +213,24 @@ impl Certificates {
         }
     }
 
-    /// Begins, or says how long it is until there is leave to. Where there is no place, an order that ends brings
-    /// a look.
-    fn begin(&mut self, work: Work) -> Option<Duration> {
+    /// Begins, or says when there is leave to. Where there is no place, an order that ends brings a look. `leave` is
+    /// what is left of it for those that begin now; each writes down what it takes.
+    fn begin(&mut self, work: Work, leave: &mut Leave, now: Timestamp) -> Option<Timestamp> {
         if self.busy.len() >= AT_ONCE {
             return None;
         }
         if work.order.is_none()
-            && let Err(wait) = self.new_orders.clone().take(Instant::now())
+            && let Err(later) = leave.take(now)
         {
-            return Some(wait);
+            return Some(later);
         }
         let uid = work.wanting.uid.clone();
         self.busy.insert(uid.clone());
         let (tell, wake) = (self.tell.clone(), self.wake.clone());
         self.under_way.spawn(async move {
-            let asked = work.run().await;
+            work.run().await;
             // Nobody listens after the term.
-            let _ = tell.send(Ended { uid, asked }).await;
+            let _ = tell.send(uid).await;
             wake.notify_one();
         });
         None
@@ -268,9 +247,7 @@ async fn close(replica: &Replica, uid: &str) -> bool {
 }
 
 impl Work {
-    /// Whether an authority was asked for a new order, as far as is known.
-    async fn run(self) -> bool {
-        let is_new = self.order.is_none();
+    async fn run(self) {
         let (authority, pause) = Authority::new(&self.settings);
         match self.obtain(authority).await {
             Ok(true) => {
@@ -282,24 +259,22 @@ impl Work {
                 tracing::info!(tunnel = %self.tunnel, names, "certificate issued");
                 self.tell(false, Why::new("CertificateIssued", message))
                     .await;
-                is_new
             }
-            // Somebody else is at it.
-            Ok(false) => false,
-            Err(error) => {
-                self.fail(&error, pause.until()).await;
-                is_new && error.trouble() != Trouble::Name
-            }
+            Ok(false) => {}
+            Err(error) => self.fail(&error, pause.until()).await,
         }
     }
 
-    /// False if the order is another leader's.
+    /// False if the order is another leader's, or there is no leave for one: the next look knows.
     async fn obtain(&self, authority: Authority) -> Result<bool, OrderError> {
         let uid = &self.wanting.uid;
         let order = match &self.order {
             Some(order) => order.clone(),
             None => {
                 self.names_lead_here().await?;
+                if !account::take_leave(&self.replica, &self.settings).await? {
+                    return Ok(false);
+                }
                 let order = self.fresh_order()?;
                 if !orders::open(&self.replica, uid, &order).await? {
                     return Ok(false);
@@ -378,6 +353,16 @@ impl Work {
             why = why.message,
             "no certificate"
         );
+        // Before anybody looks at what failed, and begins another.
+        if let Some(until) = pause
+            && let Err(error) = account::heed(&self.replica, &self.settings, until).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "cannot note that the authority wants to be left alone"
+            );
+        }
         let uid = &self.wanting.uid;
         let noted = status::note_failure(&self.replica, &self.tunnel, uid, &failed).await;
         if let Err(error) = noted {

@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use super::plan::Planned;
 use crate::objects::{self, EditError, timestamp};
+use crate::reconcile::tunnels::CERTIFICATE_READY;
 use crate::state::Key;
 use crate::store::Replica;
-
-const READY: &str = "CertificateReady";
 
 /// What was planned for a tunnel; false if it could not be written. `None` of one that wants no certificate any
 /// more.
@@ -40,7 +39,7 @@ fn say(status: &mut Value, planned: &Planned) {
     let value = if planned.is_ready { "True" } else { "False" };
     let (reason, message) = (&planned.why.reason, &planned.why.message);
     let now = SystemTime::now();
-    objects::set_condition(status, READY, value, reason, message, now);
+    objects::set_condition(status, CERTIFICATE_READY, value, reason, message, now);
     status["certificate"] = json!(planned.status);
 }
 
@@ -50,7 +49,7 @@ fn unsay(status: &mut Value) {
     }
     let conditions = status.get_mut("conditions");
     if let Some(conditions) = conditions.and_then(Value::as_array_mut) {
-        conditions.retain(|condition| condition["type"] != READY);
+        conditions.retain(|condition| condition["type"] != CERTIFICATE_READY);
     }
 }
 

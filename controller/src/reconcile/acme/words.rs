@@ -4,7 +4,7 @@
 use instant_acme::{Error, Problem};
 use jiff::Timestamp;
 
-use super::plan::{LIMITED, Trouble};
+use super::plan::{BUSY, LIMITED, Trouble};
 use super::settings::Settings;
 use crate::gateway::bounds::cut;
 use crate::objects::EditError;
@@ -80,7 +80,7 @@ impl OrderError {
             }
             Self::Authority(error) if pause.is_some() => {
                 let message = format!("{authority} wants to be left alone ({})", chain(error));
-                Why::new("AuthorityBusy", message)
+                Why::new(BUSY, message)
             }
             Self::Authority(error) => {
                 let message = format!("{authority} cannot be asked: {}", chain(error));

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Why;
-use super::ask::Ask;
+use super::ask::{Ask, Way};
+use super::doors::Door;
 use super::probe::Observation;
+use super::targets::refuse;
 use super::verdict::{Proof, verdict};
 use crate::objects::{self, timestamp};
 use crate::reconcile::events::Notice;
 
-/// Failures in a row that are believed: a packet may get lost, and a controller have heard of a tunnel later than
+/// Tries in a row whose trouble is believed: a packet may get lost, and a controller have heard of a tunnel later than
 /// the one that leads.
 const PERSUASIVE: u32 = 2;
 
@@ -50,8 +52,10 @@ impl Subject {
 pub struct Tried {
     at: Timestamp,
     found: Result<Proof, Why>,
-    /// Tries in a row, with this one, that did not reach it.
-    failures: u32,
+    /// As they are with all that was heard of them.
+    targets: Vec<TargetStatus>,
+    /// Tries in a row, with this one, that did not reach it by every controller.
+    troubles: u32,
     /// The last that did, if one is remembered.
     success: Option<Timestamp>,
 }
@@ -65,20 +69,35 @@ impl Tried {
         before: Option<&Self>,
     ) -> Self {
         if let Some((controller, why)) = &subject.closed {
-            observation.close(*controller, why);
+            let shut = Door::shut(why);
+            observation.doors.insert(*controller, shut);
         }
-        let found = verdict(&subject.ask, &observation, &subject.targets);
-        let before = before.map(|before| (before.failures, before.success));
-        let (failures, success) = before.unwrap_or_default();
-        let (failures, success) = match &found {
-            Ok(Proof { latency: None, .. }) => (0, success),
-            Ok(_) => (0, Some(at)),
-            Err(_) => (failures + 1, success),
+        observation.identify();
+        let mut targets = subject.targets.clone();
+        // Where there is a question, each controller asks it itself.
+        if matches!(subject.ask.way, Way::Udp { datagram: None, .. }) {
+            let doors = observation.doors.values();
+            let refusals: Vec<_> = doors.flat_map(|door| &door.refusals).collect();
+            refuse(&mut targets, &refusals);
+        }
+        let found = verdict(&subject.ask, &observation, &targets);
+        let before = before.map(|before| (before.troubles, before.success));
+        let (troubles, success) = before.unwrap_or_default();
+        let troubles = match &found {
+            Ok(Proof { complete: true, .. }) => 0,
+            Ok(_) | Err(_) => troubles.saturating_add(1),
+        };
+        let success = match &found {
+            Ok(Proof {
+                latency: Some(_), ..
+            }) => Some(at),
+            Ok(_) | Err(_) => success,
         };
         Self {
             at,
             found,
-            failures,
+            targets,
+            troubles,
             success,
         }
     }
@@ -89,7 +108,7 @@ impl Tried {
 pub enum Step {
     /// All is said.
     Nothing,
-    /// A failure is to be believed only if it lasts.
+    /// A trouble is to be believed only if it lasts.
     TryAgain,
     Write {
         status: Value,
@@ -104,7 +123,7 @@ pub fn plan(subject: &Subject, tried: Option<&Tried>, told: &Value, now: Timesta
     let Some(found) = in_vain.or_else(|| Some(tried?.found.clone())) else {
         return Step::Nothing;
     };
-    if found.is_err() && tried.is_some_and(|tried| tried.failures < PERSUASIVE) {
+    if tried.is_some_and(|tried| (1..PERSUASIVE).contains(&tried.troubles)) {
         return Step::TryAgain;
     }
     let before = ready(told);
@@ -123,7 +142,8 @@ pub fn plan(subject: &Subject, tried: Option<&Tried>, told: &Value, now: Timesta
     );
     status["observedGeneration"] = json!(subject.generation);
     set_list(&mut status, "addresses", json!(subject.addresses));
-    set_list(&mut status, "targets", json!(subject.targets));
+    let targets = tried.map_or(&subject.targets, |tried| &tried.targets);
+    set_list(&mut status, "targets", json!(targets));
     let is_old = match &found {
         Ok(proof) => is_other_latency(&told["probe"], proof, now),
         Err(_) => false,

@@ -23,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Why;
 use super::ask::{Advertised, Ask, Greeting, Question, Way};
+use super::doors::Door;
 use super::trust::{self, Trust};
 use crate::gateway::bounds::cut;
 use crate::ingress::PROBE;
@@ -61,18 +62,35 @@ pub struct Observation {
     pub controllers: BTreeMap<u64, Vec<SocketAddr>>,
     /// Of each of these.
     pub answers: BTreeMap<SocketAddr, Answer>,
+    /// What controllers say of the tunnel's port; of all that said anything.
+    pub doors: BTreeMap<u64, Door>,
 }
 
 impl Observation {
-    /// A controller says that it does not listen there: whoever answered was somebody else. Unless another one,
-    /// on the same machine, does.
-    pub fn close(&mut self, controller: u64, why: &str) {
-        let doors = self.controllers.get(&controller).into_iter().flatten();
-        for door in doors {
-            let mut others = self.controllers.iter().filter(|(id, _)| **id != controller);
-            if !others.any(|(_, doors)| doors.contains(door)) {
-                let closed = Answer::Unreachable(why.to_owned());
-                self.answers.insert(*door, closed);
+    /// Finds out who answered by what the controllers say of their ports: somebody else where none of those that share an
+    /// address listens, and everywhere if no client came to any. Of what is not known nothing is said.
+    pub fn identify(&mut self) {
+        let Self {
+            controllers,
+            answers,
+            doors,
+            ..
+        } = self;
+        for (at, answer) in answers.iter_mut() {
+            let here = controllers.iter().filter(|(_, all)| all.contains(at));
+            let shut = here.map(|(id, _)| doors.get(id)?.open.as_ref().err());
+            let shut: Option<Vec<&String>> = shut.collect();
+            if let Some([why, ..]) = shut.as_deref() {
+                *answer = Answer::Shut((*why).clone());
+            }
+        }
+        let all_told = controllers.keys().all(|id| doors.contains_key(id));
+        if doors.is_empty() || !all_told || doors.values().any(|door| door.came) {
+            return;
+        }
+        for answer in answers.values_mut() {
+            if matches!(answer, Answer::Reached(_) | Answer::Closed) {
+                *answer = Answer::Stranger;
             }
         }
     }
@@ -82,9 +100,11 @@ impl Observation {
 pub enum Answer {
     /// No connection came about.
     Unreachable(String),
+    /// The controllers there do not listen: whoever answered was somebody else.
+    Shut(String),
     /// A connection was ended without an answer.
     Closed,
-    /// Who answered is no controller.
+    /// Who answered is no controller of this swarm.
     Stranger,
     /// Who answered shows no certificate that is good for the host.
     Untrusted(Why),
@@ -133,6 +153,7 @@ pub async fn probe(ask: &Ask) -> Observation {
         public,
         controllers,
         answers: join_all(answers).await.into_iter().collect(),
+        doors: BTreeMap::new(),
     }
 }
 

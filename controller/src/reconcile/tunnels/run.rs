@@ -5,13 +5,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hive_manifests::Resource;
 use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::ask::{Ask, ask};
+use super::ask::ask;
+use super::doors::Doors;
+use super::obstacles::{no_certificate, no_door, no_function};
 use super::plan::{Step, Subject, Tried, plan};
 use super::probe::{Observation, probe};
 use super::targets::{NodeState, nobody_there, statuses};
@@ -25,7 +26,7 @@ use crate::store::Replica;
 use crate::tunnels::Tunnels;
 use crate::tunnels::access::rules::Problem;
 use crate::tunnels::access::seal;
-use crate::tunnels::certificates::{CertificateError, Certificates};
+use crate::tunnels::certificates::Certificates;
 use crate::tunnels::providers::{Part, Standing};
 use crate::tunnels::table::{self, Table, Tunnel};
 
@@ -47,6 +48,7 @@ pub struct Proofs {
     /// This controller's id.
     own: u64,
     tunnels: Tunnels,
+    doors: Doors,
     table: table::Follower,
     routes: routes::Follower,
     certificates: Certificates,
@@ -97,11 +99,12 @@ enum Turn {
 
 impl Proofs {
     /// `own` is the id of this controller.
-    pub fn new(own: u64, tunnels: Tunnels, state: &State) -> Self {
+    pub fn new(own: u64, tunnels: Tunnels, doors: Doors, state: &State) -> Self {
         let (tell, told) = mpsc::channel(AT_ONCE);
         Self {
             own,
             tunnels,
+            doors,
             table: table::Follower::default(),
             routes: routes::Follower::of(state),
             certificates: Certificates::default(),
@@ -195,11 +198,14 @@ impl Proofs {
         addresses.extend(host.map(|host| at_host(host, &tunnel.spec)));
         let not_brought = standing.and_then(|it| it.trouble);
         let not_brought = not_brought.map(|it| Why::new(it.reason, it.message));
-        let uncertified = || Some(no_certificate(tunnel, unread.as_ref()?));
+        let uncertified = || Some(no_certificate(tunnel, unread.as_ref()?, state));
         let no_door = || no_door(tunnel, &ask);
         let refused = table.refused.get(key);
         let refused = refused.map(|why| Why::new(why.reason(), why.to_string()));
-        let lost = || Some(Why::new("RouteConflict", self.routes.lost(key)?));
+        let lost = || {
+            let lost = self.routes.lost(key)?;
+            Some(Why::new(lost.reason(), lost.to_string()))
+        };
         let unguarded = || {
             let Err(problem) = &*tunnel.access else {
                 return None;
@@ -212,8 +218,8 @@ impl Proofs {
         let obstacle = refused.or_else(lost).or_else(unguarded);
         let obstacle = obstacle
             .or(not_brought)
-            .or_else(uncertified)
             .or_else(no_door)
+            .or_else(uncertified)
             .or_else(nobody);
         Subject {
             uid: tunnel.uid.clone(),
@@ -265,8 +271,11 @@ impl Proofs {
             };
             let subject = known.begin(now);
             let (tell, wake) = (self.tell.clone(), self.tunnels.health.wakes());
+            let doors = self.doors.clone();
             self.under_way.spawn(async move {
-                let observation = probe(&subject.ask).await;
+                let began = Instant::now();
+                let mut observation = probe(&subject.ask).await;
+                observation.doors = doors.of(&key, &subject, began).await;
                 let ended = Ended {
                     key,
                     at: Timestamp::now(),
@@ -405,27 +414,6 @@ fn rest() -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * random)
 }
 
-/// Why there is no certificate to serve a tunnel with.
-fn no_certificate(tunnel: &Tunnel, error: &CertificateError) -> Why {
-    if tunnel.spec.wants_acme() {
-        let message = "its certificate is not there yet: the condition CertificateReady says why";
-        return Why::new(error.reason(), message);
-    }
-    let name = tunnel.spec.certificate_secret(&tunnel.key.name);
-    let name = name.unwrap_or_default();
-    let message = format!("spec.tls.secretName: Secret {name}: {error}");
-    Why::new(error.reason(), message)
-}
-
-/// Why no controller takes connections for what is reached by TLS.
-fn no_door(tunnel: &Tunnel, ask: &Ask) -> Option<Why> {
-    let by_tls = !tunnel.names.is_empty();
-    (by_tls && ask.controllers.is_empty()).then(|| {
-        let message = "no controller takes TLS: start them with --ingress-tls-port";
-        Why::new("NoTlsPort", message)
-    })
-}
-
 /// False if it could not be made; when it is there, the tunnels' rules are read anew.
 async fn make_secret(replica: &Replica) -> bool {
     match seal::make_secret(replica).await {
@@ -444,29 +432,6 @@ fn at_host(host: &str, spec: &TunnelSpec) -> String {
         (Protocol::Tcp, Some(port)) => format!("{host}:{port}"),
         _ => format!("http://{host}"),
     }
-}
-
-/// Why the function that is to answer does not.
-fn no_function(tunnel: &Tunnel, state: &State) -> Option<Why> {
-    let name = tunnel.spec.function.as_ref()?;
-    let namespace = &tunnel.key.namespace;
-    let key = Key::new(Resource::Function, &**namespace, &**name);
-    let Some(function) = state.get(&key) else {
-        let message = format!(
-            "function {name} is not in namespace {namespace}: apply it, or correct spec.function"
-        );
-        return Some(Why::new("FunctionNotFound", message));
-    };
-    let function = function.to_value();
-    if objects::condition(&function, "Available") != Some("False") {
-        return None;
-    }
-    let conditions = function["status"]["conditions"].as_array()?;
-    let ready = conditions.iter().find(|it| it["type"] == "Ready");
-    let why = ready.and_then(|it| it["message"].as_str());
-    let why = why.unwrap_or("it was not looked at yet");
-    let message = format!("function {name} has no copy that answers: {why}");
-    Some(Why::new("FunctionNotReady", message))
 }
 
 #[cfg(test)]

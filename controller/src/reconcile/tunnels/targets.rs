@@ -2,10 +2,12 @@
 
 use hive_manifests::tunnel::{TargetStatus, TunnelSpec, TunnelTarget};
 use hive_proto::tunnel as reasons;
+use hive_proto::v1::TunnelRefusal;
 
 use super::Why;
 use crate::objects::node_key;
 use crate::state::State;
+use crate::tunnels::door::REFUSALS;
 use crate::tunnels::health::TargetHealth;
 
 /// Of a target that was not asked yet.
@@ -118,9 +120,7 @@ fn failure(index: usize, target: &TunnelTarget, known: &TargetHealth, node: &Nod
     let (name, address) = (&target.node, target.address());
     let message = match &*known.reason {
         NODE_NOT_LINKED => return not_linked(target, node),
-        reasons::REFUSED => format!(
-            "nothing listens at {address} as node {name} sees it: start the service there, or correct spec.targets[{index}]"
-        ),
+        reasons::REFUSED => nothing_listens(index, name, &address),
         reasons::NOT_ALLOWED => format!(
             "the agent of node {name} may not connect to {address}: whoever runs it allows that with --tunnel-targets"
         ),
@@ -133,6 +133,31 @@ fn failure(index: usize, target: &TunnelTarget, known: &TargetHealth, node: &Nod
         false => String::new(),
     };
     Why::new(known.reason.clone(), message + &maybe)
+}
+
+fn nothing_listens(index: usize, node: &str, address: &str) -> String {
+    format!(
+        "nothing listens at {address} as node {node} sees it: start the service there, or correct spec.targets[{index}]"
+    )
+}
+
+/// What clients of other controllers found out of targets that are well as far as this one knows.
+pub fn refuse(targets: &mut [TargetStatus], refusals: &[&TunnelRefusal]) {
+    for (index, target) in targets.iter_mut().enumerate() {
+        let TargetStatus { node, address, .. } = &*target;
+        let mut said = refusals.iter();
+        let said = said.find(|it| it.node == *node && it.address == *address);
+        let said = said.and_then(|it| REFUSALS.into_iter().find(|known| *known == it.reason));
+        let Some(reason) = said.filter(|_| target.healthy) else {
+            continue;
+        };
+        target.message = match reason {
+            reasons::REFUSED => nothing_listens(index, node, address),
+            _ => format!("node {node} finds no way to {address}: look at its network"),
+        };
+        target.reason = reason.to_owned();
+        target.healthy = false;
+    }
 }
 
 fn not_linked(target: &TunnelTarget, node: &NodeState) -> Why {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Proofs, concerns};
+use super::{Doors, Proofs, concerns};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::fixture::Alone;
 use crate::gateway::{Invoker, Nodes};
@@ -65,7 +65,7 @@ impl World {
         replica.propose(moved).await.unwrap();
 
         let stop = CancellationToken::new();
-        let nodes = Nodes::new(replica.clone(), peers);
+        let nodes = Nodes::new(replica.clone(), peers.clone());
         fake_agent::join(nodes.links(), "pi");
         let tunnels = Tunnels::new(nodes.links().clone());
         let routes = ingress::follow_routes(&replica, stop.clone());
@@ -81,7 +81,8 @@ impl World {
         let looks = Looks::new(&replica, Duration::from_secs(5), &stop)
             .only_for(concerns)
             .woken_by(tunnels.health.wakes());
-        let mut proofs = Proofs::new(1, tunnels, &replica.state());
+        let doors = Doors::new(1, tunnels.clone(), peers);
+        let mut proofs = Proofs::new(1, tunnels, doors, &replica.state());
         tokio::spawn(looks.run(async move |replica, state| proofs.pass(replica, state).await));
 
         let world = Self {
@@ -271,6 +272,48 @@ async fn each_tunnel_is_proven_in_its_own_way() {
             "True Proven a request to greets.default.localhost came through",
         )
         .await;
+}
+
+#[tokio::test]
+async fn another_program_at_the_port_is_not_taken_for_the_tunnel() {
+    let world = World::new().await;
+    let service = free_port().await;
+    tokio::spawn(serve(service));
+    // It takes connections, and never ends them.
+    let foreign = listen().await;
+    let port = foreign.local_addr().unwrap().port();
+    let targets = json!([{ "node": "pi", "port": service }]);
+    let spec = json!({ "protocol": "TCP", "port": port, "targets": targets });
+    world.declare("ssh", spec).await;
+    let expected = format!(
+        "False NotListening controller 1 at 127.0.0.1:{port} does not listen (cannot listen on"
+    );
+    world.says("ssh", &expected).await;
+    drop(foreign);
+    world
+        .says("ssh", "True Proven a connection opens and stays")
+        .await;
+}
+
+/// A router may lead the port to another machine.
+#[tokio::test]
+async fn another_program_at_the_address_is_not_taken_for_the_tunnel() {
+    let world = World::new().await;
+    let service = free_port().await;
+    tokio::spawn(serve(service));
+    let foreign = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = foreign.local_addr().unwrap().port();
+    let member = Member {
+        ingress: "127.0.0.2:1".into(),
+        ..Member::default()
+    };
+    let moved = Command::MoveController { id: 1, member };
+    world.replica.propose(moved).await.unwrap();
+    let targets = json!([{ "node": "pi", "port": service }]);
+    let spec = json!({ "protocol": "TCP", "port": port, "targets": targets });
+    world.declare("ssh", spec).await;
+    let expected = format!("False Misdirected at 127.0.0.2:{port} somebody else answers");
+    world.says("ssh", &expected).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Whether what was tried proves that a tunnel is reached, and if not, what is in the way. Pure.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Proof {
     pub latency: Option<Duration>,
     /// In one sentence how, and which controllers were not reached.
     pub message: String,
+    /// By every controller.
+    pub complete: bool,
 }
 
 impl Proof {
@@ -76,8 +79,12 @@ pub fn verdict(ask: &Ask, seen: &Observation, targets: &[TargetStatus]) -> Resul
             by.as_str()
         ),
     };
-    let message = what + &only_here(ask, seen) + &not_reached(ask, seen);
-    Ok(Proof { latency, message })
+    let not_reached = not_reached(ask, seen);
+    Ok(Proof {
+        latency,
+        message: what + &only_here(ask, seen) + &not_reached,
+        complete: not_reached.is_empty(),
+    })
 }
 
 /// The answers at some doors, the one that tells most at the end.
@@ -91,13 +98,14 @@ fn answers<'a>(
         .collect();
     all.sort_by_key(|(_, answer)| match answer {
         Answer::Unreachable(_) => 0,
-        Answer::Closed => 1,
-        Answer::Stranger => 2,
-        Answer::Untrusted(_) => 3,
-        Answer::Silent => 4,
-        Answer::Untried => 5,
-        Answer::Refused(_) => 6,
-        Answer::Reached(_) => 7,
+        Answer::Shut(_) => 1,
+        Answer::Closed => 2,
+        Answer::Stranger => 3,
+        Answer::Untrusted(_) => 4,
+        Answer::Silent => 5,
+        Answer::Untried => 6,
+        Answer::Refused(_) => 7,
+        Answer::Reached(_) => 8,
     });
     all
 }
@@ -172,7 +180,7 @@ fn by_name(
                 "{host} leads to {door}, which ends connections without an answer: {lead}{directly}"
             ),
         ),
-        Some((door, Answer::Unreachable(why))) => (
+        Some((door, Answer::Unreachable(why) | Answer::Shut(why))) => (
             "Unreachable",
             format!(
                 "{host} leads to {door}, which is not reached ({why}): {lead}, and let firewalls pass it{directly}"
@@ -206,7 +214,6 @@ fn silent(way: &Way) -> String {
 fn by_port(ask: &Ask, seen: &Observation, targets: &[TargetStatus]) -> Result<Duration, Why> {
     let doors: Vec<SocketAddr> = seen.controllers.values().flatten().copied().collect();
     let answers = answers(seen, &doors);
-    let is_open = |(_, answer): &(_, &Answer)| !matches!(answer, Answer::Unreachable(_));
     if answers.iter().any(is_open)
         && let Some(why) = all_down(targets)
     {
@@ -235,7 +242,6 @@ fn by_datagram(
 ) -> Result<Option<Duration>, Why> {
     let doors: Vec<SocketAddr> = seen.controllers.values().flatten().copied().collect();
     let answers = answers(seen, &doors);
-    let is_open = |(_, answer): &(_, &Answer)| !matches!(answer, Answer::Unreachable(_));
     if answers.iter().any(is_open)
         && let Some(why) = all_down(targets)
     {
@@ -248,16 +254,35 @@ fn by_datagram(
     }
 }
 
+/// A controller has the port there, as far as can be known.
+fn is_open((_, answer): &(&SocketAddr, &Answer)) -> bool {
+    !matches!(
+        answer,
+        Answer::Unreachable(_) | Answer::Shut(_) | Answer::Stranger
+    )
+}
+
 /// No controller is reached at the port.
 fn closed(ask: &Ask, seen: &Observation) -> Why {
     let not_reached = not_reached(ask, seen);
     let message = not_reached.trim_start_matches("; ");
-    let message = match (message.is_empty(), &ask.way) {
-        (true, _) => "there is no controller to connect to".to_owned(),
-        (false, Way::Udp { .. }) => format!("{message}: let firewalls pass the port for UDP"),
-        (false, _) => format!("{message}: let firewalls pass the port"),
+    if message.is_empty() {
+        return Why::new("Unreachable", "there is no controller to connect to");
+    }
+    let any = |is_it: fn(&Answer) -> bool| seen.answers.values().any(is_it);
+    let (reason, remedy) = if any(|it| matches!(it, Answer::Shut(_))) {
+        let remedy = "end what has the port there, or choose another spec.port";
+        ("NotListening", remedy)
+    } else if any(|it| matches!(it, Answer::Stranger)) {
+        let remedy = "nothing came to a controller; let what stands in front of the controllers lead the port to \
+                      them, or choose another spec.port";
+        ("Misdirected", remedy)
+    } else if matches!(ask.way, Way::Udp { .. }) {
+        ("Unreachable", "let firewalls pass the port for UDP")
+    } else {
+        ("Unreachable", "let firewalls pass the port")
     };
-    Why::new("Unreachable", message)
+    Why::new(reason, format!("{message}: {remedy}"))
 }
 
 /// A provider says itself whether it brings anything; what is behind the controllers is tried from there.
@@ -301,12 +326,17 @@ fn trouble(controller: &Advertised, seen: &Observation) -> Option<String> {
         Some((_, Answer::Stranger)) => format!("at {} somebody else answers", controller.address()),
         Some((_, Answer::Closed)) => format!("{controller} ends connections at once"),
         Some((_, Answer::Unreachable(why))) => format!("{controller} is not reached ({why})"),
+        Some((_, Answer::Shut(why))) => format!("{controller} does not listen ({why})"),
         None => format!("the name of {controller} does not resolve"),
     })
 }
 
+/// At an address that controllers share one of them answers for all: it is told once.
 fn not_reached(ask: &Ask, seen: &Observation) -> String {
-    let troubles = ask.controllers.iter().filter_map(|it| trouble(it, seen));
+    let mut told = BTreeSet::new();
+    let controllers = ask.controllers.iter();
+    let once = controllers.filter(|it| told.insert((&*it.host, it.port)));
+    let troubles = once.filter_map(|it| trouble(it, seen));
     troubles.map(|trouble| format!("; {trouble}")).collect()
 }
 

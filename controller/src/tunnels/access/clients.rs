@@ -105,8 +105,11 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use http::HeaderValue;
+    use serde_json::json;
 
     use super::*;
+    use crate::fixture::put;
+    use crate::objects;
 
     fn networks(texts: &[&str]) -> Networks {
         Networks::read(texts.iter().copied()).unwrap()
@@ -166,6 +169,12 @@ mod tests {
             ("10.0.0.1", "10.0.0.1", "10.0.0.1"),
             ("10.0.0.1", "10.9.9.9, 10.0.0.1", "10.9.9.9"),
             ("10.0.0.1", "\u{e9}, 198.51.100.1, 10.0.0.1", "198.51.100.1"),
+            // Nobody has so many in a row.
+            (
+                "10.0.0.1",
+                "198.51.100.1, 10.0.0.9, 10.0.0.8, 10.0.0.7, 10.0.0.6, 10.0.0.5, 10.0.0.4, 10.0.0.3, 10.0.0.2, 10.0.0.1",
+                "10.0.0.9",
+            ),
         ] {
             let mut headers = HeaderMap::new();
             let said = HeaderValue::from_bytes(chain.as_bytes()).unwrap();
@@ -174,6 +183,22 @@ mod tests {
             assert_eq!(found.to_string(), expected, "{peer}: {chain}");
             let alone = client_of(peer.parse().unwrap(), &headers, &Networks::default());
             assert_eq!(alone, peer.parse::<IpAddr>().unwrap().to_canonical());
+        }
+    }
+
+    #[test]
+    fn each_setting_is_about_its_own_proxies() {
+        let mut state = State::default();
+        let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+        let data = json!({ "data": { FORWARDING: "10.0.0.1", ANNOUNCING: "10.0.0.2" } });
+        let body = objects::fresh(&key, json!({}), data);
+        put(&mut state, key, &body);
+        let proxies = Proxies::of(&state);
+        for (address, forwards, announces) in [("10.0.0.1", true, false), ("10.0.0.2", false, true)]
+        {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(proxies.forwarding.contains(address), forwards);
+            assert_eq!(proxies.announcing.contains(address), announces);
         }
     }
 }

@@ -89,3 +89,19 @@ fn seconds(wait: &Duration) -> u64 {
         .unwrap_or(u64::MAX)
         .max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_as_long_as_is_said_waits_long_enough() {
+        for (millis, expected) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
+            let denied = Denied::TooOften(Duration::from_millis(millis));
+            assert_eq!(denied.retry_after(), Some(expected), "{millis} ms");
+            let said = denied.to_string();
+            assert!(said.ends_with(&format!(" in {expected} s")), "{said}");
+        }
+        assert_eq!(Denied::Client.retry_after(), None);
+    }
+}

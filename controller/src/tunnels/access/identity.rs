@@ -196,6 +196,7 @@ mod tests {
             json!({ "sub": "" }),
             json!({ "sub": 1 }),
             json!({ "sub": "a\nb" }),
+            json!({ "sub": "a".repeat(257) }),
         ] {
             assert_eq!(of(nobody.clone(), &Allow::default()), None, "{nobody}");
         }

@@ -54,3 +54,36 @@ impl Issuers {
         Ok(verifier)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tunnels::certificates::tests::Authority;
+
+    fn issuers() -> Issuers {
+        let mut roots = RootCertStore::empty();
+        roots.add(Authority::create().der()).unwrap();
+        Issuers::new(roots)
+    }
+
+    #[test]
+    fn what_knows_tokens_for_one_client_knows_none_for_another() {
+        let issuers = issuers();
+        let of = |issuer: &str, client: &str| issuers.of(issuer, client).unwrap();
+        let own = of("https://login.example", "photos");
+        assert!(Arc::ptr_eq(&own, &of("https://login.example", "photos")));
+        assert!(!Arc::ptr_eq(&own, &of("https://login.example", "wiki")));
+        assert!(!Arc::ptr_eq(&own, &of("https://other.example", "photos")));
+    }
+
+    #[test]
+    fn many_issuers_take_bounded_room() {
+        let issuers = issuers();
+        for number in 0..=MAX_ISSUERS {
+            let issuer = format!("https://{number}.example");
+            issuers.of(&issuer, "photos").unwrap();
+        }
+        assert_eq!(issuers.known.lock().unwrap().len(), MAX_ISSUERS);
+    }
+}

@@ -1,15 +1,18 @@
 //! Names and passwords: the lines of `htpasswd`, and who knows one of them.
 //!
 //! A password costs some ten milliseconds of a processor, as it should. That is spent beside the threads that serve,
-//! by few at a time, and once for each password that is right.
+//! by few at a time, and once for each password that is right. Tunnels take turns: whoever floods one with wrong
+//! passwords holds up nobody else's.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hive_identity::random_bytes;
 use ring::hmac;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Of one Secret, which has 1 MiB at most.
 const MAX_USERS: usize = 10_000;
@@ -24,7 +27,11 @@ const COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 const AT_ONCE: usize = 2;
 
 /// Of one tunnel, with those that wait: behind them the last waits a second or two.
-pub const WAITING: usize = 16;
+const WAITING: usize = 16;
+
+/// Whoever waits for longer, since many tunnels are flooded or their passwords are dear, is told to come again: people
+/// have given up by then.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Right passwords that are remembered; 32 bytes each.
 const MAX_KNOWN: usize = 4096;
@@ -98,9 +105,28 @@ impl Users {
     }
 }
 
+/// What one tunnel has of the checks.
+pub struct Share {
+    /// For those that are checked or wait.
+    places: Arc<Semaphore>,
+    /// For one of them, which alone stands in line with those of other tunnels: each tunnel has its turn after one of
+    /// every other, however many wait there.
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(WAITING)),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
 /// Checks passwords. A clone is the same.
 #[derive(Clone)]
 pub struct Passwords {
+    /// For those that are checked. Whoever waits longest is next.
     places: Arc<Semaphore>,
     /// Of this process alone: what is remembered is of no use elsewhere.
     key: Arc<hmac::Key>,
@@ -120,13 +146,13 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether it is that user's. `waiting` has the places of the tunnel.
+    /// Whether it is that user's. `share` is the tunnel's.
     pub async fn check(
         &self,
         users: &Users,
         name: &str,
         password: &str,
-        waiting: &Arc<Semaphore>,
+        share: &Share,
     ) -> Result<bool, Busy> {
         let own = users.0.get(name);
         let is_user = own.is_some();
@@ -137,9 +163,14 @@ impl Passwords {
         if is_user && self.known().contains(&mark) {
             return Ok(true);
         }
-        let waiting = waiting.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.map_err(|_| Busy)?;
+        let waiting = share.places.clone().try_acquire_owned();
+        let waiting = waiting.map_err(|_| Busy)?;
+        let line = async {
+            let turn = share.turn.clone().acquire_owned().await.ok()?;
+            let place = self.places.clone().acquire_owned().await.ok()?;
+            Some((turn, place))
+        };
+        let place = timeout(PATIENCE, line).await.ok().flatten().ok_or(Busy)?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
         let checked = tokio::task::spawn_blocking(move || {
             let is_right = bcrypt::verify(password, &hash).unwrap_or(false);
@@ -176,7 +207,14 @@ impl Passwords {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::task::Poll;
+
+    use futures::poll;
+
     use super::*;
+
+    /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
+    const DEADLINE: Duration = Duration::from_secs(30);
 
     fn hash(password: &str) -> String {
         bcrypt::hash(password, 4).unwrap()
@@ -214,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_password_is_right_for_its_user_and_as_long_as_it_is_listed() {
         let users = Users::read(&format!("ann:{}\nbob:{}", hash("a"), hash("b"))).unwrap();
-        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(WAITING)));
+        let (passwords, share) = (Passwords::default(), Share::default());
         for (name, password, expected) in [
             ("ann", "a", true),
             ("ann", "a", true),
@@ -224,12 +262,12 @@ mod tests {
             ("Ann", "a", false),
             ("", "a", false),
         ] {
-            let found = passwords.check(&users, name, password, &waiting).await;
+            let found = passwords.check(&users, name, password, &share).await;
             assert_eq!(found.unwrap(), expected, "{name} {password}");
         }
         assert_eq!(passwords.known().len(), 1);
         let changed = Users::read(&format!("ann:{}", hash("other"))).unwrap();
-        let found = passwords.check(&changed, "ann", "a", &waiting).await;
+        let found = passwords.check(&changed, "ann", "a", &share).await;
         assert!(!found.unwrap());
     }
 
@@ -238,9 +276,9 @@ mod tests {
     async fn hashes_of_other_programs_are_known() {
         let line = "ann:$2y$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy";
         let users = Users::read(line).unwrap();
-        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(WAITING)));
+        let (passwords, share) = (Passwords::default(), Share::default());
         for (password, expected) in [("open sesame", true), ("sesame", false)] {
-            let found = passwords.check(&users, "ann", password, &waiting).await;
+            let found = passwords.check(&users, "ann", password, &share).await;
             assert_eq!(found.unwrap(), expected);
         }
     }
@@ -248,13 +286,55 @@ mod tests {
     #[tokio::test]
     async fn more_than_can_wait_are_sent_away() {
         let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
-        let (passwords, waiting) = (Passwords::default(), Arc::new(Semaphore::new(1)));
-        let taken = waiting.clone().try_acquire_owned().unwrap();
-        assert!(passwords.check(&users, "ann", "a", &waiting).await.is_err());
+        let (passwords, share) = (Passwords::default(), Share::default());
+        let take_all = || {
+            let places = share.places.clone();
+            places.try_acquire_many_owned(WAITING as u32).unwrap()
+        };
+        let taken = take_all();
+        assert!(passwords.check(&users, "ann", "a", &share).await.is_err());
         drop(taken);
-        assert!(passwords.check(&users, "ann", "a", &waiting).await.unwrap());
+        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
         // What is known costs nothing.
-        let _taken = waiting.clone().try_acquire_owned().unwrap();
-        assert!(passwords.check(&users, "ann", "a", &waiting).await.unwrap());
+        let _taken = take_all();
+        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_is_flooded_holds_up_no_other_one() {
+        let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
+        let (passwords, flooded, quiet) =
+            (Passwords::default(), Share::default(), Share::default());
+        let one = || passwords.places.clone().try_acquire_owned().unwrap();
+        let (first, _second) = (one(), one());
+        let wrong = || Box::pin(passwords.check(&users, "ann", "b", &flooded));
+        let mut flood: Vec<_> = (0..WAITING).map(|_| wrong()).collect();
+        for check in &mut flood {
+            assert!(poll!(check).is_pending());
+        }
+        assert!(matches!(poll!(wrong()), Poll::Ready(Err(Busy))));
+        let mut right = Box::pin(passwords.check(&users, "ann", "a", &quiet));
+        assert!(poll!(&mut right).is_pending());
+        // There is one place from now on: it goes to the first of the flood, and then to the other tunnel. Nobody takes
+        // it for the others of the flood, which would stand in line before it.
+        drop(first);
+        let found = async {
+            assert!(!(&mut flood[0]).await.unwrap());
+            right.await.unwrap()
+        };
+        assert!(timeout(DEADLINE, found).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn right_passwords_take_bounded_room() {
+        let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
+        let (passwords, share) = (Passwords::default(), Share::default());
+        for number in 0..MAX_KNOWN {
+            let mark = passwords.mark("", &number.to_string());
+            passwords.known().insert(mark);
+        }
+        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
+        let known = passwords.known().len();
+        assert!((1..=MAX_KNOWN).contains(&known), "{known}");
     }
 }

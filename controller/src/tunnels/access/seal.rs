@@ -141,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn what_fits_no_cookie_is_not_opened() {
+        for (length, expected) in [(3000, true), (4000, false)] {
+            let content = "a".repeat(length);
+            let sealed = key().seal("session", &content);
+            let opened = key().open::<String>("session", &sealed);
+            assert_eq!(opened, expected.then_some(content), "{length}");
+        }
+    }
+
+    #[test]
     fn controllers_have_the_same_key_once_there_is_a_secret() {
         let mut state = State::default();
         assert_eq!(SealingKey::of(&state, "uid-1"), None);

@@ -3,6 +3,8 @@
 
 mod browser;
 
+use std::sync::Arc;
+
 use hive_manifests::Resource;
 use hive_manifests::tunnel::access::Access;
 use http::header::{HOST, LOCATION};
@@ -20,10 +22,16 @@ use crate::tunnels::table::Tunnel;
 
 const CLIENT: &str = "203.0.113.7";
 
-/// With the Secrets that rules of the tests name: the user `ann` has the password `secret`.
+/// Of it a hash tells no more than the first 72 bytes.
+fn long_password() -> String {
+    "x".repeat(800)
+}
+
+/// With the Secrets that rules of the tests name: the user `ann` has the password `secret`, and `eve` a long one.
 fn state() -> State {
     let mut state = State::default();
-    let users = format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap());
+    let hashes = ["secret", &*long_password()].map(|it| bcrypt::hash(it, 4).unwrap());
+    let users = format!("ann:{}\neve:{}\n", hashes[0], hashes[1]);
     for (namespace, name, key, text) in [
         ("default", "users", "auth", &*users),
         ("default", "client", "clientSecret", SECRET),
@@ -159,7 +167,9 @@ async fn a_password_lets_in_and_goes_no_further() {
     let good = basic("ann:secret");
     let [wrong, unknown, nameless, root] = ["ann:wrong", "bob:secret", "ann", "root:x"].map(basic);
     let odd = good.replacen("Basic", "bAsIc ", 1);
-    let cases: [(&[&str], &str); 10] = [
+    let [whole, part] =
+        [&*long_password(), &long_password()[..72]].map(|it| basic(&format!("eve:{it}")));
+    let cases: [(&[&str], &str); 12] = [
         (&[], "Unauthenticated"),
         (&[&good], "let in"),
         (&[&wrong], "Unauthenticated"),
@@ -171,6 +181,9 @@ async fn a_password_lets_in_and_goes_no_further() {
         // The service might read the second.
         (&[&good, &root], "Unauthenticated"),
         (&[&odd], "let in"),
+        (&[&part], "let in"),
+        // More than anybody is asked to read.
+        (&[&whole], "Unauthenticated"),
     ];
     for (said, expected) in cases {
         let headers: Vec<_> = said.iter().map(|it| ("authorization", *it)).collect();

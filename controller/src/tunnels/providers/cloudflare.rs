@@ -11,6 +11,7 @@ mod connector;
 mod consent;
 mod plan;
 mod ready;
+mod slots;
 #[cfg(test)]
 mod stand_in;
 
@@ -35,7 +36,7 @@ use connector::Connector;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Programs that run at once on a controller, with some 30 MB and a thread each: what a small machine has beside its own
-/// work.
+/// work. Namespaces share them.
 const MAX_CONNECTORS: usize = 64;
 
 /// How a connector is run.
@@ -46,6 +47,14 @@ pub struct Cloudflared {
     pub program: PathBuf,
     /// Where this controller's ingress listens.
     pub ingress: SocketAddr,
+}
+
+/// With what a connector is run.
+#[derive(Clone, PartialEq)]
+pub struct Job {
+    token: Token,
+    /// When its tunnel was made, in text that sorts.
+    created: String,
 }
 
 /// The connectors of this controller.
@@ -68,13 +77,9 @@ impl Connectors {
             ending: TaskTracker::new(),
         }
     }
-}
 
-impl Provider for Connectors {
-    type Job = Token;
-    const KIND: Kind = Kind::Cloudflare;
-
-    fn job(&self, tunnel: &Tunnel, state: &State) -> Result<Token, Trouble> {
+    /// That of a tunnel.
+    fn token(&self, tunnel: &Tunnel, state: &State) -> Result<Token, Trouble> {
         let Some(said) = &tunnel.spec.cloudflare else {
             let message = "spec.cloudflare says nothing: name a Secret with the tunnel's token";
             return Err(Trouble::new("Incomplete", message));
@@ -102,16 +107,31 @@ impl Provider for Connectors {
         }
         Ok(token)
     }
+}
 
-    fn serve(&mut self, jobs: BTreeMap<Key, Token>) {
-        self.running
-            .retain(|key, (token, _)| jobs.get(key).is_some_and(|job| *job == *token));
-        for (key, token) in jobs {
+impl Provider for Connectors {
+    type Job = Job;
+    const KIND: Kind = Kind::Cloudflare;
+
+    fn job(&self, tunnel: &Tunnel, state: &State) -> Result<Job, Trouble> {
+        Ok(Job {
+            token: self.token(tunnel, state)?,
+            created: tunnel.created.clone(),
+        })
+    }
+
+    fn serve(&mut self, jobs: BTreeMap<Key, Job>) {
+        let wanting = jobs.iter().map(|(key, job)| (key, &*job.created));
+        let chosen = slots::share(wanting, self.most);
+        self.running.retain(|key, (token, _)| {
+            chosen.contains(key) && jobs.get(key).is_some_and(|job| job.token == *token)
+        });
+        for (key, Job { token, .. }) in jobs {
             if self.running.contains_key(&key) {
                 continue;
             }
-            if self.running.len() >= self.most {
-                let trouble = too_many(self.most);
+            if !chosen.contains(&key) {
+                let trouble = too_many(&key.namespace, self.most);
                 self.standings.trouble(&key, Part::Connector, trouble);
                 continue;
             }
@@ -135,10 +155,10 @@ impl Provider for Connectors {
     }
 }
 
-fn too_many(most: usize) -> Trouble {
+fn too_many(namespace: &str, most: usize) -> Trouble {
     let message = format!(
-        "{most} tunnels run cloudflared on this controller already, as many as may: delete some, or give one several hosts \
-         (spec.http.routes)"
+        "{most} tunnels run cloudflared on this controller, as many as may, and namespaces have equal shares of them: delete \
+         older ones of namespace {namespace}, or give one several hosts (spec.http.routes)"
     );
     Trouble::new("TooManyConnectors", message)
 }
@@ -237,7 +257,7 @@ mod tests {
             let connectors = Connectors::new(cloudflared, Standings::default());
             let one = |(key, tunnel): (&Key, &Arc<Tunnel>)| {
                 let said = match connectors.job(tunnel, state) {
-                    Ok(token) => token.expose().to_owned(),
+                    Ok(job) => job.token.expose().to_owned(),
                     Err(trouble) => trouble.reason.to_owned(),
                 };
                 format!("{} {said}", key.name)
@@ -285,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connectors_are_bounded_and_one_that_ends_makes_room() {
+    async fn connectors_are_bounded_and_namespaces_share_them() {
         let cloudflared = Cloudflared {
             launcher: Launcher::direct(),
             program: PathBuf::from("/nowhere/cloudflared"),
@@ -294,22 +314,30 @@ mod tests {
         let standings = Standings::default();
         let mut connectors = Connectors::new(cloudflared, standings.clone());
         connectors.most = 2;
-        let mut serve = |names: &[&str]| {
-            let jobs = names.iter().map(|name| {
-                let key = Key::new(Resource::Tunnel, "default", *name);
-                (key, Token::new(*name))
+        // Tunnels as `namespace/name`, the oldest first.
+        let mut serve = |tunnels: &[&str]| {
+            let jobs = tunnels.iter().enumerate().map(|(age, tunnel)| {
+                let (namespace, name) = tunnel.split_once('/').unwrap();
+                let job = Job {
+                    token: Token::new(*tunnel),
+                    created: age.to_string(),
+                };
+                (Key::new(Resource::Tunnel, namespace, name), job)
             });
             connectors.serve(jobs.collect());
             let running = connectors.running.keys();
-            running.map(|key| key.name.clone()).collect::<Vec<_>>()
+            let names = running.map(|key| format!("{}/{}", key.namespace, key.name));
+            names.collect::<Vec<_>>()
         };
-        assert_eq!(serve(&["b", "c"]), ["b", "c"]);
-        // Those that run go on.
-        assert_eq!(serve(&["a", "b", "c"]), ["b", "c"]);
-        let refused = Key::new(Resource::Tunnel, "default", "a");
+        assert_eq!(serve(&["a/x", "a/y"]), ["a/x", "a/y"]);
+        assert_eq!(serve(&["a/x", "a/y", "a/z"]), ["a/x", "a/y"]);
+        // Another namespace has its share.
+        assert_eq!(serve(&["a/x", "a/y", "a/z", "b/x"]), ["a/x", "b/x"]);
+        let refused = Key::new(Resource::Tunnel, "a", "z");
         let told = standings.of(&refused, Kind::Cloudflare).trouble.unwrap();
         assert_eq!(told.reason, "TooManyConnectors");
-        assert_eq!(serve(&["a", "c"]), ["a", "c"]);
+        assert!(told.message.contains("of namespace a,"), "{}", told.message);
+        assert_eq!(serve(&["a/z", "b/x"]), ["a/z", "b/x"]);
         let ending = connectors.ending.clone();
         drop(connectors);
         ending.close();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use hive_manifests::tunnel::TunnelTarget;
 use hive_proto::flow::MAX_DATAGRAM;
+use hive_proto::v1::TunnelDoorRequest;
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -108,6 +109,7 @@ async fn datagrams_go_to_the_target_and_answers_come_back() {
     let service = answering("dns ").await;
     let live = world.declare_udp("dns", json!([target(service)]), json!({}));
     let open = world.open(&live);
+    assert_eq!(live.since_client(), None);
     let (one, other) = (client(&open).await, client(&open).await);
     assert_eq!(asks(&one, b"one").await, b"dns one");
     assert_eq!(asks(&other, b"other").await, b"dns other");
@@ -118,6 +120,7 @@ async fn datagrams_go_to_the_target_and_answers_come_back() {
     assert!(answer.ends_with(&long) && answer.len() == MAX_DATAGRAM);
     let metered = live.metered();
     assert_eq!(metered.connections, 2);
+    assert!(live.since_client().is_some());
     assert!(metered.in_bytes >= 8 && metered.out_bytes >= 16);
     assert_eq!(world.one("dns").healthy, Some(true));
     drop(open);
@@ -253,6 +256,17 @@ async fn a_target_is_well_that_answers_or_does_not_refuse() {
     // Nobody asks it anything of itself: it is a client whom its system tells.
     drop(silent);
     is("mute", false, "Refused").await;
+    // That is so for the other controllers, too.
+    let door = world.tunnels.door(&TunnelDoorRequest {
+        namespace: "default".into(),
+        name: "mute".into(),
+        uid: world.live("mute").tunnel().uid.clone(),
+    });
+    let [refusal] = &door.refusals[..] else {
+        panic!("{:?}", door.refusals);
+    };
+    assert_eq!((&*refusal.node, &*refusal.reason), ("pi", "Refused"));
+    assert_eq!(refusal.address, at.to_string());
     let live = world.live("unknown");
     let open = world.open(&live);
     let client = client(&open).await;
@@ -288,4 +302,23 @@ async fn an_agent_that_does_not_know_udp_is_told_apart() {
     let opening = world.tunnels.opener.open_flow(&tunnel, &target, within);
     let (opened, ()) = tokio::join!(opening, before);
     assert_eq!(opened.err().unwrap().reason(), "AgentTooOld");
+}
+
+#[tokio::test]
+async fn who_may_not_come_begins_no_flow() {
+    let mut world = World::new();
+    let service = answering("").await;
+    let access = |client: &str| json!({ "access": { "allowedClients": [client] } });
+    let targets = json!([target(service)]);
+    let live = world.declare_udp("dns", targets.clone(), access("203.0.113.0/24"));
+    let open = world.open(&live);
+    let client = client(&open).await;
+    client.send(b"hello").await.unwrap();
+    let refused = || live.metered().failures.get("ClientNotAllowed").copied();
+    until("a refusal", || refused() == Some(1)).await;
+    assert_eq!(live.metered().connections, 0);
+    assert_eq!(world.one("dns").healthy, None);
+
+    world.declare_udp("dns", targets, access("127.0.0.0/8"));
+    assert_eq!(asks(&client, b"hello").await, b"hello");
 }

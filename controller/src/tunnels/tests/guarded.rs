@@ -9,6 +9,14 @@ fn announced(client: &str) -> String {
     format!("PROXY TCP4 {client} 10.0.0.1 4711 2222\r\n")
 }
 
+/// Whoever connects from this machine is a proxy.
+fn behind_proxies(world: &mut World) {
+    let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+    let data = json!({ "data": { "proxyProtocolFrom": "127.0.0.1" } });
+    let body = objects::fresh(&key, json!({}), data).into();
+    world.apply(Command::Create { key, body });
+}
+
 #[tokio::test]
 async fn who_may_not_come_reaches_no_target() {
     let mut world = World::new();
@@ -59,10 +67,7 @@ async fn who_connects_too_often_is_cut_off() {
 async fn a_proxy_of_the_swarm_says_who_connects() {
     let mut world = World::new();
     let service = echoing("there ").await;
-    let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
-    let data = json!({ "data": { "proxyProtocolFrom": "127.0.0.1" } });
-    let body = objects::fresh(&key, json!({}), data).into();
-    world.apply(Command::Create { key, body });
+    behind_proxies(&mut world);
     let access = json!({ "access": { "allowedClients": ["203.0.113.0/24"] } });
     let live = world.declare("ssh", json!([target(service)]), access);
     for (first, is_let_in) in [
@@ -83,4 +88,15 @@ async fn a_proxy_of_the_swarm_says_who_connects() {
     }
     let counted = live.metered().failures;
     assert_eq!(counted.get("ClientNotAllowed"), Some(&1), "{counted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_does_not_say_who_connects_is_given_up() {
+    let mut world = World::new();
+    let service = echoing("there ").await;
+    behind_proxies(&mut world);
+    let live = world.declare("ssh", json!([target(service)]), json!({}));
+    let mut client = world.connect(&live).await;
+    breaks(&mut client).await;
+    assert_eq!(live.metered().failures, [("ClientBroke", 1)].into());
 }

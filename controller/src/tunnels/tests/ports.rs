@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use hive_proto::v1::TunnelDoorRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -80,6 +81,20 @@ async fn a_port_that_is_not_to_be_had_is_told_and_tried_again() {
     assert!(problem.contains(&format!("127.0.0.1:{at}")), "{problem}");
     // The others do not wait for it.
     answers(free, "hello").await;
+    // Another controller hears the same, and whether anybody came.
+    let door = |name: &str| {
+        let uid = world.live(name).tunnel().uid.clone();
+        let (namespace, name) = ("default".to_owned(), name.to_owned());
+        world.tunnels.door(&TunnelDoorRequest {
+            namespace,
+            name,
+            uid,
+        })
+    };
+    let [of_a, of_b] = ["a", "b"].map(door);
+    assert_eq!((of_a.open, &of_a.problem), (false, problem));
+    assert_eq!(of_a.came_ms, None);
+    assert!(of_b.open && of_b.came_ms.is_some());
 
     drop(taken);
     assert!(doors.follow(&world.table()).await);

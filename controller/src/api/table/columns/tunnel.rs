@@ -8,7 +8,7 @@ use super::{AGE, Column, NAME, column, condition, text, wide};
 
 pub(super) const TUNNEL: &[Column] = &[
     NAME,
-    column("Protocol", "HTTP, TCP or UDP", |body, _| {
+    column("Protocol", "HTTP, TCP, TLS or UDP", |body, _| {
         text(&body["spec"]["protocol"])
     }),
     column("Address", "Where it is reached", |body, _| {

@@ -75,7 +75,7 @@ fn planned(
     settings: &Result<Settings, Why>,
     order: Option<&Order>,
 ) -> (Option<Step>, bool, String) {
-    let planned = plan(subject, settings, order, at(0));
+    let planned = plan(subject, settings, order, None, at(0));
     (planned.step, planned.is_ready, planned.why.reason)
 }
 
@@ -128,7 +128,13 @@ fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
 
 #[test]
 fn a_fresh_certificate_is_looked_at_again_when_it_is_to_be_renewed() {
-    let plan = plan(&wanting(held(OWN, 0, 90 * DAY)), &agreed(), None, at(0));
+    let plan = plan(
+        &wanting(held(OWN, 0, 90 * DAY)),
+        &agreed(),
+        None,
+        None,
+        at(0),
+    );
     assert_eq!(plan.due, Some(at(60 * DAY)));
     assert_eq!(plan.status.renewal_time, Some(Time(at(60 * DAY))));
     assert_eq!(
@@ -156,7 +162,7 @@ fn an_open_order_is_gone_on_with_if_it_is_what_is_wanted() {
     ];
     for (held, names, began, directory, expected) in cases {
         let order = order(names, began, directory);
-        let plan = plan(&wanting(held), &agreed(), Some(&order), at(0));
+        let plan = plan(&wanting(held), &agreed(), Some(&order), None, at(0));
         assert_eq!(plan.step, Some(expected), "{names:?} {began} {directory}");
     }
 }
@@ -217,7 +223,7 @@ fn what_failed_waits_for_its_time() {
             failed: Some(failed.clone()),
             ..wanting(Held::Nothing)
         };
-        let plan = plan(&subject, &agreed(), None, at(0));
+        let plan = plan(&subject, &agreed(), None, None, at(0));
         assert_eq!(plan.step, expected, "{failed:?}");
         // It says so until something comes of the next try.
         assert_eq!(plan.why.reason, failed.reason);
@@ -243,7 +249,7 @@ fn a_clock_that_was_ahead_puts_no_try_off_for_longer_than_an_authority_may() {
             failed: Some(failed),
             ..wanting(Held::Nothing)
         };
-        let planned = plan(&subject, &agreed(), None, at(0));
+        let planned = plan(&subject, &agreed(), None, None, at(0));
         let noted = planned.status.failed.clone().unwrap();
         let (since, next) = expected;
         assert_eq!((noted.time.0, noted.next_time.0), (at(since), at(next)));
@@ -252,12 +258,55 @@ fn a_clock_that_was_ahead_puts_no_try_off_for_longer_than_an_authority_may() {
         // It is what counts from then on.
         subject.failed = Some(noted.clone());
         for (minute, expected) in [(1, noted.clone()), (WEEK, noted)] {
-            let planned = plan(&subject, &agreed(), None, at(minute));
+            let planned = plan(&subject, &agreed(), None, None, at(minute));
             assert_eq!(planned.status.failed, Some(expected));
             let is_due = minute == WEEK || generation == 1;
             assert_eq!(planned.step, is_due.then_some(Step::Open), "{minute}");
         }
     }
+}
+
+#[test]
+fn an_authority_that_wants_to_be_left_alone_is_asked_for_no_tunnel() {
+    let open = order(OWN, -5, AUTHORITY);
+    let due = |subject: &Subject, order, paused: Option<i64>, now| {
+        plan(subject, &agreed(), order, paused.map(at), at(now))
+    };
+    let never = wanting(Held::Nothing);
+    let failing = |next| Subject {
+        failed: Some(failed(2, AUTHORITY, "OrderFailed", -5, next)),
+        ..never.clone()
+    };
+    let busy = "ca.example wants to be left alone by this swarm, and is asked again at 2026-11-22 12:30 UTC";
+    let again = |at: &str| format!("ca.example says: no; it is tried again at 2026-11-22 {at} UTC");
+    for (subject, order, reason, message, expected) in [
+        (&never, None, BUSY, busy.to_owned(), 30),
+        (&never, Some(&open), BUSY, busy.to_owned(), 30),
+        (&failing(10), None, "OrderFailed", again("12:30"), 30),
+        (&failing(-1), Some(&open), "OrderFailed", again("12:30"), 30),
+        (&failing(60), None, "OrderFailed", again("13:00"), 60),
+    ] {
+        let planned = due(subject, order, Some(30), 0);
+        assert_eq!(planned.step, None, "{message}");
+        assert_eq!(planned.why, Why::new(reason, message));
+        assert_eq!(planned.due, Some(at(expected)));
+        // Nobody failed for it.
+        assert_eq!(planned.status.failed, subject.failed);
+        // It ends.
+        assert!(due(subject, order, None, 60).step.is_some());
+    }
+    // What is good stays so.
+    let fresh = wanting(held(OWN, 0, 90 * DAY));
+    assert_eq!(due(&fresh, None, Some(30), 0).why.reason, "Issued");
+    let old = wanting(held(OWN, -60 * DAY, 30 * DAY));
+    let planned = due(&old, None, Some(30), 0);
+    assert!(planned.is_ready && planned.step.is_none());
+    assert_eq!(planned.why.reason, "RenewalFailed");
+    assert!(planned.why.message.ends_with(busy));
+    // What is for nothing is closed: nobody is asked for that.
+    let refused = Err(Why::new("TermsNotAgreed", "agree first"));
+    let planned = plan(&never, &refused, Some(&open), Some(at(30)), at(0));
+    assert_eq!(planned.step, Some(Step::Close));
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! What comes of orders, whatever the authority is like, and whoever leads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hive_acme::{Habits, Kind, Log};
 use hive_manifests::Resource;
 use serde_json::json;
 
+use super::super::settings::Settings;
+use super::super::{Certificates, account};
 use super::{DEADLINE, HOST, World};
 use crate::challenges::Challenges;
 use crate::objects;
+use crate::reconcile::Outlook;
 use crate::state::Key;
 
 #[tokio::test]
@@ -142,6 +146,73 @@ async fn the_next_leader_goes_on_with_the_order_and_renews_nothing_twice() {
     assert_eq!(log.certificates.len(), 2);
 }
 
+#[tokio::test]
+async fn what_an_authority_asks_of_one_tunnel_holds_for_all_and_for_the_next_leader() {
+    let mut world = World::settled().await;
+    world.authority.change(|habits| habits.limited = Some(600));
+    world.lead();
+    world.declare("default", "photos", HOST).await;
+    world.says("photos", "False RateLimited ").await;
+    // It would be let in.
+    world.authority.change(|habits| habits.limited = None);
+    for name in ["second", "third"] {
+        let host = format!("{name}.localhost");
+        world.declare("default", name, &host).await;
+        let said = world.says(name, "False AuthorityBusy ").await;
+        assert!(said.contains(", and is asked again at "), "{said}");
+        // Whoever leads next was not told so, and knows it.
+        world.lead();
+    }
+    let log = world.authority.so_far();
+    assert_eq!((log.refused, log.orders.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn the_next_leader_waits_for_what_failed_as_the_one_before_did() {
+    let mut world = World::settled().await;
+    let why = "the page is another".to_owned();
+    world.authority.change(|habits| habits.fails = Some(why));
+    world.lead();
+    world.declare("default", "photos", HOST).await;
+    let said = world.says("photos", "False NameNotProven ").await;
+    world.all_closed().await;
+    world.lead();
+    world.declare("default", "other", "other.localhost").await;
+    world.says("other", "False NameNotProven ").await;
+    let log = world.authority.so_far();
+    assert_eq!(log.orders, [[HOST], ["other.localhost"]]);
+    assert_eq!(world.says("photos", "False").await, said);
+}
+
+#[tokio::test]
+async fn the_next_leader_has_as_much_leave_for_orders_as_the_one_before_left() {
+    let world = World::settled().await;
+    world.declare("default", "photos", HOST).await;
+    let settings = Settings::of(&world.replica.state()).unwrap();
+    // More than authorities take at once, and far more than a minute brings.
+    let mut taken = 0;
+    while account::take_leave(&world.replica, &settings)
+        .await
+        .unwrap()
+    {
+        taken += 1;
+    }
+    assert!(taken >= 50, "{taken}");
+    let mut next = Certificates::new(&world.replica.state(), Arc::default());
+    let outlook = next.pass(&world.replica).await;
+    // It does not begin, but looks again when it may.
+    let a_minute = Duration::from_secs(60);
+    assert!(
+        matches!(outlook, Outlook::In(wait) if wait <= a_minute),
+        "{outlook:?}"
+    );
+    // Another authority counts for itself.
+    world.set("acme.directory", "https://localhost:1/dir").await;
+    let settings = Settings::of(&world.replica.state()).unwrap();
+    let account = account::take_leave(&world.replica, &settings);
+    assert!(account.await.unwrap());
+}
+
 /// After a failure the other challenge is taken first, but not while the authority looks at one.
 #[tokio::test]
 async fn what_an_authority_looks_at_stays_the_answer() {
@@ -201,7 +272,7 @@ async fn another_namespace_gets_no_certificate_for_a_host_that_is_taken() {
     // Made within a second of the other, the names decide; this one is behind in any case.
     world.declare("other", "zzz", HOST).await;
     let said = world.says_in("other", "zzz", "False HostTaken ").await;
-    assert!(said.contains("tunnel default/photos"), "{said}");
+    assert!(said.contains("belongs to namespace default"), "{said}");
     assert_eq!(world.authority.so_far().orders.len(), 1);
 }
 
@@ -216,7 +287,7 @@ async fn a_name_that_is_passed_through_is_not_certified_for_others() {
     world.lead();
     world.declare("zzz", "photos", HOST).await;
     let said = world.says_in("zzz", "photos", "False HostTaken ").await;
-    assert!(said.contains("tunnel other/aaa"), "{said}");
+    assert!(said.contains("belongs to namespace other"), "{said}");
     assert_eq!(world.authority.so_far(), Log::default());
 }
 

@@ -268,3 +268,29 @@ async fn names_under_localhost_lead_to_the_machine_itself() {
     assert!(!is_local("localhost.example.org") && !is_local("mylocalhost"));
     assert!(resolve("no..name").await.is_err());
 }
+
+#[test]
+fn who_ends_a_connection_was_reached_only_where_it_guards() {
+    let took = Duration::from_millis(3);
+    let tls = || {
+        Way::Tls(Greeting {
+            name: "db.localhost".into(),
+            patience: LONG,
+        })
+    };
+    for (way, guarded, expected) in [
+        (Way::Tcp, true, Answer::Reached(took)),
+        (Way::Tcp, false, Answer::Closed),
+        (tls(), true, Answer::Reached(took)),
+        (tls(), false, Answer::Closed),
+        (http("photos.localhost", LONG), true, Answer::Closed),
+    ] {
+        let ask = Ask {
+            guarded,
+            ..ask(way, &[])
+        };
+        let found = let_off(&ask, Answer::Closed, took);
+        assert_eq!(found, expected, "{:?} {guarded}", ask.way);
+        assert_eq!(let_off(&ask, Answer::Silent, took), Answer::Silent);
+    }
+}

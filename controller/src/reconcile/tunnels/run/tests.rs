@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use std::net::SocketAddr;
 
+use hive_manifests::Resource;
 use hive_manifests::tunnel::TunnelTarget;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fixture::nobody;
 use crate::reconcile::tunnels::ask::Way;
 use crate::reconcile::tunnels::probe::Answer;
 use crate::state::{Command, Member};
@@ -55,7 +57,9 @@ fn declare(state: &mut State, name: &str, spec: Value) {
 }
 
 fn proofs(state: &State) -> Proofs {
-    Proofs::new(1, Tunnels::default(), state)
+    let tunnels = Tunnels::default();
+    let doors = Doors::new(1, tunnels.clone(), nobody());
+    Proofs::new(1, tunnels, doors, state)
 }
 
 fn subject(proofs: &Proofs, name: &str) -> Arc<Subject> {
@@ -179,6 +183,59 @@ fn what_is_in_the_way_is_found_in_the_state() {
     assert_eq!(proofs.known[&key("f")].turn, Turn::At(now));
 }
 
+/// A certificate that is ordered.
+#[test]
+fn what_is_in_the_way_of_a_certificate_is_in_the_way_of_its_tunnel() {
+    let mut state = swarm();
+    let http = json!({ "host": "a.example.org" });
+    let spec = json!({ "http": http, "tls": { "acme": true }, "targets": target() });
+    declare(&mut state, "a", spec);
+    // As long as nobody could come in, a certificate is of no use.
+    let mut doorless = proofs(&state);
+    doorless.follow(&state, Instant::now());
+    let why = subject(&doorless, "a").obstacle.clone().unwrap();
+    assert_eq!(why.reason, "NoTlsPort");
+    let member = Member {
+        ingress: "127.0.0.1:1".into(),
+        ingress_tls: Some("127.0.0.1:2".into()),
+        ..Member::default()
+    };
+    let moved = Command::MoveController { id: 1, member };
+    state.apply(moved).unwrap();
+    let mut proofs = proofs(&state);
+    let refused = "a.example.org is no name that resolves";
+    let says_why = format!("its certificate is not there yet: {refused}");
+    for (condition, expected) in [
+        (None, "its certificate is not there yet"),
+        (Some(("False", refused)), &*says_why),
+        // Its Secret was deleted just now.
+        (
+            Some(("True", "good for a year")),
+            "its certificate is not there yet",
+        ),
+    ] {
+        if let Some((status, message)) = condition {
+            let mut body = state.get(&key("a")).unwrap().body().clone();
+            let condition = |kind: &str, status: &str, message: &str| {
+                json!({
+                    "type": kind, "status": status, "reason": "Said", "message": message,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                })
+            };
+            body["status"]["conditions"] = json!([
+                condition("Ready", "False", "another"),
+                condition("CertificateReady", status, message),
+            ]);
+            let (key, body, expect) = (key("a"), body.into(), None);
+            state.apply(Command::Replace { key, body, expect }).unwrap();
+        }
+        proofs.follow(&state, Instant::now());
+        let why = subject(&proofs, "a").obstacle.clone().unwrap();
+        let found = (&*why.reason, &*why.message);
+        assert_eq!(found, ("CertificateNotFound", expected));
+    }
+}
+
 /// As if a try of what `subject` was had ended.
 fn ended(subject: &Arc<Subject>) -> Ended {
     let door: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -190,6 +247,7 @@ fn ended(subject: &Arc<Subject>) -> Ended {
             public: Ok(vec![door]),
             controllers: [(1, vec![door])].into(),
             answers: [(door, Answer::Closed)].into(),
+            doors: BTreeMap::new(),
         },
     }
 }

@@ -1,6 +1,7 @@
 //! Signing in with a browser at an issuer, and what others try with what browsers keep.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use url::Url;
@@ -163,6 +164,11 @@ async fn sessions_that_were_not_given_here_open_nothing() {
         let found = ask(&doorman, &live, "/", std::slice::from_ref(&cookie)).await;
         assert_eq!(why(found), "302", "{cookie}");
     }
+    // Given when the tunnel was another client of the issuer.
+    let other = json!({ "issuerUrl": issuer.url, "clientId": "other" });
+    let other = super::live("uid", json!({ "oidc": other }));
+    let found = ask(&doorman, &other, "/", std::slice::from_ref(&session)).await;
+    assert_eq!(why(found), "302");
     // Of another tunnel, under the name that its own cookie would have.
     let other = login(&issuer, "uid-2", json!({}));
     let (page, attempt) = begin(&doorman, &other, "/").await;
@@ -296,4 +302,65 @@ async fn nobody_is_led_to_another_host() {
         "Unauthenticated"
     );
     assert!(!request.headers().contains_key(COOKIE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_when_its_time_is_over() {
+    let issuer = TestIssuer::start().await;
+    let doorman = Doorman::new(issuer.roots());
+    let live = login(&issuer, "uid", json!({}));
+    let (page, attempt) = begin(&doorman, &live, "/").await;
+    let back = path_of(&issuer.sign_in(&page, |_| {}));
+    let answer = ask(&doorman, &live, &back, &attempt)
+        .await
+        .unwrap()
+        .unwrap();
+    let line = answer.headers()[SET_COOKIE].to_str().unwrap();
+    assert!(line.contains("; Max-Age=43200; "), "{line}");
+    let request = request("/", &[("cookie", &*kept(&answer)[0])]);
+    let tunnel = live.tunnel();
+    let rules = (*tunnel.access).as_ref().unwrap();
+    let login = rules.login.as_ref().unwrap();
+    let place = Place::of(&request, "/");
+    let now = SystemTime::now();
+    // Whatever the browser does with the cookie.
+    for (hours, is_one) in [(0, true), (11, true), (12, false), (1000, false)] {
+        let then = now + Duration::from_secs(hours * 3600);
+        let found = login.session(request.headers(), &place, then);
+        assert_eq!(found.is_some(), is_one, "after {hours} h");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_ends_when_its_time_is_over() {
+    let issuer = TestIssuer::start().await;
+    let doorman = Doorman::new(issuer.roots());
+    let live = login(&issuer, "uid", json!({}));
+    let (page, attempt) = begin(&doorman, &live, "/").await;
+    let back = path_of(&issuer.sign_in(&page, |_| {}));
+    let request = request(&back, &[("cookie", &*attempt[0])]);
+    let tunnel = live.tunnel();
+    let rules = (*tunnel.access).as_ref().unwrap();
+    let login = rules.login.as_ref().unwrap();
+    let (place, issuers) = (Place::of(&request, "/"), Issuers::new(issuer.roots()));
+    let later = SystemTime::now() + Duration::from_secs(11 * 60);
+    let ended = login.take_back(&issuers, &place, request.uri(), request.headers(), later);
+    let why = ended.await.err().unwrap().to_string();
+    assert!(why.contains("it took too long"), "{why}");
+}
+
+/// A cookie has no room for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_a_page_of_a_long_name_comes_to_the_first() {
+    let issuer = TestIssuer::start().await;
+    let doorman = Doorman::new(issuer.roots());
+    let live = login(&issuer, "uid", json!({}));
+    let page = format!("/album?{}", "x".repeat(600));
+    let (away, attempt) = begin(&doorman, &live, &page).await;
+    let back = path_of(&issuer.sign_in(&away, |_| {}));
+    let answer = ask(&doorman, &live, &back, &attempt)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(location(&answer), "http://photos.example/");
 }

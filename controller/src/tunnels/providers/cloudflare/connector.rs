@@ -73,8 +73,9 @@ impl Connector {
         loop {
             pauses.begin();
             let trouble = match self.once().await {
-                Some(trouble) => trouble,
-                None => return,
+                Some(trouble) if !self.stop.is_cancelled() => trouble,
+                // It is to stop: how the tunnel is from now on is somebody else's to say.
+                _ => return,
             };
             self.tell(trouble);
             let pause = sleep(pauses.next());
@@ -135,10 +136,12 @@ impl Connector {
         tokio::pin!(reading, watching);
         let ended = loop {
             tokio::select! {
+                // Once it is to stop, how it is matters no more.
+                biased;
+                () = self.stop.cancelled() => break None,
                 ended = child.wait() => break Some(ended),
                 () = &mut reading => {}
                 () = &mut watching => {}
-                () = self.stop.cancelled() => break None,
             }
         };
         if ended.is_some() && !reading.is_terminated() {
