@@ -119,7 +119,7 @@ async fn of_functions_that_claim_one_route_the_oldest_has_it() {
         .await;
     let mut steps = Steps::new();
 
-    let why = "pay.example/pay is answered by function default/old-shop, which is older";
+    let why = "pay.example/pay is answered by function default/old-shop, which is older: choose another host or path";
     steps
         .run(
             "the younger one says which route it has not, and why",
@@ -158,7 +158,7 @@ async fn of_functions_that_claim_one_route_the_oldest_has_it() {
             swarm
                 .deploy("old-shop", &guests::hello(), shop("Old"))
                 .await;
-            let why = "pay.example/pay is answered by function default/new-shop, which is older";
+            let why = "pay.example/pay is answered by function default/new-shop, which is older: choose another host or path";
             routes_are(&mut swarm, "old-shop", "False", "RouteConflict", why).await;
             answers_for_both(&swarm, "New").await;
         })

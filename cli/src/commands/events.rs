@@ -172,6 +172,12 @@ fn last_seen(event: &Value) -> String {
     .to_owned()
 }
 
+/// Whether an event is about this object, and not about one that had its name before. Who does not say leaves it open.
+fn is_of(event: &Value, uid: &str) -> bool {
+    let about = event["involvedObject"]["uid"].as_str().unwrap_or_default();
+    about.is_empty() || uid.is_empty() || about == uid
+}
+
 /// The newest events about one object as indented lines, for `describe`.
 pub async fn about(
     cluster: &Cluster,
@@ -192,7 +198,9 @@ pub async fn about(
             &[("fieldSelector", &selector)],
         )
         .await?;
-    let mut found: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
+    let all = list["items"].as_array().into_iter().flatten();
+    let uid = object::uid(subject);
+    let mut found: Vec<&Value> = all.filter(|event| is_of(event, uid)).collect();
     found.sort_by_key(|event| last_seen(event));
     let now = Timestamp::now();
     let lines: Vec<Vec<String>> = found

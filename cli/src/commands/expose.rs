@@ -22,8 +22,10 @@ use crate::commands::lookup;
 use crate::failure::Failure;
 use crate::object;
 use crate::output;
+use crate::progress::{self, Progress};
 use crate::selection;
 use crate::session::Session;
+use crate::table::harmless;
 use crate::tunnel::{access, certificate, provider};
 
 /// Whose the fields are: a tunnel that a manifest declares is not changed by a flag.
@@ -58,7 +60,8 @@ pub struct Expose {
     #[arg(long, value_name = "HOST")]
     target_host: Option<String>,
 
-    /// The host name to answer for [default: NAME.NAMESPACE.DOMAIN]; needed with a function
+    /// The host name to answer for, whose DNS records lead to the controllers [default:
+    /// NAME.NAMESPACE.DOMAIN]; needed with a function
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 
@@ -129,7 +132,7 @@ pub async fn run(expose: Expose, session: &mut Session<'_>) -> Result<(), Failur
     if how.output.is_some() || how.dry_run == DryRun::Server {
         print(&applied, &expose, session)?;
     } else {
-        say_address(&applied, &cluster, session).await?;
+        say_address(&applied, expose.wait.is_some(), &cluster, session).await?;
     }
     match expose.wait {
         Some(timeout) if how.dry_run == DryRun::None => {
@@ -158,7 +161,8 @@ fn subject(words: &[String]) -> Result<(Resource, String), Failure> {
             "{word:?} does not say what to expose, and which: write {FORMS}"
         )));
     }
-    match selection::single(words, Resource::Node)? {
+    let named = selection::single(words, Resource::Node);
+    match named.map_err(|failure| failure.hint(format_args!("expose takes {FORMS}")))? {
         (resource @ (Resource::Node | Resource::Function), name) => Ok((resource, name)),
         (other, _) => Err(Failure::usage(format_args!(
             "{} cannot be exposed: write {FORMS}",
@@ -208,21 +212,26 @@ fn print(tunnel: &Value, expose: &Expose, session: &mut Session<'_>) -> Result<(
     Ok(())
 }
 
-/// Says where it is to be reached, and by whom. That somebody was there is another matter: see `--wait`.
+/// Says where it is to be reached, and by whom. That somebody was there is another matter: see `--wait`. Who does not
+/// wait hears what is known to be in the way by now, such as that another tunnel has the port.
 async fn say_address(
     tunnel: &Value,
+    waits: bool,
     cluster: &Cluster,
     session: &mut Session<'_>,
 ) -> Result<(), Failure> {
     let name = object::name(tunnel);
     let reference = object::reference(Resource::Tunnel, name);
     let patience = Instant::now() + ADDRESS_PATIENCE;
-    let addresses = reached::addresses(tunnel, patience, cluster).await?;
+    let told = reached::told(tunnel, patience, cluster).await?;
+    let addresses = told.as_ref().map(reached::addresses).unwrap_or_default();
     if addresses.is_empty() {
         session.world.line(format_args!("{reference} exposed"))?;
-        session.world.note(format_args!(
-            "the controllers have not said yet where: `hivectl describe tunnel {name}` will"
-        ))?;
+        if told.is_none() {
+            session.world.note(format_args!(
+                "the controllers have not said yet where: `hivectl describe tunnel {name}` will"
+            ))?;
+        }
     } else {
         session.world.line(format_args!(
             "{reference} exposed at {}",
@@ -240,6 +249,15 @@ async fn say_address(
     let provider = provider(tunnel);
     if provider != "Hive" {
         session.world.line(format_args!("  provider: {provider}"))?;
+    }
+    if !waits
+        && let Some(told) = &told
+        && object::has_condition(told, "Ready", "False")
+        && let Progress::Waiting(why) = progress::of_tunnel(told)
+    {
+        session
+            .world
+            .note(format_args!("not reached yet: {}", harmless(&why)))?;
     }
     Ok(())
 }

@@ -170,6 +170,15 @@ pub async fn not_found(
     if !is_not_found {
         return failure;
     }
+    // `edit tunnel`: what would be edited is missing.
+    if let Ok(kind) = selection::resource(name)
+        && kind != resource
+    {
+        return failure.hint(format_args!(
+            "{name:?} is a kind: say which one, as in {}/NAME",
+            kind.singular()
+        ));
+    }
     // The hint is a courtesy: what goes wrong while making it is not worth a word.
     let Ok(list) = cluster
         .list(resource, namespace, &[("limit", SUGGEST_FROM)])

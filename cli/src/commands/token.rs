@@ -374,9 +374,16 @@ async fn remove(revoke: Revoke, session: &mut Session<'_>) -> Result<(), Failure
         let path = path::object(Resource::Secret, Some(NAMESPACE), &name);
         match cluster.json(&Call::new(Method::DELETE, &path)).await {
             Ok(_) => session.world.line(format_args!("token {id} revoked"))?,
-            Err(error) => failures.push(
-                lookup::not_found(&cluster, Resource::Secret, Some(NAMESPACE), &name, error).await,
-            ),
+            Err(error) => {
+                let is_unknown = error.is_not_found();
+                let failure =
+                    lookup::not_found(&cluster, Resource::Secret, Some(NAMESPACE), &name, error)
+                        .await;
+                failures.push(match is_unknown {
+                    true => failure.hint("`hivectl token list` shows the ids that there are"),
+                    false => failure,
+                });
+            }
         }
     }
     finish(failures)

@@ -334,7 +334,7 @@ fn fixed(path: &str, body: &[u8]) -> Option<Response> {
             "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/metrics"]}],
         }}),
         "/api/v1/namespaces/default/serviceaccounts/robot/token" => {
-            json!({"status": {"token": "a.b.c"}})
+            json!({"status": {"token": "a.b.c", "expirationTimestamp": "2026-01-31T12:00:00Z"}})
         }
         _ => return None,
     };

@@ -105,6 +105,7 @@ async fn tokens_are_listed_and_revoked() {
     let run = swarm.run(&["token", "revoke", secret.id()]).await;
     assert_eq!(run.code, 1);
     assert!(run.err.contains("not found"), "{}", run.err);
+    assert!(run.err.contains("`hivectl token list`"), "{}", run.err);
 }
 
 #[tokio::test]
@@ -121,7 +122,7 @@ async fn a_service_account_and_what_it_may_are_made_from_flags() {
             "--audience=vault",
         ])
         .await;
-    run.expect(0, "a.b.c\n", "");
+    run.expect(0, "a.b.c\n", "it is good until 2026-01-31T12:00:00Z\n");
     let run = swarm
         .run(&[
             "create",

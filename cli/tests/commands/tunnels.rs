@@ -75,6 +75,13 @@ async fn a_service_is_exposed_and_its_address_told() {
     // Saying it again is saying it once.
     let run = swarm.run(&PHOTOS_FLAGS).await;
     run.expect(0, address, "");
+
+    // Who does not wait hears what is in the way all the same.
+    let taken = "port 2222 is that of tunnel default/ssh, which is older";
+    tell(&swarm.fake, PHOTOS, "False", "PortConflict", taken);
+    let run = swarm.run(&PHOTOS_FLAGS).await;
+    let note = format!("not reached yet: {taken} (PortConflict)\n");
+    run.expect(0, address, &note);
 }
 
 #[tokio::test]
@@ -176,6 +183,14 @@ async fn a_mistake_is_answered_by_what_there_is() {
     ] {
         assert_eq!(swarm.run(usage).await.code, 2, "{usage:?}");
     }
+    let run = swarm.run(&["expose", "svc/shop", "--port=80"]).await;
+    assert_eq!(run.code, 2);
+    let forms = "expose takes node/NAME --port PORT, or function/NAME --host HOST";
+    assert!(run.err.contains(forms), "{}", run.err);
+    let run = swarm.run(&["edit", "tunnel"]).await;
+    assert_eq!(run.code, 1);
+    let kind = "\"tunnel\" is a kind: say which one, as in tunnel/NAME";
+    assert!(run.err.contains(kind), "{}", run.err);
 
     // Who may not look at nodes may make a tunnel all the same.
     let node = "/apis/hive.dev/v1/nodes/pi-2";
@@ -202,7 +217,7 @@ async fn a_tunnel_is_described_and_waited_for() {
     swarm.fake.put(
         PHOTOS,
         json!({"apiVersion": "hive.dev/v1", "kind": "Tunnel",
-            "metadata": {"name": "photos", "namespace": "default", "generation": 1},
+            "metadata": {"name": "photos", "namespace": "default", "generation": 1, "uid": "new"},
             "spec": {"protocol": "HTTP", "idleTimeout": "1h", "tls": {"secretName": "photos-tls"},
                 "access": {"allowedClients": ["10.0.0.0/8"], "basicAuth": {"secretName": "users"}},
                 "targets": [{"node": "pi-1", "host": "127.0.0.1", "port": 3000},
@@ -220,6 +235,16 @@ async fn a_tunnel_is_described_and_waited_for() {
         json!({"metadata": {"name": "photos.1", "namespace": "default"}, "type": "Warning", "reason": "TargetDown",
             "involvedObject": {"kind": "Tunnel", "name": "photos"}, "message": "no target answers"}),
     );
+    for (event, reason, uid) in [
+        ("photos.2", "Proven", "new"),
+        ("photos.3", "NotResolved", "old"),
+    ] {
+        swarm.fake.put(
+            &format!("/api/v1/namespaces/default/events/{event}"),
+            json!({"metadata": {"name": event, "namespace": "default"}, "type": "Normal", "reason": reason,
+                "involvedObject": {"kind": "Tunnel", "name": "photos", "uid": uid}, "message": "it was so"}),
+        );
+    }
     let run = swarm.run(&["describe", "tun", "photos"]).await;
     assert_eq!(run.code, 0, "{}", run.err);
     for part in [
@@ -239,9 +264,12 @@ async fn a_tunnel_is_described_and_waited_for() {
         " ago): no target answers (TargetDown)\n",
         "Conditions:",
         "Warning   TargetDown",
+        "Normal    Proven",
     ] {
         assert!(run.out.contains(part), "{part}: {}", run.out);
     }
+    // That was of another one, which had the name before.
+    assert!(!run.out.contains("NotResolved"), "{}", run.out);
 
     let running = swarm.begin(&["wait", "--for=condition=Ready", "tunnel/photos"], "");
     tell(&swarm.fake, PHOTOS, "True", "Proven", "reached in 12 ms");

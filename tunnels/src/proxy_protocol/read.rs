@@ -178,4 +178,16 @@ mod tests {
         }
         assert_eq!(taken(&short).await.0, malformed);
     }
+
+    #[tokio::test]
+    async fn a_line_is_read_as_far_as_it_may_be_long() {
+        let address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        let longest = format!("PROXY UNKNOWN {address} {address} 65535 65535\r\n");
+        assert_eq!(longest.len(), MAX_LINE);
+        assert_eq!(taken(longest.as_bytes()).await.0, "none");
+        let endless = [&b"PROXY TCP4 "[..], &[b'1'; 1000]].concat();
+        let (found, rest) = taken(&endless).await;
+        assert_eq!(found, "the header of the PROXY protocol cannot be read");
+        assert_eq!(rest.len(), endless.len() - MAX_LINE);
+    }
 }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -88,6 +88,25 @@ async fn a_reader_that_stops_stops_the_writer() {
     }
     relayed.client.shutdown().await.unwrap();
     assert_eq!(rest(&mut relayed.target).await, vec![7; sent]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_side_holds_back_gets_through_when_nothing_follows() {
+    let (mut client, mut near_client) = duplex(ROOM);
+    let (near_target, mut target) = duplex(ROOM);
+    // As TLS may: what was written goes on when it is much, or when somebody asks for that.
+    let mut near_target = BufStream::new(near_target);
+    let relaying = tokio::spawn(async move {
+        let (limits, counts) = (RelayLimits::default(), Counts::default());
+        relay(&mut near_client, &mut near_target, &limits, &counts).await
+    });
+    client.write_all(b"question").await.unwrap();
+    let mut heard = [0; 8];
+    let hearing = timeout(HOUR, target.read_exact(&mut heard)).await;
+    hearing.expect("it arrives").unwrap();
+    assert_eq!(&heard, b"question");
+    drop((client, target));
+    relaying.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

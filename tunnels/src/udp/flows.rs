@@ -266,6 +266,23 @@ mod tests {
         let _anew = begun(&flows, way("10.0.0.1:1000"), 8);
     }
 
+    #[tokio::test]
+    async fn what_was_passed_on_waits_no_more() {
+        let flows = Flows::default();
+        let one = way("10.0.0.1:1");
+        let mut flow = begun(&flows, one, 8);
+        for _ in 0..3 * QUEUE {
+            let came = flow.receive().await.unwrap();
+            assert_eq!(came.unwrap(), "hello");
+            assert_eq!(refused(&flows, one, 8), None);
+        }
+        let waiting = {
+            let table = flows.table();
+            [table.waiting, table.flows[&one].waiting]
+        };
+        assert_eq!(waiting, ["hello".len(); 2]);
+    }
+
     #[test]
     fn flows_are_bounded_and_those_of_one_client_more_so() {
         use Refused::TooManyFlows;

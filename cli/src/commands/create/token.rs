@@ -10,6 +10,7 @@ use crate::commands::token::Ttl;
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::session::Session;
+use crate::table::harmless;
 
 #[derive(Debug, Args)]
 pub struct Token {
@@ -65,6 +66,13 @@ pub async fn run(wanted: Token, session: &mut Session<'_>) -> Result<(), Failure
         None => {
             let token = answer["status"]["token"].as_str().unwrap_or_default();
             session.world.line(token)?;
+            // It may be shorter than was asked for.
+            if let Some(until) = answer["status"]["expirationTimestamp"].as_str() {
+                let until = harmless(until);
+                session
+                    .world
+                    .note(format_args!("it is good until {until}"))?;
+            }
         }
     }
     Ok(())

@@ -65,6 +65,8 @@ fn targets(spec: &Value, status: &Value) -> Vec<Vec<String>> {
             let told = told.unwrap_or(&Value::Null);
             let state = match (told["healthy"].as_bool(), plain(&told["reason"]).as_str()) {
                 (Some(true), _) => "Healthy".to_owned(),
+                // Nobody has asked it yet.
+                (Some(false), "Unknown") => "Unknown".to_owned(),
                 (Some(false), "") => "Down".to_owned(),
                 (Some(false), reason) => format!("Down ({reason})"),
                 (None, _) => "Unknown".to_owned(),
@@ -114,10 +116,12 @@ mod tests {
             { "node": "a", "port": 80 },
             { "node": "a", "host": "fd00::2", "port": 80 },
             { "node": "b", "host": "127.0.0.1", "port": 80 },
+            { "node": "c", "host": "127.0.0.1", "port": 80 },
         ] });
         let status = json!({ "targets": [
             { "node": "a", "address": "[fd00::2]:80", "healthy": false, "reason": "Timeout", "message": "no answer" },
             { "node": "a", "address": "127.0.0.1:80", "healthy": true },
+            { "node": "c", "address": "127.0.0.1:80", "healthy": false, "reason": "Unknown", "message": "not yet" },
         ] });
         assert_eq!(
             targets(&spec, &status),
@@ -125,6 +129,7 @@ mod tests {
                 ["a", "127.0.0.1:80", "Healthy", ""],
                 ["a", "[fd00::2]:80", "Down (Timeout)", "no answer"],
                 ["b", "127.0.0.1:80", "Unknown", ""],
+                ["c", "127.0.0.1:80", "Unknown", "not yet"],
             ]
         );
     }

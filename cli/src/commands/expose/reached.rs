@@ -35,23 +35,32 @@ fn current<'a>(declared: &Value, objects: &'a Objects) -> Option<&'a Value> {
     (generation(tunnel) >= generation(declared)).then_some(tunnel)
 }
 
-/// Where a tunnel is reached; nothing if nobody has said so by the deadline.
-pub async fn addresses(
+/// Where a tunnel is reached, as its status says.
+pub fn addresses(tunnel: &Value) -> Vec<String> {
+    let told = tunnel["status"]["addresses"].as_array();
+    told.into_iter()
+        .flatten()
+        .filter_map(|address| Some(address.as_str()?.to_owned()))
+        .collect()
+}
+
+/// The tunnel once its status says where it is reached, or that it is nowhere; nothing if nobody has said so by the
+/// deadline. Where a provider brings its connections the address may come later.
+pub async fn told(
     tunnel: &Value,
     deadline: Instant,
     cluster: &Cluster,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Option<Value>, Failure> {
     let told = watch::until(cluster, &scope(tunnel), Some(deadline), |objects| {
         let tunnel = current(tunnel, objects)?;
-        let told = tunnel["status"]["addresses"].as_array()?;
-        let told: Vec<String> = told
-            .iter()
-            .filter_map(|address| Some(address.as_str()?.to_owned()))
-            .collect();
-        (object::is_observed(tunnel) && !told.is_empty()).then_some(told)
+        let provider = &tunnel["spec"]["provider"];
+        let is_hives = provider.as_str().is_none_or(|it| it == "Hive");
+        let is_nowhere = is_hives && tunnel["status"]["conditions"].is_array();
+        let is_told = object::is_observed(tunnel) && (is_nowhere || !addresses(tunnel).is_empty());
+        is_told.then(|| tunnel.clone())
     })
     .await?;
-    Ok(told.unwrap_or_default())
+    Ok(told)
 }
 
 /// Waits until a tunnel was reached through its address; how that went, in one line.

@@ -115,3 +115,49 @@ async fn a_target_that_breaks_off_breaks_its_client_off() {
         "{ended:?}"
     );
 }
+
+/// Says something, and takes nothing: as a server that refuses a request by its head.
+struct Refusing(Option<&'static [u8]>);
+
+impl AsyncRead for Refusing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(said) = self.0.take() else {
+            return Poll::Pending;
+        };
+        buf.put_slice(said);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Refusing {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_a_target_said_before_it_broke_gets_through() {
+    let (limits, counts) = (RelayLimits::default(), Counts::default());
+    let (mut client, mut near) = duplex(ROOM);
+    client.write_all(b"a request").await.unwrap();
+    let mut target = Refusing(Some(b"too large"));
+    let ended = relay(&mut near, &mut target, &limits, &counts).await;
+    assert!(
+        matches!(ended, Err(RelayError::Write(Side::Target, _))),
+        "{ended:?}"
+    );
+    drop(near);
+    assert_eq!(rest(&mut client).await, b"too large");
+}
