@@ -35,6 +35,7 @@ use crate::scratch::Scratches;
 use crate::serve::Instance;
 use crate::serve::table::Table;
 use crate::usage::Meters;
+use publish::note_the_start;
 use work::Done;
 
 /// What the reconciler works with, and where it says what it did.
@@ -86,7 +87,9 @@ struct Instances {
 }
 
 impl Reconciler {
+    /// To be made before there are links: what is desired now is what was here before the start.
     pub fn new(around: Surroundings, found: Found) -> Self {
+        note_the_start(&around);
         let now = Instant::now();
         let (tell_lost, lost) = mpsc::channel(LOST_AT_MOST);
         let mut observed = Observed::default();
@@ -127,7 +130,6 @@ impl Reconciler {
         let mut is_new = true;
         let mut idle = tokio::time::interval(self.around.idle_after / LOOKS_FOR_IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.note_the_start(&desired.borrow());
         loop {
             if std::mem::take(&mut is_new) {
                 let desired = desired.borrow_and_update().clone();

@@ -3,28 +3,28 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Reconciler;
-use crate::desired::DesiredSet;
+use super::{Reconciler, Surroundings};
 use crate::events::Kind;
 use crate::ids::{FunctionId, SlotId};
 use crate::logs::Version;
 use crate::reconcile::report::{Told, statuses};
 use crate::serve::table::Table;
 
-impl Reconciler {
-    /// Logs are not kept over restarts: whoever reads one must not take its begin for the function's.
-    pub(super) fn note_the_start(&self, held: &DesiredSet) {
-        for encoded in &held.assignments {
-            let assignment = encoded.assignment();
-            self.around.logs.note(
-                &FunctionId::of(assignment),
-                &SlotId::of(assignment),
-                Version::of(assignment),
-                "the agent started; what was logged before is gone",
-            );
-        }
+/// Logs are not kept over restarts: whoever reads one must not take its begin for the function's.
+/// Of what is declared from now on nothing was logged before.
+pub(super) fn note_the_start(around: &Surroundings) {
+    for encoded in &around.desired.borrow().assignments {
+        let assignment = encoded.assignment();
+        around.logs.note(
+            &FunctionId::of(assignment),
+            &SlotId::of(assignment),
+            Version::of(assignment),
+            "the agent started; what was logged before is gone",
+        );
     }
+}
 
+impl Reconciler {
     pub(super) fn tell_statuses(&self) {
         let told = Told {
             epoch: self.epoch,
