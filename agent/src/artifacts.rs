@@ -78,7 +78,10 @@ impl ArtifactStore {
             source,
         };
         os::create_private_dir(dir).map_err(failed)?;
-        if let Some(parent) = dir.parent() {
+        if let Some(parent) = dir.parent()
+            && !Self::holds_any(dir)
+        {
+            // Else a power cut can take the directory with all that comes. Before anything came it was done.
             os::sync_directory(parent).map_err(failed)?;
         }
         let mut found = Found::default();

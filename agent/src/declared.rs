@@ -1,7 +1,7 @@
 //! What the controllers declared, in one place: on the disk first, published second.
 //!
 //! Sessions bring new words in; whoever acts on them waits for a change and rereads. What is
-//! published here is durable already.
+//! published here is durable already; what a start finds in the ledger is, before a session begins.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

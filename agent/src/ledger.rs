@@ -4,18 +4,22 @@
 //! asked. A write that changes nothing never reaches the flash. Keys, certificates, artifacts and
 //! the controllers' addresses are files of their own: with them, a ledger that is lost comes again.
 
-use std::fs;
+mod postponed;
+
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use hive_proto::v1;
 use prost::Message;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition};
 
 use crate::desired::DesiredSet;
 use crate::ids::Digest;
 use crate::os;
+use postponed::Postponed;
 
 const FILE: &str = "ledger.redb";
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("ledger");
@@ -29,6 +33,7 @@ const CACHE_BYTES: usize = 1 << 20;
 pub struct Ledger {
     path: PathBuf,
     database: Database,
+    disk: Postponed,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,35 +55,65 @@ pub enum LedgerError {
 }
 
 impl Ledger {
-    /// Opens the ledger in `dir`, or makes it.
+    /// Opens the ledger in `dir`, or makes it. Of one that is there the disk is only read: the rest is for
+    /// [`Ledger::settle`].
     pub fn open(dir: &Path) -> Result<(Self, DesiredSet), LedgerError> {
         let path = dir.join(FILE);
         let io_error = |source| LedgerError::Io {
             path: path.clone(),
             source,
         };
-        let fresh = !path.try_exists().map_err(io_error)?;
-        let mut database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|error| open_error(&path, error))?;
-        if fresh {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error)?;
+        let is_new = file.metadata().map_err(io_error)?.len() == 0;
+        let file = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
+        let opened = Self::open_on(&path, file, is_new)?;
+        if is_new {
             // Else a power cut can take the file's name, and all that was committed to it.
             os::sync_directory(dir).map_err(io_error)?;
-        } else {
-            // The file is small enough to be read whole at each start.
-            let sound = database.check_integrity();
-            match sound {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::warn!(path = %path.display(), "the ledger needed and got repair")
-                }
-                Err(error) => return Err(open_error(&path, error)),
-            }
         }
-        let ledger = Self { path, database };
+        Ok(opened)
+    }
+
+    fn open_on(
+        path: &Path,
+        disk: impl StorageBackend,
+        is_new: bool,
+    ) -> Result<(Self, DesiredSet), LedgerError> {
+        let failed = |error| open_error(path, error);
+        let disk = Postponed::new(disk);
+        if is_new {
+            // There is nothing to be read before it is made.
+            disk.settle().map_err(|error| failed(error.into()))?;
+        }
+        let mut database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(disk.clone())
+            .map_err(failed)?;
+        // The file is small enough to be read whole at each start.
+        if !is_new && !database.check_integrity().map_err(failed)? {
+            tracing::warn!(path = %path.display(), "the ledger needed and got repair");
+        }
+        let ledger = Self {
+            path: path.to_owned(),
+            database,
+            disk,
+        };
         let desired = ledger.desired()?;
         Ok((ledger, desired))
+    }
+
+    /// Makes durable what was read of it, also what a killed agent wrote and did not sync. Until then a power
+    /// cut may take it back, so nobody beyond this machine is to be told. Blocks for some disk syncs.
+    pub fn settle(&self) -> Result<(), LedgerError> {
+        self.disk
+            .settle()
+            .map_err(|error| self.not_written(error.into()))
     }
 
     /// Like [`Ledger::open`], but a damaged ledger is moved aside and a new one started: all in
@@ -159,6 +194,7 @@ impl Ledger {
     }
 
     fn put(&self, key: &str, payload: &[u8]) -> Result<(), LedgerError> {
+        self.settle()?;
         if self
             .get(key)
             .is_ok_and(|held| held.as_deref() == Some(payload))
@@ -173,10 +209,14 @@ impl Ledger {
             transaction.commit()?;
             Ok(())
         };
-        write().map_err(|error| LedgerError::Write {
+        write().map_err(|error| self.not_written(error))
+    }
+
+    fn not_written(&self, error: redb::Error) -> LedgerError {
+        LedgerError::Write {
             path: self.path.clone(),
             source: Box::new(error),
-        })
+        }
     }
 
     fn damaged(&self, what: String) -> LedgerError {
@@ -223,6 +263,9 @@ fn checksum(key: &str, payload: &[u8]) -> Digest {
 }
 
 #[cfg(test)]
+mod cuts;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
@@ -230,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn some_set() -> DesiredSet {
+    pub(super) fn some_set() -> DesiredSet {
         let assignment = EncodedAssignment::new(v1::Assignment {
             namespace: "default".into(),
             name: "hello-1".into(),

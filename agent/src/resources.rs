@@ -61,7 +61,8 @@ struct Battery {
     charging: bool,
 }
 
-/// Looks at the machine; remembers what is needed to tell how busy it was since the last look.
+/// Looks at the machine; remembers what is needed to tell how busy it was since the last look. The
+/// first one is at its making.
 pub struct Resources {
     machine: Machine,
     data_dir: PathBuf,
@@ -105,30 +106,29 @@ impl Resources {
         };
         (usage, sample.memory)
     }
+}
 
-    /// What the node offers, in bytes.
-    pub fn memory(&mut self, config: &Config) -> u64 {
-        let all = || self.machine.sample().memory.total;
-        config.memory.unwrap_or_else(all)
-    }
+/// What the node offers, in bytes.
+pub fn memory(config: &Config) -> u64 {
+    let all = || MemoryGauge::new().read().total;
+    config.memory.unwrap_or_else(all)
+}
 
-    /// What the machine is, and how much of it is offered.
-    pub fn node_info(&mut self, config: &Config, local_address: String) -> v1::NodeInfo {
-        let memory_bytes = self.memory(config);
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        v1::NodeInfo {
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            os: std::env::consts::OS.into(),
-            arch: std::env::consts::ARCH.into(),
-            kernel: os::kernel(),
-            target: hive_functions::host_target().into(),
-            wasmtime_version: hive_functions::engine_version(),
-            memory_bytes,
-            cpu_millis: config.cpu_millis.unwrap_or(cores.saturating_mul(1000)),
-            storage_bytes: os::space(&self.data_dir).map_or(0, |space| space.total),
-            local_address,
-            labels: config.labels.clone(),
-        }
+/// What the machine is, and that it offers `memory` bytes.
+pub fn node_info(config: &Config, memory: u64, local_address: String) -> v1::NodeInfo {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    v1::NodeInfo {
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        os: std::env::consts::OS.into(),
+        arch: std::env::consts::ARCH.into(),
+        kernel: os::kernel(),
+        target: hive_functions::host_target().into(),
+        wasmtime_version: hive_functions::engine_version(),
+        memory_bytes: memory,
+        cpu_millis: config.cpu_millis.unwrap_or(cores.saturating_mul(1000)),
+        storage_bytes: os::space(&config.data_dir).map_or(0, |space| space.total),
+        local_address,
+        labels: config.labels.clone(),
     }
 }
 

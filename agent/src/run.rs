@@ -1,5 +1,5 @@
 //! Wires the parts together, in the order that lets a node serve before it has heard of anybody:
-//! ledger, functions, local address, and only then links.
+//! ledger, functions, local address, and only then the ledger's writes and links.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::reconcile::holdings::Holdings;
 use crate::reconcile::report::Told;
 use crate::reconcile::wanted::Host;
 use crate::renew::Renewal;
-use crate::resources::Resources;
+use crate::resources::{self, Resources};
 use crate::runtime::LazyRuntime;
 use crate::scratch::Scratches;
 use crate::serve::table::Table;
@@ -66,9 +66,9 @@ impl Agent {
     pub async fn start(config: Config) -> Result<Self> {
         os::create_private_dir(&config.data_dir)
             .with_context(|| format!("cannot make {}", config.data_dir.display()))?;
-        let mut resources = Resources::new(&config.data_dir, config.metered);
+        let memory = resources::memory(&config);
         let artifacts = config.data_dir.join("artifacts");
-        let runtime = LazyRuntime::new(resources.memory(&config));
+        let runtime = LazyRuntime::new(memory);
         if ArtifactStore::holds_any(&artifacts) {
             runtime.start_ahead();
         }
@@ -79,7 +79,7 @@ impl Agent {
         let known = ControllersFile::in_dir(&config.data_dir);
         let ledger = Arc::new(ledger);
         let metering = Metering::open(ledger.clone())?;
-        let declared = Declared::new(ledger, desired, known, &config.controllers)?;
+        let declared = Declared::new(ledger.clone(), desired, known, &config.controllers)?;
         let listener = match config.listen {
             Listen::None => None,
             Listen::On(address) => Some(local::bind(address).await?),
@@ -89,7 +89,7 @@ impl Agent {
             None => None,
         };
         let shown = local_address.map(reachable).unwrap_or_default();
-        let info = resources.node_info(&config, shown);
+        let info = resources::node_info(&config, memory, shown);
         let settings = LinkSettings::default();
 
         let credentials = match Credentials::load(&config.data_dir) {
@@ -151,10 +151,9 @@ impl Agent {
         let answers = TaskTracker::new();
         let server = Server::new(table.subscribe());
         let pressure = Pressure::default();
-        let mut usages = Usages::new(resources, meters.clone(), pressure.clone());
 
         let mut parts = JoinSet::new();
-        let watching = pressure.run(runtime.clone(), stop.clone());
+        let watching = pressure.clone().run(runtime.clone(), stop.clone());
         parts.spawn(named("memory", watching));
         let surroundings = Surroundings {
             desired: declared.desired(),
@@ -198,6 +197,11 @@ impl Agent {
             settings: settings.clone(),
             streams,
         };
+        // Controllers hear of nothing that a power cut could take back: what was used after it would go by a
+        // number that they have counted. Whom this node serves itself need not wait for the disk.
+        tokio::task::spawn_blocking(move || ledger.settle()).await??;
+        let resources = Resources::new(&config.data_dir, config.metered);
+        let mut usages = Usages::new(resources, meters.clone(), pressure);
         let mut linked = JoinSet::new();
         let keep = links.clone();
         linked.spawn(keep.keep(declared.controllers(), linking, stop_links.clone()));
