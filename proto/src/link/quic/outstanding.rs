@@ -21,13 +21,15 @@ use super::super::settings::{LEAST_SHARE, MANY_STREAMS, SHARED_WINDOW};
 /// one is held to less than its own window.
 const PART: u64 = 16;
 
-/// Streams of which is known that the other side has let go of them, and nothing else: they will come, or it talks
-/// nonsense.
+/// Streams that are counted: more than there can be, of both sides together. Those that never come of which the other
+/// side tells, and those that it never lets go of, are not counted beyond that.
 pub(super) const MOST: usize = 2 * MANY_STREAMS as usize;
 
 #[derive(Default)]
 pub(super) struct Outstanding {
     streams: HashMap<u64, One>,
+    /// Of the streams that each side opens, in the order of their numbers, the first that is yet to come.
+    next: [u64; 2],
     /// What all streams hold beyond [`LEAST_SHARE`].
     excess: u64,
     /// The other side tells what it reads: not yet, if it never does as in a release before, or no more.
@@ -47,6 +49,11 @@ struct One {
     is_gone: bool,
 }
 
+/// Which of both sides opened a stream, by its number (RFC 9000, 2.1).
+fn side(id: u64) -> usize {
+    (id & 1) as usize
+}
+
 impl One {
     fn unread(&self) -> u64 {
         self.sent - self.read
@@ -61,12 +68,14 @@ impl One {
 }
 
 impl Outstanding {
-    /// From now on it is heard what the other side reads.
-    pub(super) fn begin(&mut self) {
-        self.is_heard = true;
+    /// From now on it is heard what the other side reads; false if it was before.
+    pub(super) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_heard, true)
     }
 
     pub(super) fn open(&mut self, id: u64) {
+        let next = &mut self.next[side(id)];
+        *next = (*next).max(id + 1);
         // The other side may have let go of it already.
         self.streams.entry(id).or_default();
     }
@@ -109,9 +118,9 @@ impl Outstanding {
     /// The other side has let go of it, and of what it had not read. Returned is who waits to send.
     #[must_use]
     pub(super) fn was_let_go(&mut self, id: u64) -> Option<Waker> {
-        // It may be heard of before the stream itself is.
-        if self.streams.len() < MOST {
-            self.open(id);
+        // It may be heard of before the stream itself is. Of one that was here and is not counted, nothing is kept.
+        if self.next[side(id)] <= id && self.streams.len() < MOST {
+            self.streams.entry(id).or_default();
         }
         let waiting = self.change(id, |one| {
             one.is_gone = true;
@@ -158,10 +167,13 @@ impl Outstanding {
     }
 
     fn change<T>(&mut self, id: u64, change: impl FnOnce(&mut One) -> T) -> Option<T> {
+        let is_full = self.streams.len() > MOST;
         let one = self.streams.get_mut(&id)?;
         let before = one.excess();
         let changed = change(one);
-        let is_over = one.is_closed && (one.is_gone || !self.is_heard);
+        // One of which nothing more is sent and nothing counts is not waited for: the other side need not tell.
+        let counts = one.excess() > 0 && self.is_heard && !is_full;
+        let is_over = one.is_closed && !counts;
         let after = if is_over { 0 } else { one.excess() };
         self.excess = self.excess - before + after;
         if is_over {
@@ -267,9 +279,9 @@ mod tests {
         // What was reset is not held there.
         fill(&mut outstanding, 2, FULL);
         outstanding.close(2, true);
-        assert_eq!((outstanding.streams.len(), outstanding.excess), (1, 0));
+        assert!(outstanding.streams.is_empty() && outstanding.excess == 0);
         assert!(outstanding.was_let_go(2).is_none());
-        assert!(outstanding.streams.is_empty());
+        assert!(outstanding.streams.is_empty(), "it was here");
 
         // Who waits learns that nobody is there, and so does who comes later.
         fill(&mut outstanding, 3, u64::MAX);
@@ -296,7 +308,7 @@ mod tests {
         outstanding.close(2, false);
         assert_eq!(outstanding.streams.len(), 1);
 
-        outstanding.begin();
+        assert!(outstanding.begin() && !outstanding.begin());
         assert_eq!(room(&mut outstanding, 1), 0);
         assert_eq!(fill(&mut outstanding, 3, FULL), LEAST);
         outstanding.close(3, false);
@@ -314,6 +326,31 @@ mod tests {
             assert!(outstanding.was_let_go(id).is_none());
         }
         assert_eq!(outstanding.streams.len(), MOST);
+    }
+
+    #[test]
+    fn no_more_is_kept_of_what_is_never_let_go_of_than_may() {
+        let mut outstanding = heard();
+        // Most of them are read, or hold no more than is their own.
+        for id in 0..2 * MOST as u64 {
+            fill(&mut outstanding, id, LEAST);
+            outstanding.close(id, false);
+        }
+        assert!(outstanding.streams.is_empty());
+
+        // What holds little more counts, up to so many.
+        let ids = 2 * MOST as u64..4 * MOST as u64;
+        for id in ids.clone() {
+            fill(&mut outstanding, id, LEAST + 1);
+            outstanding.close(id, false);
+        }
+        outstanding.check();
+        assert_eq!(outstanding.streams.len(), MOST);
+        assert_eq!(outstanding.excess, MOST as u64);
+        for id in ids {
+            assert!(outstanding.was_let_go(id).is_none());
+        }
+        assert!(outstanding.streams.is_empty() && outstanding.excess == 0);
     }
 
     #[derive(Clone, Copy, Debug)]

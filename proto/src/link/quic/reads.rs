@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -37,10 +36,20 @@ pub(super) struct Reads {
     connection: quinn::Connection,
     /// Sent by this side.
     outstanding: Mutex<Outstanding>,
-    /// Read by this side, and not told yet. A stream has one place in it, however often it moved.
-    untold: Mutex<HashMap<u64, u64>>,
+    /// Read by this side, and not told yet.
+    untold: Mutex<Untold>,
     news: Notify,
-    is_telling: AtomicBool,
+}
+
+#[derive(Default)]
+enum Untold {
+    /// Before the first stream that counts, nobody waits for it.
+    #[default]
+    NotYet,
+    /// What was read of each stream that moved. It has one place, however often it did.
+    Records(HashMap<u64, u64>),
+    /// The other side does not take it, as one of a release before.
+    NoMore,
 }
 
 /// One stream's part in them.
@@ -75,7 +84,6 @@ impl Reads {
             outstanding: Mutex::default(),
             untold: Mutex::default(),
             news: Notify::new(),
-            is_telling: AtomicBool::new(false),
         })
     }
 
@@ -93,7 +101,11 @@ impl Reads {
 
     /// Takes what the other side tells, in the stream that it opened for that.
     pub(super) async fn hear(&self, mut stream: impl AsyncRead + Unpin) {
-        lock(&self.outstanding).begin();
+        // One such stream is enough: the end of another one would be taken for its end.
+        let is_first = lock(&self.outstanding).begin();
+        if !is_first {
+            return;
+        }
         let mut heard = BytesMut::new();
         loop {
             heard.reserve(HEARD);
@@ -114,17 +126,10 @@ impl Reads {
     }
 
     fn tell(&self, id: u64, read: u64) {
-        // Before the first stream that counts, nobody waits for it.
-        if !self.is_telling.load(Ordering::Relaxed) {
-            return;
+        let is_news = lock(&self.untold).put(id, read);
+        if is_news {
+            self.news.notify_one();
         }
-        let mut untold = lock(&self.untold);
-        // So many wait only for a side that takes nothing any more.
-        if untold.len() < MOST || untold.contains_key(&id) {
-            untold.insert(id, read);
-        }
-        drop(untold);
-        self.news.notify_one();
     }
 
     /// As long as the connection lives and the other side takes it.
@@ -133,6 +138,7 @@ impl Reads {
             _ = self.tell_all() => {}
             _ = self.connection.closed() => {}
         }
+        *lock(&self.untold) = Untold::NoMore;
     }
 
     async fn tell_all(&self) -> Result<(), quinn::WriteError> {
@@ -141,29 +147,56 @@ impl Reads {
         let _ = send.set_priority(1);
         send.write_all(&[READS]).await?;
         loop {
-            let records = self.take_untold();
+            let records = lock(&self.untold).take();
             match records.is_empty() {
                 true => self.news.notified().await,
                 false => send.write_all(&records).await?,
             }
         }
     }
+}
 
-    fn take_untold(&self) -> Vec<u8> {
-        let untold = std::mem::take(&mut *lock(&self.untold));
-        let mut records = Vec::with_capacity(untold.len() * RECORD);
-        for (id, read) in untold {
-            records.put_u64(id);
-            records.put_u64(read);
+impl Untold {
+    /// True the first time.
+    fn begin(&mut self) -> bool {
+        let is_first = matches!(self, Self::NotYet);
+        if is_first {
+            *self = Self::Records(HashMap::new());
         }
-        records
+        is_first
+    }
+
+    /// True if it is to be told.
+    fn put(&mut self, id: u64, read: u64) -> bool {
+        let Self::Records(records) = self else {
+            return false;
+        };
+        // So many wait only for a side that takes nothing any more.
+        let has_room = records.len() < MOST || records.contains_key(&id);
+        if has_room {
+            records.insert(id, read);
+        }
+        has_room
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let Self::Records(records) = self else {
+            return Vec::new();
+        };
+        let mut told = Vec::with_capacity(records.len() * RECORD);
+        for (id, read) in std::mem::take(records) {
+            told.put_u64(id);
+            told.put_u64(read);
+        }
+        told
     }
 }
 
 impl Tally {
     /// From the first stream on whose reads are of interest to the other side.
     pub(super) fn begin_to_tell(&self) {
-        if !self.reads.is_telling.swap(true, Ordering::Relaxed) {
+        let is_first = lock(&self.reads.untold).begin();
+        if is_first {
             tokio::spawn(self.reads.clone().keep_telling());
         }
     }
@@ -204,6 +237,33 @@ impl Tally {
     pub(super) fn forget(self) -> Arc<Reads> {
         lock(&self.reads.outstanding).forget(self.id);
         self.reads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_is_told_of_once_and_nothing_is_kept_for_nobody() {
+        let mut untold = Untold::default();
+        assert!(!untold.put(0, 8_192), "nobody waits for it");
+        assert!(untold.begin() && !untold.begin());
+        assert!(untold.take().is_empty());
+        assert!(untold.put(4, 8_192) && untold.put(4, LET_GO));
+        assert_eq!(untold.take(), [4, LET_GO].map(u64::to_be_bytes).concat());
+        assert!(untold.take().is_empty());
+
+        for id in 0..MOST as u64 {
+            assert!(untold.put(id, 8_192));
+        }
+        assert!(!untold.put(MOST as u64, 8_192) && untold.put(0, LET_GO));
+        assert_eq!(untold.take().len(), MOST * RECORD);
+
+        // An older side refuses the stream for it.
+        untold = Untold::NoMore;
+        assert!(!untold.put(0, 8_192) && !untold.begin());
+        assert!(untold.take().is_empty());
     }
 }
 
