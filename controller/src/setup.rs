@@ -10,11 +10,12 @@ use hive_identity::{
     LiveCredentials, tls,
 };
 use hive_manifests::Resource;
+use hive_manifests::validate::validate_stored;
 use hive_proto::grpc;
 use hive_proto::link::{Link, LinkSettings, dial};
 use hive_proto::v1::enrolment_client::EnrolmentClient;
 use hive_proto::v1::{ControllerRole, Endpoint, EnrolRequest, EnrolResponse, enrol_request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::access::tokens::{self, Role, SYSTEM_NAMESPACE, TokenKind};
 use crate::config::{InitArgs, JoinArgs};
@@ -52,6 +53,7 @@ pub struct Initialised {
 /// Makes a new swarm: its CA, its first controller, its namespaces, its administrator.
 pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     check_cluster_name(&args.cluster)?;
+    check_domain(&args.domain)?;
     let dir = DataDirectory::create(&args.data.data_dir)?;
     let member = args.addresses.member();
     let authority = CertificateAuthority::create(&args.cluster)?;
@@ -80,12 +82,7 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         let body = objects::fresh(&key, labels, json!({ "status": { "phase": "Active" } }));
         objects::ensure(&replica, key, body).await?;
     }
-    let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
-    let body = objects::fresh(
-        &key,
-        json!({}),
-        json!({ "data": { "domain": args.domain } }),
-    );
+    let (key, body) = settings(&args.domain);
     objects::ensure(&replica, key, body).await?;
     let token = ApiToken::generate();
     let (key, body) =
@@ -118,6 +115,22 @@ pub async fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
         member,
         disk,
     })
+}
+
+/// The swarm's settings as they begin.
+fn settings(domain: &str) -> (Key, Value) {
+    let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+    let body = objects::fresh(&key, json!({}), json!({ "data": { "domain": domain } }));
+    (key, body)
+}
+
+/// As the API takes it later.
+fn check_domain(domain: &str) -> anyhow::Result<()> {
+    let (_, body) = settings(domain);
+    match validate_stored(Resource::ConfigMap, &body).first() {
+        Some(wrong) => bail!("--domain: {}", wrong.detail()),
+        None => Ok(()),
+    }
 }
 
 /// What an attempt that failed half-way left would be another swarm's.
@@ -246,4 +259,25 @@ async fn enrol(
 async fn connect(controller: &str, token: &JoinToken) -> anyhow::Result<Link> {
     let config = tls::enrol_client_config(token.ca);
     Ok(dial(controller, config, &LinkSettings::default()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_one_that_clients_ask_for() {
+        for (domain, is_good) in [
+            ("localhost", true),
+            ("swarm.example", true),
+            ("", false),
+            ("Swarm.example", false),
+            ("swarm.example.", false),
+            ("*.example", false),
+        ] {
+            let refused = check_domain(domain).err().map(|error| error.to_string());
+            assert_eq!(refused.is_none(), is_good, "{domain}: {refused:?}");
+            assert!(refused.is_none_or(|why| why.starts_with("--domain: ")));
+        }
+    }
 }

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod carry;
 pub mod certificates;
+mod changes;
 mod check;
 pub mod door;
 #[cfg(test)]

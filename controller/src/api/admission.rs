@@ -5,6 +5,8 @@ mod autoscaling;
 mod later_fields;
 mod limit_ranges;
 
+use std::fmt::Display;
+
 use hive_functions::{InspectError, InspectLimits};
 use hive_manifests::quantity::Bytes;
 use hive_manifests::validate::{FieldError, Reason, validate_stored};
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use super::Api;
 use super::errors::{ApiError, Cause, error_chain};
-use super::metadata::merge_string_data;
+use super::metadata::{invalid, merge_string_data};
 use super::query::FieldValidation;
 use crate::access::tokens::{SYSTEM_NAMESPACE, TOKEN_TYPE, Token};
 use crate::artifacts::InspectArtifactError;
@@ -172,6 +174,31 @@ pub(super) fn check_quotas(
     state
         .check_quotas(key, before, &body.into())
         .map_err(|exceeded| ApiError::forbidden(key, exceeded))
+}
+
+/// Refuses a change by which a host or a port would pass from another namespace: those there were first.
+pub(super) fn check_taken(
+    context: &Api,
+    key: &Key,
+    body: &Value,
+    before: &Value,
+) -> Result<(), ApiError> {
+    let refuse = |field: &str, why: &dyn Display| {
+        let message = format!("Forbidden: {why}");
+        Err(invalid(key, field, "FieldValueForbidden", message))
+    };
+    if let Some(taken) = context.tunnels.taken_by_change(key, before, body) {
+        return refuse("spec.port", &taken);
+    }
+    let routes = context.forwarder.routes();
+    let Some(lost) = routes.taken_by_change(key, before, body) else {
+        return Ok(());
+    };
+    let field = match body["spec"]["protocol"] == "TLS" {
+        true => "spec.serverNames",
+        false => "spec.http",
+    };
+    refuse(field, &lost)
 }
 
 /// Refuses a Function that asks for more or less than its namespace lets it, or whose component is

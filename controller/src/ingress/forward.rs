@@ -74,6 +74,11 @@ impl Forwarder {
         }
     }
 
+    /// The routes that there are now.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.borrow().clone()
+    }
+
     /// What authorities of certificates are answered.
     pub fn challenges(&self) -> &Challenges {
         &self.challenges
@@ -105,7 +110,7 @@ impl Forwarder {
         if probe::nonce(&request).is_some() && request.uri().path() == challenges::PATH {
             return probe::leads_here();
         }
-        let routes = self.routes.borrow().clone();
+        let routes = self.routes();
         let found = match find(&routes, &request) {
             Ok(found) => found,
             Err(error) => return self.refuse(request, Asked::default(), &error),
@@ -189,7 +194,7 @@ impl Forwarder {
 
     /// Answers a request for a function that is named, whatever its route.
     pub async fn by_name(&self, function: &Key, request: Request<Body>) -> Response<Body> {
-        let routes = self.routes.borrow().clone();
+        let routes = self.routes();
         match routes.function(function) {
             Some(backend) => self.answer(backend, None, None, None, request).await,
             None => {

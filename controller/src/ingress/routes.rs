@@ -1,6 +1,7 @@
 //! Which function or tunnel a request is for, and where that is ready. A table that is only read; the
 //! [`Follower`] makes the next one of it when a state changes.
 
+mod changes;
 mod claims;
 mod follow;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use hive_manifests::http::{Http, HttpRoute, PathType, is_reserved};
 use hive_proto::routes::{Chosen, Pattern, choose};
 use hive_proto::v1::Route;
 use http::{HeaderMap, HeaderValue, Method};
-use imbl::{HashMap, OrdSet};
+use imbl::HashMap;
 
 use super::https::Https;
 use super::plain::plain;
@@ -25,7 +26,7 @@ use super::split::{Canary, Share, Ways};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::state::{Key, State};
 
-use claims::Paths;
+use claims::Host;
 pub use claims::{Claimant, Lost, claimant, home};
 pub use follow::{Follower, is_settings, may_matter};
 use tunnels::{Behind, Led};
@@ -145,9 +146,7 @@ impl FunctionBackend {
 pub struct Routes {
     /// That of the swarm.
     domain: Arc<str>,
-    hosts: HashMap<String, Paths>,
-    /// Names of TLS servers whose connections are passed through unread: who has such a name has the host.
-    passed: HashMap<String, OrdSet<Claimant>>,
+    hosts: HashMap<String, Host>,
     functions: HashMap<Key, Arc<FunctionBackend>>,
     tunnels: HashMap<Key, Led>,
 }

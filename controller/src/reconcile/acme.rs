@@ -15,6 +15,7 @@ mod reach;
 mod run;
 mod settings;
 mod status;
+mod turns;
 mod words;
 
 pub use run::Certificates;

@@ -1,6 +1,8 @@
 //! What a controller tells the one that leads of a tunnel's port. That a port answers says nothing of who does: another
 //! program may have it, or a router lead elsewhere.
 
+use std::time::Duration;
+
 use hive_manifests::Resource;
 use hive_manifests::tunnel::Protocol;
 use hive_proto::tunnel::{REFUSED, UNREACHABLE};
@@ -22,9 +24,12 @@ impl Tunnels {
             return TunnelDoorReply::default();
         };
         let open = self.listeners.of(&key);
-        let came_ms = live
-            .since_client()
-            .map(|since| since.as_millis().try_into().unwrap_or(u64::MAX));
+        // With no place left nobody is taken in: that nobody was seen says nothing of who came.
+        let came = match self.places.are_taken() {
+            true => Some(Duration::ZERO),
+            false => live.since_client(),
+        };
+        let came_ms = came.map(|since| since.as_millis().try_into().unwrap_or(u64::MAX));
         let refusals = match live.tunnel().spec.protocol {
             Protocol::Udp => self.health.snapshot(&key),
             Protocol::Http | Protocol::Tcp | Protocol::Tls => Vec::new(),

@@ -43,6 +43,11 @@ impl Places {
     pub fn take(&self) -> Option<OwnedSemaphorePermit> {
         self.0.clone().try_acquire_owned().ok()
     }
+
+    /// None is left.
+    pub fn are_taken(&self) -> bool {
+        self.0.available_permits() == 0
+    }
 }
 
 /// Whether the ports of tunnels are open here, or in one sentence why not. A clone is the same.

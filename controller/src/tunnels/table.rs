@@ -246,7 +246,7 @@ fn claim(names: &mut BTreeMap<String, Named>, name: &str, tunnel: &Tunnel) -> Re
 
 impl Tunnel {
     /// `None` of what this version of the program cannot read: it leads nowhere.
-    fn of(object: &Object) -> Option<Self> {
+    pub(super) fn of(object: &Object) -> Option<Self> {
         let declared: Declared = object.parse().ok()?;
         let created = declared.metadata.creation_timestamp?;
         Some(Self {

@@ -78,6 +78,7 @@ pub(super) fn check_config_map(value: &Value, findings: &mut Findings) {
         && metadata["name"] == SETTINGS.1
     {
         check_settings(data, findings);
+        check_domain(data, findings);
         check_networks(data, findings);
     }
 }
@@ -93,6 +94,14 @@ fn check_settings(settings: &Map<String, Value>, findings: &mut Findings) {
         };
         let path = FieldPath::of(["data", name]);
         findings.suggest(&path, Reason::Unknown, message, near);
+    }
+}
+
+/// It ends the names under which functions and tunnels answer, and says which of them are whose: none would be asked
+/// under one that no client writes so.
+fn check_domain(settings: &Map<String, Value>, findings: &mut Findings) {
+    if let Some(domain) = settings.get("domain").and_then(Value::as_str) {
+        hosts::check(domain, &FieldPath::of(["data", "domain"]), findings);
     }
 }
 

@@ -125,12 +125,25 @@ fn metadata_and_other_kinds() {
                 "data.trustedProxis: unknown setting; did you mean \"trustedProxies\"?",
             ],
         ),
+        (
+            ConfigMap,
+            core(
+                "ConfigMap",
+                json!({
+                    "metadata": {"name": "swarm", "namespace": "hive-system"},
+                    "data": {"domain": "Swarm.example"},
+                }),
+            ),
+            &[
+                "data.domain: \"Swarm.example\" is not a host name: use lower-case letters, digits, '-' and '.', every part beginning and ending with a letter or digit; did you mean \"swarm.example\"?",
+            ],
+        ),
         // In a map of somebody else's the word means what they like.
         (
             ConfigMap,
             core(
                 "ConfigMap",
-                json!({"data": {"trustedProxies": "10.0.0.7 proxy", "color": "blue"}}),
+                json!({"data": {"trustedProxies": "10.0.0.7 proxy", "color": "blue", "domain": "X"}}),
             ),
             &[],
         ),

@@ -355,6 +355,7 @@ pub(super) async fn modify(
             part,
         )?;
         admission::check_function(context, key, &body, Some(current.body())).await?;
+        admission::check_taken(context, key, &body, current.body())?;
         guard::check(context, options.user, key, Some(current.body()), &body).await?;
         if options.dry_run {
             admission::check_quotas(context, key, Some(&current), &body)?;

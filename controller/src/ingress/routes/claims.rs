@@ -1,15 +1,27 @@
 //! Who has which host and path. A host is one namespace's: by its name, or since something of it claimed the host
 //! first. Of several in that namespace which claim one path the oldest has it. What others claim there waits.
 
+use hive_manifests::http::Http;
+use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use hive_proto::routes::Pattern;
 use imbl::{OrdMap, OrdSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Routes;
+use super::{Routes, answered_routes};
 use crate::state::Key;
 
-/// What is claimed below one host, in the order in which it is tried.
-pub type Paths = OrdMap<Pattern, OrdSet<Claimant>>;
+/// What one namespace claims below one host, in the order in which it is tried.
+type Paths = OrdMap<Pattern, OrdSet<Claimant>>;
+
+/// What is claimed at one host. A request there costs what the namespace has which the host belongs to, whatever
+/// others claim.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Host {
+    /// By namespace.
+    paths: OrdMap<String, Paths>,
+    /// All that claim something, and how much: who has only the name of a TLS server has the host, too.
+    claimants: OrdMap<Claimant, usize>,
+}
 
 /// When a function or a tunnel was made, and its name: of several that claim one route the first in this
 /// order, the oldest, has it, and the next one when that is gone.
@@ -28,6 +40,44 @@ pub struct Claim {
     /// `None` of connections for a TLS server's name, which are passed through unread.
     pub pattern: Option<Pattern>,
     pub by: Claimant,
+}
+
+/// What a function or a tunnel claims with these routes.
+pub fn claims_of(key: &Key, http: &Http, by: &Claimant, domain: &str) -> Vec<Claim> {
+    let routes = answered_routes(&key.name, &key.namespace, http, domain);
+    let claims = routes.iter().flat_map(|route| {
+        Pattern::of(route).into_iter().map(|pattern| Claim {
+            host: route.host.clone(),
+            pattern: Some(pattern),
+            by: by.clone(),
+        })
+    });
+    claims.collect()
+}
+
+/// What a tunnel claims; `None` of one that is reached by no host.
+pub fn claims_of_tunnel(
+    key: &Key,
+    spec: &TunnelSpec,
+    by: &Claimant,
+    domain: &str,
+) -> Option<Vec<Claim>> {
+    match spec.protocol {
+        Protocol::Http => {
+            let http = spec.http.clone().unwrap_or_default();
+            Some(claims_of(key, &http, by, domain))
+        }
+        // It passes connections through.
+        Protocol::Tls => {
+            let names = spec.server_names.iter().map(|name| Claim {
+                host: name.to_ascii_lowercase(),
+                pattern: None,
+                by: by.clone(),
+            });
+            Some(names.collect())
+        }
+        Protocol::Tcp | Protocol::Udp => None,
+    }
 }
 
 /// Why something does not have what it claims.
@@ -65,29 +115,29 @@ pub fn home<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     Some(namespace)
 }
 
-impl Routes {
-    pub(super) fn add(&mut self, claim: &Claim) {
-        let claimants = match &claim.pattern {
-            Some(pattern) => {
-                let paths = self.hosts.entry(claim.host.clone()).or_default();
-                paths.entry(pattern.clone()).or_default()
-            }
-            None => self.passed.entry(claim.host.clone()).or_default(),
-        };
-        claimants.insert(claim.by.clone());
+impl Host {
+    fn add(&mut self, claim: &Claim) {
+        let (_, key) = &claim.by;
+        *self.claimants.entry(claim.by.clone()).or_default() += 1;
+        if let Some(pattern) = &claim.pattern {
+            let paths = self.paths.entry(key.namespace.clone()).or_default();
+            let claimants = paths.entry(pattern.clone()).or_default();
+            claimants.insert(claim.by.clone());
+        }
     }
 
-    pub(super) fn remove(&mut self, claim: &Claim) {
-        let Some(pattern) = &claim.pattern else {
-            if let Some(claimants) = self.passed.get_mut(&claim.host) {
-                claimants.remove(&claim.by);
-                if claimants.is_empty() {
-                    self.passed.remove(&claim.host);
-                }
+    fn remove(&mut self, claim: &Claim) {
+        let (_, key) = &claim.by;
+        if let Some(claimed) = self.claimants.get_mut(&claim.by) {
+            *claimed -= 1;
+            if *claimed == 0 {
+                self.claimants.remove(&claim.by);
             }
+        }
+        let Some(pattern) = &claim.pattern else {
             return;
         };
-        let Some(paths) = self.hosts.get_mut(&claim.host) else {
+        let Some(paths) = self.paths.get_mut(&key.namespace) else {
             return;
         };
         if let Some(claimants) = paths.get_mut(pattern) {
@@ -97,23 +147,45 @@ impl Routes {
             }
         }
         if paths.is_empty() {
+            self.paths.remove(&key.namespace);
+        }
+    }
+}
+
+impl Routes {
+    pub(super) fn add(&mut self, claim: &Claim) {
+        let host = self.hosts.entry(claim.host.clone()).or_default();
+        host.add(claim);
+    }
+
+    pub(super) fn remove(&mut self, claim: &Claim) {
+        let Some(host) = self.hosts.get_mut(&claim.host) else {
+            return;
+        };
+        host.remove(claim);
+        if host.claimants.is_empty() {
             self.hosts.remove(&claim.host);
         }
     }
 
     /// What is answered at a host, and by whom, in the order in which it is tried.
-    pub(super) fn answered<'a: 'h, 'h>(
-        &'a self,
-        host: &'h str,
-    ) -> impl Iterator<Item = (&'a Pattern, (&'a Pattern, &'a Key))> {
-        let namespace = self.namespace_of(host);
-        let paths = self.hosts.get(host).into_iter();
+    pub(super) fn answered(
+        &self,
+        host: &str,
+    ) -> impl Iterator<Item = (&Pattern, (&Pattern, &Key))> {
+        let paths = self.paths_at(host).into_iter();
         paths
             .flat_map(|paths| paths.iter())
-            .filter_map(move |(pattern, claimants)| {
-                let owner = oldest_of(namespace?, claimants)?;
+            .filter_map(|(pattern, claimants)| {
+                let (_, owner) = claimants.get_min()?;
                 Some((pattern, (pattern, owner)))
             })
+    }
+
+    /// What the namespace claims that a host belongs to.
+    fn paths_at(&self, host: &str) -> Option<&Paths> {
+        let namespace = self.namespace_of(host)?;
+        self.hosts.get(host)?.paths.get(namespace)
     }
 
     /// Why what is claimed is not had by who claims it, if it is not.
@@ -123,8 +195,7 @@ impl Routes {
             return Some(lost);
         }
         let pattern = claim.pattern.as_ref()?;
-        let claimants = self.hosts.get(&claim.host)?.get(pattern)?;
-        let owner = oldest_of(&by.namespace, claimants)?;
+        let (_, owner) = self.paths_at(&claim.host)?.get(pattern)?.get_min()?;
         (owner != by).then(|| Lost::Route {
             host: claim.host.clone(),
             path: pattern.path().to_owned(),
@@ -141,6 +212,16 @@ impl Routes {
         })
     }
 
+    /// Why a host may not be claimed by something that is older than all that claim it: it is another namespace's, which
+    /// would lose it.
+    pub(super) fn taken_from(&self, host: &str, by: &Claimant) -> Option<Lost> {
+        let (_, key) = by;
+        let lost = self.held_elsewhere(host, &key.namespace)?;
+        // By its name a host passes to nobody.
+        let passes = home(host, &self.domain).is_none();
+        (passes && by < self.oldest_at(host)?).then_some(lost)
+    }
+
     /// Whose a host is; nobody's that nobody claims.
     fn namespace_of<'a>(&'a self, host: &'a str) -> Option<&'a str> {
         home(host, &self.domain).or_else(|| {
@@ -151,19 +232,9 @@ impl Routes {
 
     /// The oldest of all that claim something at a host.
     fn oldest_at(&self, host: &str) -> Option<&Claimant> {
-        let paths = self.hosts.get(host).into_iter();
-        let answered = paths.flat_map(|paths| paths.values());
-        let all = answered.chain(self.passed.get(host));
-        all.filter_map(|claimants| claimants.get_min()).min()
+        let (oldest, _) = self.hosts.get(host)?.claimants.get_min()?;
+        Some(oldest)
     }
-}
-
-/// The oldest of those that are in a namespace, as nearly always the oldest of all is.
-fn oldest_of<'a>(namespace: &str, claimants: &'a OrdSet<Claimant>) -> Option<&'a Key> {
-    let is_in = |(_, key): &&'a Claimant| key.namespace == namespace;
-    let first = claimants.get_min().filter(is_in);
-    let (_, key) = first.or_else(|| claimants.iter().find(is_in))?;
-    Some(key)
 }
 
 #[cfg(test)]

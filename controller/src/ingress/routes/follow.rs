@@ -4,16 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hive_manifests::http::Http;
 use hive_manifests::rollout::RolloutPhase;
-use hive_manifests::tunnel::{Protocol, TunnelSpec};
 use hive_manifests::{Function, FunctionSpec, Resource, Tunnel};
-use hive_proto::routes::Pattern;
 use http::HeaderValue;
 
-use super::claims::{Claim, Claimant, Lost, claimant};
+use super::claims::{Claim, Lost, claimant, claims_of, claims_of_tunnel};
 use super::tunnels::Led;
-use super::{FunctionBackend, Routes, SETTINGS, answered_routes, domain};
+use super::{FunctionBackend, Routes, SETTINGS, domain};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::ingress::split::{Canary, Share, Turn};
 use crate::reconcile::rollout::template_of;
@@ -201,32 +198,13 @@ impl Follower {
         true
     }
 
-    fn claims_of(&self, key: &Key, http: &Http, by: &Claimant) -> Vec<Claim> {
-        let routes = answered_routes(&key.name, &key.namespace, http, &self.routes.domain);
-        let claims = routes.iter().flat_map(|route| {
-            Pattern::of(route).into_iter().map(|pattern| Claim {
-                host: route.host.clone(),
-                pattern: Some(pattern),
-                by: by.clone(),
-            })
-        });
-        claims.collect()
-    }
-
     /// What it claims, and where it leads if it carries requests. `None` of what this version of the program cannot
     /// read, and of those that are reached by no host.
     fn read_tunnel(&self, object: &Object) -> Option<(Vec<Claim>, Option<Led>)> {
         let key = object.key();
         let Tunnel { metadata, spec, .. } = object.parse().ok()?;
         let by = claimant(key, &metadata)?;
-        let claims = match spec.protocol {
-            Protocol::Http => {
-                let http = spec.http.clone().unwrap_or_default();
-                self.claims_of(key, &http, &by)
-            }
-            Protocol::Tls => names_of(&spec, &by),
-            Protocol::Tcp | Protocol::Udp => return None,
-        };
+        let claims = claims_of_tunnel(key, &spec, &by, &self.routes.domain)?;
         Some((claims, Led::of(key, &spec)))
     }
 
@@ -238,7 +216,7 @@ impl Follower {
         let spec = &function.spec;
         let kept = kept(state, key, &function);
         let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
-        let claims = self.claims_of(key, http, &by);
+        let claims = claims_of(key, http, &by, &self.routes.domain);
         // Both versions answer.
         let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
         let backend = FunctionBackend {
@@ -285,16 +263,6 @@ impl Follower {
             turn: Turn::default(),
         })
     }
-}
-
-/// What a tunnel claims that passes connections through.
-fn names_of(spec: &TunnelSpec, by: &Claimant) -> Vec<Claim> {
-    let names = spec.server_names.iter().map(|name| Claim {
-        host: name.to_ascii_lowercase(),
-        pattern: None,
-        by: by.clone(),
-    });
-    names.collect()
 }
 
 /// The version that all copies run which are wanted, where that is not the newest: what that one says of its

@@ -1,6 +1,6 @@
 //! Opens orders, goes on with those that are open, and keeps what comes of them; some beside each other.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::order::{Ordering, preference};
 use super::orders::{self, Order};
 use super::plan::{Step, Subject, Trouble, plan};
 use super::settings::Settings;
+use super::turns::Turns;
 use super::words::OrderError;
 use super::{account, status};
 use crate::ingress::routes::{self, domain, routes_of};
@@ -47,6 +48,7 @@ pub struct Certificates {
     tunnels: Followed<Wanting>,
     /// The uids of tunnels whose orders are under way.
     busy: HashSet<String>,
+    turns: Turns,
     under_way: JoinSet<()>,
     /// Of those whose orders ended.
     tell: mpsc::Sender<String>,
@@ -98,6 +100,7 @@ impl Certificates {
             table: table::Follower::default(),
             tunnels: Followed::new(Resource::Tunnel, wanting),
             busy: HashSet::new(),
+            turns: Turns::default(),
             under_way: JoinSet::new(),
             tell,
             told,
@@ -126,12 +129,15 @@ impl Certificates {
             .iter()
             .map(|(key, wanting)| (key.clone(), wanting.clone()))
             .collect();
-        // Those first that did not fail, then those that wait longest: whoever declares many names that lead nowhere
-        // keeps nobody else from a place.
+        // Of each namespace those first that did not fail, then those that wait longest: names that lead nowhere keep no
+        // others from a place.
         tunnels.sort_by_key(|(_, wanting)| wanting.failed.as_ref().map(|it| it.next_time.0));
+        let mut waiting = Vec::new();
+        let mut busy: HashMap<String, usize> = HashMap::new();
         for (key, wanting) in tunnels {
             let order = open.remove(&wanting.uid);
             if self.busy.contains(&wanting.uid) {
+                *busy.entry(key.namespace).or_default() += 1;
                 continue;
             }
             let uid = wanting.uid.clone();
@@ -160,7 +166,7 @@ impl Certificates {
                 Some(Step::Resume) => order,
             };
             let Ok(settings) = &settings else { continue };
-            let work = Work {
+            waiting.push(Work {
                 replica: replica.clone(),
                 settings: settings.clone(),
                 tunnel: key,
@@ -168,7 +174,12 @@ impl Certificates {
                 names: subject.names,
                 secret: subject.secret,
                 order,
-            };
+            });
+        }
+        let waiting = self
+            .turns
+            .order(&busy, waiting, |work| &work.tunnel.namespace);
+        for work in waiting {
             let later = self.begin(work, &mut leave, now);
             due = due.into_iter().chain(later).min();
         }
@@ -224,6 +235,7 @@ impl Certificates {
         {
             return Some(later);
         }
+        self.turns.had(&work.tunnel.namespace);
         let uid = work.wanting.uid.clone();
         self.busy.insert(uid.clone());
         let (tell, wake) = (self.tell.clone(), self.wake.clone());

@@ -96,6 +96,15 @@ async fn a_port_that_is_not_to_be_had_is_told_and_tried_again() {
     assert_eq!(of_a.came_ms, None);
     assert!(of_b.open && of_b.came_ms.is_some());
 
+    // Who has no place left takes nobody in, and so cannot say that nobody came.
+    let mut places = Vec::new();
+    let nobody_knows = || {
+        places.extend(world.tunnels.places.take());
+        door("a").came_ms.is_some()
+    };
+    until("all places to be taken", nobody_knows).await;
+    drop(places);
+
     drop(taken);
     assert!(doors.follow(&world.table()).await);
     assert!(world.tunnels.listeners.problems().is_empty());

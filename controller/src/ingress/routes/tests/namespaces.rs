@@ -169,3 +169,45 @@ fn hosts_that_have_a_namespace_in_their_name_are_for_nobody_else() {
     assert!(follower.follow(&state));
     assert_eq!((found(&follower), lost(&follower)), ("other".into(), None));
 }
+
+#[test]
+fn no_change_of_what_is_older_takes_a_host_from_another_namespace() {
+    let mut state = State::default();
+    function_at(&mut state, "own", "site", 2021, json!({ "host": "x.org" }));
+    function_at(&mut state, "own", "plain", 2021, json!({}));
+    let routes = Routes::of(&state);
+    let (f, t) = (Resource::Function, Resource::Tunnel);
+    let function = |http: Value| json!({ "artifact": { "sha256": "00" }, "http": http });
+    let targets = json!([{ "node": "pi", "port": 443 }]);
+    let old = function(json!({ "host": "old.org" }));
+    let new = function(json!({ "host": "X.org" }));
+    let free = function(json!({ "host": "free.org" }));
+    let narrow =
+        function(json!({ "routes": [{ "path": "/" }, { "host": "x.org", "path": "/a" }] }));
+    let at_home = function(json!({ "host": "plain.own.localhost" }));
+    let by_port = json!({ "protocol": "TCP", "port": 7000, "targets": targets });
+    let by_name = json!({ "protocol": "TLS", "serverNames": ["X.org"], "targets": targets });
+    for (resource, namespace, year, before, after, takes) in [
+        (f, "other", 2020, &old, &new, true),
+        (f, "other", 2020, &old, &narrow, true),
+        (t, "other", 2020, &by_port, &by_name, true),
+        // It comes after who has the host, as if it was made anew.
+        (f, "other", 2022, &old, &new, false),
+        (f, "own", 2020, &old, &new, false),
+        (f, "other", 2020, &old, &free, false),
+        // It claimed that before.
+        (f, "other", 2020, &new, &narrow, false),
+        // Claimed in vain, whatever is older.
+        (f, "other", 2020, &old, &at_home, false),
+    ] {
+        let key = Key::new(resource, namespace, "it");
+        let declared = |spec: &Value| {
+            let mut body = objects::fresh(&key, json!({}), json!({ "spec": spec }));
+            body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+            body
+        };
+        let lost = routes.taken_by_change(&key, &declared(before), &declared(after));
+        let reason = lost.map(|lost| lost.reason());
+        assert_eq!(reason, takes.then_some("HostTaken"), "{year} {after}");
+    }
+}

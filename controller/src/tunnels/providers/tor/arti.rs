@@ -205,11 +205,13 @@ fn storage(dir: &Path) -> String {
     )
 }
 
-/// Removes what an Arti before wrote of services whose keys went with it.
+/// Removes what an Arti before wrote of services whose keys went with it. What one of them writes at this moment stays:
+/// in this process no service has its name again, and the next process removes it.
 fn forget_services(dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
     match std::fs::remove_dir_all(dir.join("state").join("hss")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if matches!(error.kind(), NotFound | DirectoryNotEmpty) => Ok(()),
+        removed => removed,
     }
 }
 
