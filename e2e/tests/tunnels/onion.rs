@@ -1,19 +1,26 @@
 //! Onion services of a swarm, asked by C tor through a Tor network on this machine: two implementations meet, and nothing
 //! leaves the machine.
 //!
+//! It is a long way until the first client is answered, so each stage of it has a deadline and says what it saw. Where
+//! that is not enough, `HIVE_LOG=info,tor_dirmgr=debug,tor_circmgr=debug,tor_hsservice=debug` has Arti say more.
+//!
 //! Not tested: the public network, bridges, and floods of clients.
 
+#[path = "onion/consensus.rs"]
+mod consensus;
 #[path = "onion/network.rs"]
 mod network;
+#[path = "onion/relay.rs"]
+mod relay;
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hive_e2e::swarm::object;
 use hive_e2e::wait::{holds, until};
 use hive_e2e::{Steps, Swarm};
 use regex::Regex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,10 +29,25 @@ use crate::declared::{declare, target};
 use crate::service::{Habit, Service};
 use crate::site::Site;
 use crate::tcp::says;
-use network::{Client, Network, PATIENCE};
+use network::{Client, Network};
+
+/// From the network's first key to the last step.
+const WHOLE: Duration = Duration::from_secs(240);
+
+/// For the authorities to agree on everybody: the third vote is not needed if nobody was late for the second.
+const AGREED: Duration = Duration::from_secs(80);
+
+/// For a program to find its way into the network.
+const ENTERED: Duration = Duration::from_secs(45);
+
+/// For a service to be known to the directory, by three relays at which it is asked for.
+const PUBLISHED: Duration = Duration::from_secs(60);
+
+/// For a client to find a service and be answered.
+const ANSWERED: Duration = Duration::from_secs(60);
 
 /// For one connection to be made, or given up.
-const ATTEMPT: Duration = Duration::from_secs(45);
+const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// What a client has to a service that is for it alone, and what the service has. They were made for this test.
 const PRIVATE_KEY: &str = "SCCENO4BC2RBQAXIPCCP5B6N562YCLRBSSW5UV2TQXHJWSNOMB6Q";
@@ -35,24 +57,60 @@ const SSH: u16 = 2222;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn onion_services_are_found_and_keep_their_address() {
-    let Some(mut network) = Network::start("onion services").await else {
+    let Some(mut network) = Network::find("onion services").await else {
         return;
     };
-    let stranger = network.client("stranger", None).await;
     let builder = Swarm::builder().agents(1);
-    let mut swarm = builder
-        .run_flag("--tor-config", &network.arti())
-        .start()
-        .await;
+    let arti = network.arti().display().to_string();
+    // The swarm's turn is also the network's, and its ports are.
+    let mut swarm = builder.run_flag("--tor-config", &arti).start().await;
+    let test = are_found_and_keep_their_address(&mut network, &mut swarm);
+    // Both are still there when it is given up, and tell what they logged.
+    let ended = timeout(WHOLE, test).await;
+    assert!(
+        ended.is_ok(),
+        "what comes after the last line above goes on: {WHOLE:?} are over"
+    );
+}
+
+async fn are_found_and_keep_their_address(network: &mut Network, swarm: &mut Swarm) {
+    network.start(|| swarm.take_port()).await;
+    let network = &*network;
+    stage("the authorities agree on all relays", AGREED, async || {
+        network.agrees().await
+    })
+    .await;
+    let stranger = network.client("stranger", swarm.take_port(), None);
     let (site, echo) = (swarm.take_port(), swarm.take_port());
     let _site = Site::start("one", site).await;
     let _echo = Service::start(echo, Habit::Echo).await;
     let spec = json!({ "provider": "Tor", "targets": [target("node-1", site)] });
-    declare(&swarm, "photos", spec).await;
+    declare(swarm, "photos", spec).await;
     let tcp = json!({ "provider": "Tor", "protocol": "TCP", "port": SSH, "targets": [target("node-1", echo)] });
-    declare(&swarm, "shell", tcp.clone()).await;
-    let photos = address(&mut swarm, "photos").await;
-    let shell = address(&mut swarm, "shell").await;
+    declare(swarm, "shell", tcp.clone()).await;
+    let mut for_one = tcp;
+    let key = format!("descriptor:x25519:{PUBLIC_KEY}");
+    for_one["tor"] = json!({ "authorizedClients": [key] });
+    declare(swarm, "private", for_one).await;
+    let api = swarm.client().await;
+    stage("Arti found its way", ENTERED, async || {
+        let said = Said::of(&api, "photos").await?;
+        let is_in = ["TorPublishing", "TorUnpublished"].contains(&&*said.reason);
+        holds(said.is_ready || is_in, said.status)
+    })
+    .await;
+    let photos = address(swarm, "photos").await;
+    let shell = address(swarm, "shell").await;
+    let private = address(swarm, "private").await;
+    entered(&stranger, "the stranger").await;
+    let friend = {
+        let name = private.trim_end_matches(".onion");
+        network.client("friend", swarm.take_port(), Some((name, PRIVATE_KEY)))
+    };
+    stage("the stranger finds a service", ANSWERED, async || {
+        connect(&stranger, &shell, SSH).await.map(drop)
+    })
+    .await;
     let mut steps = Steps::new();
 
     steps
@@ -72,13 +130,7 @@ async fn onion_services_are_found_and_keep_their_address() {
         .await;
     steps
         .run("some are for one client only", async {
-            let mut spec = tcp.clone();
-            let key = format!("descriptor:x25519:{PUBLIC_KEY}");
-            spec["tor"] = json!({ "authorizedClients": [key] });
-            declare(&swarm, "private", spec).await;
-            let private = address(&mut swarm, "private").await;
-            let name = private.trim_end_matches(".onion");
-            let friend = network.client("friend", Some((name, PRIVATE_KEY))).await;
+            entered(&friend, "the friend").await;
             let mut stream = connected(&friend, &private, SSH).await;
             says(&mut stream, "it is me").await.unwrap();
             let refused = connect(&stranger, &private, SSH).await;
@@ -92,7 +144,7 @@ async fn onion_services_are_found_and_keep_their_address() {
             swarm.leader().await;
             let answer = requested(&stranger, &photos, "/").await;
             assert!(answer.ends_with("one"), "{answer}");
-            assert_eq!(address(&mut swarm, "photos").await, photos);
+            assert_eq!(address(swarm, "photos").await, photos);
             let mut stream = connected(&stranger, &shell, SSH).await;
             says(&mut stream, "as before").await.unwrap();
         })
@@ -100,18 +152,67 @@ async fn onion_services_are_found_and_keep_their_address() {
     steps.finish();
 }
 
-/// The address of a service, once it is ready.
+/// Waits for a stage of the way, and tells when it is reached. At its deadline it says what was seen instead.
+async fn stage<T>(
+    what: &str,
+    deadline: Duration,
+    look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let started = Instant::now();
+    let found = until(what, deadline, look).await;
+    println!(
+        "  reached {:6.2} s  {what}",
+        started.elapsed().as_secs_f64()
+    );
+    found
+}
+
+async fn entered(client: &Client, who: &str) {
+    let what = format!("{who} found its way");
+    stage(&what, ENTERED, async || client.connected()).await;
+}
+
+/// What is said of a tunnel.
+struct Said {
+    is_ready: bool,
+    /// Why it is not ready, in a word.
+    reason: String,
+    status: Value,
+}
+
+impl Said {
+    /// # Panics
+    ///
+    /// If the program under test has no Tor.
+    async fn of(api: &kube::Client, name: &str) -> Result<Self, String> {
+        let path = format!("/apis/hive.dev/v1/namespaces/default/tunnels/{name}");
+        let mut tunnel = object(api, &path).await?;
+        let status = tunnel["status"].take();
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.find(|condition| condition["type"] == "Ready");
+        let ready = ready.ok_or("nothing is said of it")?;
+        let reason = ready["reason"].as_str().unwrap_or_default().to_owned();
+        assert_ne!(
+            reason, "TorNotBuilt",
+            "the `hive` under test has no Tor: build it with `cargo build --features tor`, and test again"
+        );
+        Ok(Self {
+            is_ready: ready["status"] == "True",
+            reason,
+            status,
+        })
+    }
+}
+
+/// The address of a service, once it is published.
 async fn address(swarm: &mut Swarm, name: &str) -> String {
-    let client = swarm.client().await;
-    let path = format!("/apis/hive.dev/v1/namespaces/default/tunnels/{name}");
+    let api = swarm.client().await;
     let is_address = Regex::new(r"[a-z2-7]{56}\.onion").unwrap();
-    until(&format!("{name} is ready"), PATIENCE, async || {
-        let tunnel = object(&client, &path).await?;
-        let status = &tunnel["status"];
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
-        let is_ready = ready.any(|condition| condition["status"] == "True");
-        holds(is_ready, status)?;
+    stage(&format!("{name} is published"), PUBLISHED, async || {
+        let Said {
+            is_ready, status, ..
+        } = Said::of(&api, name).await?;
+        holds(is_ready, &status)?;
         let said = status["addresses"].to_string();
         let found = is_address
             .find(&said)
@@ -123,7 +224,7 @@ async fn address(swarm: &mut Swarm, name: &str) -> String {
 
 /// The answer to a request at an onion service, with its head.
 async fn requested(client: &Client, host: &str, path: &str) -> String {
-    until(&format!("{host} answers"), PATIENCE, async || {
+    until(&format!("{host} answers"), ANSWERED, async || {
         let mut stream = connect(client, host, 80).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let exchange = async {
@@ -142,7 +243,7 @@ async fn requested(client: &Client, host: &str, path: &str) -> String {
 }
 
 async fn connected(client: &Client, host: &str, port: u16) -> TcpStream {
-    until(&format!("a connection to {host}"), PATIENCE, async || {
+    until(&format!("a connection to {host}"), ANSWERED, async || {
         connect(client, host, port).await
     })
     .await
