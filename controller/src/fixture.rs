@@ -31,3 +31,10 @@ pub fn put(state: &mut State, key: Key, body: &Value) {
     };
     state.apply(command).unwrap();
 }
+
+/// Changes an object that is there.
+pub fn edit(state: &mut State, key: &Key, change: impl FnOnce(&mut Value)) {
+    let mut body = state.get(key).unwrap().body().clone();
+    change(&mut body);
+    put(state, key.clone(), &body);
+}

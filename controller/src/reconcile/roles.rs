@@ -213,6 +213,7 @@ async fn perform(replica: &Replica, step: Step) -> Result<(), ProposeError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fixture::edit;
 
     fn perform(state: &mut State, steps: Vec<Step>) {
         for step in steps {
@@ -252,17 +253,6 @@ mod tests {
 
     fn cluster_role(name: &str) -> Key {
         Key::new(Resource::ClusterRole, "", name)
-    }
-
-    fn edit(state: &mut State, key: &Key, change: impl FnOnce(&mut Value)) {
-        let mut body = state.get(key).unwrap().body().clone();
-        change(&mut body);
-        let command = Command::Replace {
-            key: key.clone(),
-            body: body.into(),
-            expect: None,
-        };
-        state.apply(command).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod why;
 use hive_manifests::{FunctionSpec, Resource};
 
 use super::*;
+use crate::fixture::edit;
 use crate::reconcile::schedule::{View, plan};
 use crate::state::{Command, Member};
 
@@ -130,16 +131,9 @@ fn a_copy_that_serves_an_older_version_since_the_newest_fails_says_so() {
         "it traps at once; generation 0 serves on",
     );
     let key = Key::new(Resource::Assignment, "default", "hello.0");
-    let mut body = state.get(&key).unwrap().body().clone();
-    body["status"]["observedGeneration"] = json!(0);
-    let expect = None;
-    state
-        .apply(Command::Replace {
-            key,
-            body: body.into(),
-            expect,
-        })
-        .unwrap();
+    edit(&mut state, &key, |body| {
+        body["status"]["observedGeneration"] = json!(0);
+    });
     let summary = summary(&state);
     assert_eq!(
         (summary.available, summary.ready, summary.reason),
@@ -194,17 +188,6 @@ fn one_on_every_node_is_ready_when_it_is_on_every_node() {
     node(&mut state, "a", "True");
     assert_eq!(ready(&state), is("False", "Progressing"));
     assert_eq!(summary(&state).replicas, 1);
-}
-
-fn edit(state: &mut State, key: &Key, change: impl Fn(&mut Value)) {
-    let mut body = state.get(key).unwrap().body().clone();
-    change(&mut body);
-    let command = Command::Replace {
-        key: key.clone(),
-        body: body.into(),
-        expect: None,
-    };
-    state.apply(command).unwrap();
 }
 
 fn set_phase(state: &mut State, name: &str, phase: &str) {
