@@ -57,6 +57,19 @@ async fn begin(doorman: &Doorman, live: &Live, page: &str) -> (String, Vec<Strin
     (location(&away), kept(&away))
 }
 
+/// Signs in at a page, as a browser does that is sent to the issuer and back: what it is answered then.
+async fn sign_in(
+    doorman: &Doorman,
+    live: &Live,
+    issuer: &TestIssuer,
+    page: &str,
+) -> Response<Body> {
+    let (away, attempt) = begin(doorman, live, page).await;
+    let back = path_of(&issuer.sign_in(&away, |_| {}));
+    let answer = ask(doorman, live, &back, &attempt).await;
+    answer.unwrap().unwrap()
+}
+
 /// Why somebody is not let in.
 fn why(found: Result<Option<Response<Body>>, Denied>) -> String {
     match found {
@@ -137,13 +150,7 @@ async fn sessions_that_were_not_given_here_open_nothing() {
     let issuer = TestIssuer::start().await;
     let doorman = Doorman::new(issuer.roots());
     let live = login(&issuer, "uid", json!({}));
-    let (page, attempt) = begin(&doorman, &live, "/").await;
-    let back = path_of(&issuer.sign_in(&page, |_| {}));
-    let answer = ask(&doorman, &live, &back, &attempt)
-        .await
-        .unwrap()
-        .unwrap();
-    let session = kept(&answer).remove(0);
+    let session = kept(&sign_in(&doorman, &live, &issuer, "/").await).remove(0);
     assert_eq!(
         why(ask(&doorman, &live, "/", std::slice::from_ref(&session)).await),
         "let in"
@@ -152,6 +159,7 @@ async fn sessions_that_were_not_given_here_open_nothing() {
     let mut changed = value.to_owned();
     let last = if changed.pop() == Some('A') { 'B' } else { 'A' };
     changed.push(last);
+    let (_, attempt) = begin(&doorman, &live, "/").await;
     let attempt = attempt[0].split_once('=').unwrap().1;
     for cookie in [
         format!("{name}={changed}"),
@@ -171,13 +179,7 @@ async fn sessions_that_were_not_given_here_open_nothing() {
     assert_eq!(why(found), "302");
     // Of another tunnel, under the name that its own cookie would have.
     let other = login(&issuer, "uid-2", json!({}));
-    let (page, attempt) = begin(&doorman, &other, "/").await;
-    let back = path_of(&issuer.sign_in(&page, |_| {}));
-    let answer = ask(&doorman, &other, &back, &attempt)
-        .await
-        .unwrap()
-        .unwrap();
-    let stolen = kept(&answer).remove(0);
+    let stolen = kept(&sign_in(&doorman, &other, &issuer, "/").await).remove(0);
     let stolen = format!("{name}={}", stolen.split_once('=').unwrap().1);
     assert_eq!(why(ask(&doorman, &live, "/", &[stolen]).await), "302");
 }
@@ -286,12 +288,7 @@ async fn nobody_is_led_to_another_host() {
         "/%2F%2Fevil.example",
         "/?to=https://evil.example",
     ] {
-        let (away, attempt) = begin(&doorman, &live, page).await;
-        let back = path_of(&issuer.sign_in(&away, |_| {}));
-        let answer = ask(&doorman, &live, &back, &attempt)
-            .await
-            .unwrap()
-            .unwrap();
+        let answer = sign_in(&doorman, &live, &issuer, page).await;
         let url = Url::parse(&location(&answer)).unwrap();
         assert_eq!(url.host_str(), Some("photos.example"), "{page}");
     }
@@ -309,12 +306,7 @@ async fn a_session_ends_when_its_time_is_over() {
     let issuer = TestIssuer::start().await;
     let doorman = Doorman::new(issuer.roots());
     let live = login(&issuer, "uid", json!({}));
-    let (page, attempt) = begin(&doorman, &live, "/").await;
-    let back = path_of(&issuer.sign_in(&page, |_| {}));
-    let answer = ask(&doorman, &live, &back, &attempt)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = sign_in(&doorman, &live, &issuer, "/").await;
     let line = answer.headers()[SET_COOKIE].to_str().unwrap();
     assert!(line.contains("; Max-Age=43200; "), "{line}");
     let request = request("/", &[("cookie", &*kept(&answer)[0])]);
@@ -356,11 +348,6 @@ async fn who_asked_for_a_page_of_a_long_name_comes_to_the_first() {
     let doorman = Doorman::new(issuer.roots());
     let live = login(&issuer, "uid", json!({}));
     let page = format!("/album?{}", "x".repeat(600));
-    let (away, attempt) = begin(&doorman, &live, &page).await;
-    let back = path_of(&issuer.sign_in(&away, |_| {}));
-    let answer = ask(&doorman, &live, &back, &attempt)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = sign_in(&doorman, &live, &issuer, &page).await;
     assert_eq!(location(&answer), "http://photos.example/");
 }
