@@ -1,130 +1,16 @@
-//! Who gets through a TLS handshake and who doesn't, over a wire in memory.
+//! Who gets through and who doesn't.
 
-#![allow(clippy::unwrap_used)]
+use std::time::Duration;
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use hive_identity::tls::{
-    api_server_config, enrol_client_config, link_client_config, link_server_config,
-};
-use hive_identity::{
-    CONTROLLER_SERVER_NAME, CaFingerprint, CertificateAuthority, ClientAuthority, Credentials,
-    DEFAULT_LIFETIME, DeviceKey, ExpectedController, LINK_ALPN, LiveCredentials, MANY_STREAMS_ALPN,
-    Peer, PinMismatch, Subject,
-};
+use hive_identity::tls::{api_server_config, enrol_client_config};
+use hive_identity::{CaFingerprint, ClientAuthority, MANY_STREAMS_ALPN, PinMismatch};
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
-    HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
-};
+use rustls::{AlertDescription, CertificateError};
+
+use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A full handshake with client authentication takes two flights each way.
-const MAX_FLIGHTS: usize = 10;
-
-/// Both ends after a handshake, with the error that each of them met.
-struct Outcome {
-    client: Connection,
-    server: Connection,
-    client_error: Option<Error>,
-    server_error: Option<Error>,
-}
-
-impl Outcome {
-    fn connected(self) -> Self {
-        assert_eq!((&self.client_error, &self.server_error), (&None, &None));
-        assert!(!self.client.is_handshaking() && !self.server.is_handshaking());
-        self
-    }
-
-    /// Whom the server sees.
-    fn client_peer(&self) -> Option<Peer> {
-        let chain = self.server.peer_certificates()?;
-        Some(Peer::from_certificate(chain.first()?).unwrap())
-    }
-
-    /// Whom the client sees.
-    fn server_peer(&self) -> Peer {
-        let chain = self.client.peer_certificates().unwrap();
-        Peer::from_certificate(&chain[0]).unwrap()
-    }
-}
-
-fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
-    handshake_at(client, server, CONTROLLER_SERVER_NAME)
-}
-
-fn handshake_at(
-    client: Arc<ClientConfig>,
-    server: Arc<ServerConfig>,
-    dialled: &'static str,
-) -> Outcome {
-    let name = dialled.try_into().unwrap();
-    let mut outcome = Outcome {
-        client: ClientConnection::new(client, name).unwrap().into(),
-        server: ServerConnection::new(server).unwrap().into(),
-        client_error: None,
-        server_error: None,
-    };
-    for _ in 0..MAX_FLIGHTS {
-        if !outcome.client.wants_write() && !outcome.server.wants_write() {
-            return outcome;
-        }
-        let error = deliver(&mut outcome.client, &mut outcome.server);
-        outcome.server_error = outcome.server_error.take().or(error);
-        let error = deliver(&mut outcome.server, &mut outcome.client);
-        outcome.client_error = outcome.client_error.take().or(error);
-    }
-    panic!("the handshake doesn't come to an end");
-}
-
-/// Everything that `from` has to say, and what `to` thinks of it.
-fn deliver(from: &mut Connection, to: &mut Connection) -> Option<Error> {
-    let mut wire = Vec::new();
-    while from.wants_write() {
-        from.write_tls(&mut wire).unwrap();
-    }
-    let mut wire = &wire[..];
-    let mut error = None;
-    while !wire.is_empty() {
-        to.read_tls(&mut wire).unwrap();
-        error = error.or(to.process_new_packets().err());
-    }
-    error
-}
-
-fn ca() -> CertificateAuthority {
-    CertificateAuthority::create("home").unwrap()
-}
-
-fn issue(
-    ca: &CertificateAuthority,
-    key: DeviceKey,
-    subject: Subject,
-    at: SystemTime,
-) -> Credentials {
-    let csr = key.csr().unwrap();
-    let issued = ca.issue(&csr, &subject, &[], at, DEFAULT_LIFETIME).unwrap();
-    Credentials::new(key, issued.der, ca.certificate().clone()).unwrap()
-}
-
-fn controller(ca: &CertificateAuthority, raft_id: u64) -> LiveCredentials {
-    let subject = Subject::Controller { raft_id };
-    LiveCredentials::new(issue(ca, DeviceKey::generate(), subject, SystemTime::now()))
-}
-
-fn node(ca: &CertificateAuthority, name: &str) -> LiveCredentials {
-    let subject = Subject::Node { name: name.into() };
-    LiveCredentials::new(issue(ca, DeviceKey::generate(), subject, SystemTime::now()))
-}
-
-fn link(live: &LiveCredentials) -> Arc<ClientConfig> {
-    link_client_config(live, ExpectedController::Any)
-}
 
 /// The error that our verifier gave its reason in.
 fn reason<E: std::error::Error + 'static>(error: &Error) -> &E {
@@ -205,20 +91,6 @@ fn a_server_of_another_ca_is_refused() {
         outcome.server_error,
         Some(Error::AlertReceived(AlertDescription::UnknownCA))
     );
-}
-
-/// A client that trusts the server's CA and still shows a certificate of its own choice.
-fn stranger(trusted: &CertificateAuthority, live: LiveCredentials) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.certificate().der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(Arc::new(live));
-    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
-    Arc::new(config)
 }
 
 #[test]
@@ -394,101 +266,6 @@ fn expired_certificates_are_refused_on_both_sides() {
     // Its way back: with the CA that it still holds, and its device key.
     let pin = client.current().ca().fingerprint();
     handshake(enrol_client_config(pin), link_server_config(&server)).connected();
-}
-
-#[test]
-fn renewed_credentials_show_in_the_next_handshake() {
-    let ca = ca();
-    let (controller, node) = (controller(&ca, 1), node(&ca, "pi"));
-    let (client, server) = (link(&node), link_server_config(&controller));
-    let before = handshake(client.clone(), server.clone()).connected();
-
-    for (live, subject) in [
-        (&controller, Subject::Controller { raft_id: 1 }),
-        (&node, Subject::Node { name: "pi".into() }),
-    ] {
-        let current = live.current();
-        let later = SystemTime::now() + Duration::from_secs(60);
-        let renewed = issue(&ca, current.key().clone(), subject, later);
-        assert!(renewed.not_after() > current.not_after());
-        live.replace(renewed).unwrap();
-    }
-    let after = handshake(client, server).connected();
-    assert_eq!(after.server_peer(), *controller.current().own());
-    assert_eq!(after.client_peer().unwrap(), *node.current().own());
-    assert_ne!(after.server_peer(), before.server_peer());
-    assert_ne!(after.client_peer(), before.client_peer());
-}
-
-#[test]
-fn links_never_resume_an_old_identity() {
-    let ca = ca();
-    let (client, server) = (
-        link(&node(&ca, "pi")),
-        link_server_config(&controller(&ca, 1)),
-    );
-    for _ in 0..3 {
-        let outcome = handshake(client.clone(), server.clone()).connected();
-        assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
-    }
-}
-
-/// The server's half by itself: a client that would resume gets nothing to resume with.
-#[test]
-fn a_client_that_keeps_tickets_gets_none() {
-    let ca = ca();
-    let client = stranger(&ca, node(&ca, "pi"));
-    let server = link_server_config(&controller(&ca, 1));
-    for _ in 0..2 {
-        let outcome = handshake(client.clone(), server.clone()).connected();
-        assert_eq!(outcome.server.handshake_kind(), Some(HandshakeKind::Full));
-    }
-}
-
-/// The client's half by itself: what a server would resume it begins anew.
-#[test]
-fn a_server_that_gives_tickets_is_shown_certificates_each_time() {
-    let ca = ca();
-    let mut server = Arc::unwrap_or_clone(link_server_config(&controller(&ca, 1)));
-    server.session_storage = ServerSessionMemoryCache::new(8);
-    server.send_tls13_tickets = 2;
-    let server = Arc::new(server);
-    for (client, second) in [
-        (stranger(&ca, node(&ca, "pi")), HandshakeKind::Resumed),
-        (link(&node(&ca, "pi")), HandshakeKind::Full),
-    ] {
-        for expected in [HandshakeKind::Full, second] {
-            let outcome = handshake(client.clone(), server.clone()).connected();
-            assert_eq!(outcome.server.handshake_kind(), Some(expected));
-        }
-    }
-}
-
-#[test]
-fn a_side_of_the_release_before_is_spoken_to_as_ever() {
-    let ca = ca();
-    let before = || vec![LINK_ALPN.to_vec()];
-    let mut old_client = Arc::unwrap_or_clone(link(&node(&ca, "pi")));
-    old_client.alpn_protocols = before();
-    let mut old_server = Arc::unwrap_or_clone(link_server_config(&controller(&ca, 1)));
-    old_server.alpn_protocols = before();
-    for (client, server) in [
-        (old_client.into(), link_server_config(&controller(&ca, 1))),
-        (link(&node(&ca, "pi")), old_server.into()),
-    ] {
-        let outcome = handshake(client, server).connected();
-        assert_eq!(outcome.client.alpn_protocol(), Some(LINK_ALPN));
-        assert_eq!(outcome.server.alpn_protocol(), Some(LINK_ALPN));
-    }
-}
-
-#[test]
-fn another_protocol_is_refused_in_the_handshake() {
-    let ca = ca();
-    let mut client = Arc::unwrap_or_clone(link(&node(&ca, "pi")));
-    client.alpn_protocols = vec![b"hive/2".to_vec()];
-    let outcome = handshake(client.into(), link_server_config(&controller(&ca, 1)));
-    assert_eq!(outcome.server_error, Some(Error::NoApplicationProtocol));
 }
 
 #[test]
