@@ -1,12 +1,15 @@
 #![allow(clippy::unwrap_used)]
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hive_manifests::Resource;
 use hive_manifests::tunnel::TunnelTarget;
 use serde_json::{Value, json};
 
+use super::known::PERIOD;
 use super::*;
-use crate::fixture::nobody;
+use crate::fixture::{edit, nobody};
+use crate::objects;
 use crate::reconcile::tunnels::ask::Way;
 use crate::reconcile::tunnels::probe::Answer;
 use crate::state::{Command, Member};
@@ -215,19 +218,19 @@ fn what_is_in_the_way_of_a_certificate_is_in_the_way_of_its_tunnel() {
         ),
     ] {
         if let Some((status, message)) = condition {
-            let mut body = state.get(&key("a")).unwrap().body().clone();
             let condition = |kind: &str, status: &str, message: &str| {
                 json!({
                     "type": kind, "status": status, "reason": "Said", "message": message,
                     "lastTransitionTime": "2026-01-01T00:00:00Z",
                 })
             };
-            body["status"]["conditions"] = json!([
+            let conditions = json!([
                 condition("Ready", "False", "another"),
                 condition("CertificateReady", status, message),
             ]);
-            let (key, body, expect) = (key("a"), body.into(), None);
-            state.apply(Command::Replace { key, body, expect }).unwrap();
+            edit(&mut state, &key("a"), |body| {
+                body["status"]["conditions"] = conditions;
+            });
         }
         proofs.follow(&state, Instant::now());
         let why = subject(&proofs, "a").obstacle.clone().unwrap();
