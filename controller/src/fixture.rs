@@ -2,8 +2,9 @@
 
 mod alone;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::objects;
 use crate::state::{Command, Key, Member, State, level};
 pub use alone::{Alone, nobody};
 
@@ -16,6 +17,12 @@ impl Alone {
         alone.replica.propose(raised).await.unwrap();
         alone
     }
+}
+
+/// Writes an object of that content as it would be made now, whether it is there already or not.
+pub fn declare(state: &mut State, key: Key, content: Value) {
+    let body = objects::fresh(&key, json!({}), content);
+    put(state, key, &body);
 }
 
 /// Writes an object, whether it is there already or not.

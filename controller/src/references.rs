@@ -116,8 +116,7 @@ fn lookup(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects;
-    use crate::state::Command;
+    use crate::fixture::declare;
     use serde_json::json;
 
     #[test]
@@ -126,8 +125,7 @@ mod tests {
         let key = Key::new(Resource::Secret, "default", "s");
         let data =
             json!({ "data": { "k": BASE64.encode("v"), "raw": BASE64.encode([0xff, 0xfe]) } });
-        let body = objects::fresh(&key, json!({}), data).into();
-        state.apply(Command::Create { key, body }).unwrap();
+        declare(&mut state, key, data);
         let told = |name: &str, key: &str, optional: bool| {
             let spec: FunctionSpec = serde_json::from_value(json!({
                 "artifact": { "sha256": "00" },

@@ -48,8 +48,8 @@ fn named(object: &Object) -> impl Iterator<Item = Digest> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects;
-    use crate::state::{Command, Key};
+    use crate::fixture::declare;
+    use crate::state::Key;
     use serde_json::json;
 
     #[test]
@@ -58,13 +58,7 @@ mod tests {
         let mut state = State::default();
         let mut put = |resource, extra| {
             let key = Key::new(resource, "default", "x");
-            let body = objects::fresh(&key, json!({}), extra);
-            state
-                .apply(Command::Create {
-                    key,
-                    body: body.into(),
-                })
-                .unwrap();
+            declare(&mut state, key, extra);
         };
         put(
             Resource::Function,

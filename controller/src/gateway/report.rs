@@ -240,6 +240,7 @@ fn set_or_remove(fields: &mut Map<String, Value>, name: &str, value: Option<Valu
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fixture::edit;
     use crate::state::Command;
 
     fn state() -> (State, String) {
@@ -330,10 +331,9 @@ mod tests {
         ] {
             let (mut state, uid) = state();
             let key = Key::new(Resource::Assignment, "default", "hello.0");
-            let mut body = state.get(&key).unwrap().body().clone();
-            body["status"] = json!({ "phase": before });
-            let (body, expect) = (body.into(), None);
-            state.apply(Command::Replace { key, body, expect }).unwrap();
+            edit(&mut state, &key, |body| {
+                body["status"] = json!({ "phase": before });
+            });
             let writes = status_writes(&state, "pi", Some(&report(&uid, reported)), &[]);
             assert_eq!(writes[0].passing, passing, "{before} to {reported:?}");
         }

@@ -148,14 +148,13 @@ fn concerned(state: &State, seen: u64) -> Concerned {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fixture::declare;
     use crate::state::Key;
-    use crate::{fixture, objects};
     use serde_json::{Value, json};
 
     fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
         let key = Key::new(resource, namespace, name);
-        let body = objects::fresh(&key, json!({}), extra);
-        fixture::put(state, key, &body);
+        declare(state, key, extra);
     }
 
     #[test]

@@ -174,6 +174,7 @@ pub async fn sync_files(artifacts: &Artifacts, state: &State) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::fixture::declare;
     use crate::objects;
     use hive_identity::{
         CertificateAuthority, ClientAuthority, ClientRequest, DeviceKey, Registration, TokenSecret,
@@ -261,9 +262,7 @@ mod tests {
             ),
         ] {
             let key = Key::new(Resource::CertificateSigningRequest, "", name);
-            let body = objects::fresh(&key, json!({}), json!({ "status": status }));
-            let body = body.into();
-            state.apply(Command::Create { key, body }).unwrap();
+            declare(&mut state, key, json!({ "status": status }));
         }
         let gone = |hours: u32| {
             let steps = plan(&state, now + hour * hours);

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::schedule::Seen;
 use super::status::summaries;
 use crate::artifacts::usage;
-use crate::fixture::put;
+use crate::fixture::{declare, put};
 use crate::ingress::routes::Follower;
 use crate::objects;
 use crate::state::{Key, State};
@@ -71,11 +71,7 @@ fn deployed(state: &mut State, number: usize) {
     put(state, copy.clone(), &assignment);
     let revision = key(Resource::ControllerRevision, &name);
     let data = json!({ "revision": 1, "data": { "spec": spec.template() } });
-    put(
-        state,
-        revision.clone(),
-        &objects::fresh(&revision, json!({}), data),
-    );
+    declare(state, revision, data);
     // As they come, one after the other.
     for kind in ["Compiled", "Progressing", "Available", "Ready"] {
         body["status"]["artifacts"] = json!([compiled, compiled]);

@@ -210,7 +210,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{fixture, objects};
+    use crate::fixture::declare;
 
     /// Who vouches for certificates in tests.
     pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -263,8 +263,7 @@ pub mod tests {
     pub fn put(state: &mut State, name: &str, data: &Value) {
         let key = Key::new(Resource::Secret, "default", name);
         let extra = json!({ "type": TYPE, "data": data });
-        let body = objects::fresh(&key, json!({}), extra);
-        fixture::put(state, key, &body);
+        declare(state, key, extra);
     }
 
     fn of(certificates: &Certificates) -> Read {

@@ -167,7 +167,7 @@ mod tests {
 
     use super::super::certificates::tests::{Authority, data, put};
     use super::*;
-    use crate::objects;
+    use crate::fixture::declare;
     use crate::state::{Command, Member, State};
 
     /// Two tunnels of one host, each with a certificate, and one that is passed through.
@@ -185,8 +185,7 @@ mod tests {
             ("three", passed),
         ] {
             let key = Key::new(Resource::Tunnel, "default", name);
-            let body = objects::fresh(&key, json!({}), json!({ "spec": spec })).into();
-            state.apply(Command::Create { key, body }).unwrap();
+            declare(&mut state, key, json!({ "spec": spec }));
         }
         state
     }

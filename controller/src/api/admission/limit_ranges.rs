@@ -169,16 +169,13 @@ pub fn complaint(state: &State, key: &Key, body: &Value, before: Option<&Value>)
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects;
-    use crate::state::Command;
+    use crate::fixture::declare;
 
     fn limited(items: &[Value]) -> State {
         let mut state = State::default();
         for (index, item) in items.iter().enumerate() {
             let key = Key::new(Resource::LimitRange, "team", format!("limits-{index}"));
-            let body = objects::fresh(&key, json!({}), json!({ "spec": { "limits": [item] } }));
-            let body = body.into();
-            state.apply(Command::Create { key, body }).unwrap();
+            declare(&mut state, key, json!({ "spec": { "limits": [item] } }));
         }
         state
     }

@@ -3,20 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::edit;
-use crate::objects;
-use crate::state::Command;
+use crate::fixture::{declare, edit};
 
 fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
     let namespace = if resource.namespaced() { "default" } else { "" };
     let key = Key::new(resource, namespace, name);
-    let body = objects::fresh(&key, json!({}), extra);
-    state
-        .apply(Command::Create {
-            key,
-            body: body.into(),
-        })
-        .unwrap();
+    declare(state, key, extra);
 }
 
 fn assign(state: &mut State, name: &str, node: &str, env: Value) {

@@ -48,9 +48,9 @@ mod tests {
 
     use super::super::errors;
     use super::*;
+    use crate::fixture::declare;
     use crate::ingress::repeat::full;
     use crate::state::{Key, State};
-    use crate::{fixture, objects};
 
     #[test]
     fn a_path_that_could_be_another_route_s_is_refused() {
@@ -61,8 +61,7 @@ mod tests {
             let http = json!({ "host": "x.org", "path": path });
             let targets = json!([{ "node": "pi", "port": 80 }]);
             let spec = json!({ "spec": { "http": http, "targets": targets } });
-            let body = objects::fresh(&key, json!({}), spec);
-            fixture::put(&mut state, key, &body);
+            declare(&mut state, key, spec);
         }
         let routes = Routes::of(&state);
         for (path, expected) in [

@@ -9,18 +9,13 @@ mod written;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fixture::{declare, edit};
 use crate::objects;
 use crate::state::Command;
 
 fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
     let key = Key::new(resource, "default", name);
-    let body = objects::fresh(&key, json!({}), extra);
-    state
-        .apply(Command::Create {
-            key,
-            body: body.into(),
-        })
-        .unwrap();
+    declare(state, key, extra);
 }
 
 fn function(state: &mut State, name: &str, http: Value) {
@@ -157,10 +152,7 @@ fn a_copy_that_moves_is_asked_where_it_was_until_it_answers() {
     let mut follower = Follower::of(&state);
     let mut nodes = |change: &dyn Fn(&mut Value)| {
         let key = Key::new(Resource::Assignment, "default", "hello.0");
-        let mut body = state.get(&key).unwrap().body().clone();
-        change(&mut body);
-        let (body, expect) = (body.into(), None);
-        state.apply(Command::Replace { key, body, expect }).unwrap();
+        edit(&mut state, &key, change);
         follower.follow(&state);
         let routes = follower.routes();
         assert_eq!(routes, Routes::of(&state));
@@ -285,14 +277,9 @@ fn only_what_moves_a_route_makes_another_table() {
     let mut follower = Follower::of(&state);
     let mut change = |resource, name: &str, path: &str, value: Value| {
         let key = Key::new(resource, "default", name);
-        let mut body = state.get(&key).unwrap().body().clone();
-        *body.pointer_mut(path).unwrap() = value;
-        let command = Command::Replace {
-            key,
-            body: body.into(),
-            expect: None,
-        };
-        state.apply(command).unwrap();
+        edit(&mut state, &key, |body| {
+            *body.pointer_mut(path).unwrap() = value;
+        });
         let any = follower.follow(&state);
         assert_eq!(follower.routes(), Routes::of(&state));
         any

@@ -114,9 +114,8 @@ pub fn plan<'a>(functions: impl Iterator<Item = (&'a Key, &'a Concern)>, state: 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::objects;
+    use crate::fixture::declare;
     use crate::reconcile::Followed;
-    use crate::state::Command;
     use serde_json::json;
 
     fn plan(state: &State) -> Plan {
@@ -127,8 +126,7 @@ mod tests {
 
     fn put(state: &mut State, resource: Resource, namespace: &str, name: &str, extra: Value) {
         let key = Key::new(resource, namespace, name);
-        let body = objects::fresh(&key, json!({}), extra).into();
-        state.apply(Command::Create { key, body }).unwrap();
+        declare(state, key, extra);
     }
 
     fn function(state: &mut State, namespace: &str, name: &str, artifact: Value, status: Value) {

@@ -104,6 +104,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fixture::declare;
     use crate::objects;
     use crate::reconcile::schedule::{Step, plan};
     use crate::state::{Command, Key};
@@ -204,8 +205,7 @@ mod tests {
         let pinned = json!({ "oci": "ghcr.io/a/b@sha256:0", "sha256": old });
         let mut put = |resource, name: &str, extra: Value| {
             let key = Key::new(resource, "default", name);
-            let body = objects::fresh(&key, json!({}), extra).into();
-            state.apply(Command::Create { key, body }).unwrap();
+            declare(&mut state, key, extra);
         };
         put(
             Resource::ControllerRevision,

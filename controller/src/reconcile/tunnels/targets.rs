@@ -331,30 +331,21 @@ mod tests {
 
     #[test]
     fn a_node_is_known_by_its_object() {
-        use crate::objects;
-        use crate::state::Command;
+        use crate::fixture::{declare, edit};
 
         let mut state = State::default();
         let of = |state: &State| NodeState::of(state, "pi");
         assert_eq!(of(&state), NodeState::Absent);
         let key = node_key("pi");
-        let body = objects::fresh(&key, json!({}), json!({ "spec": { "key": "k" } })).into();
-        state
-            .apply(Command::Create {
-                key: key.clone(),
-                body,
-            })
-            .unwrap();
+        declare(&mut state, key.clone(), json!({ "spec": { "key": "k" } }));
         assert_eq!(of(&state), NodeState::Lost(None));
         let mut set = |ready: &str, unschedulable: bool| {
-            let mut body = state.get(&key).unwrap().body().clone();
             let since = "2026-01-01T00:00:00Z";
             let ready = json!([{ "type": "Ready", "status": ready, "lastTransitionTime": since }]);
-            body["status"]["conditions"] = ready;
-            body["spec"]["unschedulable"] = json!(unschedulable);
-            let (key, expect) = (key.clone(), None);
-            let body = body.into();
-            state.apply(Command::Replace { key, body, expect }).unwrap();
+            edit(&mut state, &key, |body| {
+                body["status"]["conditions"] = ready;
+                body["spec"]["unschedulable"] = json!(unschedulable);
+            });
             of(&state)
         };
         assert_eq!(set("True", false), WELL);

@@ -65,17 +65,12 @@ mod tests {
 
     use super::*;
     use crate::access::tokens::SYSTEM_NAMESPACE;
-    use crate::fixture::put;
-    use crate::objects;
+    use crate::fixture::declare;
     use crate::state::Command;
 
     fn write(state: &mut State, secret: &Key, field: &str, text: &str) {
         let data = json!({ "data": { field: BASE64.encode(text) } });
-        put(
-            state,
-            secret.clone(),
-            &objects::fresh(secret, json!({}), data),
-        );
+        declare(state, secret.clone(), data);
     }
 
     #[test]

@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::access::tokens::SYSTEM_NAMESPACE;
-    use crate::objects;
+    use crate::fixture::declare;
     use crate::state::Command;
 
     const HASH: &str = "$2y$10$................................................uuuuu";
@@ -222,8 +222,7 @@ mod tests {
             .map(|(key, text)| ((*key).to_owned(), json!(BASE64.encode(text))))
             .collect();
         let key = Key::new(Resource::Secret, namespace, name);
-        let body = objects::fresh(&key, json!({}), json!({ "data": data })).into();
-        state.apply(Command::Create { key, body }).unwrap();
+        declare(state, key, json!({ "data": data }));
     }
 
     fn rules(state: &State, access: Value) -> Result<Rules, Problem> {

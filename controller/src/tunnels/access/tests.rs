@@ -15,9 +15,9 @@ use super::*;
 use crate::access::jwt;
 use crate::access::oidc::test_issuer::{SECRET, TestIssuer, pair, seconds};
 use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::fixture::declare;
 use crate::ingress::full;
-use crate::objects;
-use crate::state::{Command, Key, State};
+use crate::state::{Key, State};
 use crate::tunnels::table::Tunnel;
 
 const CLIENT: &str = "203.0.113.7";
@@ -44,9 +44,7 @@ fn state() -> State {
     ] {
         let secret = Key::new(Resource::Secret, namespace, name);
         let data = json!({ "data": { key: BASE64.encode(text) } });
-        let body = objects::fresh(&secret, json!({}), data).into();
-        let command = Command::Create { key: secret, body };
-        state.apply(command).unwrap();
+        declare(&mut state, secret, data);
     }
     state
 }

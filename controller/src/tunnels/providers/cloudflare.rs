@@ -207,18 +207,12 @@ mod tests {
 
     use super::*;
     use crate::access::tokens::SYSTEM_NAMESPACE;
+    use crate::fixture::declare;
     use crate::ingress::routes::SETTINGS;
-    use crate::objects;
-    use crate::state::Command;
     use crate::tunnels::table::Table;
 
     fn create(state: &mut State, resource: Resource, name: &str, extra: Value) {
-        create_at(state, Key::new(resource, "default", name), extra);
-    }
-
-    fn create_at(state: &mut State, key: Key, extra: Value) {
-        let body = objects::fresh(&key, json!({}), extra).into();
-        state.apply(Command::Create { key, body }).unwrap();
+        declare(state, Key::new(resource, "default", name), extra);
     }
 
     #[test]
@@ -269,7 +263,7 @@ mod tests {
         assert_eq!(told(&state, "0.0.0.0:8080"), not_permitted);
         let settings = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
         let data = json!({ "data": { "cloudflare.namespaces": "default" } });
-        create_at(&mut state, settings, data);
+        declare(&mut state, settings, data);
         assert_eq!(
             told(&state, "0.0.0.0:8080"),
             [

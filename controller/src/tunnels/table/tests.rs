@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::fixture::edit;
 use crate::ingress::routes::SETTINGS;
 use crate::objects;
 use crate::state::{Command, Member};
@@ -38,11 +39,7 @@ fn delete(state: &mut State, name: &str) {
 }
 
 fn change(state: &mut State, name: &str, change: impl FnOnce(&mut Value)) {
-    let key = key(name);
-    let mut body = state.get(&key).unwrap().body().clone();
-    change(&mut body);
-    let (body, expect) = (body.into(), None);
-    state.apply(Command::Replace { key, body, expect }).unwrap();
+    edit(state, &key(name), change);
 }
 
 /// `port name` of those that have one, and `name Reason` of those that do not.

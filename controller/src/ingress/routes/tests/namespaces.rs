@@ -164,8 +164,7 @@ fn hosts_that_have_a_namespace_in_their_name_are_for_nobody_else() {
     // Under another domain it is a host as any other.
     let settings = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
     let data = json!({ "data": { "domain": "swarm.example" } });
-    let body = objects::fresh(&settings, json!({}), data);
-    fixture::put(&mut state, settings, &body);
+    declare(&mut state, settings, data);
     assert!(follower.follow(&state));
     assert_eq!((found(&follower), lost(&follower)), ("other".into(), None));
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::objects;
+use crate::fixture::{declare, edit};
 use crate::state::Command;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -18,16 +18,7 @@ const C: &str = "ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
 fn put(state: &mut State, resource: Resource, name: &str, extra: Value) {
     let namespace = if resource.namespaced() { "default" } else { "" };
     let key = Key::new(resource, namespace, name);
-    let body = objects::fresh(&key, json!({}), extra).into();
-    let command = match state.get(&key) {
-        Some(_) => Command::Replace {
-            key,
-            body,
-            expect: None,
-        },
-        None => Command::Create { key, body },
-    };
-    state.apply(command).unwrap();
+    declare(state, key, extra);
 }
 
 fn delete(state: &mut State, resource: Resource, name: &str) {
@@ -136,10 +127,9 @@ fn a_condition_that_says_something_else_is_set_right() {
     function(&mut state, "f", A, &[compiled(A, "x86", "48")]);
     assert!(fresh(&state, "48").is_empty());
     let key = Key::new(Resource::Function, "default", "f");
-    let mut body = state.get(&key).unwrap().body().clone();
-    body["status"]["conditions"][0]["status"] = json!("False");
-    let (body, expect) = (body.into(), None);
-    state.apply(Command::Replace { key, body, expect }).unwrap();
+    edit(&mut state, &key, |body| {
+        body["status"]["conditions"][0]["status"] = json!("False");
+    });
     assert_eq!(fresh(&state, "48"), ["a -> x86-48 for f"]);
 }
 

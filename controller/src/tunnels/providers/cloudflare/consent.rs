@@ -40,8 +40,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::objects;
-    use crate::state::Command;
+    use crate::fixture::declare;
 
     #[test]
     fn only_namespaces_that_the_operator_names_run_cloudflared() {
@@ -60,8 +59,7 @@ mod tests {
             let mut state = State::default();
             if !data.is_null() {
                 let key = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
-                let body = objects::fresh(&key, json!({}), json!({ "data": data })).into();
-                state.apply(Command::Create { key, body }).unwrap();
+                declare(&mut state, key, json!({ "data": data }));
             }
             let found = given(&state, "photos");
             assert_eq!(found.is_ok(), expected, "{data}");

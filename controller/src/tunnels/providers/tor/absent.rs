@@ -38,8 +38,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::objects;
-    use crate::state::Command;
+    use crate::fixture::declare;
     use crate::tunnels::providers::{Part, Standings, follow};
     use crate::tunnels::table::Table;
 
@@ -48,12 +47,7 @@ mod tests {
         let mut state = State::default();
         let key = Key::new(Resource::Tunnel, "default", "photos");
         let spec = json!({ "provider": "Tor", "targets": [{ "node": "pi", "port": 1 }] });
-        let body = objects::fresh(&key, json!({}), json!({ "spec": spec })).into();
-        let created = Command::Create {
-            key: key.clone(),
-            body,
-        };
-        state.apply(created).unwrap();
+        declare(&mut state, key.clone(), json!({ "spec": spec }));
         let standings = Standings::default();
         let table = Table::of(&state);
         let part = Part::Connector;

@@ -97,17 +97,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD as BASE64;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::objects;
-    use crate::state::Command;
+    use crate::fixture::declare;
     use crate::tunnels::providers::{Part, Standings, follow};
-
-    fn create(state: &mut State, key: Key, extra: Value) {
-        let body = objects::fresh(&key, json!({}), extra).into();
-        state.apply(Command::Create { key, body }).unwrap();
-    }
 
     #[test]
     fn a_service_is_what_its_tunnel_says_with_the_key_of_its_secret() {
@@ -133,12 +127,12 @@ mod tests {
             let mut spec = spec;
             spec["provider"] = json!("Tor");
             let key = Key::new(Resource::Tunnel, "default", name);
-            create(&mut state, key, json!({ "spec": spec }));
+            declare(&mut state, key, json!({ "spec": spec }));
         }
         let secret = |name: &str| Key::new(Resource::Secret, "default", name);
         let data = json!({ "data": { "key": BASE64.encode("ED25519-V3:a2V5") } });
-        create(&mut state, secret("ssh-onion"), data);
-        create(&mut state, secret("bad-onion"), json!({ "data": {} }));
+        declare(&mut state, secret("ssh-onion"), data);
+        declare(&mut state, secret("bad-onion"), json!({ "data": {} }));
 
         let (wanted, seen) = watch::channel(Wanted::new());
         let (mut onions, standings) = (Onions { wanted }, Standings::default());
