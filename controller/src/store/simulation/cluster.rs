@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::faults::Seen;
+use super::invariants::acknowledged_is_durable::Durable;
 use super::invariants::{Breach, Invariants};
 use super::network::Fabric;
 use super::planted::{self, Planted};
@@ -53,6 +54,8 @@ pub enum Crash {
 
 struct Machinery {
     disk: Simulated,
+    /// What is known to be on it.
+    durable: Durable,
     replica: Option<Replica>,
     starts: u64,
     /// Nobody else may start it meanwhile: two processes would write to one disk.
@@ -166,6 +169,7 @@ impl Cluster {
             let mut inner = self.inner();
             let machine = inner.machines.entry(id).or_insert_with(|| Machinery {
                 disk: Simulated::new(world::below(u64::MAX)),
+                durable: Durable::default(),
                 replica: None,
                 starts: 0,
                 starting: false,

@@ -75,7 +75,11 @@ impl Invariants {
     }
 
     /// A write of this revision is about to be acknowledged.
-    pub fn acknowledge(&self, revision: u64, disks: &BTreeMap<u64, Durable>) -> Result<(), Breach> {
+    pub fn acknowledge(
+        &self,
+        revision: u64,
+        disks: &BTreeMap<u64, &Durable>,
+    ) -> Result<(), Breach> {
         let machines = &self.state_machine_safety;
         acknowledged_is_durable::check(revision, machines, &self.log_matching, disks)
     }

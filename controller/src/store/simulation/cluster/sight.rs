@@ -5,7 +5,6 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::super::faults::Fault;
 use super::super::invariants::Sight;
-use super::super::invariants::acknowledged_is_durable::Durable;
 use super::{Cluster, Crash};
 
 impl Cluster {
@@ -36,8 +35,9 @@ impl Cluster {
             let own = vote.committed && vote.leader_id.node_id == id;
             (own && metrics.state == ServerState::Leader).then_some(vote.leader_id)
         };
-        let applied = replica.shared.published.applied.borrow().clone();
-        let shape = (start, leads, replica.shared.log.shape(), applied.last);
+        // Most steps change nothing that is looked at.
+        let last = replica.shared.published.applied.borrow().last;
+        let shape = (start, leads, replica.shared.log.shape(), last);
         {
             let mut inner = self.inner();
             let machine = inner.machines.get_mut(&id).expect("it runs");
@@ -46,6 +46,7 @@ impl Cluster {
             }
         }
         let (purged, log) = replica.shared.log.held();
+        let applied = replica.shared.published.applied.borrow().clone();
         let sight = Sight {
             id,
             incarnation: start,
@@ -76,11 +77,14 @@ impl Cluster {
     /// A write is about to be acknowledged.
     pub fn acknowledge(&self, revision: u64) {
         let broken = {
-            let inner = self.inner();
+            let mut inner = self.inner();
+            for machine in inner.machines.values_mut() {
+                machine.durable.look(&machine.disk, &self.keys);
+            }
             let disks = inner
                 .machines
                 .iter()
-                .map(|(id, m)| (*id, Durable::of(&m.disk, &self.keys)))
+                .map(|(id, machine)| (*id, &machine.durable))
                 .collect();
             inner.invariants.acknowledge(revision, &disks).err()
         };

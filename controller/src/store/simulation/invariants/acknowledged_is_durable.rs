@@ -12,41 +12,56 @@ use crate::store::log::record::{Record, Records};
 use crate::store::seal::keys::Keys;
 use crate::store::types::LogId;
 
-/// What a disk holds for certain.
-#[derive(Debug, Default)]
+/// What a disk holds for certain, as it was looked at last.
+#[derive(Default)]
 pub struct Durable {
     entries: BTreeMap<u64, LogId>,
     /// Everything up to here is in a snapshot.
     snapshot: Option<u64>,
+    /// Those that are there, by number.
+    segments: BTreeMap<u64, Segment>,
+}
+
+/// A file of the log. It is read once: most are as they were at the look before.
+struct Segment {
+    bytes: Bytes,
+    steps: Vec<Step>,
+}
+
+/// What a record does to the entries.
+enum Step {
+    Append(LogId),
+    Truncate(u64),
 }
 
 impl Durable {
-    pub fn of(disk: &Simulated, keys: &Keys) -> Self {
-        let mut durable = Self::default();
+    /// No key is ever taken away, so the same bytes say the same.
+    pub fn look(&mut self, disk: &Simulated, keys: &Keys) {
+        let mut before = std::mem::take(self);
         for (name, bytes) in disk.durable_files() {
-            if let Some(segment) = name.strip_suffix(".log") {
-                let segment = segment.parse().expect("segments are numbered");
-                durable.replay(segment, bytes.into(), keys);
+            if let Some(number) = name.strip_suffix(".log") {
+                let number: u64 = number.parse().expect("segments are numbered");
+                let known = before.segments.remove(&number);
+                let known = known.filter(|known| known.bytes == bytes);
+                let segment = known.unwrap_or_else(|| Segment::read(number, bytes.into(), keys));
+                self.replay(&segment);
+                self.segments.insert(number, segment);
             } else if let Some((snapshot, _)) = name
                 .strip_suffix(".snapshot")
                 .and_then(|name| name.split_once('-'))
             {
-                durable.snapshot = durable.snapshot.max(snapshot.parse().ok());
+                self.snapshot = self.snapshot.max(snapshot.parse().ok());
             }
         }
-        durable
     }
 
-    fn replay(&mut self, segment: u64, bytes: Bytes, keys: &Keys) {
-        let mut records = Records::of(segment, bytes, keys);
-        while let Some(Ok((record, _))) = records.next() {
-            match record {
-                Record::Entry(entry) => {
-                    self.entries.insert(entry.log_id.index, entry.log_id);
+    fn replay(&mut self, segment: &Segment) {
+        for step in &segment.steps {
+            match step {
+                Step::Append(id) => {
+                    self.entries.insert(id.index, *id);
                 }
-                Record::Truncate { from } => drop(self.entries.split_off(&from)),
-                Record::Header { .. } | Record::Vote(_) => {}
-                Record::Purge(_) | Record::Committed(_) => {}
+                Step::Truncate(from) => drop(self.entries.split_off(from)),
             }
         }
     }
@@ -63,11 +78,27 @@ impl Durable {
     }
 }
 
+impl Segment {
+    fn read(number: u64, bytes: Bytes, keys: &Keys) -> Self {
+        let mut records = Records::of(number, bytes.clone(), keys);
+        let mut steps = Vec::new();
+        while let Some(Ok((record, _))) = records.next() {
+            match record {
+                Record::Entry(entry) => steps.push(Step::Append(entry.log_id)),
+                Record::Truncate { from } => steps.push(Step::Truncate(from)),
+                Record::Header { .. } | Record::Vote(_) => {}
+                Record::Purge(_) | Record::Committed(_) => {}
+            }
+        }
+        Self { bytes, steps }
+    }
+}
+
 pub fn check(
     revision: u64,
     machines: &StateMachineSafety,
     logs: &LogMatching,
-    disks: &BTreeMap<u64, Durable>,
+    disks: &BTreeMap<u64, &Durable>,
 ) -> Result<(), Breach> {
     let name = "acknowledged_is_durable";
     let entry = machines
