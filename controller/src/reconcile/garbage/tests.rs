@@ -339,12 +339,14 @@ fn a_change_that_is_about_no_owner_costs_no_look() {
 #[test]
 fn a_graph_that_missed_the_history_starts_anew() {
     let mut world = family();
+    let seen = world.state.revision();
     world.delete(&map("a"), None);
-    for round in 0..9000 {
+    // So large that few changes are more than the history takes.
+    let large = "x".repeat(1 << 20);
+    for round in 0..70 {
         let key = map("busy");
-        let body =
-            json!({ "metadata": { "name": "busy" }, "data": { "round": round.to_string() } })
-                .into();
+        let data = json!({ "large": large, "round": round.to_string() });
+        let body = json!({ "metadata": { "name": "busy" }, "data": data }).into();
         let command = match round {
             0 => Command::Create { key, body },
             _ => Command::Replace {
@@ -355,6 +357,7 @@ fn a_graph_that_missed_the_history_starts_anew() {
         };
         world.state.apply(command).unwrap();
     }
+    assert!(world.state.changes_since(seen).is_err());
     world.settle();
     assert_eq!(world.names(), ["busy"]);
 }
