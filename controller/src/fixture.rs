@@ -25,6 +25,13 @@ pub fn declare(state: &mut State, key: Key, content: Value) {
     put(state, key, &body);
 }
 
+/// An object of that content, made when that year began.
+pub fn made_in(year: u16, key: &Key, content: Value) -> Value {
+    let mut body = objects::fresh(key, json!({}), content);
+    body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+    body
+}
+
 /// Writes an object, whether it is there already or not.
 pub fn put(state: &mut State, key: Key, body: &Value) {
     let body = body.into();

@@ -61,15 +61,13 @@ mod tests {
 
     use super::super::table::Table;
     use super::*;
+    use crate::fixture::{made_in, put};
     use crate::state::State;
-    use crate::{fixture, objects};
 
     fn declared(key: &Key, year: u16, (protocol, port): (&str, u16)) -> Value {
         let targets = json!([{ "node": "pi", "port": 22 }]);
         let spec = json!({ "protocol": protocol, "port": port, "targets": targets });
-        let mut body = objects::fresh(key, json!({}), json!({ "spec": spec }));
-        body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
-        body
+        made_in(year, key, json!({ "spec": spec }))
     }
 
     #[tokio::test]
@@ -77,7 +75,7 @@ mod tests {
         let mut state = State::default();
         let held = Key::new(Resource::Tunnel, "own", "database");
         let body = declared(&held, 2021, ("TCP", 5432));
-        fixture::put(&mut state, held, &body);
+        put(&mut state, held, &body);
         let tunnels = Tunnels::default();
         tunnels.take(&Table::of(&state));
         for (namespace, year, before, after, takes) in [

@@ -55,13 +55,12 @@ mod tests {
 
     use super::super::{Backend, Follower, Routes};
     use super::*;
+    use crate::fixture;
     use crate::state::{Command, State};
-    use crate::{fixture, objects};
 
     fn put(state: &mut State, resource: Resource, name: &str, year: u16, spec: Value) {
         let key = Key::new(resource, "default", name);
-        let mut body = objects::fresh(&key, json!({}), json!({ "spec": spec }));
-        body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+        let body = fixture::made_in(year, &key, json!({ "spec": spec }));
         fixture::put(state, key, &body);
     }
 

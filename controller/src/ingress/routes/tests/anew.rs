@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fixture::{self, made_in};
 
 /// What may happen in a swarm of few names, so that they meet.
 #[derive(Clone, Debug)]
@@ -35,18 +36,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn set(state: &mut State, key: Key, extra: Value, made: u8) {
-    let mut body = objects::fresh(&key, json!({}), extra);
-    body["metadata"]["creationTimestamp"] = json!(format!("202{made}-01-01T00:00:00Z"));
-    let body = body.into();
-    let command = match state.get(&key) {
-        Some(_) => Command::Replace {
-            key,
-            body,
-            expect: None,
-        },
-        None => Command::Create { key, body },
-    };
-    state.apply(command).unwrap();
+    let body = made_in(2020 + u16::from(made), &key, extra);
+    fixture::put(state, key, &body);
 }
 
 fn delete(state: &mut State, key: Key) {

@@ -1,7 +1,7 @@
 //! Whose a host is when several namespaces claim it.
 
 use super::*;
-use crate::fixture;
+use crate::fixture::{self, made_in};
 
 /// Which kind, in which namespace, with which name.
 type Named<'a> = (Resource, &'a str, &'a str);
@@ -11,8 +11,7 @@ fn key((resource, namespace, name): Named<'_>) -> Key {
 }
 
 fn made(state: &mut State, what: Named<'_>, year: u16, spec: Value) {
-    let mut body = objects::fresh(&key(what), json!({}), json!({ "spec": spec }));
-    body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+    let body = made_in(year, &key(what), json!({ "spec": spec }));
     fixture::put(state, key(what), &body);
 }
 
@@ -200,11 +199,7 @@ fn no_change_of_what_is_older_takes_a_host_from_another_namespace() {
         (f, "other", 2020, &old, &at_home, false),
     ] {
         let key = Key::new(resource, namespace, "it");
-        let declared = |spec: &Value| {
-            let mut body = objects::fresh(&key, json!({}), json!({ "spec": spec }));
-            body["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
-            body
-        };
+        let declared = |spec: &Value| made_in(year, &key, json!({ "spec": spec }));
         let lost = routes.taken_by_change(&key, &declared(before), &declared(after));
         let reason = lost.map(|lost| lost.reason());
         assert_eq!(reason, takes.then_some("HostTaken"), "{year} {after}");
