@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use hive_identity::CertificateAuthority;
 use hive_proto::desired::{EncodedAssignment, desired_hash};
 use hive_proto::v1;
@@ -21,10 +21,6 @@ use crate::serve::table::Table;
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 fn assignment(name: &str) -> v1::Assignment {
     v1::Assignment {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
@@ -12,10 +12,6 @@ use crate::{kubeconfig, selection, spin, threeway};
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 const KUBECONFIG: &str = "\
 apiVersion: v1

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use hive_identity::{CertificateAuthority, JoinToken};
 use hive_manifests::Resource;
 use serde_json::{Value, json};
@@ -19,10 +19,6 @@ use crate::audit::{Asked, Policy, Subject};
 use crate::backup::{self, SwarmIdentity};
 use crate::ingress::routes::Routes;
 use crate::state::{Key, Object, State};
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 #[test]
 fn web_tokens_are_read_or_refused() {

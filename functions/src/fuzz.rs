@@ -48,7 +48,7 @@ fn components_are_looked_at_or_refused() {
 #[test]
 fn allowed_hosts_are_read_or_refused() {
     Target::new("allowed_hosts", |input: &[u8]| {
-        let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+        let text = hive_fuzz::text(input)?;
         let (pattern, uri) = text.split_once('\n').unwrap_or((text, "http://a.example/"));
         let allowed = AllowedHosts::parse(&[pattern]).map_err(|error| error.to_string())?;
         if let Ok(uri) = uri.parse::<http::Uri>() {

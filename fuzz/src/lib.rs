@@ -28,6 +28,14 @@ use settings::{Run, Settings};
 /// What a decoder made of its input: took it, or refused it with a reason.
 pub type Verdict = Result<(), String>;
 
+/// The input of a decoder that reads text.
+///
+/// # Errors
+/// Why it is none.
+pub fn text(input: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(input).map_err(|error| error.to_string())
+}
+
 /// The longest input made here; a target may take less. Long enough for what grows with the square
 /// of the input to be seen.
 const INPUT_BYTES: usize = 64 * 1024;

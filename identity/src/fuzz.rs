@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use rustls_pki_types::CertificateDer;
 
 use super::ca::{CaCertificate, CertificateAuthority};
@@ -13,10 +13,6 @@ use super::*;
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 #[test]
 fn tokens_are_read_or_refused() {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use serde_json::Value;
 
 use super::*;
@@ -11,10 +11,6 @@ use crate::quantity::{Bytes, MilliCpu};
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 const EXAMPLE: &str = "\
 apiVersion: hive.dev/v1

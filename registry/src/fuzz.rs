@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 #[test]
 fn references_are_read_or_refused() {

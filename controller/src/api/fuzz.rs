@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hive_fuzz::Target;
+use hive_fuzz::{Target, text};
 use hive_manifests::{Resource, apply_defaults, resource_of, validate_stored};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
@@ -19,10 +19,6 @@ use crate::state::{Body, Key, Object};
 
 #[global_allocator]
 static COUNTING: hive_fuzz::Counting = hive_fuzz::Counting;
-
-fn text(input: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(input).map_err(|error| error.to_string())
-}
 
 fn config_map() -> Value {
     json!({

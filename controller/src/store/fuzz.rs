@@ -443,7 +443,7 @@ fn sealed_files_are_read_or_refused() {
     let text = "-----BEGIN PRIVATE KEY-----";
     let sealed = super::seal::text::seal(&keys, "key.pem", text);
     Target::new("sealed_text", |input: &[u8]| {
-        let stored = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+        let stored = hive_fuzz::text(input)?;
         let opened = super::seal::text::open(&keys, "key.pem", stored);
         let opened = opened.map_err(|error| error.to_string())?;
         match super::seal::text::key_of(stored) {
