@@ -317,6 +317,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::disk::simulated::Simulated;
     use crate::store::disk::{Directory, Disk};
 
     fn write(disk: &dyn Disk, keys: &Keys, text: &[u8], pieces: usize) {
@@ -395,8 +396,7 @@ mod tests {
 
         #[test]
         fn any_part_reads_as_it_was_written(offset in 0..200_000u64, limit in 1..100_000usize) {
-            let dir = tempfile::tempdir().unwrap();
-            let disk = Directory::shared(dir.path()).unwrap();
+            let disk = Simulated::new(0);
             let keys = Keys::of(1);
             let text = text(150_000);
             write(&disk, &keys, &text, 7_000);
@@ -410,18 +410,16 @@ mod tests {
 
         #[test]
         fn a_changed_or_shortened_file_never_reads(at in 0..150_000usize, bit in 0..8u8, cut: bool) {
-            let dir = tempfile::tempdir().unwrap();
-            let disk = Directory::shared(dir.path()).unwrap();
+            let disk = Simulated::new(0);
             let keys = Keys::of(1);
             write(&disk, &keys, &text(130_000), 7_000);
-            let path = dir.path().join("f");
-            let mut stored = std::fs::read(&path).unwrap();
+            let mut stored = disk.content("f");
             let at = at % stored.len();
             match cut {
                 true => stored.truncate(at),
                 false => stored[at] ^= 1 << bit,
             }
-            std::fs::write(&path, stored).unwrap();
+            disk.set_content("f", stored);
             // Without its first bytes it is no sealed file, and not what was written either.
             if let Ok(read) = read(&disk, &keys) {
                 prop_assert!(at < MAGIC.len() && read.len() != 130_000);
