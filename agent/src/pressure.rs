@@ -65,9 +65,10 @@ impl Pressure {
     }
 
     async fn watch(self, runtime: LazyRuntime) {
+        // First: what was judged before the runtime started is to be heard by it.
+        let mut judged = self.0.subscribe();
         let runtime = runtime.once_started().await;
         let mut gauge = MemoryGauge::new();
-        let mut judged = self.0.subscribe();
         loop {
             tokio::select! {
                 () = runtime.begun() => {}

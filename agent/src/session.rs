@@ -129,7 +129,8 @@ impl Session {
             };
             let (endpoint, link) = live[chosen].clone();
             let begun = Instant::now();
-            let end = self.talk(&endpoint, link.clone()).await.because_of(&link);
+            let end = self.talk(&endpoint, link.clone(), changes.clone());
+            let end = end.await.because_of(&link);
             tracing::info!(
                 endpoint,
                 end = &end as &dyn std::error::Error,
@@ -146,9 +147,19 @@ impl Session {
         }
     }
 
-    /// One session over one link, to its end.
-    async fn talk(&mut self, endpoint: &str, link: Link) -> SessionEnd {
+    /// One session over one link, to its end. `links` tells what came and went since that link was chosen.
+    async fn talk(
+        &mut self,
+        endpoint: &str,
+        link: Link,
+        links: watch::Receiver<u64>,
+    ) -> SessionEnd {
         let (outbox, sent) = mpsc::channel(OUTBOX);
+        // Before the first report takes what waits: what comes while the controller answers is told, too.
+        let news = News {
+            events: self.events.changes(),
+            links,
+        };
         let mut talk = Talk {
             session: self,
             outbox,
@@ -163,7 +174,7 @@ impl Session {
                 let held_with = talk.session.held_with.clone();
                 held_with.send_replace(Some(endpoint.to_owned()));
                 talk.session.moved = true;
-                let end = talk.exchange(endpoint, link, inbound).await;
+                let end = talk.exchange(endpoint, link, inbound, news).await;
                 held_with.send_replace(None);
                 talk.session.metering.set_taken(false);
                 end.unwrap_or_else(|end| end)
@@ -171,6 +182,12 @@ impl Session {
             Err(end) => end,
         }
     }
+}
+
+/// Counts what changes around a session, from before it began.
+struct News {
+    events: watch::Receiver<u64>,
+    links: watch::Receiver<u64>,
 }
 
 /// A session under way.
@@ -221,10 +238,9 @@ impl Talk<'_> {
         endpoint: &str,
         link: Link,
         mut inbound: Inbound,
+        mut news: News,
     ) -> Result<SessionEnd, SessionEnd> {
         let mut told = self.session.told.clone();
-        let mut events = self.session.events.changes();
-        let mut links = self.session.links.changes();
         let mut sealed = self.session.metering.sealed();
         let mut usage = tokio::time::interval(USAGE_INTERVAL);
         // After a sleep of the machine once is enough.
@@ -242,7 +258,7 @@ impl Talk<'_> {
                 },
                 // While the agent stops nobody tells any more, and what was used is sent all the same.
                 Ok(()) = told.changed() => self.report().await?,
-                changed = events.changed() => {
+                changed = news.events.changed() => {
                     changed.map_err(|_| SessionEnd::Closed)?;
                     self.report().await?;
                 }
@@ -270,7 +286,7 @@ impl Talk<'_> {
                     }
                     unanswered = None;
                 }
-                changed = links.changed() => {
+                changed = news.links.changed() => {
                     changed.map_err(|_| SessionEnd::Closed)?;
                     let now = self.session.links.current();
                     let better = now.iter().any(|(other, newer)| other == endpoint && newer.id() != link.id());

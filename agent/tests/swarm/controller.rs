@@ -12,7 +12,7 @@ use hive_identity::{
 };
 use hive_proto::artifact;
 use hive_proto::grpc::{self, GrpcStream, LinkInfo};
-use hive_proto::link::{Link, LinkSettings, Listener, Purpose};
+use hive_proto::link::{Link, LinkSettings, Listener, Purpose, Transports};
 use hive_proto::v1::desired_entry::Kind;
 use hive_proto::v1::enrol_request::Role;
 use hive_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
@@ -96,12 +96,19 @@ pub struct Controller {
     swarm: Swarm,
     state: Arc<Mutex<State>>,
     messages: watch::Sender<Vec<v1::ControllerMessage>>,
+    /// Whether sessions are answered; they are heard all the same.
+    answers: watch::Sender<bool>,
     endpoint: Arc<str>,
     stop: CancellationToken,
 }
 
 impl Controller {
     pub async fn start(swarm: &Swarm) -> Self {
+        Self::over(swarm, Transports::Both).await
+    }
+
+    /// Who must have one transport gets the other from no machine, however slow that is to shake hands.
+    pub async fn over(swarm: &Swarm, transports: Transports) -> Self {
         let key = DeviceKey::generate();
         let subject = Subject::Controller { raft_id: 1 };
         let issued = swarm.ca().issue(
@@ -117,7 +124,10 @@ impl Controller {
         let listener = Listener::bind(
             "127.0.0.1:0".parse().unwrap(),
             tls::link_server_config(&live),
-            LinkSettings::default(),
+            LinkSettings {
+                transports,
+                ..LinkSettings::default()
+            },
         )
         .await
         .unwrap();
@@ -125,6 +135,7 @@ impl Controller {
             swarm: swarm.clone(),
             state: Arc::default(),
             messages: watch::Sender::new(Vec::new()),
+            answers: watch::Sender::new(true),
             endpoint: listener.local_addr().to_string().into(),
             stop: CancellationToken::new(),
         };
@@ -152,6 +163,10 @@ impl Controller {
     /// What sessions are told from now on, and those that are held now.
     pub fn say(&self, messages: Vec<v1::ControllerMessage>) {
         self.messages.send_replace(messages);
+    }
+
+    pub fn set_answers(&self, answers: bool) {
+        self.answers.send_replace(answers);
     }
 
     pub fn desire(&self, generation: u64, assignments: &[v1::Assignment]) {
@@ -287,6 +302,8 @@ impl Gateway for Controller {
     ) -> Result<Response<Self::SessionStream>, Status> {
         node_of(&request)?;
         tokio::spawn(self.clone().listen(request.into_inner()));
+        let mut answers = self.answers.subscribe();
+        answers.wait_for(|answers| *answers).await.unwrap();
         let said = WatchStream::new(self.messages.subscribe())
             .flat_map(|messages| futures::stream::iter(messages.into_iter().map(Ok)));
         let stop = self.stop.clone();

@@ -155,6 +155,29 @@ async fn a_function_that_fails_is_a_502_an_event_and_a_log_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_before_a_session_is_answered_is_told_in_it() {
+    let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
+    let (controller, agent) = running(&swarm, dir.path(), &BROKEN).await;
+    controller.set_answers(false);
+    let sessions = controller.state().hellos.len();
+    controller.link().close("to see the next session begin");
+    eventually("the next session", || {
+        (controller.state().hellos.len() > sessions).then_some(())
+    })
+    .await;
+    // What waited until then was on its way with the greeting; nothing else will be told after this.
+    assert_eq!(get(&agent, "hello.test", "/").await.status(), 502);
+    controller.set_answers(true);
+    eventually("an event", || {
+        let state = controller.state();
+        let mut events = state.reports.iter().flat_map(|report| &report.events);
+        events.find(|event| event.reason == "Trap").map(|_| ())
+    })
+    .await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_cannot_run_leaves_the_old_generation_serving() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
     let (controller, agent) = running(&swarm, dir.path(), &HELLO).await;
@@ -335,7 +358,7 @@ async fn logs_are_kept_by_version_and_for_a_while_after_the_function_left() {
     assert_eq!(read(true, "").await, [""; 0]);
 
     controller.desire(3, &[]);
-    while get(&agent, "hello.test", "/").await.status() != 404 {}
+    within(async { while get(&agent, "hello.test", "/").await.status() != 404 {} }).await;
     assert_eq!(read(false, "").await[..2], ["", &*third]);
     agent.stop().await;
 }
