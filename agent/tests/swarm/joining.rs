@@ -24,10 +24,12 @@ async fn a_token_lets_a_machine_in_once_and_it_comes_back_without() {
     assert!(info.memory_bytes > 0 && info.cpu_millis >= 1000);
     eventually("usage", || controller.state().usages.last().cloned()).await;
     agent.stop().await;
+    // One, or more of them where a link was lost meanwhile.
+    let before = controller.state().hellos.len();
 
     let agent = Agent::start(restarted(dir.path(), &swarm)).await.unwrap();
-    eventually("a second session", || {
-        (controller.state().hellos.len() == 2).then_some(())
+    eventually("another session", || {
+        (controller.state().hellos.len() > before).then_some(())
     })
     .await;
     agent.stop().await;
@@ -115,6 +117,10 @@ async fn a_node_whose_certificate_ran_out_comes_back_by_its_key() {
     let first = config(dir.path(), &swarm, &[&controller]);
     Agent::start(first).await.unwrap().stop().await;
     controller.state().hellos.clear();
+    // Where starting takes longer than that certificate lives, it has come back by its key already.
+    let secrets = std::mem::take(&mut controller.state().enrolments);
+    assert_eq!(secrets[0], swarm.token().secret.to_string());
+    assert!(secrets[1..].iter().all(String::is_empty), "{secrets:?}");
     let expired = Credentials::load(dir.path()).unwrap();
     eventually("the certificate's end", || {
         (expired.not_after() < std::time::SystemTime::now()).then_some(())
@@ -133,9 +139,5 @@ async fn a_node_whose_certificate_ran_out_comes_back_by_its_key() {
     .await;
     agent.stop().await;
     assert_eq!(held.key().fingerprint(), expired.key().fingerprint());
-    let enrolments = controller.state().enrolments.clone();
-    assert_eq!(
-        enrolments,
-        [swarm.token().secret.to_string(), String::new()]
-    );
+    assert_eq!(controller.state().enrolments, [String::new()]);
 }

@@ -1,7 +1,7 @@
 //! Tunnels: what a controller reaches through a node.
 
 use hive_agent::Agent;
-use hive_proto::link::{Purpose, Stream, Transport};
+use hive_proto::link::{Purpose, Stream, Transport, Transports};
 use hive_proto::v1::{TunnelOpen, TunnelOpened};
 use hive_proto::{flow, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -91,7 +91,7 @@ async fn a_controller_reaches_what_listens_at_a_node_until_the_agent_has_stopped
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_exchanges_datagrams_with_what_listens_at_a_node() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
-    let controller = Controller::start(&swarm).await;
+    let controller = Controller::over(&swarm, Transports::QuicOnly).await;
     let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
         .await
         .unwrap();
