@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hive_manifests::{Controller, ControllerStatus};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// All controllers at a moment.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// When the look began; never, where nobody has looked.
+    began: Option<Instant>,
     /// Changes when anything does that lasts. It says nothing of an order: what clients go on from
     /// is still so, or they begin anew.
     pub revision: u64,
@@ -26,7 +28,9 @@ pub(super) struct Seen {
 
 impl Seen {
     pub async fn now(controllers: &Controllers) -> Self {
-        Self::of(shown(&controllers.describe().await, SystemTime::now()))
+        let began = Some(Instant::now());
+        let seen = Self::of(shown(&controllers.describe().await, SystemTime::now()));
+        Self { began, ..seen }
     }
 
     /// What who asks should know besides, if so.
@@ -57,6 +61,7 @@ impl Seen {
             controller.metadata.resource_version = Some(revision.to_string());
         }
         Self {
+            began: None,
             revision,
             controllers,
         }
@@ -100,14 +105,28 @@ impl Following {
         receiver
     }
 
+    /// The controllers at a moment after the call, of which all hear who wait: what they hear after that is of a
+    /// later one.
+    pub(super) async fn look_now(&self, controllers: &Controllers) -> Arc<Seen> {
+        self.take(Seen::now(controllers).await);
+        self.latest.borrow().clone()
+    }
+
+    /// Of two looks the one counts that began later, whichever ended first.
+    fn take(&self, seen: Seen) {
+        self.latest.send_if_modified(|latest| {
+            if seen.began < latest.began {
+                return false;
+            }
+            let is_new = latest.revision != seen.revision;
+            *latest = Arc::new(seen);
+            is_new
+        });
+    }
+
     async fn look(self, controllers: Controllers, stop: CancellationToken) {
         loop {
-            let seen = Arc::new(Seen::now(&controllers).await);
-            self.latest.send_if_modified(|latest| {
-                let is_new = latest.revision != seen.revision;
-                *latest = seen;
-                is_new
-            });
+            self.take(Seen::now(&controllers).await);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -147,5 +166,25 @@ mod tests {
         assert!(ready.revision <= i64::MAX as u64);
         let named = ready.controllers[0].metadata.resource_version.clone();
         assert_eq!(named, Some(ready.revision.to_string()));
+    }
+
+    #[test]
+    fn a_look_that_began_before_another_is_no_news_after_it() {
+        let (following, start) = (Following::default(), Instant::now());
+        let at = |seconds, state| Seen {
+            began: Some(start + Duration::from_secs(seconds)),
+            ..seen(0, state)
+        };
+        let mut heard = following.latest.subscribe();
+        let mut is_news = |seen| {
+            following.take(seen);
+            let is_news = heard.has_changed().is_ok_and(|changed| changed);
+            heard.mark_unchanged();
+            is_news
+        };
+        assert!(is_news(at(2, "Ready")));
+        assert!(!is_news(at(1, "Unreachable")), "it took longer");
+        assert!(!is_news(at(3, "Ready")));
+        assert!(is_news(at(4, "Unreachable")));
     }
 }

@@ -25,11 +25,11 @@ pub(super) async fn serve(context: &Api, call: Call) -> Result<Response, ApiErro
     let (selection, shown) = (selection(&call)?, Shown::to(&call)?);
     let query = &call.query;
     let wants_initial = wants_initial(query)?;
-    // Before the look: what changes after that is told.
+    // Before the look: what changes after that is told. Others may have looked long before.
     let changes = context
         .following
         .subscribe(&context.controllers, &context.stop);
-    let seen = Seen::now(&context.controllers).await;
+    let seen = context.following.look_now(&context.controllers).await;
     let known = selection.of(&seen);
     let mut pending = Vec::new();
     let mut is_ending = false;
@@ -113,10 +113,6 @@ impl Watch {
                 continue;
             }
             let seen = self.changes.borrow_and_update().clone();
-            // Nobody has looked yet.
-            if seen.revision == 0 {
-                continue;
-            }
             let after = self.selection.of(&seen);
             let shown = differences(&self.known, &after, seen.revision)
                 .map(|(kind, controller)| (kind, self.shown.one(&controller)))
