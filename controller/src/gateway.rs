@@ -270,29 +270,32 @@ impl Gateway {
             && enrol::is_enrolled(&self.replica.state(), name, key)
     }
 
-    /// Closes the links of nodes as soon as they are removed.
-    async fn close_removed(self, cancel: CancellationToken) {
-        let mut seen = self.replica.state().revision();
+    /// Closes the links of nodes as soon as they are removed, from this call on: to be made before there are any.
+    fn close_removed(self, cancel: CancellationToken) -> impl Future<Output = ()> + Send {
         let mut touched = self
             .replica
             .touched(|change| change.key.resource == Resource::Node);
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                changed = touched.changed() => if changed.is_err() { return },
-            }
-            let state = self.replica.state();
-            // Of all only where it is not known who changed: each node does when it joins.
-            let changed = changed_nodes(&state, seen).unwrap_or_else(|| self.nodes.remembered());
-            seen = state.revision();
-            for node in changed {
-                if state.get(&objects::node_key(&node)).is_none() {
-                    self.nodes.forget(&node);
+        let mut seen = self.replica.state().revision();
+        async move {
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    changed = touched.changed() => if changed.is_err() { return },
                 }
-                self.nodes.links().close_unless(&node, |link| {
-                    link.peer()
-                        .is_some_and(|peer| enrol::is_enrolled(&state, &node, &peer.key))
-                });
+                let state = self.replica.state();
+                // Of all only where it is not known who changed: each node does when it joins.
+                let changed =
+                    changed_nodes(&state, seen).unwrap_or_else(|| self.nodes.remembered());
+                seen = state.revision();
+                for node in changed {
+                    if state.get(&objects::node_key(&node)).is_none() {
+                        self.nodes.forget(&node);
+                    }
+                    self.nodes.links().close_unless(&node, |link| {
+                        link.peer()
+                            .is_some_and(|peer| enrol::is_enrolled(&state, &node, &peer.key))
+                    });
+                }
             }
         }
     }

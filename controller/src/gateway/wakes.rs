@@ -54,25 +54,32 @@ impl Wakes {
         sender.subscribe()
     }
 
-    /// Follows the state until cancelled.
-    pub async fn run(self, replica: Replica, cancel: CancellationToken) {
+    /// Follows the state, from this call on, until cancelled. A session that begins after the call misses
+    /// nothing, however late the future is polled first.
+    pub fn run(
+        self,
+        replica: Replica,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
         let mut revisions = replica.revisions();
-        let mut seen = replica.state().revision();
-        let mut for_all = ForAll::of(&replica.state());
-        loop {
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                changed = revisions.changed() => if changed.is_err() { return },
+        let state = replica.state();
+        let (mut seen, mut for_all) = (state.revision(), ForAll::of(&state));
+        async move {
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    changed = revisions.changed() => if changed.is_err() { return },
+                }
+                revisions.borrow_and_update();
+                let state = replica.state();
+                let now = ForAll::of(&state);
+                let concerned = match now == for_all {
+                    true => concerned(&state, seen),
+                    false => Concerned::All,
+                };
+                self.wake(concerned);
+                (seen, for_all) = (state.revision(), now);
             }
-            revisions.borrow_and_update();
-            let state = replica.state();
-            let now = ForAll::of(&state);
-            let concerned = match now == for_all {
-                true => concerned(&state, seen),
-                false => Concerned::All,
-            };
-            self.wake(concerned);
-            (seen, for_all) = (state.revision(), now);
         }
     }
 
