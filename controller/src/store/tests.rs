@@ -46,7 +46,7 @@ async fn a_failing_disk_stops_the_replica_and_says_so() {
         sha256: sha256.to_owned(),
         size: 1,
     };
-    let soon = Duration::from_secs(10);
+    let soon = Duration::from_secs(120);
     let failed = tokio::time::timeout(soon, replica.propose(register("aa"))).await;
     let failed = failed.unwrap().unwrap_err();
     assert!(

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::alone::nobody;
-use crate::harness::Server;
+use crate::harness::{DEADLINE, Server};
 
 /// A controller with its gateway open.
 pub struct Swarm {
@@ -172,6 +172,14 @@ impl Swarm {
         let certificate = enrolled.ok()?.into_inner().certificate.into();
         let ca = self.authority.certificate().clone();
         Some(Credentials::new(key.clone(), certificate, ca).unwrap())
+    }
+
+    /// The dialer has a link before the gateway has it among those of the node.
+    pub async fn is_linked(&self, node: &str) {
+        let mut present = self.nodes.links().present();
+        let linked = present.wait_for(|nodes| nodes.contains(node));
+        let linked = tokio::time::timeout(DEADLINE, linked).await;
+        linked.expect("linked in time").unwrap();
     }
 
     /// As if its node had said so.

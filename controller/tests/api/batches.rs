@@ -74,6 +74,7 @@ fn record(id: &str) -> Record {
 async fn records_reach_a_copy_and_those_that_failed_are_named() {
     let swarm = Swarm::start().await;
     let link = swarm.link(swarm.node("pi").await).await;
+    swarm.is_linked("pi").await;
     let node = Arc::new(Node::default());
     tokio::spawn(node.clone().serve(link));
     let spec = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });

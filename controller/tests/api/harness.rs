@@ -37,7 +37,7 @@ use tower::ServiceExt;
 use crate::alone::Alone;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 pub const FUNCTIONS: &str = "/apis/hive.dev/v1/namespaces/default/functions";
 pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -20,6 +20,7 @@ use crate::batches::{Answered, Node};
 async fn an_ingress_adds_up_what_nodes_say_of_waiting_and_tells_no_caller() {
     let swarm = Swarm::start().await;
     let link = swarm.link(swarm.node("pi").await).await;
+    swarm.is_linked("pi").await;
     let node = Arc::new(Node::default());
     tokio::spawn(node.clone().serve(link));
     let spec = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });

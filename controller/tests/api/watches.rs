@@ -173,7 +173,7 @@ async fn a_last_bookmark_claims_no_more_than_was_sent() {
     server.config_map("a", json!({})).await;
     let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}");
     let ending = |seconds: u32| format!("{path}&allowWatchBookmarks=true&timeoutSeconds={seconds}");
-    let mut watch = server.watch(&ending(1)).await;
+    let mut watch = server.watch(&ending(4)).await;
     assert_eq!(watch.next().await, "ADDED a");
     // From here on its client reads nothing until its time is over.
     let mut other = server.watch(&path).await;
@@ -181,7 +181,7 @@ async fn a_last_bookmark_claims_no_more_than_was_sent() {
     let made = server.config_map("b", json!({})).await;
     assert_eq!(other.next().await, "ADDED b");
     // Begun later, for longer: when this ends, so does the other.
-    let mut clock = server.watch(&ending(2)).await;
+    let mut clock = server.watch(&ending(5)).await;
     while clock.event().await.is_some() {}
     let revision = |object: &Value| -> u64 {
         let text = object["metadata"]["resourceVersion"].as_str();

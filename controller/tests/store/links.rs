@@ -39,8 +39,8 @@ fn credentials(authority: &CertificateAuthority, raft_id: u64) -> LiveCredential
 /// Dead links are noticed soon, as between controllers.
 fn settings() -> LinkSettings {
     LinkSettings {
-        keep_alive: Duration::from_millis(500),
-        idle_timeout: Duration::from_secs(2),
+        keep_alive: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(10),
         ..LinkSettings::default()
     }
 }
@@ -121,7 +121,9 @@ async fn three_controllers_agree_over_quic() {
     }
 
     // Whoever leads now goes; the others carry on.
-    let gone = first.replica.leadership().borrow().leader.unwrap();
+    let mut leadership = first.replica.leadership();
+    let leads = leadership.wait_for(|now| now.leader.is_some());
+    let gone = soon("a leader", leads).await.unwrap().leader.unwrap();
     let gone = controllers.remove(&gone).unwrap();
     gone.replica.shutdown().await;
     gone.serving.cancel();
