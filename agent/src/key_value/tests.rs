@@ -38,7 +38,7 @@ impl Node {
         let Self { dir, key_values } = self;
         drop(key_values);
         let path = dir.path().join(FILE);
-        let closed = (0..1000).any(|_| {
+        let closed = (0..20_000).any(|_| {
             std::thread::sleep(Duration::from_millis(5));
             redb::Database::open(&path).is_ok()
         });

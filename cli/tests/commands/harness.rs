@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::fake::Fake;
 
 /// A command that takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A stream that a test can read and wait for.
 #[derive(Clone, Default)]

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::*;
 use crate::link::memory;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Says what it was asked, `kind` turns of the scheduler later; or refuses it.
 async fn echo(kind: u8, content: Bytes) -> Result<Bytes, Status> {

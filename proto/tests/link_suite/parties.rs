@@ -16,7 +16,7 @@ use hive_proto::link::{
 };
 
 /// Far beyond what any step takes on a busy machine; without it a failure would hang.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future)

@@ -170,7 +170,7 @@ async fn a_target_where_nobody_listens_is_passed_over() {
 async fn flows_are_bounded_and_end_when_nothing_is_said() {
     let mut world = World::new();
     let service = answering("").await;
-    let more = json!({ "maxConnections": 1, "idleTimeout": "1s" });
+    let more = json!({ "maxConnections": 1, "idleTimeout": "4s" });
     let live = world.declare_udp("dns", json!([target(service)]), more);
     let open = world.open(&live);
     let (first, second) = (client(&open).await, client(&open).await);
@@ -297,7 +297,7 @@ async fn an_agent_that_does_not_know_udp_is_told_apart() {
         drop(agent.accept().await.unwrap());
     };
     let target: TunnelTarget = serde_json::from_value(on("old", 53)).unwrap();
-    let within = Duration::from_secs(5);
+    let within = DEADLINE;
     let tunnel = key("dns");
     let opening = world.tunnels.opener.open_flow(&tunnel, &target, within);
     let (opened, ()) = tokio::join!(opening, before);
