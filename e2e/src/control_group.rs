@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::wait::{holds, until};
 
 /// Killed processes are gone, and their group empty.
-const EMPTIED: Duration = Duration::from_secs(20);
+const EMPTIED: Duration = Duration::from_secs(120);
 
 /// Removed by [`ControlGroup::remove`], once nothing is in it.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use crate::program::hive;
 
 /// No command that a test runs to its end takes longer.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]

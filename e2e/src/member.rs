@@ -10,8 +10,8 @@ use tokio::process::{Child, Command};
 
 use crate::program::hive;
 
-/// A member drains requests for ten seconds at most.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// A member drains requests for ten seconds at most, and then syncs its disk.
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// Of its log, what is shown when a test failed.
 const LAST_LINES: usize = 25;

@@ -16,7 +16,7 @@ use tokio::process::Command;
 pub const BLESS: &str = "HIVE_BLESS";
 
 /// For one command, on the slowest machine that builds this in debug.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 #[derive(Debug, PartialEq)]
 enum Part {

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-/// A mistake is found before anything slow begins.
-const QUICKLY: Duration = Duration::from_secs(5);
+/// A mistake is found before anything slow begins, such as a wait for copies to be ready.
+const QUICKLY: Duration = Duration::from_secs(30);
 
 const GOOD: &str = "\
 apiVersion: hive.dev/v1

@@ -10,8 +10,8 @@ use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Steps, Swarm, guests};
 use serde_json::json;
 
-/// Instead of a day. Renewal at two thirds leaves a slow machine 2 s.
-const LIFETIME: Duration = Duration::from_secs(6);
+/// Instead of a day. Renewal at two thirds leaves a slow machine 5 s.
+const LIFETIME: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_end_and_nobody_notices() {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use hive_e2e::load::{Load, summary};
 use hive_e2e::ports::LOOPBACK;
@@ -365,7 +365,7 @@ async fn a_leader_that_is_stopped_hands_over() {
     let began = Instant::now();
     until(
         "a follower answers from the newest state",
-        Duration::from_secs(5),
+        PATIENCE,
         async || object(&client, NODES).await,
     )
     .await;

@@ -14,8 +14,8 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// Half of it is promised: an election. A debug build on a busy machine needs patience.
-const WRITES_RESUME: Duration = Duration::from_secs(10);
+/// A tenth of it is promised: an election. A debug build on a busy machine needs patience.
+const WRITES_RESUME: Duration = Duration::from_secs(50);
 
 /// Requests a second at each ingress. Six processes in debug on two cores have room for this, so
 /// that a failure is one of the swarm and not of the machine.

@@ -14,8 +14,8 @@ async fn usage_is_what_clients_counted() {
         // Nothing moves while a member is away.
         .default_timing()
         .run_flag("--node-grace", "60s")
-        .run_flag("--link-keep-alive", "500ms")
-        .run_flag("--link-idle-timeout", "2s")
+        .run_flag("--link-keep-alive", "1s")
+        .run_flag("--link-idle-timeout", "6s")
         .start()
         .await;
     let spec = json!({ "replicas": 2 });

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use hive_e2e::ctl::{self, Ctl, Output};
 use hive_e2e::ports::{free_row, loopback};
@@ -256,7 +255,7 @@ async fn in_the_foreground_members_end_together() {
             let processes = up.processes();
             let (_, node) = processes.iter().find(|(name, _)| name == "node-1").unwrap();
             kill_process(*node, Signal::KILL).unwrap();
-            let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+            let status = tokio::time::timeout(PATIENCE, child.wait())
                 .await
                 .expect("up ends when a member dies")
                 .unwrap();
@@ -274,7 +273,7 @@ async fn in_the_foreground_members_end_together() {
             assert_eq!(processes.len(), 2);
             let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
             kill_process(pid, Signal::INT).unwrap();
-            let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+            let status = tokio::time::timeout(PATIENCE, child.wait())
                 .await
                 .expect("up ends at Ctrl-C")
                 .unwrap();
@@ -290,7 +289,7 @@ async fn in_the_foreground_members_end_together() {
             ready(&mut child, &output).await;
             let processes = up.processes();
             up.down().await.ok();
-            let status = tokio::time::timeout(Duration::from_secs(30), child.wait())
+            let status = tokio::time::timeout(PATIENCE, child.wait())
                 .await
                 .expect("up ends at hive down")
                 .unwrap();

@@ -240,7 +240,7 @@ async fn a_drain_waits_for_the_only_copy_while_no_other_node_takes_it() {
     let other = other.unwrap();
     let loads = loads(&swarm, "probe");
     swarm.ctl(&["cordon", other]).await.ok();
-    let drained = swarm.ctl(&["drain", &node, "--timeout=5s"]).await;
+    let drained = swarm.ctl(&["drain", &node, "--timeout=20s"]).await;
     drained.fails(&["timed out draining", "still there: default/probe"]);
     let why = "no node can take default/probe: 0/2 nodes fit: 2 cordoned";
     assert!(drained.stdout.contains(why), "{drained}");

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hive_e2e::load::{Load, summary};
 use hive_e2e::program::previous;
@@ -218,17 +217,13 @@ async fn members_are_upgraded_one_by_one() {
     }
     let_lead(&mut swarm, &[others[1]], &programs).await;
     let ready = swarm.client_of(first).await;
-    until(
-        "the old leader is followed",
-        Duration::from_secs(10),
-        async || {
-            let name = format!("followed-{first}");
-            match create(&ready, &name).await {
-                Err(error) if error.contains("AlreadyExists") => Ok(()),
-                other => other.map(drop),
-            }
-        },
-    )
+    until("the old leader is followed", PATIENCE, async || {
+        let name = format!("followed-{first}");
+        match create(&ready, &name).await {
+            Err(error) if error.contains("AlreadyExists") => Ok(()),
+            other => other.map(drop),
+        }
+    })
     .await;
     restart(&mut swarm, others[1], &new).await;
     let outcomes = load.stop().await;

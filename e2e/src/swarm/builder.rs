@@ -9,10 +9,11 @@ use crate::ports::free_row;
 use crate::program::hive;
 use crate::turn::Turn;
 
-/// On loopback nothing gets lost: a dead node is found in seconds.
-pub const NODE_GRACE: Duration = Duration::from_secs(3);
-const KEEP_ALIVE: &str = "500ms";
-const IDLE_TIMEOUT: &str = "2s";
+/// On loopback nothing gets lost: a dead node is found in seconds. As many as a machine of one core may leave a
+/// process without a turn, while the others start.
+pub const NODE_GRACE: Duration = Duration::from_secs(8);
+const KEEP_ALIVE: &str = "1s";
+const IDLE_TIMEOUT: &str = "6s";
 
 /// Ports for agents that join later, and for what tests listen at.
 const SPARE_PORTS: u16 = 24;
