@@ -97,9 +97,10 @@ impl Replica {
             Ok(Err(_)) => return Err(BootstrapError::Stopped),
             Err(_) => return Err(ProposeError::NoLeader.into()),
         }
-        // Only now: the metrics follow an initialisation after a moment.
+        // Only now: the metrics follow an initialisation after a moment. Of these leadership is told, and Raft
+        // sends the others after them.
         if !raft
-            .metrics()
+            .server_metrics()
             .borrow_watched()
             .membership_config
             .voter_ids()
