@@ -102,35 +102,39 @@ pub struct SealedFiles {
 impl SealedFiles {
     /// Reads the key file anew at SIGHUP, and writes anew whatever is not sealed with the first key,
     /// until nothing is left.
-    pub async fn follow_keys(self, stop: CancellationToken) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                tracing::error!(%error, "SIGHUP cannot be heard: the key file is read at a start only");
-                return;
-            }
-        };
-        let mut retry = Some(RETRY);
-        loop {
-            retry = match self.renew_seals().await {
-                Ok(true) => None,
-                Ok(false) => retry.or(Some(RETRY)),
+    pub fn follow_keys(self, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        // At once: where nobody listens, the signal ends the process.
+        let hangups = signal(SignalKind::hangup());
+        async move {
+            let mut hangups = match hangups {
+                Ok(hangups) => hangups,
                 Err(error) => {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "cannot seal all files with the first key"
-                    );
-                    retry.or(Some(RETRY))
+                    tracing::error!(%error, "SIGHUP cannot be heard: the key file is read at a start only");
+                    return;
                 }
             };
-            let wait = retry.unwrap_or(Duration::MAX);
-            retry = retry.map(|wait| (2 * wait).min(LONGEST_RETRY));
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-                _ = hangups.recv() => {
-                    self.reload().await;
-                    retry = None;
+            let mut retry = Some(RETRY);
+            loop {
+                retry = match self.renew_seals().await {
+                    Ok(true) => None,
+                    Ok(false) => retry.or(Some(RETRY)),
+                    Err(error) => {
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "cannot seal all files with the first key"
+                        );
+                        retry.or(Some(RETRY))
+                    }
+                };
+                let wait = retry.unwrap_or(Duration::MAX);
+                retry = retry.map(|wait| (2 * wait).min(LONGEST_RETRY));
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => {}
+                    _ = hangups.recv() => {
+                        self.reload().await;
+                        retry = None;
+                    }
                 }
             }
         }
