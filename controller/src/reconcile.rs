@@ -91,7 +91,8 @@ impl Reconcilers {
     pub async fn run(self, cancel: CancellationToken) {
         let mut leadership = self.replica.leadership();
         loop {
-            if leadership.borrow_and_update().is_leader {
+            let led = *leadership.borrow_and_update();
+            if led.is_leader {
                 tracing::info!("leading");
                 let term = cancel.child_token();
                 let mut tasks = self.clone().start(&term);
@@ -100,8 +101,15 @@ impl Reconcilers {
                         // A stop ends the reconcilers too: that is no accident.
                         biased;
                         () = cancel.cancelled() => break,
+                        // Also what was lost and won back before this looks again is another term: what the
+                        // reconcilers remember is of before others led.
                         changed = leadership.changed() => {
-                            if changed.is_err() || !leadership.borrow_and_update().is_leader {
+                            if changed.is_err() {
+                                break;
+                            }
+                            if *leadership.borrow() != led {
+                                // Without a pause, should it lead.
+                                leadership.mark_changed();
                                 break;
                             }
                         }

@@ -111,7 +111,9 @@ impl Forwarder {
         let until = Instant::now() + PATIENCE.min(backend.timeout);
         let mut next = Some(request);
         loop {
-            let mut routes = self.routes.borrow().clone();
+            // What is heard while the request is on its way counts, too.
+            let mut others = self.routes.clone();
+            let mut routes = others.borrow_and_update().clone();
             if !routes
                 .function(function)
                 .is_some_and(FunctionBackend::is_ready)
@@ -137,8 +139,6 @@ impl Forwarder {
             match sent {
                 // The copies ended while it was on its way. This controller hears of it at any moment.
                 Ok(response) if again && is_gone(&response) => {
-                    let mut others = self.routes.clone();
-                    others.mark_unchanged();
                     let pause = until.min(Instant::now() + GONE_PAUSE);
                     let _ = timeout_at(pause, others.changed()).await;
                 }
