@@ -124,7 +124,7 @@ async fn wait_returns_when_it_is_so_or_says_what_is() {
             "wait",
             "--for=condition=Avialable",
             "fn/hello",
-            "--timeout=50ms",
+            "--timeout=2s",
         ])
         .await;
     run.expect(
@@ -216,7 +216,7 @@ async fn a_drain_that_cannot_end_says_what_is_left() {
         json!({"metadata": {"name": "hello-0", "namespace": "default"},
                "spec": {"nodeName": "pi", "functionName": "hello"}}),
     );
-    let run = swarm.run(&["drain", "pi", "--timeout=100ms"]).await;
+    let run = swarm.run(&["drain", "pi", "--timeout=2s"]).await;
     assert_eq!(run.code, 1);
     assert!(
         run.err.starts_with(

@@ -246,7 +246,7 @@ async fn a_certificate_that_lives_for_seconds_is_renewed() {
     let mut world = World::settled().await;
     world
         .authority
-        .change(|habits| habits.lifetime = Duration::from_secs(9));
+        .change(|habits| habits.lifetime = Duration::from_secs(15));
     world.lead();
     world.declare("default", "photos", HOST).await;
     world.says("photos", "True Issued ").await;
