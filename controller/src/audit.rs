@@ -345,7 +345,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), refused)
+        tokio::time::timeout(Duration::from_secs(120), refused)
             .await
             .expect("what cannot be recorded is refused");
 

@@ -132,7 +132,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_says_nothing_or_too_little_is_given_up() {
         for said in ["", "PRI * HTTP/2"] {
             let (mut client, server) = tokio::io::duplex(64);
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_said_enough_may_take_its_time() {
         let (mut client, server) = tokio::io::duplex(64);
         let mut server = Punctual::new(server, SOON);

@@ -1,8 +1,6 @@
 //! Manifests are read with the line of every field, and what cannot be read is refused with words.
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
-
 use hive_manifests::document::{parse, read};
 use hive_manifests::{Document, FieldPath, MAX_MANIFEST_BYTES, resource_of, validate};
 use serde_json::json;
@@ -151,15 +149,14 @@ fn anchors_and_merge_keys_work() {
 }
 
 #[test]
-fn a_billion_laughs_are_refused_quickly() {
+fn a_billion_laughs_are_refused() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let previous = format!("*a{}, ", level - 1).repeat(10);
         text.push_str(&format!("a{level}: &a{level} [{previous}]\n"));
     }
-    let start = Instant::now();
+    // Whoever wrote them out would not be done today.
     let message = message(&text);
-    assert!(start.elapsed() < Duration::from_secs(20));
     assert!(message.contains("aliases repeat more than"), "{message}");
 }
 
@@ -180,9 +177,7 @@ fn too_deep_is_refused() {
 #[test]
 fn a_manifest_of_100_mb_is_refused_before_it_is_read() {
     let endless = std::io::repeat(b'a');
-    let start = Instant::now();
     let error = read(endless, "big.yaml").unwrap_err().to_string();
-    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(
         error,
         "big.yaml: larger than 16 MiB, the most that is read of a manifest; a component is named by \

@@ -400,7 +400,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), gone)
+        tokio::time::timeout(Duration::from_secs(120), gone)
             .await
             .unwrap();
     }
