@@ -36,11 +36,11 @@ async fn called_after(client: &Client, last: &str) -> String {
 
 /// From one time to another, of the same day or the next.
 fn minutes(from: &str, to: &str) -> usize {
+    const DAY: usize = 24 * 60;
     let of_day = |time: &str| -> usize {
         let number = |text: &str| text.parse::<usize>().unwrap();
         60 * number(&time[11..13]) + number(&time[14..16])
     };
-    const DAY: usize = 24 * 60;
     (DAY + of_day(to) - of_day(from)) % DAY
 }
 
