@@ -30,6 +30,7 @@ use super::live::Live;
 use crate::access::jwt::MAX_TOKEN_BYTES;
 use crate::access::oidc::Refused;
 use crate::gateway::Body;
+use crate::state::Key;
 pub use cookies::remove_own as remove_own_cookies;
 use denied::Denied;
 use identity::Identity;
@@ -113,8 +114,8 @@ impl Doorman {
             }
             return Ok(None);
         }
-        let name = format!("{}/{}", tunnel.key.namespace, tunnel.key.name);
-        let judged = self.judge(rules, live.guard(), &name, route, request).await;
+        let judged = self.judge(rules, live.guard(), &tunnel.key, route, request);
+        let judged = judged.await;
         if let Err(denied) = &judged {
             live.count_failure(denied.reason());
         }
@@ -125,7 +126,7 @@ impl Doorman {
         &self,
         rules: &Rules,
         guard: &Guard,
-        tunnel: &str,
+        tunnel: &Key,
         route: &str,
         request: &mut Request<Body>,
     ) -> Result<Option<Response<Body>>, Denied> {
@@ -176,7 +177,7 @@ impl Doorman {
         &self,
         rules: &Rules,
         guard: &Guard,
-        tunnel: &str,
+        tunnel: &Key,
         headers: &mut HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Identity>, Denied> {
@@ -194,7 +195,8 @@ impl Doorman {
         let text = one.to_str().ok();
         let (identity, forward) = match (text.and_then(credentials), &rules.basic, &rules.bearer) {
             (Some(Credentials::Basic(encoded)), Some(basic), _) => {
-                let identity = self.by_password(basic, guard, encoded).await?;
+                let identity = self.by_password(basic, guard, &tunnel.namespace, encoded);
+                let identity = identity.await?;
                 let why = "name or password is wrong";
                 (identity.ok_or_else(|| wrong(why))?, basic.forward)
             }
@@ -218,6 +220,7 @@ impl Doorman {
         &self,
         basic: &Basic,
         guard: &Guard,
+        namespace: &str,
         encoded: &str,
     ) -> Result<Option<Identity>, Denied> {
         if encoded.len() > MAX_CREDENTIALS {
@@ -228,9 +231,10 @@ impl Doorman {
         let Some((name, password)) = decoded.as_deref().and_then(|it| it.split_once(':')) else {
             return Ok(None);
         };
+        let (users, share) = (&basic.users, &guard.passwords);
         let checked = self
             .passwords
-            .check(&basic.users, name, password, &guard.passwords);
+            .check(users, name, password, namespace, share);
         let is_right = checked.await.map_err(|_| Denied::Busy)?;
         Ok(is_right.then(|| Identity::named(name)))
     }
@@ -280,7 +284,8 @@ fn in_words(error: &Refused) -> &'static str {
 }
 
 /// With every way in that there is (RFC 9110, 11.6.1). The one by the browser has no scheme of its own.
-fn unauthenticated(rules: &Rules, tunnel: &str, why: &'static str) -> Denied {
+fn unauthenticated(rules: &Rules, tunnel: &Key, why: &'static str) -> Denied {
+    let tunnel = format!("{}/{}", tunnel.namespace, tunnel.name);
     let mut challenges = Vec::new();
     if rules.basic.is_some() {
         challenges.push(format!("Basic realm=\"{tunnel}\", charset=\"UTF-8\""));

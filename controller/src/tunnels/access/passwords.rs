@@ -1,12 +1,12 @@
 //! Names and passwords: the lines of `htpasswd`, and who knows one of them.
 //!
 //! A password costs some ten milliseconds of a processor, as it should. That is spent beside the threads that serve,
-//! by few at a time, and once for each password that is right. Tunnels take turns: whoever floods one with wrong
-//! passwords holds up nobody else's.
+//! by few at a time, and once for each password that is right. Namespaces take turns, and so do the tunnels of each:
+//! whoever floods one with wrong passwords, or all of a namespace, holds up nobody else's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use hive_identity::random_bytes;
@@ -29,7 +29,7 @@ const AT_ONCE: usize = 2;
 /// Of one tunnel, with those that wait: behind them the last waits a second or two.
 const WAITING: usize = 16;
 
-/// Whoever waits for longer, since many tunnels are flooded or their passwords are dear, is told to come again: people
+/// Whoever waits for longer, since many namespaces are flooded or their passwords are dear, is told to come again: people
 /// have given up by then.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -109,8 +109,8 @@ impl Users {
 pub struct Share {
     /// For those that are checked or wait.
     places: Arc<Semaphore>,
-    /// For one of them, which alone stands in line with those of other tunnels: each tunnel has its turn after one of
-    /// every other, however many wait there.
+    /// For one of them, which alone stands in line with those of the namespace's other tunnels: each has its turn after
+    /// one of every other, however many wait there.
     turn: Arc<Semaphore>,
 }
 
@@ -128,6 +128,9 @@ impl Default for Share {
 pub struct Passwords {
     /// For those that are checked. Whoever waits longest is next.
     places: Arc<Semaphore>,
+    /// Of each namespace one stands in line for them, however many tunnels it has. Nothing is kept of those in which
+    /// nobody waits.
+    turns: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
     /// Of this process alone: what is remembered is of no use elsewhere.
     key: Arc<hmac::Key>,
     /// Keyed hashes of the passwords that were right, each together with the hash for which it was.
@@ -139,6 +142,7 @@ impl Default for Passwords {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random_bytes::<32>());
         Self {
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Arc::default(),
             key: Arc::new(key),
             known: Arc::default(),
         }
@@ -146,12 +150,13 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether it is that user's. `share` is the tunnel's.
+    /// Whether it is that user's. `share` is the tunnel's, which is in `namespace`.
     pub async fn check(
         &self,
         users: &Users,
         name: &str,
         password: &str,
+        namespace: &str,
         share: &Share,
     ) -> Result<bool, Busy> {
         let own = users.0.get(name);
@@ -167,8 +172,9 @@ impl Passwords {
         let waiting = waiting.map_err(|_| Busy)?;
         let line = async {
             let turn = share.turn.clone().acquire_owned().await.ok()?;
+            let of_all = self.turn_of(namespace).acquire_owned().await.ok()?;
             let place = self.places.clone().acquire_owned().await.ok()?;
-            Some((turn, place))
+            Some((turn, of_all, place))
         };
         let place = timeout(PATIENCE, line).await.ok().flatten().ok_or(Busy)?;
         let (password, hash) = (password.to_owned(), hash.to_owned());
@@ -187,6 +193,18 @@ impl Passwords {
             known.insert(mark);
         }
         Ok(is_right)
+    }
+
+    /// That of all tunnels of a namespace. Whoever stands in line for it, or has it, keeps it there.
+    fn turn_of(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().expect("no holder of the lock panics");
+        if let Some(turn) = turns.get(namespace).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Semaphore::new(1));
+        turns.insert(namespace.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     /// A hash has 60 bytes, so that no password can look like another with another hash.
@@ -262,12 +280,16 @@ mod tests {
             ("Ann", "a", false),
             ("", "a", false),
         ] {
-            let found = passwords.check(&users, name, password, &share).await;
+            let found = passwords
+                .check(&users, name, password, "default", &share)
+                .await;
             assert_eq!(found.unwrap(), expected, "{name} {password}");
         }
         assert_eq!(passwords.known().len(), 1);
         let changed = Users::read(&format!("ann:{}", hash("other"))).unwrap();
-        let found = passwords.check(&changed, "ann", "a", &share).await;
+        let found = passwords
+            .check(&changed, "ann", "a", "default", &share)
+            .await;
         assert!(!found.unwrap());
     }
 
@@ -278,7 +300,9 @@ mod tests {
         let users = Users::read(line).unwrap();
         let (passwords, share) = (Passwords::default(), Share::default());
         for (password, expected) in [("open sesame", true), ("sesame", false)] {
-            let found = passwords.check(&users, "ann", password, &share).await;
+            let found = passwords
+                .check(&users, "ann", password, "default", &share)
+                .await;
             assert_eq!(found.unwrap(), expected);
         }
     }
@@ -292,12 +316,27 @@ mod tests {
             places.try_acquire_many_owned(WAITING as u32).unwrap()
         };
         let taken = take_all();
-        assert!(passwords.check(&users, "ann", "a", &share).await.is_err());
+        assert!(
+            passwords
+                .check(&users, "ann", "a", "default", &share)
+                .await
+                .is_err()
+        );
         drop(taken);
-        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
+        assert!(
+            passwords
+                .check(&users, "ann", "a", "default", &share)
+                .await
+                .unwrap()
+        );
         // What is known costs nothing.
         let _taken = take_all();
-        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
+        assert!(
+            passwords
+                .check(&users, "ann", "a", "default", &share)
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test]
@@ -307,13 +346,13 @@ mod tests {
             (Passwords::default(), Share::default(), Share::default());
         let one = || passwords.places.clone().try_acquire_owned().unwrap();
         let (first, _second) = (one(), one());
-        let wrong = || Box::pin(passwords.check(&users, "ann", "b", &flooded));
+        let wrong = || Box::pin(passwords.check(&users, "ann", "b", "default", &flooded));
         let mut flood: Vec<_> = (0..WAITING).map(|_| wrong()).collect();
         for check in &mut flood {
             assert!(poll!(check).is_pending());
         }
         assert!(matches!(poll!(wrong()), Poll::Ready(Err(Busy))));
-        let mut right = Box::pin(passwords.check(&users, "ann", "a", &quiet));
+        let mut right = Box::pin(passwords.check(&users, "ann", "a", "default", &quiet));
         assert!(poll!(&mut right).is_pending());
         // There is one place from now on: it goes to the first of the flood, and then to the other tunnel. Nobody takes
         // it for the others of the flood, which would stand in line before it.
@@ -326,6 +365,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_namespace_whose_tunnels_are_all_flooded_holds_up_no_other_one() {
+        let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
+        let (passwords, quiet) = (Passwords::default(), Share::default());
+        let flooded: Vec<Share> = (0..20).map(|_| Share::default()).collect();
+        let one = || passwords.places.clone().try_acquire_owned().unwrap();
+        let (first, _second) = (one(), one());
+        let wrong = |share| Box::pin(passwords.check(&users, "ann", "b", "flooded", share));
+        let mut flood: Vec<_> = flooded.iter().map(wrong).collect();
+        for check in &mut flood {
+            assert!(poll!(check).is_pending());
+        }
+        let mut right = Box::pin(passwords.check(&users, "ann", "a", "quiet", &quiet));
+        assert!(poll!(&mut right).is_pending());
+        assert_eq!(passwords.turns.lock().unwrap().len(), 2);
+        // The one place goes to one of the flood, and then to the other namespace.
+        drop(first);
+        let found = async {
+            assert!(!(&mut flood[0]).await.unwrap());
+            right.await.unwrap()
+        };
+        assert!(timeout(DEADLINE, found).await.unwrap());
+        drop(flood);
+        // Of those that left nothing is kept.
+        passwords.turn_of("next");
+        let turns = passwords.turns.lock().unwrap();
+        assert!(turns.keys().eq(["next"]), "{turns:?}");
+    }
+
+    #[tokio::test]
     async fn right_passwords_take_bounded_room() {
         let users = Users::read(&format!("ann:{}", hash("a"))).unwrap();
         let (passwords, share) = (Passwords::default(), Share::default());
@@ -333,7 +401,12 @@ mod tests {
             let mark = passwords.mark("", &number.to_string());
             passwords.known().insert(mark);
         }
-        assert!(passwords.check(&users, "ann", "a", &share).await.unwrap());
+        assert!(
+            passwords
+                .check(&users, "ann", "a", "default", &share)
+                .await
+                .unwrap()
+        );
         let known = passwords.known().len();
         assert!((1..=MAX_KNOWN).contains(&known), "{known}");
     }
