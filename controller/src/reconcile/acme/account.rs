@@ -10,7 +10,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use super::authority::Authority;
-use super::leave::Leave;
+use super::leave::{Leave, Wish};
 use super::settings::Settings;
 use super::words::OrderError;
 use crate::access::tokens::SYSTEM_NAMESPACE;
@@ -135,13 +135,9 @@ pub async fn take_leave(replica: &Replica, settings: &Settings) -> Result<bool, 
     Ok(change_leave(replica, settings, take).await?)
 }
 
-/// The authority wants to be left alone: by all tunnels, and whoever leads.
-pub async fn heed(
-    replica: &Replica,
-    settings: &Settings,
-    until: Timestamp,
-) -> Result<(), EditError> {
-    let heed = |leave: &mut Leave| leave.heed(until, Timestamp::now());
+/// The authority wants to be left alone: by all tunnels as far as it is about all of them, and whoever leads.
+pub async fn heed(replica: &Replica, settings: &Settings, wish: Wish) -> Result<(), EditError> {
+    let heed = |leave: &mut Leave| leave.heed(wish, Timestamp::now());
     change_leave(replica, settings, heed).await.map(drop)
 }
 

@@ -19,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value};
 
+use super::leave::{Scope, Wish};
 use super::settings::Settings;
 use crate::client_tls;
 
@@ -47,17 +48,17 @@ enum AnswerError {
     Status(StatusCode),
 }
 
-/// Until when the authority wants to be left alone, if it said so.
+/// What the authority said last of being left alone, if it did.
 #[derive(Clone, Default)]
-pub struct Pause(Arc<Mutex<Option<Timestamp>>>);
+pub struct Pause(Arc<Mutex<Option<Wish>>>);
 
 impl Pause {
-    pub fn until(&self) -> Option<Timestamp> {
+    pub fn wish(&self) -> Option<Wish> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, until: Timestamp) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    fn take(&self, wish: Wish) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
     }
 }
 
@@ -96,13 +97,14 @@ impl HttpClient for Authority {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await;
             let body = body.map_err(AnswerError::Body)?.to_bytes();
-            let is_problem = || serde_json::from_slice::<Map<String, Value>>(&body).is_ok();
             if !head.status.is_success() {
+                let problem = serde_json::from_slice::<Map<String, Value>>(&body).ok();
                 if let Some(until) = wish(head.status, &head.headers, Timestamp::now()) {
-                    pause.take(until);
+                    let scope = problem.as_ref().map_or(Scope::All, scope);
+                    pause.take(Wish { until, scope });
                 }
                 // Somebody in between, who speaks no ACME.
-                if !is_problem() {
+                if problem.is_none() {
                     return Err(AnswerError::Status(head.status));
                 }
             }
@@ -125,6 +127,21 @@ fn wish(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Times
     retry_after(headers, now).or(limited)
 }
 
+/// Whom a refusal is about.
+fn scope(problem: &Map<String, Value>) -> Scope {
+    let kind = problem.get("type").and_then(Value::as_str);
+    if !kind.is_some_and(|kind| kind.ends_with(":rateLimited")) {
+        return Scope::All;
+    }
+    // Those of single names say so (RFC 8555, 6.7.1).
+    let parts = problem.get("subproblems").and_then(Value::as_array);
+    let mut parts = parts.into_iter().flatten();
+    match parts.any(|part| part.get("identifier").is_some()) {
+        true => Scope::Names,
+        false => Scope::Unsaid,
+    }
+}
+
 /// Seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
     let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -139,6 +156,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use http::HeaderValue;
+    use serde_json::json;
 
     use super::*;
 
@@ -159,6 +177,35 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
             let expected = expected.map(|at| at.parse::<Timestamp>().unwrap());
             assert_eq!(retry_after(&headers, now), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_about_the_names_that_it_names() {
+        let limited = "urn:ietf:params:acme:error:rateLimited";
+        let name = json!({ "type": limited, "identifier": { "type": "dns", "value": "a.org" } });
+        for (problem, expected) in [
+            (
+                json!({ "type": "urn:ietf:params:acme:error:serverInternal" }),
+                Scope::All,
+            ),
+            (json!({ "title": "Too Many Requests" }), Scope::All),
+            (json!({ "type": limited }), Scope::Unsaid),
+            (
+                json!({ "type": limited, "subproblems": null }),
+                Scope::Unsaid,
+            ),
+            (
+                json!({ "type": limited, "subproblems": [{ "type": limited }] }),
+                Scope::Unsaid,
+            ),
+            (
+                json!({ "type": limited, "subproblems": [name] }),
+                Scope::Names,
+            ),
+        ] {
+            let found = scope(problem.as_object().unwrap());
+            assert_eq!(found, expected, "{problem}");
         }
     }
 

@@ -14,9 +14,31 @@ const EVERY: Duration = Duration::from_secs(60);
 /// For all of them to be there again.
 const ALL: Duration = EVERY.saturating_mul(AT_ONCE);
 
-/// For all tunnels. Authorities limit accounts by the minute; what lasts longer is a limit of some names as a rule, which
-/// nothing tells from one of the account. The tunnel that met it waits for as long as it was told.
+/// For all tunnels. The one that was told so waits for as long as it was told.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// For all tunnels, of a limit of which nothing says what is counted. At Let's Encrypt an account gets its next order
+/// within a minute, a name that was not proven its next try after 12, and a domain its next certificate after hours.
+/// Were a longer one the account's all the same, each tunnel would be told so once, and then wait.
+const BRIEF: Duration = Duration::from_secs(600);
+
+/// An authority wants to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub until: Timestamp,
+    pub scope: Scope,
+}
+
+/// By whom, as far as it says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Whoever asks: it is down, or has too much to do.
+    All,
+    /// A limit was met, and authorities count by account, by name, by what they like (RFC 8555, 6.6).
+    Unsaid,
+    /// Whoever orders for these names.
+    Names,
+}
 
 /// What is known of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,9 +56,13 @@ impl Leave {
         paused.filter(|until| now < *until)
     }
 
-    /// The authority wants to be left alone; false if that is known.
-    pub fn heed(&mut self, until: Timestamp, now: Timestamp) -> bool {
-        let until = until.min(now + LONGEST);
+    /// The authority wants to be left alone; false if that is known, or holds for one tunnel.
+    pub fn heed(&mut self, Wish { until, scope }: Wish, now: Timestamp) -> bool {
+        let until = match scope {
+            Scope::All => until.min(now + LONGEST),
+            Scope::Unsaid if until <= now + BRIEF => until,
+            Scope::Unsaid | Scope::Names => return false,
+        };
         let is_news = now < until && self.pause(now).is_none_or(|known| known < until);
         if is_news {
             self.paused = Some(until);
@@ -79,6 +105,11 @@ mod tests {
 
     const HOUR: i64 = 3600;
 
+    fn wish(until: i64, scope: Scope) -> Wish {
+        let until = at(until);
+        Wish { until, scope }
+    }
+
     #[test]
     fn a_pause_lasts_as_long_as_was_asked_for_and_an_hour_at_most() {
         // What is known, what is asked for now, whether that is news, and until when nothing is asked then.
@@ -101,16 +132,34 @@ mod tests {
                 paused: known.map(at),
                 full: None,
             };
-            assert_eq!(leave.heed(at(until), at(0)), is_news, "{known:?} {until}");
+            let heeded = leave.heed(wish(until, Scope::All), at(0));
+            assert_eq!(heeded, is_news, "{known:?} {until}");
             let found = leave.pause(at(0));
             assert_eq!(found, expected.map(at), "{known:?} {until}");
         }
     }
 
     #[test]
+    fn a_limit_of_some_names_holds_up_nobody_else() {
+        for (scope, until, expected) in [
+            (Scope::All, 2 * HOUR, Some(HOUR)),
+            (Scope::Unsaid, 36, Some(36)),
+            (Scope::Unsaid, 600, Some(600)),
+            (Scope::Unsaid, 601, None),
+            (Scope::Unsaid, 2 * HOUR, None),
+            (Scope::Names, 36, None),
+        ] {
+            let mut leave = Leave::default();
+            let heeded = leave.heed(wish(until, scope), at(0));
+            assert_eq!(heeded, expected.is_some(), "{scope:?} {until}");
+            assert_eq!(leave.paused, expected.map(at), "{scope:?} {until}");
+        }
+    }
+
+    #[test]
     fn a_pause_ends() {
         let mut leave = Leave::default();
-        assert!(leave.heed(at(36), at(0)));
+        assert!(leave.heed(wish(36, Scope::All), at(0)));
         assert_eq!(leave.pause(at(35)), Some(at(36)));
         assert_eq!(leave.take(at(35)), Err(at(36)));
         // Nobody began, so nothing is taken.

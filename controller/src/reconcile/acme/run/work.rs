@@ -13,6 +13,7 @@ use rcgen::KeyPair;
 use super::{Wanting, close};
 use crate::reconcile::acme::authority::Authority;
 use crate::reconcile::acme::certificate::{self, Held};
+use crate::reconcile::acme::leave::Wish;
 use crate::reconcile::acme::order::{Ordering, preference};
 use crate::reconcile::acme::orders::{self, Order};
 use crate::reconcile::acme::plan::Trouble;
@@ -54,7 +55,7 @@ impl Work {
                     .await;
             }
             Ok(false) => {}
-            Err(error) => self.fail(&error, pause.until()).await,
+            Err(error) => self.fail(&error, pause.wish()).await,
         }
     }
 
@@ -118,7 +119,8 @@ impl Work {
         })
     }
 
-    async fn fail(&self, error: &OrderError, pause: Option<Timestamp>) {
+    async fn fail(&self, error: &OrderError, wish: Option<Wish>) {
+        let pause = wish.map(|wish| wish.until);
         let (trouble, why) = (error.trouble(), error.why(&self.settings, pause));
         let now = Timestamp::now();
         let before = self.wanting.failed.as_ref();
@@ -147,8 +149,8 @@ impl Work {
             "no certificate"
         );
         // Before anybody looks at what failed, and begins another.
-        if let Some(until) = pause
-            && let Err(error) = account::heed(&self.replica, &self.settings, until).await
+        if let Some(wish) = wish
+            && let Err(error) = account::heed(&self.replica, &self.settings, wish).await
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(

@@ -167,6 +167,22 @@ async fn what_an_authority_asks_of_one_tunnel_holds_for_all_and_for_the_next_lea
     assert_eq!((log.refused, log.orders.len()), (1, 0));
 }
 
+/// It is likely one of the names: nothing says that others would meet it.
+#[tokio::test]
+async fn a_limit_that_lasts_for_hours_holds_for_the_tunnel_that_met_it() {
+    let mut world = World::settled().await;
+    world.authority.change(|habits| habits.limited = Some(7200));
+    world.lead();
+    world.declare("default", "photos", HOST).await;
+    let said = world.says("photos", "False RateLimited ").await;
+    world.authority.change(|habits| habits.limited = None);
+    world.declare("default", "other", "other.localhost").await;
+    world.says("other", "True Issued ").await;
+    assert_eq!(world.says("photos", "False").await, said);
+    let log = world.authority.so_far();
+    assert_eq!((log.refused, log.orders.len()), (1, 1));
+}
+
 #[tokio::test]
 async fn the_next_leader_waits_for_what_failed_as_the_one_before_did() {
     let mut world = World::settled().await;
