@@ -6,6 +6,8 @@
 mod bidi;
 mod outstanding;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +29,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 
 use super::heartbeat::MAX_REASON_BYTES;
-use super::settings::{DATAGRAM_BUFFER, LINK_WINDOW, MANY_STREAMS, STREAM_WINDOW};
+use super::settings::{DATAGRAM_BUFFER, LINK_WINDOW, MANY_STREAMS, OWN_WINDOW, STREAM_WINDOW};
 use super::stream::Io;
 use super::{
     DialError, Link, LinkError, LinkSettings, ListenError, NotSent, ResetSecret, mtu, udp,
@@ -335,8 +337,9 @@ fn transport_config(
         .max_concurrent_uni_streams(max_uni_streams.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(LINK_WINDOW.into())
-        // What is sent and not yet acknowledged is held here: as much as a peer takes.
-        .send_window(LINK_WINDOW.into())
+        // What is sent and not yet acknowledged is held here. While nothing is heard of what the peer reads nothing bounds
+        // it but this: it is as if all streams were the link's own. Then it is as much as a peer takes.
+        .send_window(OWN_WINDOW.into())
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .mtu_discovery_config(Some(mtu::discovery(longest_packet)))

@@ -77,8 +77,8 @@ pub(super) const LEAST_SHARE: u32 = 16 * 1024;
 /// links it is 48 MiB of a board of 512 MiB.
 pub(super) const SHARED_WINDOW: u32 = 64 * STREAM_WINDOW;
 
-/// What all streams of a QUIC link together may leave unread, and what a sender holds until it is acknowledged: so much
-/// that none of them waits for another one. An eighth of it may be free and the peer not know: quinn says so in pieces of
+/// What all streams of a QUIC link together may leave unread, and what a sender holds until it is acknowledged by a peer
+/// that tells what it reads: so much that none of them waits for another one. An eighth of it may be free and the peer not know: quinn says so in pieces of
 /// that size. A peer that knows nothing of shares is bounded by its streams: 256 of them when it accepted the link, 32
 /// when it dialled.
 pub(super) const LINK_WINDOW: u32 =

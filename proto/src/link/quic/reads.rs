@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 
 use super::super::READS;
-use super::super::settings::LEAST_SHARE;
+use super::super::settings::{LEAST_SHARE, LINK_WINDOW, OWN_WINDOW};
 use super::outstanding::{MOST, Outstanding};
 
 /// Of one stream: its number, and what was read.
@@ -106,6 +106,7 @@ impl Reads {
         if !is_first {
             return;
         }
+        self.connection.set_send_window(LINK_WINDOW.into());
         let mut heard = BytesMut::new();
         loop {
             heard.reserve(HEARD);
@@ -118,6 +119,7 @@ impl Reads {
                 waiting.wake();
             }
         }
+        self.connection.set_send_window(OWN_WINDOW.into());
         // Of the link too, perhaps: whoever waits to send finds out by sending.
         let waiting = lock(&self.outstanding).end();
         for waiting in waiting {
