@@ -194,11 +194,15 @@ pub(super) fn check_taken(
     let Some(lost) = routes.taken_by_change(key, before, body) else {
         return Ok(());
     };
-    let field = match body["spec"]["protocol"] == "TLS" {
+    refuse(host_field(body), &lost)
+}
+
+/// Where a Function or a Tunnel says its hosts.
+pub(super) fn host_field(body: &Value) -> &'static str {
+    match body["spec"]["protocol"] == "TLS" {
         true => "spec.serverNames",
         false => "spec.http",
-    };
-    refuse(field, &lost)
+    }
 }
 
 /// Refuses a Function that asks for more or less than its namespace lets it, or whose component is

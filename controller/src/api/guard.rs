@@ -4,10 +4,47 @@
 use serde_json::Value;
 
 use super::Api;
-use super::auth::User;
+use super::admission::host_field;
+use super::auth::{self, User};
 use super::errors::{ApiError, Cause};
+use super::metadata::invalid;
+use crate::access::attributes::{Attributes, ResourceAttributes};
 use crate::access::escalation::{self, Objection};
+use crate::access::tokens::SYSTEM_NAMESPACE;
+use crate::ingress::routes::SETTINGS;
 use crate::state::{Key, State};
+
+/// Refuses the swarm's own domain to whom may not set it: every namespace has its hosts below, and whoever answers there
+/// looks like the swarm itself. Whoever may gives it to a namespace; what else is in that one may then claim it as well.
+async fn check_domain(
+    context: &Api,
+    user: &User,
+    key: &Key,
+    before: Option<&Value>,
+    body: &Value,
+) -> Result<(), ApiError> {
+    let routes = context.forwarder.routes();
+    let Some(domain) = routes.takes_domain(key, before, body) else {
+        return Ok(());
+    };
+    let asked = Attributes::Resource(ResourceAttributes {
+        verb: "update",
+        resource: "configmaps",
+        namespace: Some(SYSTEM_NAMESPACE),
+        name: Some(SETTINGS),
+        ..ResourceAttributes::default()
+    });
+    if auth::authorize(context, user, &asked).await.is_ok() {
+        return Ok(());
+    }
+    let message = format!(
+        "Forbidden: host {domain} is the swarm's own domain: choose another host, or ask somebody to claim it for \
+         namespace {} who may update ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS}",
+        key.namespace
+    );
+    let field = host_field(body);
+    Err(invalid(key, field, "FieldValueForbidden", message))
+}
 
 /// Refuses a write that would raise somebody's rights. `before` is what is stored now.
 pub(super) async fn check(
@@ -17,6 +54,7 @@ pub(super) async fn check(
     before: Option<&Value>,
     body: &Value,
 ) -> Result<(), ApiError> {
+    check_domain(context, user, key, before, body).await?;
     let judge = |state: &State| {
         let index = context.access.of(state);
         escalation::check(&index, state, &user.info, key, before, body)

@@ -48,6 +48,32 @@ async fn there_are_none_before_all_controllers_know_them() {
 }
 
 #[tokio::test]
+async fn the_domain_of_the_swarm_is_for_who_may_set_it() {
+    let server = Server::agreed().await;
+    let edit = server.token(Role::Edit, None).await;
+    let at = |name: &str, host: &str| {
+        let mut tunnel = tunnel();
+        tunnel["metadata"]["name"] = json!(name);
+        tunnel["spec"]["http"] = json!({ "host": host });
+        tunnel
+    };
+    let call = |method: &str, path: &str, body: &Value| {
+        let call = server.request(method, path).bearing(&edit);
+        call.json(body).send()
+    };
+    let why = "spec.http: Forbidden: host localhost is the swarm's own domain: choose another host";
+    let made = call("POST", TUNNELS, &at("photos", "photos.localhost")).await;
+    let mut made = made.ok();
+    let refused = call("POST", TUNNELS, &at("site", "localhost")).await;
+    refused.fails(422, "Invalid", why);
+    made["spec"]["http"]["host"] = json!("localhost");
+    let photos = format!("{TUNNELS}/photos");
+    let refused = call("PUT", &photos, &made).await;
+    refused.fails(422, "Invalid", why);
+    server.post(TUNNELS, at("site", "localhost")).await.ok();
+}
+
+#[tokio::test]
 async fn a_tunnel_is_stored_as_it_will_be_carried() {
     let server = Server::agreed().await;
     let made = server.post(TUNNELS, tunnel()).await.ok();

@@ -1,4 +1,5 @@
-//! Hosts that an object would take from another namespace by a change. Pure.
+//! Hosts that an object may not have by what is declared: those that it would take from another namespace by a change, and
+//! the swarm's own. Pure.
 //!
 //! A host is that of the oldest object which claims it, and an object keeps its age whatever is changed in it: one that is
 //! older than all at a host could have it at any time. What is made anew comes after all that there are, and waits.
@@ -24,6 +25,22 @@ impl Routes {
         let known = before.map(|(_, hosts)| hosts).unwrap_or_default();
         let mut new = hosts.difference(&known);
         new.find_map(|host| self.taken_from(host, &by))
+    }
+
+    /// The swarm's own domain, if a function or a tunnel begins to claim it in a namespace that does not have it. `before`
+    /// is what it is changed from.
+    pub fn takes_domain(&self, key: &Key, before: Option<&Value>, after: &Value) -> Option<&str> {
+        if before.is_some_and(|before| before["spec"] == after["spec"]) {
+            return None;
+        }
+        let domain = &*self.domain;
+        let claims = |object: &Value| {
+            let declared = self.declared(key, object);
+            declared.is_some_and(|(_, hosts)| hosts.contains(domain))
+        };
+        let is_new = claims(after) && !before.is_some_and(claims);
+        let is_own = self.namespace_of(domain) == Some(&*key.namespace);
+        (is_new && !is_own).then_some(domain)
     }
 
     /// The hosts that it claims once all copies are what is declared. `None` of other kinds, and of what is reached by no

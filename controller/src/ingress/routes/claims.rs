@@ -223,7 +223,7 @@ impl Routes {
     }
 
     /// Whose a host is; nobody's that nobody claims.
-    fn namespace_of<'a>(&'a self, host: &'a str) -> Option<&'a str> {
+    pub(super) fn namespace_of<'a>(&'a self, host: &'a str) -> Option<&'a str> {
         home(host, &self.domain).or_else(|| {
             let (_, oldest) = self.oldest_at(host)?;
             Some(&*oldest.namespace)

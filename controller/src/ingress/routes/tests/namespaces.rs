@@ -169,6 +169,45 @@ fn hosts_that_have_a_namespace_in_their_name_are_for_nobody_else() {
 }
 
 #[test]
+fn the_domain_of_the_swarm_is_taken_by_who_begins_to_claim_it() {
+    let function = |host: &str| {
+        let http = json!({ "host": host });
+        json!({ "artifact": { "sha256": "00" }, "http": http })
+    };
+    let targets = json!([{ "node": "pi", "port": 443 }]);
+    let by_name = json!({ "protocol": "TLS", "serverNames": ["localhost"], "targets": targets });
+    let (free, own) = (function("x.org"), function("LocalHost"));
+    let narrow = json!({ "artifact": { "sha256": "00" }, "http": { "routes": [
+        { "path": "/" }, { "host": "localhost", "path": "/a" },
+    ] } });
+    let below = function("it.own.localhost");
+    let mut state = State::default();
+    let nobodys = Routes::of(&state);
+    function_at(&mut state, "own", "site", 2021, own["http"].clone());
+    let held = Routes::of(&state);
+    let (f, t) = (Resource::Function, Resource::Tunnel);
+    for (routes, resource, namespace, before, after, takes) in [
+        (&nobodys, f, "own", None, &own, true),
+        (&nobodys, f, "own", None, &narrow, true),
+        (&nobodys, t, "own", None, &by_name, true),
+        (&nobodys, f, "own", Some(&free), &own, true),
+        (&nobodys, f, "own", Some(&own), &narrow, false),
+        (&nobodys, f, "own", None, &free, false),
+        (&nobodys, f, "own", None, &below, false),
+        // It is the namespace's already.
+        (&held, f, "own", None, &narrow, false),
+        (&held, f, "other", None, &narrow, true),
+    ] {
+        let key = Key::new(resource, namespace, "it");
+        let declared = |spec: &Value| objects::fresh(&key, json!({}), json!({ "spec": spec }));
+        let before = before.map(declared);
+        let found = routes.takes_domain(&key, before.as_ref(), &declared(after));
+        let expected = takes.then_some("localhost");
+        assert_eq!(found, expected, "{namespace} {before:?} {after}");
+    }
+}
+
+#[test]
 fn no_change_of_what_is_older_takes_a_host_from_another_namespace() {
     let mut state = State::default();
     function_at(&mut state, "own", "site", 2021, json!({ "host": "x.org" }));
