@@ -9,16 +9,12 @@ use super::Tunnels;
 use super::table::Tunnel;
 use crate::state::{Key, Object};
 
-/// A port is another namespace's.
+/// A port is another namespace's. Nothing more is said of what is there.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "port {port} is that of tunnel {}/{}: choose another port",
-    .with.namespace,
-    .with.name
-)]
+#[error("port {port} belongs to namespace {namespace}: choose another port")]
 pub struct PortTaken {
     port: u16,
-    with: Key,
+    namespace: String,
 }
 
 impl Tunnels {
@@ -40,7 +36,7 @@ impl Tunnels {
         let is_elsewhere = owner.key.namespace != key.namespace;
         (is_elsewhere && age(&after) < age(&owner)).then(|| PortTaken {
             port: wanted.0,
-            with: owner.key.clone(),
+            namespace: owner.key.namespace.clone(),
         })
     }
 }
@@ -96,7 +92,7 @@ mod tests {
             let taken = tunnels.taken_by_change(&key, &before, &after);
             let message = taken.map(|taken| taken.to_string());
             let expected =
-                takes.then_some("port 5432 is that of tunnel own/database: choose another port");
+                takes.then_some("port 5432 belongs to namespace own: choose another port");
             assert_eq!(message.as_deref(), expected, "{namespace} {year} {after}");
         }
     }

@@ -83,6 +83,9 @@ pub enum Refused {
         .with.name
     )]
     Conflict { port: u16, with: Key },
+    /// As with hosts, nothing more is said of what is in the other namespace.
+    #[error("port {port} belongs to namespace {namespace}: choose another port")]
+    Elsewhere { port: u16, namespace: String },
     #[error(
         "port {port} is where controller {controller} listens for its {what}: choose another port"
     )]
@@ -104,7 +107,7 @@ impl Refused {
     /// In one CamelCase word.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Conflict { .. } => "PortConflict",
+            Self::Conflict { .. } | Self::Elsewhere { .. } => "PortConflict",
             Self::InUse { .. } => "PortInUse",
             Self::Name { .. } => "NameConflict",
         }
@@ -198,6 +201,12 @@ impl Table {
                     controller: *controller,
                     what,
                 },
+                (None, Some(with)) if with.namespace != tunnel.key.namespace => {
+                    Refused::Elsewhere {
+                        port,
+                        namespace: with.namespace.clone(),
+                    }
+                }
                 (None, Some(with)) => Refused::Conflict {
                     port,
                     with: with.clone(),

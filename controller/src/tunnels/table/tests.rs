@@ -97,6 +97,33 @@ fn of_several_tunnels_with_one_port_the_oldest_has_it() {
 }
 
 #[test]
+fn nothing_is_said_of_a_tunnel_of_another_namespace_that_has_the_port() {
+    let mut state = State::default();
+    tcp(&mut state, "database", 1, 5432);
+    tcp(&mut state, "second", 2, 5432);
+    let third = Key::new(Resource::Tunnel, "other", "third");
+    let targets = json!([{ "node": "pi", "port": 22 }]);
+    let spec = json!({ "protocol": "TCP", "port": 5432, "targets": targets });
+    let created = "2026-01-01T00:00:03Z";
+    create(&mut state, third.clone(), created, json!({ "spec": spec }));
+    let refused = Table::of(&state).refused;
+    for (key, expected) in [
+        (
+            key("second"),
+            "port 5432 is that of tunnel default/database, which is older: choose another port",
+        ),
+        (
+            third,
+            "port 5432 belongs to namespace default: choose another port",
+        ),
+    ] {
+        let why = &refused[&key];
+        assert_eq!(why.to_string(), expected);
+        assert_eq!(why.reason(), "PortConflict");
+    }
+}
+
+#[test]
 fn what_a_controller_listens_on_is_no_tunnel_s() {
     let mut state = State::default();
     let member = Member {
