@@ -17,7 +17,7 @@ use super::leave::Leave;
 use super::orders;
 use super::plan::{Step, Subject, plan};
 use super::settings::Settings;
-use super::turns::Turns;
+use super::turns::{Open, Turns};
 use super::{account, status};
 use crate::ingress::routes::{self, domain, routes_of};
 use crate::reconcile::{Followed, Outlook};
@@ -27,9 +27,6 @@ use crate::tunnels::table;
 
 /// Orders under way: most of the time each waits for the authority.
 const AT_ONCE: usize = 4;
-
-/// Orders that are open, also those that wait: with their names and keys, each takes some KiB of one object.
-const MAX_OPEN: usize = 32;
 
 /// What a leader does about certificates in its term.
 pub struct Certificates {
@@ -98,7 +95,10 @@ impl Certificates {
         let leave = settings.as_ref().map(|it| account::leave(state, it));
         let mut leave = leave.unwrap_or_default();
         let mut open = orders::read(state);
-        let has_room = open.len() < MAX_OPEN;
+        let mut places = Open::default();
+        for order in open.values() {
+            places.add(&order.namespace);
+        }
         let now = Timestamp::now();
         let paused = leave.pause(now);
         let (mut is_settled, mut due) = (true, None);
@@ -115,6 +115,10 @@ impl Certificates {
         for (key, wanting) in tunnels {
             let order = open.remove(&wanting.uid);
             if self.busy.contains(&wanting.uid) {
+                // It is about to open one.
+                if order.is_none() {
+                    places.add(&key.namespace);
+                }
                 *busy.entry(key.namespace).or_default() += 1;
                 continue;
             }
@@ -138,8 +142,6 @@ impl Certificates {
                     is_settled &= close(replica, &uid).await;
                     continue;
                 }
-                // One that is closed brings a look.
-                Some(Step::Open) if !has_room => continue,
                 Some(Step::Open) => None,
                 Some(Step::Resume) => order,
             };
@@ -158,7 +160,7 @@ impl Certificates {
             .turns
             .order(&busy, waiting, |work| &work.tunnel.namespace);
         for work in waiting {
-            let later = self.begin(work, &mut leave, now);
+            let later = self.begin(work, &mut places, &mut leave, now);
             due = due.into_iter().chain(later).min();
         }
         // Their tunnels are gone.
@@ -202,16 +204,27 @@ impl Certificates {
         }
     }
 
-    /// Begins, or says when there is leave to. Where there is no place, an order that ends brings a look. `leave` is
-    /// what is left of it for those that begin now; each writes down what it takes.
-    fn begin(&mut self, work: Work, leave: &mut Leave, now: Timestamp) -> Option<Timestamp> {
+    /// Begins, or says when there is leave to. Where there is no place, an order that ends or is closed brings a look.
+    /// `places` and `leave` are what is left of them for those that begin now; each writes down what it takes.
+    fn begin(
+        &mut self,
+        work: Work,
+        places: &mut Open,
+        leave: &mut Leave,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         if self.busy.len() >= AT_ONCE {
             return None;
         }
-        if work.order.is_none()
-            && let Err(later) = leave.take(now)
-        {
-            return Some(later);
+        if work.order.is_none() {
+            let namespace = &work.tunnel.namespace;
+            if !places.has_room(namespace) {
+                return None;
+            }
+            if let Err(later) = leave.take(now) {
+                return Some(later);
+            }
+            places.add(namespace);
         }
         self.turns.had(&work.tunnel.namespace);
         let uid = work.wanting.uid.clone();

@@ -5,6 +5,30 @@
 
 use std::collections::HashMap;
 
+/// Orders that are open, also those that wait: with their names and keys, each takes some KiB of one object.
+const MAX_OPEN: usize = 32;
+
+/// The orders that are open. Those of which nothing comes stay for a day, so no namespace has all places.
+#[derive(Debug, Default)]
+pub struct Open {
+    all: usize,
+    by_namespace: HashMap<String, usize>,
+}
+
+impl Open {
+    pub fn add(&mut self, namespace: &str) {
+        self.all += 1;
+        *self.by_namespace.entry(namespace.to_owned()).or_default() += 1;
+    }
+
+    /// Whether a namespace may open another one: while it has fewer than are free. So the first has half of the places, the
+    /// next one half of what that leaves, and so on.
+    pub fn has_room(&self, namespace: &str) -> bool {
+        let own = self.by_namespace.get(namespace).copied();
+        own.unwrap_or_default() < MAX_OPEN.saturating_sub(self.all)
+    }
+}
+
 /// What a leader knows of turns in its term.
 #[derive(Debug, Default)]
 pub struct Turns {
@@ -52,6 +76,21 @@ mod tests {
         &'static [&'static str],
         [&'static str; 3],
     );
+
+    #[test]
+    fn no_namespace_has_all_places_for_open_orders() {
+        let mut open = Open::default();
+        let fill = |open: &mut Open, namespace: &str| {
+            let before = open.all;
+            while open.has_room(namespace) {
+                open.add(namespace);
+            }
+            open.all - before
+        };
+        let filled = ["a", "b", "c", "d", "e", "f", "g"].map(|it| fill(&mut open, it));
+        assert_eq!(filled, [16, 8, 4, 2, 1, 1, 0]);
+        assert_eq!(open.all, MAX_OPEN);
+    }
 
     /// Of each the first letter is its namespace.
     fn order(turns: &Turns, busy: &[&str], waiting: &[&'static str]) -> Vec<&'static str> {
