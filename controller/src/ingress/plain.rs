@@ -25,9 +25,32 @@ pub fn plain(path: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// The same up to an encoded `?` or `#`. It is part of the path (RFC 3986, 3.3), but who decodes before the path is told
+/// from its query, or writes another URL of what was decoded, finds its end there.
+pub fn ended(path: &str) -> Cow<'_, str> {
+    let plain = plain(path);
+    match plain.find(['?', '#']) {
+        Some(end) => Cow::Owned(plain[..end].to_owned()),
+        None => plain,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_ends_where_its_query_would_begin_if_it_was_not_encoded() {
+        for (written, expected) in [
+            ("/admin", "/admin"),
+            ("/admin%3Fx", "/admin"),
+            ("/%61dmin%23x/y", "/admin"),
+            ("/admin%253Fx", "/admin%3Fx"),
+            ("/%3f", "/"),
+        ] {
+            assert_eq!(ended(written), expected, "{written}");
+        }
+    }
 
     #[test]
     fn a_path_has_one_plain_form_however_it_is_written() {

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use imbl::HashMap;
 
 use super::https::Https;
-use super::plain::plain;
+use super::plain::{ended, plain};
 use super::split::{Canary, Share, Ways};
 use crate::access::tokens::SYSTEM_NAMESPACE;
 use crate::state::{Key, State};
@@ -183,21 +183,40 @@ impl Routes {
         }
     }
 
-    /// Whether who stands behind could read a path as that of another route, by [`plain`]: the rules of the one say
-    /// nothing of who may have what is at the other.
+    /// Whether who stands behind could read a path as that of another route, by [`plain`] or [`ended`]: the rules of the
+    /// one say nothing of who may have what is at the other.
     pub fn is_unclear(&self, host: &str, method: &Method, path: &str) -> bool {
-        let plain_path = plain(path);
         // As nearly always.
-        if plain_path == path {
+        if plain(path) == path {
             return false;
         }
         let (host, method) = (plain_host(host), method.as_str());
-        let answered = self.answered(&host);
-        let answered: BTreeMap<Pattern, _> = answered
-            .map(|(pattern, owned)| (pattern.at(&plain(pattern.path())), owned))
+        let written = choose(self.answered(&host), method, path);
+        let ways: [fn(&str) -> Cow<'_, str>; 2] = [plain, ended];
+        ways.into_iter()
+            .any(|read| self.choose_by(read, &host, method, path) != written)
+    }
+
+    /// What is chosen by who reads paths so, those of routes as well.
+    fn choose_by<'a>(
+        &'a self,
+        read: fn(&str) -> Cow<'_, str>,
+        host: &str,
+        method: &str,
+        path: &str,
+    ) -> Chosen<(&'a Pattern, &'a Key)> {
+        let path = read(path);
+        let mut all = self.answered(host);
+        // As most routes are, and then nothing is to be sorted anew.
+        if all.all(|(pattern, _)| read(pattern.path()) == pattern.path()) {
+            return choose(self.answered(host), method, &path);
+        }
+        let answered: BTreeMap<Pattern, _> = self
+            .answered(host)
+            .map(|(pattern, owned)| (pattern.at(&read(pattern.path())), owned))
             .collect();
         let answered = answered.iter().map(|(pattern, owned)| (pattern, *owned));
-        choose(answered, method, &plain_path) != choose(self.answered(&host), method, path)
+        choose(answered, method, &path)
     }
 
     /// What the routes of a function or a tunnel lead to.

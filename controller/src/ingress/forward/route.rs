@@ -69,6 +69,8 @@ mod tests {
             ("/photos//1", Ok("/")),
             ("//admin", Err("BadPath")),
             ("/%61dmin", Err("BadPath")),
+            ("/admin%3Fx", Err("BadPath")),
+            ("/what%3F", Ok("/")),
             ("/admin%2f..", Err("BadPath")),
         ] {
             let request = Request::get(path).header(HOST, "x.org");

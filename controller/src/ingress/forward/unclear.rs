@@ -32,10 +32,14 @@ fn has_one_host<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether a part of a path stands for itself or for the one before (RFC 3986, 5.2.4), to anybody who decodes it once;
-/// browsers and programs resolve these before they ask. Or whether it ends early to some: with a byte of zero.
+/// browsers and programs resolve these before they ask, also where it ends to some, at an encoded `?` or `#`. Or whether it
+/// ends early with a byte of zero.
 fn leads_elsewhere(path: &str) -> bool {
     let path = plain(path);
-    path.contains('\0') || path.split('/').any(|part| matches!(part, "." | ".."))
+    path.contains('\0')
+        || path
+            .split(['/', '?', '#'])
+            .any(|part| matches!(part, "." | ".."))
 }
 
 #[cfg(test)]
@@ -94,6 +98,9 @@ mod tests {
             ("/public/..;a=b/x", true),
             ("/public/..%3bx", true),
             ("/public%00", true),
+            ("/..%3fx", true),
+            ("/public/..%23", true),
+            ("/what%3f", false),
             // Who decodes twice is not understood by anybody.
             ("/public/%252e%252e/x", false),
         ] {

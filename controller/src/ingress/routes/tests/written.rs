@@ -8,7 +8,7 @@ fn a_path_that_could_be_read_as_another_route_s_is_not_clear() {
     let routes = json!({ "host": "x.org", "routes": [{ "path": "/admin" }] });
     function(&mut state, "admin", routes);
     let pay = json!({ "path": "/pay", "pathType": "Exact", "methods": ["GET"] });
-    let routes = json!({ "host": "x.org", "routes": [{ "path": "/caf%C3%A9" }, pay] });
+    let routes = json!({ "host": "x.org", "routes": [{ "path": "/caf%C3%A9" }, { "path": "/why%3F" }, pay] });
     function(&mut state, "shop", routes);
     function(&mut state, "site", json!({ "host": "x.org" }));
     function(&mut state, "alone", json!({ "host": "alone.org" }));
@@ -40,10 +40,17 @@ fn a_path_that_could_be_read_as_another_route_s_is_not_clear() {
         (get, "x.org", "/;x/admin", true),
         (get, "x.org", "/admin%3bx", true),
         (get, "x.org", "/caf%c3%a9", true),
+        (get, "x.org", "/admin%3Fx", true),
+        (get, "x.org", "/admin%23", true),
+        (get, "x.org", "/pay%3fa=b", true),
+        (get, "x.org", "/admin/%3Fx", false),
+        (get, "x.org", "/what%3F", false),
+        (get, "x.org", "/why%3F/x", false),
         (get, "x.org", "//pay", true),
         (get, "x.org", "/p%61y", true),
         // That route is not for this method.
         (post, "x.org", "//pay", false),
+        (post, "x.org", "/pay%3F", false),
         // There is but one route.
         (get, "alone.org", "//admin", false),
         (get, "nobody.org", "//admin", false),
