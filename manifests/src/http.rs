@@ -26,8 +26,8 @@ pub struct Http {
     /// Only requests whose path is this one or lies below it are answered. Default "/": all.
     pub path: String,
     /// Several routes, at most 16, in place of path: each is answered. The most specific route of all
-    /// functions and tunnels gets a request: an exact path, then the longest, then one that names the
-    /// request's method.
+    /// functions and tunnels in the namespace that has the host gets a request: an exact path, then the
+    /// longest, then one that names the request's method.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ROUTES))]
     pub routes: Vec<HttpRoute>,
@@ -44,8 +44,8 @@ pub struct HttpRoute {
     pub path: String,
     /// Prefix (the default): the path and all below it. Exact: only the path itself.
     pub path_type: PathType,
-    /// The methods to answer, such as GET; a request with another gets 405, unless it is somebody
-    /// else's. Default: all.
+    /// The methods to answer, such as GET; a request with another gets 405, unless another route
+    /// takes it. Default: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<HttpMethod>,
 }
