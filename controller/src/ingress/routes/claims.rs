@@ -37,7 +37,8 @@ pub fn claimant(key: &Key, metadata: &ObjectMeta) -> Option<Claimant> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     pub host: String,
-    /// `None` of connections for a TLS server's name, which are passed through unread.
+    /// `None` of connections for a TLS server's name, which are passed through unread, and of a host of a version that is
+    /// not served yet.
     pub pattern: Option<Pattern>,
     pub by: Claimant,
 }
@@ -53,6 +54,14 @@ pub fn claims_of(key: &Key, http: &Http, by: &Claimant, domain: &str) -> Vec<Cla
         })
     });
     claims.collect()
+}
+
+/// The hosts of claims, at which nothing is answered yet.
+pub fn hosts_of(claims: Vec<Claim>) -> impl Iterator<Item = Claim> {
+    claims.into_iter().map(|claim| Claim {
+        pattern: None,
+        ..claim
+    })
 }
 
 /// What a tunnel claims; `None` of one that is reached by no host.

@@ -8,7 +8,7 @@ use hive_manifests::rollout::RolloutPhase;
 use hive_manifests::{Function, FunctionSpec, Resource, Tunnel};
 use http::HeaderValue;
 
-use super::claims::{Claim, Lost, claimant, claims_of, claims_of_tunnel};
+use super::claims::{Claim, Lost, claimant, claims_of, claims_of_tunnel, hosts_of};
 use super::tunnels::Led;
 use super::{FunctionBackend, Routes, SETTINGS, domain};
 use crate::access::tokens::SYSTEM_NAMESPACE;
@@ -216,7 +216,12 @@ impl Follower {
         let spec = &function.spec;
         let kept = kept(state, key, &function);
         let http = kept.as_ref().map_or(&spec.http, |kept| &kept.http);
-        let claims = claims_of(key, http, &by, &self.routes.domain);
+        let mut claims = claims_of(key, http, &by, &self.routes.domain);
+        if kept.is_some() {
+            // What is declared is to answer there: it would take the host from whoever came meanwhile.
+            let declared = claims_of(key, &spec.http, &by, &self.routes.domain);
+            claims.extend(hosts_of(declared));
+        }
         // Both versions answer.
         let timeout = kept.as_ref().map_or(spec.timeout, |kept| kept.timeout);
         let backend = FunctionBackend {
@@ -266,7 +271,7 @@ impl Follower {
 }
 
 /// The version that all copies run which are wanted, where that is not the newest: what that one says of its
-/// route is not heeded before.
+/// route is not heeded before, but for the hosts.
 fn kept(state: &State, key: &Key, function: &Function) -> Option<FunctionSpec> {
     let status = function.status.as_ref()?;
     let rollout = status.rollout.as_ref()?;

@@ -220,6 +220,11 @@ fn a_version_that_is_tried_gets_its_share_and_moves_no_route() {
     assert_eq!(canary.share.revision.as_ref().unwrap(), "hello-2");
     assert_eq!(canary.headers[0].0, "x-canary");
     assert!(backend_at(&routes, "new.org").is_none());
+    // Nobody comes in between who would lose the host then.
+    for host in ["old.org", "new.org"] {
+        let lost = follower.held_elsewhere(host, "other");
+        assert_eq!(lost.map(|lost| lost.reason()), Some("HostTaken"), "{host}");
+    }
 
     // All steps are done.
     let mut over = body(Resource::Function, "hello", function);
