@@ -5,10 +5,33 @@ use serde_json::Value;
 
 use super::ask::Ask;
 use super::{CERTIFICATE_READY, Why};
+use crate::ingress::routes;
 use crate::objects;
 use crate::state::{Key, State};
 use crate::tunnels::certificates::CertificateError;
-use crate::tunnels::table::Tunnel;
+use crate::tunnels::table::{Table, Tunnel};
+
+/// Those of the addresses that a tunnel asks for which it has: not the controllers' where its port is somebody else's, nor
+/// those at hosts of other namespaces.
+pub fn had(
+    tunnel: &Tunnel,
+    table: &Table,
+    routes: &routes::Follower,
+    mut addresses: Vec<String>,
+) -> Vec<String> {
+    let key = &tunnel.key;
+    if tunnel.port().is_some() {
+        let is_refused = table.refused.contains_key(key);
+        return if is_refused { Vec::new() } else { addresses };
+    }
+    addresses.retain(|address| {
+        let authority = address.split_once("://").map_or(&**address, |(_, it)| it);
+        let authority = authority.split('/').next().unwrap_or_default();
+        let host = routes::without_port(authority);
+        routes.held_elsewhere(host, &key.namespace).is_none()
+    });
+    addresses
+}
 
 /// Why there is no certificate to serve a tunnel with: of one that is ordered, what is in the way of the order.
 pub fn no_certificate(tunnel: &Tunnel, error: &CertificateError, state: &State) -> Why {

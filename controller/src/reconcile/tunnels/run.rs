@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use self::known::{Known, SHORT, Turn};
 use super::ask::ask;
 use super::doors::Doors;
-use super::obstacles::{no_certificate, no_door, no_function};
+use super::obstacles::{had, no_certificate, no_door, no_function};
 use super::plan::Subject;
 use super::probe::{Observation, probe};
 use super::targets::{NodeState, nobody_there, statuses};
@@ -163,7 +163,8 @@ impl Proofs {
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
         };
-        let (ask, mut addresses) = ask(key, &tunnel.spec, certificate.as_deref(), state);
+        let (ask, addresses) = ask(key, &tunnel.spec, certificate.as_deref(), state);
+        let mut addresses = had(tunnel, table, &self.routes, addresses);
         let provider = tunnel.spec.provider;
         let standing = (!provider.is_hive()).then(|| self.tunnels.standings.of(key, provider));
         let host = standing.as_ref().and_then(|it| it.host.as_ref());

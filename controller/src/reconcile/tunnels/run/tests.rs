@@ -123,6 +123,25 @@ async fn so_many_are_tried_at_once_and_the_next_when_one_ends() {
 }
 
 #[test]
+fn no_address_is_told_that_is_somebody_else_s() {
+    let mut state = swarm();
+    let port = json!({ "protocol": "TCP", "port": 2222, "targets": target() });
+    declare(&mut state, "a", port.clone());
+    declare(&mut state, "b", port);
+    // By its name one of the hosts is for another namespace.
+    let routes = json!([{ "host": "x.other.localhost" }, { "host": "own.org" }]);
+    let http = json!({ "http": { "routes": routes }, "targets": target() });
+    declare(&mut state, "c", http);
+    let mut proofs = proofs(&state);
+    proofs.follow(&state, Instant::now());
+    let told = |name: &str| subject(&proofs, name).addresses.clone();
+    assert_eq!(told("a"), ["127.0.0.1:2222"]);
+    assert!(told("b").is_empty());
+    let own = told("c");
+    assert!(own.len() == 1 && own[0].contains("own.org"), "{own:?}");
+}
+
+#[test]
 fn what_is_in_the_way_is_found_in_the_state() {
     let mut state = swarm();
     declare(
