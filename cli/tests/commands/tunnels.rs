@@ -261,13 +261,16 @@ async fn a_tunnel_is_described_and_waited_for() {
         "Last Reached:    2026-01-01T00:00:00Z (",
         " ago), in 12 ms\n",
         "Last Failure:    2026-01-02T00:00:00Z (",
-        " ago): no target answers (TargetDown)\n",
+        " ago): TargetDown\n",
         "Conditions:",
         "Warning   TargetDown",
         "Normal    Proven",
     ] {
         assert!(run.out.contains(part), "{part}: {}", run.out);
     }
+    // On top, and in the event.
+    let said = run.out.matches("no target answers").count();
+    assert_eq!(said, 2, "{}", run.out);
     // That was of another one, which had the name before.
     assert!(!run.out.contains("NotResolved"), "{}", run.out);
 

@@ -164,6 +164,12 @@ impl Description {
         }
     }
 
+    /// Whether a line ends with a sentence: it is not to be read twice.
+    pub fn says(&self, sentence: &str) -> bool {
+        self.0.lines().any(|line| line.ends_with(sentence))
+    }
+
+    /// With the messages that were not told above.
     pub fn conditions(&mut self, object: &Value) {
         let now = Timestamp::now();
         let rows = object::conditions(object)
@@ -173,12 +179,16 @@ impl Description {
                     .as_str()
                     .and_then(|time| age::since(time, now))
                     .unwrap_or_default();
+                let mut message = plain(&condition["message"]);
+                if self.says(&message) {
+                    message.clear();
+                }
                 vec![
                     plain(&condition["type"]),
                     plain(&condition["status"]),
                     since,
                     plain(&condition["reason"]),
-                    plain(&condition["message"]),
+                    message,
                 ]
             })
             .collect();
@@ -231,6 +241,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_condition_does_not_say_again_what_was_told_above() {
+        let object = json!({ "status": { "conditions": [
+            { "type": "Ready", "status": "False", "reason": "HostTaken", "message": "the host is taken" },
+            { "type": "CertificateReady", "status": "False", "reason": "HostTaken", "message": "the host is taken" },
+            { "type": "Else", "status": "True", "reason": "Fine", "message": "all is fine" },
+        ] } });
+        let mut description = Description::default();
+        description.line("Status", "Not ready (HostTaken): the host is taken");
+        description.conditions(&object);
+        let text = description.text();
+        assert_eq!(text.matches("the host is taken").count(), 1, "{text}");
+        assert_eq!(text.matches("HostTaken").count(), 3, "{text}");
+        assert!(text.contains("all is fine"), "{text}");
+    }
 
     #[test]
     fn nested_fields_are_indented() {

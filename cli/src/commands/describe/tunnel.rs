@@ -44,7 +44,7 @@ pub fn describe(tunnel: &Value, description: &mut Description) {
     }
     let probe = &status["probe"];
     description.line("Last Reached", &success(probe));
-    if let Some(failure) = failure(&probe["lastFailure"]) {
+    if let Some(failure) = failure(&probe["lastFailure"], description) {
         description.line("Last Failure", &failure);
     }
     description.conditions(tunnel);
@@ -90,10 +90,14 @@ fn success(probe: &Value) -> String {
     }
 }
 
-fn failure(failure: &Value) -> Option<String> {
+/// With the message, if it was not told above.
+fn failure(failure: &Value, above: &Description) -> Option<String> {
     let time = Some(ago(&failure["time"])).filter(|time| !time.is_empty())?;
     let (reason, message) = (plain(&failure["reason"]), plain(&failure["message"]));
-    Some(format!("{time}: {message} ({reason})"))
+    Some(match above.says(&message) {
+        true => format!("{time}: {reason}"),
+        false => format!("{time}: {message} ({reason})"),
+    })
 }
 
 fn ago(time: &Value) -> String {
