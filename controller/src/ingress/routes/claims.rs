@@ -213,7 +213,7 @@ impl Routes {
     }
 
     /// Why a host is not for what is in a namespace, if it is another one's.
-    pub(super) fn held_elsewhere(&self, host: &str, namespace: &str) -> Option<Lost> {
+    pub fn held_elsewhere(&self, host: &str, namespace: &str) -> Option<Lost> {
         let holder = self.namespace_of(host)?;
         (holder != namespace).then(|| Lost::Host {
             host: host.to_owned(),

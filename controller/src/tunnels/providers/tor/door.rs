@@ -155,6 +155,9 @@ async fn meet(service: Arc<Service>, request: RendRequest) {
 
 /// Answers one connection. What is not accepted is refused when it is dropped.
 async fn take(service: Arc<Service>, request: StreamRequest, held: Held) {
+    if service.is_elsewhere() {
+        return;
+    }
     let tunnels = &service.tor.tunnels;
     // A tunnel that this controller does not know yet, or no more, has no targets.
     let Some(live) = tunnels.get(&service.tunnel) else {
@@ -187,6 +190,17 @@ impl Service {
             IncomingStreamRequest::Begin(begin) => begin.port() == self.port,
             _ => false,
         }
+    }
+
+    /// Whether its host is another namespace's: the ingress would answer for that one, and take clients for neighbours, as
+    /// they come from this machine.
+    fn is_elsewhere(&self) -> bool {
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let routes = self.tor.forwarder.routes();
+        host.is_some_and(|host| {
+            let lost = routes.held_elsewhere(host, &self.tunnel.namespace);
+            lost.is_some()
+        })
     }
 }
 
@@ -284,7 +298,28 @@ fn rename(headers: &mut HeaderMap, host: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::world::{World, tunnel};
     use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_brought_to_a_host_of_another_namespace() {
+        let world = World::new().await;
+        for (host, expected) in [
+            (None, false),
+            (Some("photos.example.org"), false),
+            (Some("photos.default.localhost"), false),
+            (Some("photos.other.localhost"), true),
+        ] {
+            let service = Service {
+                tor: world.tor.clone(),
+                tunnel: tunnel(),
+                port: 80,
+                host: host.map(HeaderValue::from_static),
+                places: Arc::new(Semaphore::new(1)),
+            };
+            assert_eq!(service.is_elsewhere(), expected, "{host:?}");
+        }
+    }
 
     #[test]
     fn a_request_is_for_the_tunnel_and_from_nobody_in_particular() {
