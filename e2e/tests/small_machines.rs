@@ -102,7 +102,12 @@ async fn a_board_of_512_mib_serves_beside_memory_bombs_and_greedy_neighbours() {
     // Together no more than the board has: all of them are placed.
     let small = json!({ "resources": { "memory": "24Mi" } });
     let large = json!({ "resources": { "memory": "96Mi" } });
-    let greedy = json!({ "resources": { "memory": "192Mi" }, "queueTimeout": "2s" });
+    let greedy = json!({
+        "resources": { "memory": "192Mi" },
+        "queueTimeout": "2s",
+        // It is memory that stops them, on a slow machine too.
+        "timeout": "2m",
+    });
     swarm.deploy("hello", &guests::hello(), small).await;
     swarm.deploy("greedy", &guests::probe(), greedy).await;
     for (name, component) in fixtures() {
