@@ -167,6 +167,7 @@ impl Function {
     pub fn usage(&self) -> FunctionUsage {
         FunctionUsage {
             waiting: self.0.turns.waiting(),
+            seats: self.0.shared.as_ref().map_or(0, |it| it.seats.offered()),
             ..self.0.origin.meter.read()
         }
     }

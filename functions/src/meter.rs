@@ -72,6 +72,8 @@ pub struct FunctionUsage {
     pub in_flight: u32,
     /// Requests that wait for their turn.
     pub waiting: u32,
+    /// Instances that would take a request now; of those that answer one each there are none.
+    pub seats: u32,
     /// Linear memory of the instances that live now.
     pub memory_bytes: u64,
     /// The most that one instance had.
@@ -97,6 +99,7 @@ impl Meter {
             duration_micros: self.duration_micros.load(Relaxed),
             in_flight: self.in_flight.load(Relaxed),
             waiting: 0,
+            seats: 0,
             memory_bytes: self.memory_bytes.load(Relaxed),
             high_water_bytes: self.high_water_bytes.load(Relaxed),
         }

@@ -357,8 +357,15 @@ async fn logs_are_kept_by_version_and_for_a_while_after_the_function_left() {
     assert_eq!(read(false, "").await, ["", &*third]);
     assert_eq!(read(true, "").await, [""; 0]);
 
+    // Asked no more until it is gone: each answer of this function is a line, and the oldest lines go.
     controller.desire(3, &[]);
-    within(async { while get(&agent, "hello.test", "/").await.status() != 404 {} }).await;
+    eventually("it is reported gone", || {
+        let state = controller.state();
+        let report = state.reports.last()?;
+        (report.generation == 3 && report.assignments.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(get(&agent, "hello.test", "/").await.status(), 404);
     assert_eq!(read(false, "").await[..2], ["", &*third]);
     agent.stop().await;
 }

@@ -42,6 +42,10 @@ impl Seats {
         self.lock().pop().map(|(_, seat)| seat)
     }
 
+    pub(crate) fn offered(&self) -> u32 {
+        self.lock().len().try_into().unwrap_or(u32::MAX)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, Seat)>> {
         // Each change is one call, which a panic leaves done or not done.
         self.offered.lock().unwrap_or_else(PoisonError::into_inner)
