@@ -30,8 +30,8 @@ enum State {
     Behind(Vec<Step>),
     /// Nothing is postponed any more.
     Through,
-    /// The disk did some of it. A sync that is tried again succeeds over what is lost.
-    Failed,
+    /// The disk did some of it, and this is what it said. A sync that is tried again succeeds over what is lost.
+    Failed(String),
 }
 
 enum Step {
@@ -53,19 +53,22 @@ impl Postponed {
     }
 
     fn catch_up(&self, state: &mut State) -> io::Result<()> {
-        let steps = match mem::replace(state, State::Failed) {
-            State::Behind(steps) => steps,
-            State::Through => Vec::new(),
-            State::Failed => return Err(failed()),
+        let steps = match state {
+            State::Behind(steps) => mem::take(steps),
+            State::Through => return Ok(()),
+            State::Failed(why) => return Err(failed(why)),
         };
-        for step in steps {
-            match step {
-                Step::Write { offset, data } => self.0.disk.write(offset, &data)?,
-                Step::Sync => self.0.disk.sync_data()?,
-            }
-        }
-        *state = State::Through;
-        Ok(())
+        // Whoever panics on the way leaves it so.
+        *state = State::Failed("it was not told everything".to_owned());
+        let told = steps.into_iter().try_for_each(|step| match step {
+            Step::Write { offset, data } => self.0.disk.write(offset, &data),
+            Step::Sync => self.0.disk.sync_data(),
+        });
+        *state = match &told {
+            Ok(()) => State::Through,
+            Err(error) => State::Failed(error.to_string()),
+        };
+        told
     }
 
     /// Whether it is. If not, all that came before it is done.
@@ -112,7 +115,7 @@ impl StorageBackend for Postponed {
                 Ok(())
             }
             State::Through => Ok(()),
-            State::Failed => Err(failed()),
+            State::Failed(why) => Err(failed(why)),
         }
     }
 
@@ -174,8 +177,8 @@ impl StorageBackend for Postponed {
     }
 }
 
-fn failed() -> io::Error {
-    io::Error::other("the disk failed before")
+fn failed(why: &str) -> io::Error {
+    io::Error::other(format!("the disk failed before: {why}"))
 }
 
 /// Puts over what was read at `offset` what of `data` is written there, at `at`.
@@ -229,6 +232,49 @@ mod tests {
                 disk.settle().unwrap();
                 same();
             }
+        }
+    }
+
+    /// A disk that takes writes, and no sync.
+    #[derive(Debug)]
+    struct Failing(InMemoryBackend);
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::Error::other("no space left"))
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn what_a_disk_said_when_it_failed_is_said_from_then_on() {
+        let disk = InMemoryBackend::new();
+        disk.set_len(LENGTH as u64).unwrap();
+        let disk = Postponed::new(Failing(disk));
+        disk.write(0, &[1]).unwrap();
+        disk.sync_data().unwrap();
+        let text = |done: io::Result<()>| done.unwrap_err().to_string();
+        assert_eq!(text(disk.settle()), "no space left");
+        let before = "the disk failed before: no space left";
+        for _ in 0..2 {
+            assert_eq!(text(disk.settle()), before);
+            assert_eq!(text(disk.write(0, &[1])), before);
+            assert_eq!(text(disk.read(0, &mut [0])), before);
         }
     }
 
