@@ -221,10 +221,24 @@ fn a_version_that_is_tried_gets_its_share_and_moves_no_route() {
     assert_eq!(canary.headers[0].0, "x-canary");
     assert!(backend_at(&routes, "new.org").is_none());
     // Nobody comes in between who would lose the host then.
-    for host in ["old.org", "new.org"] {
-        let lost = follower.held_elsewhere(host, "other");
-        assert_eq!(lost.map(|lost| lost.reason()), Some("HostTaken"), "{host}");
-    }
+    let has_both = |follower: &Follower| {
+        for host in ["old.org", "new.org"] {
+            let lost = follower.held_elsewhere(host, "other");
+            assert_eq!(lost.map(|lost| lost.reason()), Some("HostTaken"), "{host}");
+        }
+    };
+    has_both(&follower);
+
+    // Nor after it was rolled back: it can be rolled out once more, as it is declared still.
+    edit(&mut state, &key(Resource::Function, "hello"), |body| {
+        body["status"]["rollout"]["phase"] = json!("RolledBack");
+        body["status"]["rollout"]["canary"] = json!(null);
+    });
+    assert!(follower.follow(&state));
+    let routes = follower.routes();
+    assert!(backend_at(&routes, "old.org").unwrap().canary.is_none());
+    assert!(backend_at(&routes, "new.org").is_none());
+    has_both(&follower);
 
     // All steps are done.
     let mut over = body(Resource::Function, "hello", function);

@@ -47,9 +47,12 @@ impl<'a> Base<'a> {
         }
     }
 
+    /// Where it answers, which the version says that is served.
     pub fn url_of(&self, function: &FunctionView) -> String {
         let key = &function.key;
-        let routes = routes::routes_of(&key.name, &key.namespace, &function.spec.http, self.domain);
+        let kept = function.course.kept.as_ref();
+        let http = kept.map_or(&function.spec.http, |kept| &kept.template.http);
+        let routes = routes::routes_of(&key.name, &key.namespace, http, self.domain);
         self.url(&routes[0])
     }
 }

@@ -120,6 +120,32 @@ fn copies_on_lost_nodes_are_never_counted() {
 }
 
 #[test]
+fn the_address_is_that_of_the_version_that_is_served() {
+    let mut state = swarm();
+    let mut newer = spec();
+    newer["http"] = json!({ "host": "new.org" });
+    for (name, spec) in [("hello-1", spec()), ("hello-2", newer.clone())] {
+        let data = json!({ "data": { "spec": spec } });
+        put(&mut state, Resource::ControllerRevision, name, name, data);
+    }
+    let time = "2026-01-01T00:00:00Z";
+    for (phase, expected) in [
+        ("Progressing", "http://new.org:8080/"),
+        ("RolledBack", "http://hello.default.localhost:8080/"),
+    ] {
+        edit(&mut state, &hello(), |body| {
+            body["spec"] = newer.clone();
+            body["status"]["currentRevision"] = json!("hello-1");
+            body["status"]["updateRevision"] = json!("hello-2");
+            body["status"]["rollout"] = json!({
+                "observedGeneration": 1, "phase": phase, "startTime": time, "phaseTime": time,
+            });
+        });
+        assert_eq!(summary(&state).url, expected, "{phase}");
+    }
+}
+
+#[test]
 fn a_copy_that_serves_an_older_version_since_the_newest_fails_says_so() {
     let mut state = swarm();
     node(&mut state, "a", "True");
