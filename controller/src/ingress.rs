@@ -33,6 +33,7 @@ pub use origin::{Origin, Scheme};
 pub use probe::PROBE;
 pub(crate) use repeat::{full, text};
 use routes::{Follower, Routes};
+pub(crate) use tls::misdirected;
 pub(crate) use tunnel::to_http2;
 
 use crate::accept::{Accepted, Doorway};
@@ -161,7 +162,7 @@ impl Ingress {
                     .map(|body| Lingering::from(body).map_err(BoxError::from).boxed_unsync());
                 let nonce = probe::nonce(&request);
                 let mut response = match shown {
-                    Some(shown) if !shown.is_for(&request) => tls::misdirected(),
+                    Some(shown) if !shown.is_for(&request) => misdirected(),
                     _ => forwarder.by_route(origin, request).await,
                 };
                 if let Some(nonce) = nonce {

@@ -32,7 +32,7 @@ use tor_proto::stream::IncomingStreamRequest;
 use super::Tor;
 use super::onions::Onion;
 use crate::gateway::BoxError;
-use crate::ingress::{Origin, Scheme};
+use crate::ingress::{Origin, Scheme, misdirected};
 use crate::linger::Lingering;
 use crate::state::Key;
 use crate::tunnels::access::forget_identity;
@@ -176,7 +176,7 @@ async fn take(service: Arc<Service>, request: StreamRequest, held: Held) {
     match &service.host {
         Some(host) => {
             let ended = live.ended().clone();
-            let answering = answer(service.tor.clone(), host.clone(), stream);
+            let answering = answer(service.clone(), host.clone(), stream);
             ended.run_until_cancelled(answering).await;
         }
         None => carry(tunnels.clone(), live, Client::new(stream, NOBODY)).await,
@@ -258,26 +258,31 @@ impl Wire for Connection {
     fn abort(self) {}
 }
 
-/// Answers the requests of one connection.
-async fn answer(tor: Tor, host: HeaderValue, stream: Connection) {
-    let forwarder = tor.forwarder;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let forwarder = forwarder.clone();
+/// Answers the requests of one connection, for as long as the host is the tunnel's.
+async fn answer<S>(service: Arc<Service>, host: HeaderValue, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answering = service_fn(move |mut request: Request<Incoming>| {
+        let service = service.clone();
         rename(request.headers_mut(), &host);
         async move {
             let request =
                 request.map(|body| Lingering::from(body).map_err(BoxError::from).boxed_unsync());
+            if service.is_elsewhere() {
+                return Ok::<_, Infallible>(misdirected());
+            }
             let origin = Origin {
                 client: NOBODY.ip(),
                 scheme: Scheme::Http,
             };
-            Ok::<_, Infallible>(forwarder.by_route(origin, request).await)
+            Ok(service.tor.forwarder.by_route(origin, request).await)
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), answering)
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection of an onion service ended");
@@ -298,8 +303,21 @@ fn rename(headers: &mut HeaderMap, host: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use bytes::Bytes;
+    use hive_manifests::Resource;
+    use http::StatusCode;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1::handshake;
+    use serde_json::json;
+
     use super::super::world::{World, tunnel};
     use super::*;
+    use crate::objects;
+
+    /// For what takes milliseconds.
+    const DEADLINE: Duration = Duration::from_secs(30);
 
     #[tokio::test]
     async fn nobody_is_brought_to_a_host_of_another_namespace() {
@@ -319,6 +337,56 @@ mod tests {
             };
             assert_eq!(service.is_elsewhere(), expected, "{host:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_becomes_another_namespaces_is_left_by_open_connections() {
+        let world = World::new().await;
+        let host = HeaderValue::from_static("photos.example.org");
+        let service = Arc::new(Service {
+            tor: world.tor.clone(),
+            tunnel: tunnel(),
+            port: 80,
+            host: Some(host.clone()),
+            places: Arc::new(Semaphore::new(1)),
+        });
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let answering = tokio::spawn(answer(service.clone(), host, server));
+        let _answering = AbortOnDropHandle::new(answering);
+        let (mut sender, connection) = handshake(TokioIo::new(client)).await.unwrap();
+        // Ends with its sender.
+        tokio::spawn(connection);
+        let request = || {
+            let request = Request::get("/").header(HOST, "x.onion");
+            request.body(Empty::<Bytes>::new()).unwrap()
+        };
+        // Nobody has a route there yet.
+        let answer = sender.send_request(request()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        answer.into_body().collect().await.unwrap();
+
+        let key = |resource, namespace: &str, name: &str| Key::new(resource, namespace, name);
+        let spec =
+            json!({ "artifact": { "sha256": "00" }, "http": { "host": "photos.example.org" } });
+        for (key, content) in [
+            (key(Resource::Namespace, "", "other"), json!({})),
+            (
+                key(Resource::Function, "other", "photos"),
+                json!({ "spec": spec }),
+            ),
+        ] {
+            let body = objects::fresh(&key, json!({}), content);
+            objects::ensure(&world.replica, key, body).await.unwrap();
+        }
+        let follows = async {
+            while !service.is_elsewhere() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, follows).await.unwrap();
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(request()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::MISDIRECTED_REQUEST);
     }
 
     #[test]
