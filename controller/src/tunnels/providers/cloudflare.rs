@@ -25,11 +25,12 @@ use hive_manifests::tunnel::{Provider as Kind, TUNNEL_TOKEN};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{Launcher, Part, Provider, Standings, Token, Trouble, follow, may_matter, secret};
+use super::{Launcher, Part, Provider, Standings, Token, Trouble, follow, secret};
+use crate::ingress::routes::{self, Lost, domain, routes_of};
 use crate::reconcile::{Looks, Outlook};
 use crate::state::{Key, State};
 use crate::store::Replica;
-use crate::tunnels::table::{Follower, Tunnel};
+use crate::tunnels::table::{Follower, Tunnel, may_matter};
 use connector::Connector;
 
 /// Looks that left something to do would come this often. None does: a connector tries again by itself.
@@ -61,6 +62,8 @@ pub struct Job {
 pub struct Connectors {
     cloudflared: Arc<Cloudflared>,
     standings: Standings,
+    /// Who has which host. It takes as much room as all routes: there is none without a tunnel of this provider.
+    routes: Option<routes::Follower>,
     running: BTreeMap<Key, (Token, DropGuard)>,
     /// That may run at once.
     most: usize,
@@ -72,10 +75,35 @@ impl Connectors {
         Self {
             cloudflared: Arc::new(cloudflared),
             standings,
+            routes: None,
             running: BTreeMap::new(),
             most: MAX_CONNECTORS,
             ending: TaskTracker::new(),
         }
+    }
+
+    /// Goes on to who has which host by a state, if some of these tunnels is to be asked about.
+    fn follow_routes(&mut self, tunnels: &BTreeMap<Key, Arc<Tunnel>>, state: &State) {
+        let mut tunnels = tunnels.values();
+        if !tunnels.any(|it| it.spec.provider == Self::KIND) {
+            self.routes = None;
+        } else if let Some(routes) = &mut self.routes {
+            routes.follow(state);
+        } else {
+            self.routes = Some(routes::Follower::of(state));
+        }
+    }
+
+    /// Why nothing is to be brought for a tunnel, if each of its hosts is another namespace's.
+    fn lost(&self, tunnel: &Tunnel, state: &State) -> Option<Lost> {
+        let (key, held) = (&tunnel.key, self.routes.as_ref()?);
+        let http = tunnel.spec.http.clone().unwrap_or_default();
+        let routes = routes_of(&key.name, &key.namespace, &http, domain(state));
+        let lost = routes
+            .iter()
+            .map(|route| held.held_elsewhere(&route.host, &key.namespace));
+        let all: Vec<Lost> = lost.collect::<Option<_>>()?;
+        all.into_iter().next()
     }
 
     /// That of a tunnel.
@@ -114,6 +142,9 @@ impl Provider for Connectors {
     const KIND: Kind = Kind::Cloudflare;
 
     fn job(&self, tunnel: &Tunnel, state: &State) -> Result<Job, Trouble> {
+        if let Some(lost) = self.lost(tunnel, state) {
+            return Err(Trouble::new(lost.reason(), lost.to_string()));
+        }
         Ok(Job {
             token: self.token(tunnel, state)?,
             created: tunnel.created.clone(),
@@ -187,6 +218,7 @@ pub async fn serve(
         .only_for(may_matter)
         .run(async move |_, state| {
             let tunnels = follower.tunnels(state);
+            connectors.follow_routes(&tunnels, state);
             let part = Part::Connector;
             follow(&mut connectors, &standings, part, &tunnels, state);
             Outlook::Settled
@@ -207,8 +239,9 @@ mod tests {
 
     use super::*;
     use crate::access::tokens::SYSTEM_NAMESPACE;
-    use crate::fixture::declare;
+    use crate::fixture::{declare, made_in, put};
     use crate::ingress::routes::SETTINGS;
+    use crate::state::Command;
     use crate::tunnels::table::Table;
 
     fn create(state: &mut State, resource: Resource, name: &str, extra: Value) {
@@ -298,15 +331,65 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn connectors_are_bounded_and_namespaces_share_them() {
-        let cloudflared = Cloudflared {
+    fn nowhere() -> Cloudflared {
+        Cloudflared {
             launcher: Launcher::direct(),
             program: PathBuf::from("/nowhere/cloudflared"),
             ingress: "127.0.0.1:8080".parse().unwrap(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_whose_hosts_are_all_taken_has_no_connector() {
+        let mut state = State::default();
+        let settings = Key::new(Resource::ConfigMap, SYSTEM_NAMESPACE, SETTINGS);
+        let data = json!({ "data": { "cloudflare.namespaces": "default" } });
+        declare(&mut state, settings, data);
+        let token = json!({ "data": { TUNNEL_TOKEN: BASE64.encode("of-own") } });
+        create(&mut state, Resource::Secret, "own", token);
+        let http = json!({ "routes": [{ "host": "a.example.org" }, { "host": "b.example.org" }] });
+        let spec = json!({ "provider": "Cloudflare", "cloudflare": { "secretName": "own" }, "http": http });
+        create(
+            &mut state,
+            Resource::Tunnel,
+            "photos",
+            json!({ "spec": spec }),
+        );
+
         let standings = Standings::default();
-        let mut connectors = Connectors::new(cloudflared, standings.clone());
+        let mut connectors = Connectors::new(nowhere(), standings.clone());
+        let ending = connectors.ending.clone();
+        let mut follower = Follower::default();
+        let mut served = |state: &State| {
+            let tunnels = follower.tunnels(state);
+            connectors.follow_routes(&tunnels, state);
+            let part = Part::Connector;
+            follow(&mut connectors, &standings, part, &tunnels, state);
+            let mut jobs = tunnels.values().map(|it| connectors.job(it, state));
+            let trouble = jobs.find_map(Result::err).map(|it| it.reason);
+            (connectors.running.len(), trouble)
+        };
+        assert_eq!(served(&state), (1, None));
+        let older = |name: &str| Key::new(Resource::Function, "other", name);
+        for (name, expected) in [("a", (1, None)), ("b", (0, Some("HostTaken")))] {
+            let http = json!({ "host": format!("{name}.example.org") });
+            let spec = json!({ "artifact": { "sha256": "00" }, "http": http });
+            let function = made_in(2020, &older(name), json!({ "spec": spec }));
+            put(&mut state, older(name), &function);
+            assert_eq!(served(&state), expected, "{name}");
+        }
+        let (key, expect, uid) = (older("a"), None, None);
+        state.apply(Command::Delete { key, expect, uid }).unwrap();
+        assert_eq!(served(&state), (1, None));
+        drop(connectors);
+        ending.close();
+        ending.wait().await;
+    }
+
+    #[tokio::test]
+    async fn connectors_are_bounded_and_namespaces_share_them() {
+        let standings = Standings::default();
+        let mut connectors = Connectors::new(nowhere(), standings.clone());
         connectors.most = 2;
         // Tunnels as `namespace/name`, the oldest first.
         let mut serve = |tunnels: &[&str]| {
