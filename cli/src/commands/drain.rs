@@ -161,8 +161,13 @@ async fn wait_empty(
     // It serves on until its copies answer elsewhere: where it was before comes last.
     for field in [ASSIGNED, "spec.previous.nodeName"] {
         loop {
-            let look = Instant::now() + LOOK;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            let began = Instant::now();
+            // What is there then is asked for all the same: what came before may have taken all the time.
+            let is_last = deadline.is_some_and(|deadline| deadline <= began);
+            let until = match deadline {
+                Some(deadline) if !is_last => deadline.min(began + LOOK),
+                _ => began + LOOK,
+            };
             let scope = on(node, field);
             let (world, mut output) = (&mut *session.world, Ok(()));
             let ended = watch::until(&cluster, &scope, Some(until), |it| {
@@ -174,24 +179,27 @@ async fn wait_empty(
                 }
                 before.extend(now.clone());
                 left = now;
-                (left.is_empty() || output.is_err()).then_some(())
+                (left.is_empty() || is_last || output.is_err()).then_some(())
             })
             .await;
             output?;
             match ended {
-                Ok(Some(())) => break,
+                Ok(Some(())) if left.is_empty() => break,
                 // A controller of the release before knows no such field, and lets go at once.
                 Err(error) if error.is_bad_request() && field != ASSIGNED => break,
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => return Err(error.into()),
             }
             let functions: BTreeSet<&Name> = left.values().collect();
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if is_last {
                 let functions: Vec<String> = functions.into_iter().map(shown).collect();
+                let what = match functions.is_empty() {
+                    true => "what is still there is not known, as no controller says so".to_owned(),
+                    false => format!("still there: {}", functions.join(", ")),
+                };
                 return Err(Failure::new(format_args!(
-                    "timed out draining {}: still there: {}",
-                    node.reference(),
-                    functions.join(", ")
+                    "timed out draining {}: {what}",
+                    node.reference()
                 ))
                 .hint("they leave when another node can take them: see `hivectl get nodes` and `hivectl events`; --force ends them"));
             }

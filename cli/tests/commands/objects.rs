@@ -228,6 +228,28 @@ async fn a_drain_that_cannot_end_says_what_is_left() {
 }
 
 #[tokio::test]
+async fn of_several_nodes_that_are_drained_each_is_looked_at() {
+    let swarm = swarm().await;
+    swarm.fake.put(
+        "/apis/hive.dev/v1/nodes/spare",
+        json!({"apiVersion": "hive.dev/v1", "kind": "Node", "metadata": {"name": "spare"}, "spec": {"key": "k"}}),
+    );
+    swarm.fake.put(
+        "/apis/hive.dev/v1/namespaces/default/assignments/hello-0",
+        json!({"metadata": {"name": "hello-0", "namespace": "default"},
+               "spec": {"nodeName": "pi", "functionName": "hello"}}),
+    );
+    // The first one takes all the time.
+    let run = swarm.run(&["drain", "pi", "spare", "--timeout=1s"]).await;
+    assert_eq!(run.code, 1);
+    let left = "timed out draining node.hive.dev/pi: still there: default/hello\n";
+    assert!(run.err.contains(left), "{}", run.err);
+    assert!(!run.err.contains("spare"), "{}", run.err);
+    let done = "node.hive.dev/spare drained: nothing was there to move\n";
+    assert!(run.out.ends_with(done), "{}", run.out);
+}
+
+#[tokio::test]
 async fn a_drain_tells_what_stays_and_what_keeps_it_waiting() {
     let swarm = swarm().await;
     let copy = |name: &str, function: &str| {
