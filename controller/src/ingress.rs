@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use forward::{Forwarder, NothingRan};
 pub use origin::{Origin, Scheme};
@@ -118,7 +119,7 @@ impl Ingress {
     /// Serves HTTP until cancelled, then lets requests under way finish.
     pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
         let doorway = Doorway::sharing(listener, self.places.clone(), "ingress");
-        let graceful = GracefulShutdown::new();
+        let (graceful, open) = (GracefulShutdown::new(), TaskTracker::new());
         while let Some(accepted) = doorway.accept(&cancel).await {
             let Accepted {
                 stream,
@@ -132,13 +133,13 @@ impl Ingress {
                 scheme: Scheme::Http,
             };
             let conversation = self.converse(stream, origin, None, graceful.watcher());
-            tokio::spawn(async move {
+            open.spawn(async move {
                 conversation.await;
                 drop(place);
             });
         }
         drop(doorway);
-        drain(graceful).await;
+        drain(graceful, &open).await;
     }
 
     /// HTTP on one connection; `shown` is the certificate that its client saw.
@@ -184,12 +185,36 @@ impl Ingress {
     }
 }
 
-/// Waits for requests under way.
-async fn drain(graceful: GracefulShutdown) {
-    if tokio::time::timeout(DRAIN, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("requests at the ingress were cut off after {DRAIN:?}");
+/// Waits for requests under way; of how many connections that are `open` they are cut off.
+async fn drain(graceful: GracefulShutdown, open: &TaskTracker) -> usize {
+    let drained = tokio::time::timeout(DRAIN, graceful.shutdown());
+    if drained.await.is_ok() {
+        return 0;
+    }
+    let connections = open.len();
+    tracing::warn!(
+        connections,
+        "requests at the ingress were cut off after {DRAIN:?}"
+    );
+    connections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_off_when_a_controller_stops_is_counted() {
+        for left in 0..3 {
+            let (graceful, open) = (GracefulShutdown::new(), TaskTracker::new());
+            for _ in 0..left {
+                let watcher = graceful.watcher();
+                open.spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(watcher);
+                });
+            }
+            assert_eq!(drain(graceful, &open).await, left);
+        }
     }
 }

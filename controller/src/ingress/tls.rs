@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::forward::host_of;
 use super::repeat::text;
@@ -84,7 +85,7 @@ impl Ingress {
     ) {
         let doorway = Doorway::sharing(listener, self.places.clone(), "TLS ingress");
         let room = Arc::new(Semaphore::new(MAX_GREETINGS));
-        let graceful = GracefulShutdown::new();
+        let (graceful, open) = (GracefulShutdown::new(), TaskTracker::new());
         while let Some((accepted, reading)) = next(&doorway, &room, &cancel).await {
             let Accepted {
                 stream,
@@ -100,7 +101,7 @@ impl Ingress {
             };
             let watcher = graceful.watcher();
             let cancel = cancel.clone();
-            tokio::spawn(async move {
+            open.spawn(async move {
                 let until = Instant::now() + HANDSHAKE_TIMEOUT;
                 let greeted = cancel
                     .run_until_cancelled(greet(stream, until, reading))
@@ -111,7 +112,7 @@ impl Ingress {
             });
         }
         drop(doorway);
-        drain(graceful).await;
+        drain(graceful, &open).await;
     }
 }
 
