@@ -7,6 +7,7 @@
 #[path = "power/key_value.rs"]
 mod key_value;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use hive_e2e::Turn;
@@ -94,6 +95,7 @@ async fn cuts_in_a_sandbox() {
             true => all,
             false => vec![one],
         };
+        workload.is_dark.store(true, Ordering::SeqCst);
         for index in &hit {
             cluster.nodes[*index].disk.power_off();
         }
@@ -103,6 +105,7 @@ async fn cuts_in_a_sandbox() {
         for index in &hit {
             cluster.nodes[*index].disk.power_on().await;
         }
+        workload.is_dark.store(false, Ordering::SeqCst);
         cluster.revive().await;
         let back = workload.elapsed();
         until("clients succeed again", PATIENCE, async || {

@@ -2,6 +2,7 @@
 //! and write down what they saw.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,9 @@ pub struct Workload {
     seen: Arc<Mutex<Seen>>,
     clients: JoinSet<()>,
     stop: watch::Sender<bool>,
+    /// A machine without power answers nobody. Those of a test may be told by ext4, while that is shut down, that a sync
+    /// is done which is not, and say so to clients and to each other: what is answered while it is set is unknown.
+    pub is_dark: Arc<AtomicBool>,
 }
 
 impl Workload {
@@ -76,6 +80,7 @@ impl Workload {
     pub fn start(cluster: &Cluster, prefix: &str, seed: &mut Seed) -> Self {
         let stop = watch::Sender::new(false);
         let seen = Arc::<Mutex<Seen>>::default();
+        let is_dark = Arc::<AtomicBool>::default();
         let mut clients = JoinSet::new();
         let clock = Instant::now();
         for client in 0..cluster.nodes.len() * CLIENTS {
@@ -87,6 +92,7 @@ impl Workload {
                 writes: 0,
                 clock,
                 seen: seen.clone(),
+                is_dark: is_dark.clone(),
                 seed: seed.fork(),
             };
             clients.spawn(client.run(stop.subscribe()));
@@ -97,6 +103,7 @@ impl Workload {
             seen,
             clients,
             stop,
+            is_dark,
         }
     }
 
@@ -134,6 +141,7 @@ impl Workload {
                 writes: 0,
                 clock: self.clock,
                 seen: self.seen.clone(),
+                is_dark: self.is_dark.clone(),
                 seed: Seed::new(0),
             };
             for key in 0..KEYS {
@@ -164,6 +172,7 @@ struct Client {
     writes: u64,
     clock: Instant,
     seen: Arc<Mutex<Seen>>,
+    is_dark: Arc<AtomicBool>,
     seed: Seed,
 }
 
@@ -232,7 +241,12 @@ impl Client {
             Action::Delete => (Method::DELETE, path.as_str(), None),
         };
         let began = self.now();
-        let heard = self.door.ask(method, path, body.as_ref(), patience).await;
+        let heard = match self.door.ask(method, path, body.as_ref(), patience).await {
+            Heard::Answer { .. } if self.is_dark.load(Ordering::SeqCst) => {
+                Heard::Nothing("the power was going".to_owned())
+            }
+            heard => heard,
+        };
         let ended = self.now();
         let outcome = self.judge(key, action, &heard);
         let operation = Operation {
