@@ -28,6 +28,9 @@ const BOMBS: usize = 50;
 /// Beside the instances' own memory: stacks, tables, what requests hold.
 const BESIDE: u64 = 64 * MIB;
 
+/// Memory is all that may stop a bomb, on however busy a machine.
+const UNREACHED: Duration = Duration::from_secs(300);
+
 /// In bytes, of what this process has in memory or had at most since `forget_peak`.
 fn memory(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -67,10 +70,10 @@ async fn memory_bombs_take_no_more_than_the_node_gives_and_neighbours_are_answer
             name: name.to_owned(),
             limits: Limits {
                 memory_bytes: 64 * MIB,
-                timeout: Duration::from_secs(60),
+                timeout: UNREACHED,
                 concurrency: 100,
-                queue: Duration::from_secs(30),
-                cpu_time: Limits::CPU_TIME,
+                queue: UNREACHED,
+                cpu_time: UNREACHED,
                 response_bytes: Limits::RESPONSE_BYTES,
                 handles: Limits::HANDLES,
             },
@@ -112,7 +115,7 @@ async fn memory_bombs_take_no_more_than_the_node_gives_and_neighbours_are_answer
     let by_the_node = |error: &InvokeError| *error == InvokeError::NodeMemory;
     assert!(stopped.iter().all(by_the_node), "{stopped:?}");
     assert!(taken < GIVEN + BESIDE, "{} MiB", taken / MIB);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while runtime.memory_used() > 0 {
         assert!(Instant::now() < deadline, "memory was never given back");
         tokio::time::sleep(Duration::from_millis(2)).await;

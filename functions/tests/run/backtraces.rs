@@ -6,8 +6,8 @@ use hive_functions::{InvokeError, Limits, LogStream};
 
 use crate::{
     guests::{
-        Loaded, Logs, RUNTIME, RUST_0_2, compiled, get, get_of, guest, guest_0_3, handler_0_3,
-        limits, load, options, verified,
+        Loaded, Logs, RUNTIME, RUST_0_2, TIMEOUT, compiled, get, get_of, guest, guest_0_3,
+        handler_0_3, limits, load, options, verified,
     },
     sandbox::probe_with,
 };
@@ -104,7 +104,7 @@ async fn what_computes_until_it_is_stopped_names_where_it_was() {
     );
     for guest in [in_0_2, in_0_3] {
         let by_timeout = Limits {
-            timeout: Duration::from_millis(100),
+            timeout: TIMEOUT,
             ..limits()
         };
         let (lines, event) = told(&load(&guest, by_timeout)).await;
@@ -124,7 +124,7 @@ async fn what_computes_until_it_is_stopped_names_where_it_was() {
 
 #[tokio::test]
 async fn what_waits_until_it_is_stopped_was_nowhere() {
-    let probe = probe_with(|options| options.limits.timeout = Duration::from_millis(50));
+    let probe = probe_with(|options| options.limits.timeout = TIMEOUT);
     let stopped = probe.function.handle(get_of("/slow?ms=60000")).await;
     assert!(matches!(stopped, Err(InvokeError::Timeout(_))));
     assert_eq!(probe.logs.of(LogStream::Hive).len(), 1);

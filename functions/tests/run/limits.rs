@@ -12,8 +12,9 @@ use http_body_util::BodyExt;
 
 use crate::{
     guests::{
-        Loaded, Logs, RUST_0_2, compiled, eventually, get, get_of, guest, guest_with_memory,
-        handler, handler_0_3, limits, load, load_compiled_on, looping, options, verified,
+        Loaded, Logs, RUST_0_2, TIMEOUT, compiled, eventually, get, get_of, guest,
+        guest_with_memory, handler, handler_0_3, limits, load, load_compiled_on, looping, options,
+        verified,
     },
     sandbox::{PROBE, probe_with},
 };
@@ -128,14 +129,10 @@ async fn an_endless_loop_ends_at_the_timeout() {
     );
     let started = Instant::now();
     let error = error(&loaded).await;
+    // And not at the end of its processor time, which would be minutes later.
     assert_eq!(error, InvokeError::Timeout(timeout));
     assert_eq!(error.status(), 504);
     assert!(started.elapsed() >= timeout);
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 #[tokio::test]
@@ -271,22 +268,23 @@ async fn who_waited_for_the_queue_timeout_is_refused() {
         options.limits.concurrency = 1;
         options.limits.queue = queue;
     });
+    let running = tokio::spawn({
+        let function = loaded.function.clone();
+        async move { function.handle(get_of("/slow?ms=3600000")).await.map(drop) }
+    });
+    eventually("one runs", || loaded.function.usage().in_flight == 1).await;
     let (answers, took) = flood(&loaded, 20).await;
-    let refused = Err(InvokeError::QueueTimeout(queue));
-    let of = |end| answers.iter().filter(|answer| **answer == end).count();
-    let (good, refused) = (of(Ok(StatusCode::OK)), of(refused));
-    assert_eq!(good + refused, 20, "{answers:?}");
-    // One at once, and those whose turn came within 300 ms.
-    assert!((1..=4).contains(&good), "{answers:?}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(answers, vec![Err(InvokeError::QueueTimeout(queue)); 20]);
+    assert!(took >= queue, "{took:?}");
     let usage = loaded.function.usage();
-    assert_eq!((usage.requests, usage.errors), (20, refused as u64));
+    assert_eq!((usage.requests, usage.errors), (21, 20));
     let lines = loaded.logs.of(LogStream::Hive);
-    assert_eq!(lines.len(), refused);
+    assert_eq!(lines.len(), 20);
     assert!(
         lines[0].contains("QueueTimeout: no turn within 300ms"),
         "{lines:?}"
     );
+    running.abort();
 }
 
 #[tokio::test]
@@ -518,15 +516,14 @@ async fn cut_off(loaded: &Loaded) -> InvokeError {
 
 #[tokio::test]
 async fn a_body_that_the_timeout_cuts_off_does_not_look_complete() {
-    let timeout = Duration::from_millis(200);
     let loaded = load(
         &responding("(loop (br 0))"),
         Limits {
-            timeout,
+            timeout: TIMEOUT,
             ..limits()
         },
     );
-    assert_eq!(cut_off(&loaded).await, InvokeError::Timeout(timeout));
+    assert_eq!(cut_off(&loaded).await, InvokeError::Timeout(TIMEOUT));
 }
 
 #[tokio::test]

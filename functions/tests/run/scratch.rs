@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::{
-    guests::{Loaded, compiled, eventually, get_of, limits, load_compiled, options},
+    guests::{Loaded, TIMEOUT, compiled, eventually, get_of, limits, load_compiled, options},
     sandbox::PROBE,
 };
 
@@ -130,7 +130,7 @@ async fn a_directory_is_there_for_the_instance_and_goes_with_it() {
 #[tokio::test]
 async fn it_goes_with_an_instance_that_is_stopped() {
     const STAYS: Duration = Duration::from_secs(60);
-    const SOON: Duration = Duration::from_secs(30);
+    const SOON: Duration = Duration::from_secs(120);
     const ENDING: Duration = Duration::from_secs(3);
     let node = Node::new();
     for (path, reason) in [
@@ -142,7 +142,7 @@ async fn it_goes_with_an_instance_that_is_stopped() {
         let probe = load_compiled(&PROBE, |logs| {
             let mut options: FunctionOptions = options(limits(), logs);
             if reason == Reason::Timeout {
-                options.limits.timeout = Duration::from_secs(1);
+                options.limits.timeout = TIMEOUT;
             }
             options.instances = Instances {
                 reuse: Some(Reuse::Serial),

@@ -30,6 +30,11 @@ async fn handles_are_counted_whatever_they_are_to() {
             assert_eq!(error, InvokeError::HandleLimit(Limits::HANDLES), "{kind}");
             assert_eq!(error.status(), 502);
         }
+        // Those that answered may go on for a moment after that.
+        eventually("the guests are gone", || {
+            probe.function.usage().in_flight == 0
+        })
+        .await;
         let usage = probe.function.usage();
         assert_eq!((usage.errors, usage.memory_bytes), (kinds.len() as u64, 0));
     }
