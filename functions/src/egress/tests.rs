@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 use tokio_rustls::TlsAcceptor;
@@ -435,13 +435,15 @@ async fn no_more_connections_than_allowed_are_open() {
 async fn who_waits_for_a_connection_in_vain_is_told() {
     let server = Server::start().await;
     let outbound = outbound(Names::of([]));
-    let patience = EgressLimits {
-        connect: Duration::from_millis(50),
-        ..limits(1)
-    };
-    let function = Function::of(&outbound, &["127.0.0.1:*"], patience);
+    let function = Function::of(&outbound, &["127.0.0.1:*"], limits(1));
     let held = function.get(&server.uri("/stuck")).await.unwrap();
-    let error = function.get(&server.uri("/")).await.unwrap_err();
+    // This one alone: the others get what they ask for, when the machine comes to it.
+    let hasty = RequestOptions {
+        connect_timeout: Some(Duration::from_millis(50)),
+        ..RequestOptions::default()
+    };
+    let error = function.send_with(get(&server.uri("/")), hasty).await;
+    let error = error.unwrap_err();
     assert!(matches!(error, Error::ConnectionLimitReached), "{error}");
     assert!(function.lines()[0].contains("the function has 1 connections open"));
     drop(held);
@@ -494,37 +496,47 @@ async fn who_waits_for_the_node_is_not_forgotten() {
 #[tokio::test]
 async fn guests_may_be_less_patient_but_not_more() {
     let server = Server::start().await;
-    let limits = EgressLimits {
-        first_byte: Some(Duration::from_millis(50)),
-        idle: Some(Duration::from_millis(50)),
-        ..limits(8)
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(600));
+    let strict = |first_byte, idle| {
+        let limits = EgressLimits {
+            first_byte: Some(first_byte),
+            idle: Some(idle),
+            ..limits(8)
+        };
+        Function::of(&outbound(Names::of([])), &["127.0.0.1:*"], limits)
     };
-    let strict = Function::of(&outbound(Names::of([])), &["127.0.0.1:*"], limits);
-    let free = Function::allowing(&["127.0.0.1:*"]);
-    let options = |patience: Duration| RequestOptions {
-        first_byte_timeout: Some(patience),
-        between_bytes_timeout: Some(patience),
+    let options = |first_byte, between_bytes| RequestOptions {
+        first_byte_timeout: Some(first_byte),
+        between_bytes_timeout: Some(between_bytes),
         ..RequestOptions::default()
     };
-    let (short, long) = (Duration::from_millis(50), Duration::from_secs(600));
-    for (function, patience) in [(&strict, long), (&free, short)] {
+    let free = Function::allowing(&["127.0.0.1:*"]);
+    for (function, options) in [
+        (&strict(short, long), options(long, long)),
+        (&free, options(short, long)),
+    ] {
         let silent = function
-            .send_with(get(&server.uri("/silent")), options(patience))
+            .send_with(get(&server.uri("/silent")), options)
             .await;
         assert!(matches!(silent.unwrap_err(), Error::ConnectionReadTimeout));
-        let stuck = function
-            .send_with(get(&server.uri("/stuck")), options(patience))
-            .await;
-        let body = stuck.unwrap().into_body().collect().await;
+    }
+    // Here the head comes, however late, and nothing after that.
+    for (function, options) in [
+        (&strict(long, short), options(long, long)),
+        (&free, options(long, short)),
+    ] {
+        let stuck = function.send_with(get(&server.uri("/stuck")), options);
+        let body = stuck.await.unwrap().into_body().collect().await;
         assert!(matches!(body.unwrap_err(), Error::ConnectionReadTimeout));
     }
 }
 
 #[tokio::test]
 async fn failures_have_their_names() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Held, so that nobody else gets it, and not listened at.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = closed.local_addr().unwrap();
-    drop(closed);
     // Plain HTTP, said before it is asked.
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tls = format!("https://{}/", plain.local_addr().unwrap());
