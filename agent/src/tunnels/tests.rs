@@ -12,7 +12,7 @@ use hive_proto::link::{Link, Purpose, memory};
 use hive_proto::tunnel;
 use prost::Message;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 
@@ -222,12 +222,14 @@ async fn only_addresses_that_are_allowed_are_reached() {
 
 #[tokio::test]
 async fn what_cannot_be_connected_to_is_told() {
-    let (gone, open) = listener().await;
-    drop(gone);
+    // Held, so that nobody else gets it, and not listened at.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let at = held.local_addr().unwrap();
     let node = Node::at_home();
-    let refused = node.refused(&open).await;
+    let refused = node.refused(&to("127.0.0.1", at.port())).await;
     assert_eq!(refused.reason, tunnel::REFUSED);
-    let target = format!("127.0.0.1:{}", open.port);
+    let target = at.to_string();
     assert!(refused.message.contains(&target), "{}", refused.message);
 
     for host in ["unknown.test", "empty.test"] {

@@ -73,8 +73,9 @@ async fn flows_are_kept_apart() {
 
 #[tokio::test]
 async fn a_target_where_nobody_listens_is_told() {
-    let (gone, open) = service().await;
-    drop(gone);
+    let (held, open) = service().await;
+    // Held, so that nobody else gets it; and it hears none but itself.
+    held.connect(held.local_addr().unwrap()).await.unwrap();
     let node = Node::at_home();
     let (mut reader, mut writer) = node.flow(&open, true).await;
     writer.send(b"is anybody there").await.unwrap();
