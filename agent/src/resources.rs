@@ -136,24 +136,31 @@ pub fn node_info(config: &Config, memory: u64, local_address: String) -> v1::Nod
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// By then a moment has come in which nothing disturbs.
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     /// Two independent ways to ask the same machine.
     #[test]
     fn agrees_with_sysinfo() {
-        let ours = Machine::new().sample();
-        let theirs = portable::Machine::new().sample();
-        assert!(ours.memory.total > 0 && ours.memory.total <= theirs.memory.total);
-        assert!(ours.memory.available <= ours.memory.total);
         let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / 4;
-        assert!(
-            near(ours.own_memory, theirs.own_memory),
-            "{ours:?} {theirs:?}"
-        );
-        assert!(
-            near(ours.network_received, theirs.network_received),
-            "{ours:?} {theirs:?}"
-        );
+        let begun = Instant::now();
+        loop {
+            let ours = Machine::new().sample();
+            let theirs = portable::Machine::new().sample();
+            assert!(ours.memory.total > 0 && ours.memory.total <= theirs.memory.total);
+            assert!(ours.memory.available <= ours.memory.total);
+            if near(ours.own_memory, theirs.own_memory)
+                && near(ours.network_received, theirs.network_received)
+            {
+                return;
+            }
+            // Other tests use memory and the network, also between the two.
+            assert!(begun.elapsed() < DEADLINE, "{ours:?} {theirs:?}");
+        }
     }
 
     #[test]
@@ -170,12 +177,20 @@ mod tests {
     #[test]
     fn a_busy_core_is_seen() {
         let mut machine = Machine::new();
-        machine.sample();
-        let start = std::time::Instant::now();
-        let mut spun = 0_u64;
-        while start.elapsed() < std::time::Duration::from_millis(300) {
-            spun = std::hint::black_box(spun + 1);
+        let begun = Instant::now();
+        loop {
+            machine.sample();
+            let start = Instant::now();
+            let mut spun = 0_u64;
+            while start.elapsed() < Duration::from_millis(300) {
+                spun = std::hint::black_box(spun + 1);
+            }
+            let seen = machine.sample().cpu_millis;
+            if seen >= 200 {
+                return;
+            }
+            // It may have been others who had the core, beyond what this machine counts as its own.
+            assert!(begun.elapsed() < DEADLINE, "{seen}");
         }
-        assert!(machine.sample().cpu_millis >= 200);
     }
 }
