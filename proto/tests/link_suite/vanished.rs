@@ -13,7 +13,7 @@ async fn vanish(transports: Transports) {
     let settings = LinkSettings {
         keep_alive: Duration::from_millis(500),
         // A machine that stalls for so long takes a quiet peer for vanished.
-        idle_timeout: Duration::from_secs(4),
+        idle_timeout: Duration::from_secs(8),
         transports,
         ..LinkSettings::default()
     };
