@@ -24,15 +24,31 @@ fn assign(state: &mut State, name: &str, node: &str, env: Value) {
     put(state, Resource::Assignment, name, extra);
 }
 
+/// One assignment, to node "pi".
+fn on_pi(name: &str, env: Value) -> State {
+    let mut state = State::default();
+    assign(&mut state, name, "pi", env);
+    state
+}
+
+fn one_variable() -> Value {
+    json!([{ "name": "A", "value": "b" }])
+}
+
+fn change(state: &mut State, name: &str, change: impl FnOnce(&mut Value)) {
+    let key = Key::new(Resource::Assignment, "default", name);
+    edit(state, &key, change);
+}
+
+/// Its key "k" is "v".
+fn put_secret(state: &mut State, name: &str) {
+    let extra = json!({ "data": { "k": BASE64.encode("v") } });
+    put(state, Resource::Secret, name, extra);
+}
+
 #[test]
 fn a_node_gets_its_own_assignments_with_defaults_and_routes() {
-    let mut state = State::default();
-    assign(
-        &mut state,
-        "hello.0",
-        "pi",
-        json!([{ "name": "A", "value": "b" }]),
-    );
+    let mut state = on_pi("hello.0", one_variable());
     assign(&mut state, "hello.1", "phone", json!([]));
     let set = desired(&state, "pi");
     assert_eq!(set.problems, []);
@@ -52,10 +68,8 @@ fn a_node_gets_its_own_assignments_with_defaults_and_routes() {
 
 #[test]
 fn a_node_answers_no_path_that_is_reserved() {
-    let mut state = State::default();
-    assign(&mut state, "hello.0", "pi", json!([]));
-    let key = Key::new(Resource::Assignment, "default", "hello.0");
-    edit(&mut state, &key, |body| {
+    let mut state = on_pi("hello.0", json!([]));
+    change(&mut state, "hello.0", |body| {
         let routes = json!([{ "path": "/a" }, { "path": "/a/.hive/callback" }]);
         body["spec"]["function"]["http"] = json!({ "routes": routes });
     });
@@ -67,10 +81,8 @@ fn a_node_answers_no_path_that_is_reserved() {
 
 #[test]
 fn a_copy_on_trial_says_of_what_and_has_no_route() {
-    let mut state = State::default();
-    assign(&mut state, "hello.c0", "pi", json!([]));
-    let key = Key::new(Resource::Assignment, "default", "hello.c0");
-    edit(&mut state, &key, |body| {
+    let mut state = on_pi("hello.c0", json!([]));
+    change(&mut state, "hello.c0", |body| {
         body["spec"]["revision"] = json!("hello-1");
         body["spec"]["canary"] = json!(true);
     });
@@ -85,16 +97,9 @@ fn a_copy_on_trial_says_of_what_and_has_no_route() {
 
 #[test]
 fn where_a_copy_was_before_it_goes_on_as_it_is() {
-    let mut state = State::default();
-    assign(
-        &mut state,
-        "hello.0",
-        "pi",
-        json!([{ "name": "A", "value": "b" }]),
-    );
+    let mut state = on_pi("hello.0", one_variable());
     let before = desired(&state, "pi");
-    let key = Key::new(Resource::Assignment, "default", "hello.0");
-    edit(&mut state, &key, |body| {
+    change(&mut state, "hello.0", |body| {
         let mut previous = body["spec"].clone();
         previous["until"] = json!("2026-01-01T00:00:00Z");
         body["spec"]["previous"] = previous;
@@ -170,12 +175,7 @@ fn limits_that_agents_assume_are_not_sent() {
 #[test]
 fn references_are_resolved_and_missing_ones_named() {
     let mut state = State::default();
-    put(
-        &mut state,
-        Resource::Secret,
-        "s",
-        json!({ "data": { "k": BASE64.encode("v") } }),
-    );
+    put_secret(&mut state, "s");
     put(
         &mut state,
         Resource::ConfigMap,
@@ -226,12 +226,7 @@ fn references_are_resolved_and_missing_ones_named() {
 #[test]
 fn settings_are_no_environment_and_the_environment_is_no_setting() {
     let mut state = State::default();
-    put(
-        &mut state,
-        Resource::Secret,
-        "s",
-        json!({ "data": { "k": BASE64.encode("v") } }),
-    );
+    put_secret(&mut state, "s");
     let config: Vec<ConfigValue> = serde_json::from_value(json!([
         { "name": "plain", "value": "1" },
         { "name": "secret", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } },
