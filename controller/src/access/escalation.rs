@@ -23,34 +23,36 @@ pub enum Objection {
     NoRole(Key),
 }
 
-/// `before` is what is stored now.
+/// What somebody is about to store.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    pub key: &'a Key,
+    /// What is stored now.
+    pub before: Option<&'a Value>,
+    pub body: &'a Value,
+}
+
+/// What speaks against a write, if anything.
 pub fn check(
     index: &Index,
     state: &State,
     user: &UserInfo,
-    key: &Key,
-    before: Option<&Value>,
-    body: &Value,
+    write: Write<'_>,
 ) -> Result<(), Objection> {
-    match key.resource {
-        Resource::Role | Resource::ClusterRole => check_role(index, user, key, before, body),
+    match write.key.resource {
+        Resource::Role | Resource::ClusterRole => check_role(index, user, write),
         Resource::RoleBinding | Resource::ClusterRoleBinding => {
-            check_binding(index, state, user, key, before, body)
+            check_binding(index, state, user, write)
         }
-        Resource::Secret if key.namespace == SYSTEM_NAMESPACE => {
-            check_token(index, user, before, body)
+        Resource::Secret if write.key.namespace == SYSTEM_NAMESPACE => {
+            check_token(index, user, write)
         }
         _ => Ok(()),
     }
 }
 
-fn check_role(
-    index: &Index,
-    user: &UserInfo,
-    key: &Key,
-    before: Option<&Value>,
-    body: &Value,
-) -> Result<(), Objection> {
+fn check_role(index: &Index, user: &UserInfo, write: Write<'_>) -> Result<(), Objection> {
+    let Write { key, before, body } = write;
     let unchanged = before.is_some_and(|before| {
         before["rules"] == body["rules"] && before["aggregationRule"] == body["aggregationRule"]
     });
@@ -72,10 +74,9 @@ fn check_binding(
     index: &Index,
     state: &State,
     user: &UserInfo,
-    key: &Key,
-    before: Option<&Value>,
-    body: &Value,
+    write: Write<'_>,
 ) -> Result<(), Objection> {
+    let Write { key, before, body } = write;
     if let Some(before) = before {
         if before["roleRef"] != body["roleRef"] {
             return Err(Objection::RoleRef);
@@ -107,14 +108,10 @@ fn check_binding(
 
 /// Tokens open the swarm's doors: to the API in any role, to nodes, and to controllers, which are
 /// given the CA's key.
-fn check_token(
-    index: &Index,
-    user: &UserInfo,
-    before: Option<&Value>,
-    body: &Value,
-) -> Result<(), Objection> {
+fn check_token(index: &Index, user: &UserInfo, write: Write<'_>) -> Result<(), Objection> {
     let is_token = |secret: &Value| secret["type"] == TOKEN_TYPE;
-    if !(is_token(body) || before.is_some_and(is_token)) || rbac::is_master(index, user) {
+    if !(is_token(write.body) || write.before.is_some_and(is_token)) || rbac::is_master(index, user)
+    {
         return Ok(());
     }
     Err(Objection::Grants(format!(

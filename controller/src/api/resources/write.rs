@@ -25,6 +25,7 @@ use super::super::query::{FieldValidation, dry_run};
 use super::super::respond::{self, Shape};
 use super::super::{Api, Call};
 use super::apply;
+use crate::access::escalation::Write;
 use crate::deletion;
 use crate::objects;
 use crate::state::{Command, Key, Object, Outcome, Rejection};
@@ -181,7 +182,12 @@ pub(super) async fn create_once(
     }
     admission::check_namespace(context, &key).await?;
     admission::check_function(context, &key, &body, None).await?;
-    guard::check(context, options.user, &key, None, &body).await?;
+    let write = Write {
+        key: &key,
+        before: None,
+        body: &body,
+    };
+    guard::check(context, options.user, write).await?;
     let author = options.author(&stamp.now);
     let nothing = Value::Object(serde_json::Map::new());
     ownership::record(
@@ -356,7 +362,12 @@ pub(super) async fn modify(
         )?;
         admission::check_function(context, key, &body, Some(current.body())).await?;
         admission::check_taken(context, key, &body, current.body())?;
-        guard::check(context, options.user, key, Some(current.body()), &body).await?;
+        let write = Write {
+            key,
+            before: Some(current.body()),
+            body: &body,
+        };
+        guard::check(context, options.user, write).await?;
         if options.dry_run {
             admission::check_quotas(context, key, Some(&current), &body)?;
             let revision = current.revision().to_string();
