@@ -7,6 +7,8 @@ use hive_identity::{CaFingerprint, ClientAuthority, MANY_STREAMS_ALPN, PinMismat
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 
@@ -18,6 +20,32 @@ fn reason<E: std::error::Error + 'static>(error: &Error) -> &E {
         panic!("no reason of ours: {error}");
     };
     other.0.downcast_ref().unwrap()
+}
+
+/// What either end says of a certificate of another CA.
+fn unknown_issuer() -> Option<Error> {
+    let why = CertificateError::UnknownIssuer;
+    Some(Error::InvalidCertificate(why))
+}
+
+/// How either end hears that its own certificate is not good.
+fn told(why: AlertDescription) -> Option<Error> {
+    Some(Error::AlertReceived(why))
+}
+
+/// A server that shows this chain and signs with this key, whether they belong together or not.
+fn server_showing(chain: Vec<CertificateDer<'static>>, key: &DeviceKey) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes());
+    let signing = any_supported_type(&key.unwrap()).unwrap();
+    let shown = CertifiedKey::new(chain, signing);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    Arc::new(config)
 }
 
 #[test]
@@ -83,14 +111,8 @@ fn a_server_of_another_ca_is_refused() {
     let server = controller(&ca(), 1);
     let member = node(&ca(), "pi");
     let outcome = handshake(link(&member), link_server_config(&server));
-    assert_eq!(
-        outcome.client_error,
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    );
-    assert_eq!(
-        outcome.server_error,
-        Some(Error::AlertReceived(AlertDescription::UnknownCA))
-    );
+    assert_eq!(outcome.client_error, unknown_issuer());
+    assert_eq!(outcome.server_error, told(AlertDescription::UnknownCA));
 }
 
 #[test]
@@ -102,14 +124,8 @@ fn a_client_of_another_ca_is_refused() {
         stranger(&ours, node(&ca(), "pi")),
         link_server_config(&server),
     );
-    assert_eq!(
-        outcome.server_error,
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    );
-    assert_eq!(
-        outcome.client_error,
-        Some(Error::AlertReceived(AlertDescription::UnknownCA))
-    );
+    assert_eq!(outcome.server_error, unknown_issuer());
+    assert_eq!(outcome.client_error, told(AlertDescription::UnknownCA));
 }
 
 #[test]
@@ -158,26 +174,21 @@ fn a_token_for_another_cluster_is_refused_and_both_fingerprints_are_named() {
 fn a_borrowed_ca_certificate_does_not_satisfy_a_pin() {
     let (genuine, forged) = (ca(), ca());
     let leaf = controller(&forged, 1).current();
-    let server = server_with_chain(
-        &leaf,
-        vec![
-            leaf.certificate().clone(),
-            genuine.certificate().der().clone(),
-        ],
-    );
+    let chain = vec![
+        leaf.certificate().clone(),
+        genuine.certificate().der().clone(),
+    ];
+    let server = server_showing(chain, leaf.key());
     let pin = genuine.certificate().fingerprint();
     let outcome = handshake(enrol_client_config(pin), server);
-    assert_eq!(
-        outcome.client_error,
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    );
+    assert_eq!(outcome.client_error, unknown_issuer());
 }
 
 #[test]
 fn a_server_that_shows_no_ca_is_refused_by_a_newcomer() {
     let ca = ca();
     let leaf = controller(&ca, 1).current();
-    let server = server_with_chain(&leaf, vec![leaf.certificate().clone()]);
+    let server = server_showing(vec![leaf.certificate().clone()], leaf.key());
     let pinned: CaFingerprint = ca.certificate().fingerprint();
     let error = handshake(enrol_client_config(pinned), server)
         .client_error
@@ -185,46 +196,16 @@ fn a_server_that_shows_no_ca_is_refused_by_a_newcomer() {
     assert_eq!(reason::<PinMismatch>(&error).presented, None);
 }
 
-fn server_with_chain(
-    of: &Credentials,
-    chain: Vec<rustls_pki_types::CertificateDer<'static>>,
-) -> Arc<ServerConfig> {
-    use rustls_pki_types::pem::PemObject;
-    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(of.key().to_pem().as_bytes());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key.unwrap())
-        .unwrap();
-    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
-    Arc::new(config)
-}
-
 /// The certificate of a controller is public as well.
 #[test]
 fn a_controller_s_certificate_is_nothing_without_its_key() {
-    use rustls_pki_types::pem::PemObject;
     let ca = ca();
     let genuine = controller(&ca, 1).current();
     let chain = vec![
         genuine.certificate().clone(),
         ca.certificate().der().clone(),
     ];
-    let server = |key: &DeviceKey| {
-        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes());
-        let signing = any_supported_type(&key.unwrap()).unwrap();
-        let shown = CertifiedKey::new(chain.clone(), signing);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
-        config.alpn_protocols = vec![LINK_ALPN.to_vec()];
-        Arc::new(config)
-    };
+    let server = |key: &DeviceKey| server_showing(chain.clone(), key);
     let pin = ca.certificate().fingerprint();
     for client in [link(&node(&ca, "pi")), enrol_client_config(pin)] {
         handshake(client.clone(), server(genuine.key())).connected();
@@ -260,7 +241,7 @@ fn expired_certificates_are_refused_on_both_sides() {
     ));
     assert_eq!(
         outcome.client_error,
-        Some(Error::AlertReceived(AlertDescription::CertificateExpired))
+        told(AlertDescription::CertificateExpired)
     );
 
     // Its way back: with the CA that it still holds, and its device key.
