@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::alone::nobody;
-use crate::harness::{DEADLINE, Server};
+use crate::harness::{Server, in_time};
 
 /// A controller with its gateway open.
 pub struct Swarm {
@@ -178,8 +178,7 @@ impl Swarm {
     pub async fn is_linked(&self, node: &str) {
         let mut present = self.nodes.links().present();
         let linked = present.wait_for(|nodes| nodes.contains(node));
-        let linked = tokio::time::timeout(DEADLINE, linked).await;
-        linked.expect("linked in time").unwrap();
+        in_time(linked).await.unwrap();
     }
 
     /// As if its node had said so.

@@ -1,12 +1,13 @@
 //! A swarm of one controller in this process, and a client for it.
 
+mod client;
+
+use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::body::Body;
-use bytes::Bytes;
 use futures::StreamExt;
 use hive_controller::access::service_accounts::Issuer;
 use hive_controller::access::tokens::{self, Role, TokenKind};
@@ -15,7 +16,6 @@ use hive_controller::artifacts::{ArtifactFiles, Artifacts};
 use hive_controller::audit::{Audit, AuditOptions, OnFailure, Policy, Rotation};
 use hive_controller::controllers::Controllers;
 use hive_controller::gateway::{Invoker, Nodes, Presence};
-use hive_controller::https::ClientChain;
 use hive_controller::ingress::{self, Forwarder};
 use hive_controller::objects;
 use hive_controller::reconcile::garbage::{self, Collection};
@@ -27,14 +27,12 @@ use hive_controller::traffic::Loads;
 use hive_controller::tunnels::Tunnels;
 use hive_identity::{ApiToken, CertificateAuthority, ClientAuthority};
 use hive_manifests::Resource;
-use http::{HeaderMap, Request};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use crate::alone::Alone;
+pub use client::{Answer, Call, Watcher};
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -55,47 +53,6 @@ pub struct Server {
     pub clients: Arc<ClientAuthority>,
     admin: String,
     _dir: TempDir,
-}
-
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
-    }
-
-    /// The JSON of an answer that must be a success.
-    #[track_caller]
-    pub fn ok(&self) -> Value {
-        assert!(
-            (200..300).contains(&self.status),
-            "{}: {}",
-            self.status,
-            String::from_utf8_lossy(&self.body)
-        );
-        self.json()
-    }
-
-    /// Fails unless this is a Status with that code and reason, whose message holds `message`.
-    #[track_caller]
-    pub fn fails(&self, status: u16, reason: &str, message: &str) -> Value {
-        let body = self.json();
-        assert_eq!(self.status, status, "{body}");
-        assert_eq!(body["kind"], "Status", "{body}");
-        assert_eq!(body["code"], status, "{body}");
-        assert_eq!(body["reason"], reason, "{body}");
-        let found = body["message"].as_str().unwrap();
-        assert!(
-            found.contains(message),
-            "{found:?} does not say {message:?}"
-        );
-        body
-    }
 }
 
 impl Server {
@@ -204,9 +161,7 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(DEADLINE, found)
-            .await
-            .expect("the request is recorded")
+        in_time(found).await
     }
 
     pub fn router(&self) -> Router {
@@ -219,12 +174,7 @@ impl Server {
     }
 
     pub fn request(&self, method: &str, path: &str) -> Call<'_> {
-        Call {
-            server: self,
-            token: Some(self.admin.clone()),
-            builder: Request::builder().method(method).uri(path),
-            body: Body::empty(),
-        }
+        Call::new(self, method, path)
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -293,8 +243,7 @@ impl Server {
     pub async fn until(&self, wanted: impl Fn(&State) -> bool) {
         let mut revisions = self.replica.revisions();
         let reached = revisions.wait_for(|_| wanted(&self.replica.state()));
-        let reached = tokio::time::timeout(DEADLINE, reached).await;
-        reached.expect("in time").expect("the replica runs");
+        in_time(reached).await.expect("the replica runs");
     }
 
     /// Writes around the API, as reconcilers do.
@@ -307,121 +256,13 @@ impl Server {
     }
 }
 
-pub struct Call<'a> {
-    server: &'a Server,
-    token: Option<String>,
-    builder: http::request::Builder,
-    body: Body,
-}
-
-impl Call<'_> {
-    pub fn bearing(mut self, token: &str) -> Self {
-        self.token = Some(token.to_owned());
-        self
-    }
-
-    pub fn anonymous(mut self) -> Self {
-        self.token = None;
-        self
-    }
-
-    /// As a client that showed this certificate in the handshake, and sends no token.
-    pub fn showing(mut self, shown: &ClientChain) -> Self {
-        self.token = None;
-        self.builder = self.builder.extension(shown.clone());
-        self
-    }
-
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.builder = self.builder.header(name, value);
-        self
-    }
-
-    pub fn body(mut self, body: impl Into<Body>) -> Self {
-        self.body = body.into();
-        self
-    }
-
-    pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json")
-            .body(body.to_string())
-    }
-
-    async fn respond(self) -> http::Response<Body> {
-        let mut builder = self.builder;
-        if let Some(token) = self.token {
-            builder = builder.header("authorization", format!("Bearer {token}"));
-        }
-        let request = builder.body(self.body).unwrap();
-        tokio::time::timeout(DEADLINE, self.server.router.clone().oneshot(request))
-            .await
-            .expect("answered in time")
-            .unwrap()
-    }
-
-    pub async fn send(self) -> Answer {
-        let (parts, body) = self.respond().await.into_parts();
-        let body = tokio::time::timeout(DEADLINE, body.collect())
-            .await
-            .expect("answered in time")
-            .unwrap()
-            .to_bytes();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        }
-    }
-
-    pub async fn watch(self) -> Watcher {
-        let response = self.respond().await;
-        assert_eq!(response.status(), 200);
-        Watcher {
-            body: response.into_body(),
-            read: String::new(),
-        }
-    }
-}
-
-/// The client's side of a watch, or of a followed log.
-pub struct Watcher {
-    body: Body,
-    read: String,
-}
-
-impl Watcher {
-    /// The next line; `None` at the end.
-    pub async fn line(&mut self) -> Option<String> {
-        loop {
-            if let Some((line, rest)) = self.read.split_once('\n') {
-                let line = line.to_owned();
-                self.read = rest.to_owned();
-                return Some(line);
-            }
-            let frame = tokio::time::timeout(DEADLINE, self.body.frame())
-                .await
-                .expect("a line or the end in time");
-            let data = frame?.unwrap().into_data().unwrap();
-            self.read.push_str(std::str::from_utf8(&data).unwrap());
-        }
-    }
-
-    /// The next event; `None` at the end.
-    pub async fn event(&mut self) -> Option<Value> {
-        let line = self.line().await?;
-        Some(serde_json::from_str(&line).unwrap())
-    }
-
-    /// The next event as `ADDED name`.
-    pub async fn next(&mut self) -> String {
-        match self.event().await {
-            None => "end".to_owned(),
-            Some(event) => format!(
-                "{} {}",
-                event["type"].as_str().unwrap(),
-                event["object"]["metadata"]["name"].as_str().unwrap_or("-")
-            ),
-        }
+/// Waits for it until the deadline; whoever still waits then fails by line.
+#[track_caller]
+pub fn in_time<T>(wanted: impl Future<Output = T>) -> impl Future<Output = T> {
+    let waiting = Location::caller();
+    async move {
+        let came = tokio::time::timeout(DEADLINE, wanted).await;
+        came.unwrap_or_else(|_| panic!("{waiting} waits for what did not come in time"))
     }
 }
 

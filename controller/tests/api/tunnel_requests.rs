@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::agents::Swarm;
-use crate::harness::DEADLINE;
+use crate::harness::in_time;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -79,8 +79,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        let reached = tokio::time::timeout(DEADLINE, reached).await;
-        reached.expect("in time");
+        in_time(reached).await;
     }
 
     /// On a connection of its own.
@@ -98,8 +97,7 @@ impl World {
             tokio::spawn(connection);
             sender.send_request(request).await
         };
-        let answered = tokio::time::timeout(DEADLINE, answered).await;
-        answered.expect("an answer in time").unwrap()
+        in_time(answered).await.unwrap()
     }
 
     async fn get(&self, version: Version) -> Response<Incoming> {
@@ -216,11 +214,6 @@ async fn read_head(stream: &mut TcpStream) -> String {
         }
     }
     String::from_utf8(head).unwrap().to_ascii_lowercase()
-}
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(DEADLINE, future).await;
-    done.expect("in time")
 }
 
 const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];

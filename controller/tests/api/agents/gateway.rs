@@ -15,16 +15,20 @@ use hive_proto::v1::{
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::*;
-use crate::harness::DEADLINE;
 
 fn fetch(byte: u8) -> FetchArtifactRequest {
     FetchArtifactRequest {
         sha256: vec![byte; 32],
         ..FetchArtifactRequest::default()
     }
+}
+
+fn client(link: &Link) -> GatewayClient<Channel> {
+    GatewayClient::new(grpc::channel(link.clone()))
 }
 
 /// A session as an agent holds it.
@@ -41,7 +45,7 @@ impl Session {
             ..Hello::default()
         };
         send(&outbox, agent_message::Kind::Hello(hello)).await;
-        let inbox = GatewayClient::new(grpc::channel(link.clone()))
+        let inbox = client(link)
             .session(ReceiverStream::new(messages))
             .await
             .unwrap()
@@ -52,11 +56,7 @@ impl Session {
     /// The names of the assignments in the next desired set.
     async fn desired(&mut self) -> Vec<String> {
         loop {
-            let message = tokio::time::timeout(DEADLINE, self.inbox.message())
-                .await
-                .expect("a message in time")
-                .unwrap()
-                .unwrap();
+            let message = in_time(self.inbox.message()).await.unwrap().unwrap();
             if let Some(controller_message::Kind::Desired(desired)) = message.kind {
                 return names(desired);
             }
@@ -82,14 +82,20 @@ fn names(desired: Desired) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_node_reads_what_its_own_assignments_name() {
+/// The link of node "pi", which has an assignment of its own; so has another node.
+async fn of_two_nodes() -> (Swarm, Link) {
     let swarm = Swarm::start().await;
     let (pi, _phone) = (swarm.node("pi").await, swarm.node("phone").await);
     swarm.assign("own", "pi", 0x11).await;
     swarm.assign("other", "phone", 0x22).await;
     let link = swarm.link(pi).await;
-    let mut client = GatewayClient::new(grpc::channel(link.clone()));
+    (swarm, link)
+}
+
+#[tokio::test]
+async fn a_node_reads_what_its_own_assignments_name() {
+    let (_swarm, link) = of_two_nodes().await;
+    let mut client = client(&link);
     let other = client.fetch_artifact(fetch(0x22)).await.unwrap_err();
     assert_eq!(other.code(), Code::PermissionDenied, "{other}");
     let unknown = client.fetch_artifact(fetch(0x33)).await.unwrap_err();
@@ -122,7 +128,7 @@ async fn pieces(link: &Link, code: &[u8], offset: usize, takes_zstd: bool) -> Ve
         offset: offset as u64,
         takes_zstd,
     };
-    let mut client = GatewayClient::new(grpc::channel(link.clone()));
+    let mut client = client(link);
     let pieces = client.fetch_artifact(request).await.unwrap().into_inner();
     pieces.try_collect().await.unwrap()
 }
@@ -188,11 +194,7 @@ async fn an_artifact_goes_on_wherever_it_was_cut() {
 
 #[tokio::test]
 async fn a_node_writes_the_status_of_its_own_assignments() {
-    let swarm = Swarm::start().await;
-    let (pi, _phone) = (swarm.node("pi").await, swarm.node("phone").await);
-    swarm.assign("own", "pi", 0x11).await;
-    swarm.assign("other", "phone", 0x22).await;
-    let link = swarm.link(pi).await;
+    let (swarm, link) = of_two_nodes().await;
     let mut session = Session::begin(&link).await;
     session.desired().await;
     let ready = |name: &str| AssignmentStatus {
@@ -231,9 +233,7 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
             revisions.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(DEADLINE, written)
-        .await
-        .expect("the report is written in time");
+    in_time(written).await;
     assert_eq!(swarm.stored("other")["status"], Value::Null);
     let path = "/api/v1/namespaces/default/events";
     let told = async {
@@ -246,9 +246,7 @@ async fn a_node_writes_the_status_of_its_own_assignments() {
             revisions.changed().await.unwrap();
         }
     };
-    let events: Vec<Value> = tokio::time::timeout(DEADLINE, told)
-        .await
-        .expect("the event is written in time");
+    let events: Vec<Value> = in_time(told).await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["involvedObject"]["name"], "own");
     assert_eq!(
@@ -268,9 +266,7 @@ async fn another_key_or_none_is_not_that_node() {
     // Issued by the CA for that name, but to another machine's key: of a node that was replaced.
     let subject = Subject::Node { name: "pi".into() };
     let link = swarm.link(credentials(&swarm.authority, &subject)).await;
-    tokio::time::timeout(DEADLINE, link.closed())
-        .await
-        .expect("closed in time");
+    in_time(link.closed()).await;
 
     let pin = swarm.authority.certificate().fingerprint();
     let address = swarm.address.to_string();
@@ -278,8 +274,7 @@ async fn another_key_or_none_is_not_that_node() {
     let link = dial(&address, config, &LinkSettings::default())
         .await
         .unwrap();
-    let mut client = GatewayClient::new(grpc::channel(link));
-    let answer = client.fetch_artifact(fetch(0x11)).await.unwrap_err();
+    let answer = client(&link).fetch_artifact(fetch(0x11)).await.unwrap_err();
     assert_eq!(answer.code(), Code::Unauthenticated);
 }
 
@@ -323,7 +318,7 @@ async fn who_comes_in_is_recorded_with_what_let_them_in() {
 
     // A certificate is renewed by whom it is for; another key gets none.
     let link = swarm.link(enrolled.unwrap()).await;
-    let mut client = GatewayClient::new(grpc::channel(link));
+    let mut client = client(&link);
     let csr = |key: &DeviceKey| RenewRequest {
         csr: key.csr().unwrap(),
     };

@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tonic::Code;
 
 use super::*;
-use crate::harness::DEADLINE;
 
 #[tokio::test]
 async fn controllers_put_artifacts_on_those_of_either_release() {
@@ -111,7 +110,7 @@ async fn a_controller_tells_another_how_the_port_of_a_tunnel_is() {
             tokio::task::yield_now().await;
         }
     };
-    let told = tokio::time::timeout(DEADLINE, told).await.unwrap();
+    let told = in_time(told).await;
     let problem = &told.problem;
     assert!(problem.contains(&port.to_string()), "{problem}");
     assert_eq!((told.open, told.came_ms), (false, None));
