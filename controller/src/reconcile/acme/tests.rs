@@ -99,6 +99,22 @@ impl World {
         world
     }
 
+    /// Somebody leads, and a tunnel wants a certificate of an authority of such habits.
+    async fn asking(habits: impl FnOnce(&mut Habits)) -> Self {
+        let mut world = Self::settled().await;
+        world.authority.change(habits);
+        world.lead();
+        world.declare("default", "photos", HOST).await;
+        world
+    }
+
+    /// The authority was given an answer for the tunnel, and does not say yet what it thinks of it.
+    async fn held() -> Self {
+        let world = Self::asking(|habits| habits.holds = true).await;
+        world.asked(|log| !log.claims.is_empty()).await;
+        world
+    }
+
     async fn create(&self, key: Key, extra: Value) {
         let body = objects::fresh(&key, json!({}), extra);
         objects::ensure(&self.replica, key, body).await.unwrap();

@@ -27,10 +27,7 @@ async fn a_tunnel_gets_a_certificate_by_either_challenge_whatever_the_authority_
         (Kind::Http01, |habits| habits.slow = 2),
     ];
     for (kind, change) in cases {
-        let mut world = World::settled().await;
-        world.authority.change(change);
-        world.lead();
-        world.declare("default", "photos", HOST).await;
+        let world = World::asking(change).await;
         let said = world.says("photos", "True Issued ").await;
         assert!(said.contains("good for photos.localhost until "), "{said}");
         let [chain, key] = world.secret("photos").unwrap();
@@ -115,10 +112,7 @@ async fn what_an_authority_says_is_passed_on() {
         ),
     ];
     for (expected, words, change) in cases {
-        let mut world = World::settled().await;
-        world.authority.change(change);
-        world.lead();
-        world.declare("default", "photos", HOST).await;
+        let world = World::asking(change).await;
         let said = world.says("photos", expected).await;
         assert!(said.contains(words), "{said}");
         assert!(said.contains("; it is tried again at "), "{said}");
@@ -129,11 +123,7 @@ async fn what_an_authority_says_is_passed_on() {
 
 #[tokio::test]
 async fn the_next_leader_goes_on_with_the_order_and_renews_nothing_twice() {
-    let mut world = World::settled().await;
-    world.authority.change(|habits| habits.holds = true);
-    world.lead();
-    world.declare("default", "photos", HOST).await;
-    world.asked(|log| !log.claims.is_empty()).await;
+    let mut world = World::held().await;
     world.lead();
     world.authority.change(|habits| habits.holds = false);
     world.says("photos", "True Issued ").await;
@@ -148,10 +138,7 @@ async fn the_next_leader_goes_on_with_the_order_and_renews_nothing_twice() {
 
 #[tokio::test]
 async fn what_an_authority_asks_of_one_tunnel_holds_for_all_and_for_the_next_leader() {
-    let mut world = World::settled().await;
-    world.authority.change(|habits| habits.limited = Some(600));
-    world.lead();
-    world.declare("default", "photos", HOST).await;
+    let mut world = World::asking(|habits| habits.limited = Some(600)).await;
     world.says("photos", "False RateLimited ").await;
     // It would be let in.
     world.authority.change(|habits| habits.limited = None);
@@ -170,10 +157,7 @@ async fn what_an_authority_asks_of_one_tunnel_holds_for_all_and_for_the_next_lea
 /// It is likely one of the names: nothing says that others would meet it.
 #[tokio::test]
 async fn a_limit_that_lasts_for_hours_holds_for_the_tunnel_that_met_it() {
-    let mut world = World::settled().await;
-    world.authority.change(|habits| habits.limited = Some(7200));
-    world.lead();
-    world.declare("default", "photos", HOST).await;
+    let world = World::asking(|habits| habits.limited = Some(7200)).await;
     let said = world.says("photos", "False RateLimited ").await;
     world.authority.change(|habits| habits.limited = None);
     world.declare("default", "other", "other.localhost").await;
@@ -185,11 +169,8 @@ async fn a_limit_that_lasts_for_hours_holds_for_the_tunnel_that_met_it() {
 
 #[tokio::test]
 async fn the_next_leader_waits_for_what_failed_as_the_one_before_did() {
-    let mut world = World::settled().await;
     let why = "the page is another".to_owned();
-    world.authority.change(|habits| habits.fails = Some(why));
-    world.lead();
-    world.declare("default", "photos", HOST).await;
+    let mut world = World::asking(|habits| habits.fails = Some(why)).await;
     let said = world.says("photos", "False NameNotProven ").await;
     world.all_closed().await;
     world.lead();
@@ -232,11 +213,7 @@ async fn the_next_leader_has_as_much_leave_for_orders_as_the_one_before_left() {
 /// After a failure the other challenge is taken first, but not while the authority looks at one.
 #[tokio::test]
 async fn what_an_authority_looks_at_stays_the_answer() {
-    let mut world = World::settled().await;
-    world.authority.change(|habits| habits.holds = true);
-    world.lead();
-    world.declare("default", "photos", HOST).await;
-    world.asked(|log| !log.claims.is_empty()).await;
+    let mut world = World::held().await;
     let failed = json!({
         "time": "2026-01-01T00:00:00Z", "generation": 1, "directory": world.authority.directory(), "count": 1,
         "nextTime": "2026-01-01T00:01:00Z", "reason": "AuthoritySlow", "message": "it is not done yet",
@@ -259,12 +236,7 @@ async fn what_an_authority_looks_at_stays_the_answer() {
 
 #[tokio::test]
 async fn a_certificate_that_lives_for_seconds_is_renewed() {
-    let mut world = World::settled().await;
-    world
-        .authority
-        .change(|habits| habits.lifetime = Duration::from_secs(15));
-    world.lead();
-    world.declare("default", "photos", HOST).await;
+    let world = World::asking(|habits| habits.lifetime = Duration::from_secs(15)).await;
     world.says("photos", "True Issued ").await;
     let first = world.secret("photos").unwrap();
     world
@@ -281,9 +253,7 @@ async fn a_certificate_that_lives_for_seconds_is_renewed() {
 
 #[tokio::test]
 async fn another_namespace_gets_no_certificate_for_a_host_that_is_taken() {
-    let mut world = World::settled().await;
-    world.lead();
-    world.declare("default", "photos", HOST).await;
+    let world = World::asking(|_| {}).await;
     world.says("photos", "True Issued ").await;
     // Made within a second of the other, the names decide; this one is behind in any case.
     world.declare("other", "zzz", HOST).await;
@@ -322,11 +292,7 @@ async fn somebody_elses_secret_stays_as_it_is() {
 
 #[tokio::test]
 async fn nothing_is_answered_for_an_order_that_is_closed() {
-    let mut world = World::settled().await;
-    world.authority.change(|habits| habits.holds = true);
-    world.lead();
-    world.declare("default", "photos", HOST).await;
-    world.asked(|log| !log.claims.is_empty()).await;
+    let world = World::held().await;
     let challenges = Challenges::follow(&world.replica, world.term.clone());
     assert!(
         challenges
