@@ -15,6 +15,7 @@ mod place;
 mod rate;
 pub mod rules;
 pub mod seal;
+mod users;
 
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime};

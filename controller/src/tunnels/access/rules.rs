@@ -10,9 +10,9 @@ use hive_manifests::Resource;
 use hive_manifests::tunnel::access::{Access, Bearer, OidcLogin};
 
 use super::clients::Networks;
-use super::passwords::{BadUsers, Users};
 use super::rate::Rate;
 use super::seal::{SealingKey, secret_key};
+use super::users::{BadUsers, Users};
 use crate::state::{Key, State};
 
 /// In the Secret of names and passwords, as others who read such Secrets call it.
