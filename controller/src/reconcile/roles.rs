@@ -34,6 +34,30 @@ pub enum Step {
     },
 }
 
+impl From<Step> for Command {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Create {
+                key,
+                labels,
+                content,
+            } => {
+                let mut body = objects::fresh(&key, labels, content);
+                body["metadata"]["annotations"] = json!({ AUTOUPDATE: "true" });
+                Self::Create {
+                    key,
+                    body: body.into(),
+                }
+            }
+            Step::Replace { key, body, expect } => Self::Replace {
+                key,
+                body: body.into(),
+                expect: Some(expect),
+            },
+        }
+    }
+}
+
 /// What is missing. Pure.
 pub fn plan(state: &State) -> Vec<Step> {
     let mut steps: Vec<Step> = bootstrap::wanted()
@@ -180,26 +204,7 @@ pub async fn settle(replica: &Replica) -> Result<(), ProposeError> {
 }
 
 async fn perform(replica: &Replica, step: Step) -> Result<(), ProposeError> {
-    let command = match step {
-        Step::Create {
-            key,
-            labels,
-            content,
-        } => {
-            let mut body = objects::fresh(&key, labels, content);
-            body["metadata"]["annotations"] = json!({ AUTOUPDATE: "true" });
-            Command::Create {
-                key,
-                body: body.into(),
-            }
-        }
-        Step::Replace { key, body, expect } => Command::Replace {
-            key,
-            body: body.into(),
-            expect: Some(expect),
-        },
-    };
-    match replica.propose(command).await {
+    match replica.propose(step.into()).await {
         // Somebody was quicker: the next look sees what they made of it.
         Ok(_)
         | Err(ProposeError::Rejected(
@@ -217,25 +222,7 @@ mod tests {
 
     fn perform(state: &mut State, steps: Vec<Step>) {
         for step in steps {
-            let command = match step {
-                Step::Create {
-                    key,
-                    labels,
-                    content,
-                } => {
-                    let body = objects::fresh(&key, labels, content);
-                    Command::Create {
-                        key,
-                        body: body.into(),
-                    }
-                }
-                Step::Replace { key, body, expect } => Command::Replace {
-                    key,
-                    body: body.into(),
-                    expect: Some(expect),
-                },
-            };
-            state.apply(command).unwrap();
+            state.apply(step.into()).unwrap();
         }
     }
 

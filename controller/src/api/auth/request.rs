@@ -183,9 +183,8 @@ mod tests {
     use crate::access::index::Index;
     use crate::access::rbac;
     use crate::access::user::{AUTHENTICATED, MASTERS, UserInfo};
-    use crate::objects;
-    use crate::reconcile::roles::{Step, plan};
-    use crate::state::{Command, State};
+    use crate::reconcile::roles::plan;
+    use crate::state::State;
 
     /// The roles that every swarm has.
     static INDEX: LazyLock<Index> = LazyLock::new(|| {
@@ -196,25 +195,7 @@ mod tests {
                 return Index::build(&state);
             }
             for step in steps {
-                let command = match step {
-                    Step::Create {
-                        key,
-                        labels,
-                        content,
-                    } => {
-                        let body = objects::fresh(&key, labels, content);
-                        Command::Create {
-                            key,
-                            body: body.into(),
-                        }
-                    }
-                    Step::Replace { key, body, expect } => Command::Replace {
-                        key,
-                        body: body.into(),
-                        expect: Some(expect),
-                    },
-                };
-                state.apply(command).unwrap();
+                state.apply(step.into()).unwrap();
             }
         }
     });
