@@ -11,7 +11,7 @@ use hive_identity::PeerError;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{ConnectionError, Endpoint};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -187,11 +187,9 @@ async fn accept_tcp(
             handshake,
             settings.handshake_timeout,
             accepted.clone(),
+            place,
         );
-        tokio::spawn(async move {
-            admission.await;
-            drop(place);
-        });
+        tokio::spawn(admission);
     }
 }
 
@@ -212,19 +210,19 @@ async fn accept_quic(quic: Endpoint, settings: LinkSettings, accepted: mpsc::Sen
             handshake,
             settings.handshake_timeout,
             accepted.clone(),
+            place,
         );
-        tokio::spawn(async move {
-            admission.await;
-            drop(place);
-        });
+        tokio::spawn(admission);
     }
 }
 
+/// Has its place among the handshakes until it ends.
 async fn admit(
     remote: SocketAddr,
     handshake: impl Future<Output = Result<Link, ListenError>>,
     timeout: Duration,
     accepted: mpsc::Sender<Link>,
+    _place: OwnedSemaphorePermit,
 ) {
     match tokio::time::timeout(timeout, handshake).await {
         Ok(Ok(link)) => {
