@@ -6,16 +6,18 @@
 //! the passphrase, numbered and bound to the header, so that none can be left out, doubled, moved or
 //! taken from another backup. Bytes pass through; nothing here touches a file by itself.
 
+mod sealing;
+
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::num::NonZeroU32;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use ring::digest::{Context, SHA256, digest};
-use ring::pbkdf2;
+use ring::aead::CHACHA20_POLY1305;
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::random;
+pub use sealing::Seal;
+use sealing::Sealing;
 
 /// Ends in the version of the envelope.
 const MAGIC: &[u8; 8] = b"hivebak1";
@@ -32,9 +34,6 @@ const DIGEST_BYTES: usize = 32;
 
 /// OWASP's figure for PBKDF2-HMAC-SHA256 (2023): half a second on a small board, once a backup.
 const ITERATIONS: u32 = 600_000;
-
-/// A forged header must not keep a restoring machine busy for hours.
-const MAX_ITERATIONS: u32 = 10_000_000;
 
 /// What a backup is of. Readable without the passphrase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,14 +54,6 @@ pub struct BackupHeader {
     /// How the body is sealed; absent when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,
-}
-
-/// How the key follows from the passphrase: PBKDF2-HMAC-SHA256.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seal {
-    pub iterations: u32,
-    /// Hex; fresh for each backup, so that no key is ever used for two.
-    pub salt: String,
 }
 
 /// Why a backup cannot be read.
@@ -94,66 +85,6 @@ impl From<io::Error> for BackupError {
             Ok(own) => own,
             Err(error) => Self::Io(error),
         }
-    }
-}
-
-/// A key for one backup, with the number of the next frame.
-struct Sealing {
-    key: LessSafeKey,
-    header: [u8; DIGEST_BYTES],
-    next: u64,
-}
-
-impl Sealing {
-    fn new(seal: &Seal, passphrase: &[u8], header: &[u8]) -> Result<Self, BackupError> {
-        let iterations = NonZeroU32::new(seal.iterations)
-            .filter(|iterations| iterations.get() <= MAX_ITERATIONS)
-            .ok_or(BackupError::Damaged("impossible parameters of its seal"))?;
-        let salt =
-            hex::decode(&seal.salt).map_err(|_| BackupError::Damaged("its salt is not hex"))?;
-        let mut key = [0; 32];
-        pbkdf2::derive(
-            pbkdf2::PBKDF2_HMAC_SHA256,
-            iterations,
-            &salt,
-            passphrase,
-            &mut key,
-        );
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &key).expect("the key has 32 bytes");
-        let mut bound = [0; DIGEST_BYTES];
-        bound.copy_from_slice(digest(&SHA256, header).as_ref());
-        Ok(Self {
-            key: LessSafeKey::new(key),
-            header: bound,
-            next: 0,
-        })
-    }
-
-    /// The number of the frame, and whether it is the last: one cut off after a whole frame is noticed.
-    fn nonce(&mut self, last: bool) -> Nonce {
-        let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&self.next.to_be_bytes());
-        nonce[11] = u8::from(last);
-        self.next += 1;
-        Nonce::assume_unique_for_key(nonce)
-    }
-
-    fn seal(&mut self, frame: &mut Vec<u8>, last: bool) {
-        let nonce = self.nonce(last);
-        self.key
-            .seal_in_place_append_tag(nonce, Aad::from(self.header), frame)
-            .expect("a frame is far shorter than what the cipher takes");
-    }
-
-    fn open(&mut self, frame: &mut Vec<u8>, last: bool) -> Result<(), BackupError> {
-        let nonce = self.nonce(last);
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(self.header), frame)
-            .map_err(|_| BackupError::WrongPassphrase)?
-            .len();
-        frame.truncate(plain);
-        Ok(())
     }
 }
 
