@@ -6,8 +6,10 @@
 
 mod counts;
 mod heard;
+mod outcome;
 mod window;
 
-pub use counts::{Counted, Counting, Loads, MAX_LOADS, Outcome, Told};
+pub use counts::{Counted, Counting, Loads, MAX_LOADS, Told};
 pub use heard::Traffic;
+pub use outcome::Outcome;
 pub use window::{LONGEST, Sum};

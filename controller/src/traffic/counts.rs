@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hive_proto::invoke::{REASON, WAITED_US};
+use hive_proto::invoke::WAITED_US;
 use hive_proto::v1::FunctionLoad;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
+use super::outcome::Outcome;
 use super::window::Sum;
 use crate::state::Key;
 
@@ -23,40 +24,6 @@ pub const MAX_LOADS: usize = 4096;
 
 /// What was not asked for in this time is forgotten here, and counted anew.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Failures of what a function itself is or does. The other reasons are of the swarm: that no copy was
-/// ready, was reached or had room, and say nothing about a version.
-const OWN_FAILURES: [&str; 8] = [
-    "Timeout",
-    "CpuTimeout",
-    "MemoryLimit",
-    "HandleLimit",
-    "ResponseTooLarge",
-    "Trap",
-    "NoResponse",
-    "ErrorCode",
-];
-
-/// What an answer says about the version that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Good,
-    Failed,
-    /// Nothing: it is not the version's own.
-    NotItsOwn,
-}
-
-impl Outcome {
-    /// Functions cannot write the header with the reason: there is one only where Hive answers.
-    pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
-        match headers.get(REASON) {
-            None if status.is_server_error() => Self::Failed,
-            None => Self::Good,
-            Some(reason) if OWN_FAILURES.iter().any(|own| reason == own) => Self::Failed,
-            Some(_) => Self::NotItsOwn,
-        }
-    }
-}
 
 /// How long a request waited for its turn, as the agent says that answered it. So much fits that more is nonsense.
 fn waited(headers: &HeaderMap) -> Option<Duration> {
@@ -292,7 +259,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counting<B> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use hive_manifests::Resource;
-    use http::{HeaderValue, Response};
+    use hive_proto::invoke::REASON;
+    use http::{HeaderValue, Response, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
@@ -326,31 +294,6 @@ mod tests {
             response.headers_mut().insert(REASON, reason);
         }
         response
-    }
-
-    #[test]
-    fn a_version_answers_for_what_it_does_itself() {
-        let cases = [
-            (200, None, Outcome::Good),
-            (404, None, Outcome::Good),
-            (500, None, Outcome::Failed),
-            (503, None, Outcome::Failed),
-            (502, Some("Trap"), Outcome::Failed),
-            (504, Some("Timeout"), Outcome::Failed),
-            (504, Some("CpuTimeout"), Outcome::Failed),
-            (502, Some("NoResponse"), Outcome::Failed),
-            (503, Some("NotReady"), Outcome::NotItsOwn),
-            (503, Some("Overloaded"), Outcome::NotItsOwn),
-            (503, Some("QueueTimeout"), Outcome::NotItsOwn),
-            (503, Some("NodeMemory"), Outcome::NotItsOwn),
-            (413, Some("BodyTooLarge"), Outcome::NotItsOwn),
-            (500, Some("HostError"), Outcome::NotItsOwn),
-        ];
-        for (status, reason, expected) in cases {
-            let response = answer(status, reason);
-            let found = Outcome::of(response.status(), response.headers());
-            assert_eq!(found, expected, "{status} {reason:?}");
-        }
     }
 
     #[test]
