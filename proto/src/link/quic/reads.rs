@@ -15,7 +15,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 
-use super::super::READS;
+use super::super::purpose::READS;
 use super::super::settings::{LEAST_SHARE, LINK_WINDOW, OWN_WINDOW};
 use super::outstanding::{MOST, Outstanding};
 
