@@ -132,12 +132,7 @@ impl Agent {
         let name = name.clone();
         tracing::info!(node = name, key = %credentials.key().fingerprint(), "starting");
 
-        let host = Host {
-            ca: credentials.ca().clone(),
-            target: info.target.clone(),
-            wasmtime_version: info.wasmtime_version.clone(),
-            older_versions: hive_functions::older_versions(),
-        };
+        let host = Host::of(credentials.ca(), &info);
         let live = LiveCredentials::new(credentials);
         let (store, found) = ArtifactStore::open(&artifacts)?;
         let links = Links::default();

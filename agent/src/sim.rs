@@ -84,12 +84,7 @@ impl SimAgent {
             Some(dir) => Some(ArtifactStore::open(dir).context("artifacts")?.0),
             None => None,
         };
-        let host = Host {
-            ca: credentials.ca().clone(),
-            target: info.target.clone(),
-            wasmtime_version: info.wasmtime_version.clone(),
-            older_versions: hive_functions::older_versions(),
-        };
+        let host = Host::of(credentials.ca(), &info);
         let live = LiveCredentials::new(credentials);
         let (links, events) = (Links::default(), Events::default());
         let told = watch::Sender::<Arc<Told>>::default();

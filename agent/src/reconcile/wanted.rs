@@ -61,6 +61,18 @@ pub struct Host {
     pub older_versions: Vec<String>,
 }
 
+impl Host {
+    /// As the machine tells of itself.
+    pub fn of(ca: &CaCertificate, info: &v1::NodeInfo) -> Self {
+        Self {
+            ca: ca.clone(),
+            target: info.target.clone(),
+            wasmtime_version: info.wasmtime_version.clone(),
+            older_versions: hive_functions::older_versions(),
+        }
+    }
+}
+
 impl Refusal {
     /// For machines: the reason in the assignment's status.
     pub fn reason(&self) -> &'static str {
