@@ -10,7 +10,7 @@ use serde_json::json;
 
 use tokio::sync::Semaphore;
 
-use super::swarm::{Swarm, image, key};
+use super::swarm::{Swarm, image, key, until};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -64,12 +64,32 @@ fn large(number: u64, bytes: u64) -> Command {
     }
 }
 
-/// Writes and says how large the directory ever was.
+/// Writes that come while a snapshot is written: as many as the bounds below have room for.
+const MEANWHILE: u64 = 16;
+
+fn is_snapshot_under_way(dir: &Path) -> bool {
+    let mut files = std::fs::read_dir(dir.join("raft/snapshots")).unwrap();
+    files.any(|file| {
+        let path = file.unwrap().path();
+        path.extension().is_some_and(|it| it == "partial")
+    })
+}
+
+/// Writes and says how large the directory ever was. On a busy machine a snapshot may take seconds in which
+/// hundreds of writes would come: those after the first few wait for it.
 async fn write(replica: &Replica, dir: &Path, numbers: Range<u64>, bytes: u64) -> u64 {
-    let mut most = 0;
+    let (mut most, mut meanwhile) = (0, 0);
     for number in numbers {
         replica.propose(large(number, bytes)).await.unwrap();
         most = most.max(bytes_below(dir));
+        meanwhile = match is_snapshot_under_way(dir) {
+            true => meanwhile + 1,
+            false => 0,
+        };
+        if meanwhile == MEANWHILE {
+            until("the snapshot", || !is_snapshot_under_way(dir)).await;
+            meanwhile = 0;
+        }
     }
     most
 }
@@ -157,7 +177,7 @@ async fn a_follower_that_never_catches_up_costs_no_disk_and_gets_a_snapshot() {
         );
         turns.add_permits(1);
     }
-    assert!(swarm.installed() > 0);
+    until("a snapshot to be sent", || swarm.installed() > 0).await;
     turns.add_permits(Semaphore::MAX_PERMITS / 2);
     swarm.converge().await;
     assert_eq!(image(&swarm.replica(slow)), image(&leader));
