@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::swarm::{Service, TIMING, create, holds, soon};
+use crate::swarm::{Service, TIMING, soon, write};
 
 fn credentials(authority: &CertificateAuthority, raft_id: u64) -> LiveCredentials {
     let key = DeviceKey::generate();
@@ -129,18 +129,6 @@ async fn three_controllers_agree_over_quic() {
     gone.serving.cancel();
     let survivor = controllers.values().next().unwrap();
     write(&survivor.replica, "after").await;
-}
-
-/// On a busy machine a link may be given up with a write on it, whose outcome nobody knows then, or its leader be lost.
-async fn write(replica: &Replica, name: &str) {
-    let written = async {
-        while !holds(replica, name) {
-            if let Err(error) = replica.propose(create(name)).await {
-                println!("{name}: {error}");
-            }
-        }
-    };
-    soon("a write through this controller", written).await;
 }
 
 /// A message for one controller never reaches another, whatever an address says.

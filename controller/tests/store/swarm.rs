@@ -51,6 +51,18 @@ pub fn create(name: &str) -> Command {
     }
 }
 
+/// On a busy machine a link may be given up with a write on it, whose outcome nobody knows then, or its leader be lost.
+pub async fn write(replica: &Replica, name: &str) {
+    let written = async {
+        while !holds(replica, name) {
+            if let Err(error) = replica.propose(create(name)).await {
+                println!("{name}: {error}");
+            }
+        }
+    };
+    soon("a write through this controller", written).await;
+}
+
 pub fn key(name: &str) -> Key {
     Key::new(Resource::ConfigMap, "default", name)
 }
