@@ -1,8 +1,6 @@
 //! Watches, as transcripts of what a client sees.
 
 use hive_controller::access::tokens::Role;
-use hive_controller::state::{Command, Key};
-use hive_manifests::Resource;
 use serde_json::{Value, json};
 
 use crate::harness::{CONFIG_MAPS, Server};
@@ -299,21 +297,7 @@ async fn a_quiet_watch_outlives_what_is_forgotten() {
         .await;
     // Reads nothing of it, as nothing of it concerns the client, and yet does not fall behind.
     let quiet = tokio::spawn(async move { watch.next().await });
-    let large = "x".repeat(1_000_000);
-    for n in 0..75 {
-        let key = Key::new(Resource::ConfigMap, "hive-system", "noise");
-        let body =
-            json!({ "metadata": { "name": "noise" }, "data": { "n": n, "large": large } }).into();
-        let command = match n {
-            0 => Command::Create { key, body },
-            _ => Command::Replace {
-                key,
-                body,
-                expect: None,
-            },
-        };
-        server.propose(command).await;
-    }
+    forget_history(&server).await;
     server.config_map("a", json!({})).await;
     assert_eq!(quiet.await.unwrap(), "ADDED a");
 }
