@@ -117,16 +117,19 @@ async fn addresses_come_first() {
 
 #[tokio::test]
 async fn who_comes_too_often_is_told_when_to_come_again() {
+    const TRIES: usize = 1000;
     let doorman = Doorman::default();
     let limit = json!({ "requestsPerSecond": 1, "burst": 2 });
     let live = live("uid", json!({ "rateLimit": limit }));
-    for expected in ["let in", "let in", "RateLimited"] {
-        assert_eq!(
-            outcome(&doorman, &live, &mut request("/", &[])).await,
-            expected
-        );
+    // A busy machine may take so long that there is a token again, but not each time.
+    let mut told = Vec::new();
+    while told.last().is_none_or(|it| it == "let in") && told.len() < TRIES {
+        told.push(outcome(&doorman, &live, &mut request("/", &[])).await);
     }
-    let denied = live.admit(CLIENT.parse().unwrap()).unwrap_err();
+    assert!(told.len() > 2, "{told:?}");
+    assert_eq!(told.last().unwrap(), "RateLimited");
+    let mut asked = (0..TRIES).map(|_| live.admit(CLIENT.parse().unwrap()));
+    let denied = asked.find_map(Result::err).unwrap();
     assert_eq!(denied.retry_after(), Some(1));
     assert!(live.admit("203.0.113.8".parse().unwrap()).is_ok());
 }
