@@ -2,6 +2,9 @@
 
 mod alone;
 
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::objects;
@@ -51,4 +54,26 @@ pub fn edit(state: &mut State, key: &Key, change: impl FnOnce(&mut Value)) {
     let mut body = state.get(key).unwrap().body().clone();
     change(&mut body);
     put(state, key.clone(), &body);
+}
+
+/// Ports of this machine, of TCP and of UDP, that nobody has, nor is given by the system: they lie below those that it
+/// gives to who names none, so that no connection takes one before it is listened at, or while nobody is to.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    std::array::from_fn(|_| free_port())
+}
+
+fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Each once, and tests of other programs at the same time begin elsewhere.
+        let begin = std::process::id().wrapping_mul(97);
+        let number = begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + number % COUNT) as u16;
+        let at = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
+            return port;
+        }
+    }
 }

@@ -20,6 +20,7 @@ use super::fake_agent;
 use super::live::Live;
 use super::table::Table;
 use super::{Tunnels, carry};
+use crate::fixture::free_ports;
 use crate::gateway::Links;
 use crate::objects;
 use crate::state::{Command, Key, State};
@@ -120,15 +121,6 @@ impl World {
 
 async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
-}
-
-/// Ports where nobody listens, as far as can be known.
-async fn free_ports<const N: usize>() -> [u16; N] {
-    let mut held = Vec::new();
-    for _ in 0..N {
-        held.push(listen().await);
-    }
-    std::array::from_fn(|index| port(&held[index]))
 }
 
 /// Says its name and then what it is told, at the port that is returned.

@@ -70,7 +70,8 @@ impl World {
 
     /// One tunnel, at `photos.example`, to a target.
     async fn to(target: &TcpListener) -> Self {
-        Self::with(&[("photos", spec("photos.example", target))]).await
+        let at = target.local_addr().unwrap();
+        Self::with(&[("photos", spec("photos.example", at))]).await
     }
 
     async fn until(&self, wanted: impl Fn(&Tunnels) -> bool) {
@@ -143,9 +144,8 @@ async fn carry(mut stream: Stream) {
     }
 }
 
-fn spec(host: &str, target: &TcpListener) -> Value {
-    let port = target.local_addr().unwrap().port();
-    json!({ "targets": [{ "node": "pi", "port": port }], "http": { "host": host } })
+fn spec(host: &str, target: SocketAddr) -> Value {
+    json!({ "targets": [{ "node": "pi", "port": target.port() }], "http": { "host": host } })
 }
 
 async fn listen() -> TcpListener {

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Doors, Proofs, concerns};
 use crate::access::tokens::SYSTEM_NAMESPACE;
-use crate::fixture::Alone;
+use crate::fixture::{Alone, free_ports};
 use crate::gateway::{Invoker, Nodes};
 use crate::ingress::{self, Forwarder, Ingress};
 use crate::objects;
@@ -176,11 +176,6 @@ async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
-/// Where nobody listens, as far as can be known.
-async fn free_port() -> u16 {
-    listen().await.local_addr().unwrap().port()
-}
-
 /// Answers one request of each connection.
 async fn serve(port: u16) {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
@@ -201,7 +196,7 @@ async fn serve(port: u16) {
 #[tokio::test]
 async fn a_tunnel_is_ready_once_a_request_came_through() {
     let world = World::new().await;
-    let service = free_port().await;
+    let [service] = free_ports();
     let targets = json!([{ "node": "pi", "port": service }]);
     let check = json!({ "interval": "1s" });
     world
@@ -232,7 +227,7 @@ async fn a_tunnel_is_ready_once_a_request_came_through() {
 #[tokio::test]
 async fn each_tunnel_is_proven_in_its_own_way() {
     let world = World::new().await;
-    let (service, port) = (free_port().await, free_port().await);
+    let [service, port] = free_ports();
     tokio::spawn(serve(service));
     let targets = json!([{ "node": "pi", "port": service }]);
     let tcp = json!({ "protocol": "TCP", "port": port, "targets": targets });
@@ -276,11 +271,10 @@ async fn each_tunnel_is_proven_in_its_own_way() {
 #[tokio::test]
 async fn another_program_at_the_port_is_not_taken_for_the_tunnel() {
     let world = World::new().await;
-    let service = free_port().await;
+    let [service, port] = free_ports();
     tokio::spawn(serve(service));
     // It takes connections, and never ends them.
-    let foreign = listen().await;
-    let port = foreign.local_addr().unwrap().port();
+    let foreign = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let targets = json!([{ "node": "pi", "port": service }]);
     let spec = json!({ "protocol": "TCP", "port": port, "targets": targets });
     world.declare("ssh", spec).await;
@@ -298,10 +292,9 @@ async fn another_program_at_the_port_is_not_taken_for_the_tunnel() {
 #[tokio::test]
 async fn another_program_at_the_address_is_not_taken_for_the_tunnel() {
     let world = World::new().await;
-    let service = free_port().await;
+    let [service, port] = free_ports();
     tokio::spawn(serve(service));
-    let foreign = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let port = foreign.local_addr().unwrap().port();
+    let _foreign = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let member = Member {
         ingress: "127.0.0.2:1".into(),
         ..Member::default()
@@ -320,7 +313,7 @@ async fn a_guarded_tunnel_is_ready_when_its_rules_are_complete_and_its_targets_a
     let world = World::new().await;
     let system = Key::new(Resource::Namespace, "", SYSTEM_NAMESPACE);
     world.create(system, json!({})).await;
-    let (service, port) = (free_port().await, free_port().await);
+    let [service, port] = free_ports();
     let spec = |mut spec: Value, access: Value| {
         spec["targets"] = json!([{ "node": "pi", "port": service }]);
         spec["healthCheck"] = json!({ "interval": "1s" });

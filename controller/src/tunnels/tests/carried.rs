@@ -34,7 +34,7 @@ async fn bytes_flow_both_ways_and_each_direction_ends_by_itself() {
 async fn a_target_that_refuses_is_passed_over() {
     let mut world = World::new();
     let service = echoing("second ").await;
-    let [nobody] = free_ports().await;
+    let [nobody] = free_ports();
     let (first, second) = (target(nobody), target(service));
     let unlinked = on("phone", service);
     let live = world.declare("ssh", json!([first, unlinked, second]), json!({}));
@@ -58,7 +58,7 @@ async fn a_target_that_refuses_is_passed_over() {
 #[tokio::test]
 async fn where_no_target_takes_it_a_connection_is_refused() {
     let mut world = World::new();
-    let [nobody] = free_ports().await;
+    let [nobody] = free_ports();
     let live = world.declare("ssh", json!([target(nobody)]), json!({}));
     let mut client = world.connect(&live).await;
     breaks(&mut client).await;

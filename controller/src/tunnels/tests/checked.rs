@@ -64,7 +64,7 @@ async fn a_target_is_well_that_takes_a_connection() {
     world.watched("ssh", target(service), json!({}), json!({}));
     let well = world.health("ssh", true).await;
     assert!(well.latency.is_some());
-    let [nobody] = free_ports().await;
+    let [nobody] = free_ports();
     world.watched("ssh", target(nobody), json!({}), json!({}));
     let unwell = world.health("ssh", false).await;
     assert_eq!(unwell.reason, "Refused");

@@ -146,9 +146,7 @@ async fn answers_come_from_the_address_that_was_asked() {
 async fn a_target_where_nobody_listens_is_passed_over() {
     let mut world = World::new();
     let service = answering("second ").await;
-    let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let nobody = gone.local_addr().unwrap().port();
-    drop(gone);
+    let [nobody] = free_ports();
     let targets = json!([target(nobody), target(service)]);
     let live = world.declare_udp("dns", targets, json!({}));
     let open = world.open(&live);
@@ -186,7 +184,7 @@ async fn flows_are_bounded_and_end_when_nothing_is_said() {
 #[tokio::test]
 async fn one_number_may_be_a_port_of_both() {
     let mut world = World::new();
-    let [port] = free_ports().await;
+    let [port] = free_ports();
     let at = SocketAddr::from(([127, 0, 0, 1], port));
     let (connections, datagrams) = (echoing("tcp").await, answering("udp ").await);
     let more = json!({ "port": port });
@@ -230,8 +228,9 @@ async fn flows_end_with_their_tunnel_and_with_its_port() {
 async fn a_target_is_well_that_answers_or_does_not_refuse() {
     let mut world = World::new();
     let service = answering("").await;
-    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let at = silent.local_addr().unwrap();
+    let [port] = free_ports();
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let silent = UdpSocket::bind(at).await.unwrap();
     let mut watch = |name: &str, port: u16, payload: Option<&str>| {
         let check = json!({ "interval": "20ms", "timeout": "300ms", "payload": payload });
         let more = json!({ "healthCheck": check });

@@ -25,7 +25,7 @@ async fn answers(port: u16, expected: &str) {
 #[tokio::test]
 async fn ports_follow_their_tunnels() {
     let mut world = World::new();
-    let [one, two] = free_ports().await;
+    let [one, two] = free_ports();
     let services = [echoing("old").await, echoing("new").await];
     let [old, new] = [0, 1].map(|it| json!([target(services[it])]));
     let mut doors = Doors::new(world.tunnels.clone(), HERE);
@@ -66,9 +66,8 @@ async fn ports_follow_their_tunnels() {
 #[tokio::test]
 async fn a_port_that_is_not_to_be_had_is_told_and_tried_again() {
     let mut world = World::new();
-    let taken = listen().await;
-    let at = port(&taken);
-    let [free] = free_ports().await;
+    let [at, free] = free_ports();
+    let taken = TcpListener::bind((HERE, at)).await.unwrap();
     let service = echoing("hello").await;
     let targets = json!([target(service)]);
     world.declare("a", targets.clone(), json!({ "port": at }));
@@ -122,7 +121,7 @@ async fn a_controller_serves_what_is_declared_until_it_stops() {
     let (world, stop) = (World::new(), CancellationToken::new());
     let tunnels = world.tunnels.clone();
     let serving = tokio::spawn(serve(tunnels, replica.clone(), HERE, stop.clone()));
-    let [at] = free_ports().await;
+    let [at] = free_ports();
     let service = echoing("hello").await;
     let key = key("ssh");
     let spec = json!({ "protocol": "TCP", "port": at, "targets": [target(service)] });

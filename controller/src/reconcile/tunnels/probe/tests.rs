@@ -3,6 +3,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::fixture::free_ports;
 
 /// How a server treats a connection.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +57,9 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<String> {
     Ok(String::from_utf8(head).unwrap())
 }
 
-async fn nobody() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
+fn nobody() -> u16 {
+    let [port] = free_ports();
+    port
 }
 
 fn ask(way: Way, ports: &[u16]) -> Ask {
@@ -144,7 +145,7 @@ async fn an_answer_counts_if_it_came_through_a_controller() {
     let silent = serve(Manner::Silent).await;
     let found = knocked(http("photos.localhost", Duration::from_millis(50)), silent).await;
     assert_eq!(found, Answer::Silent);
-    let found = knocked(http("photos.localhost", LONG), nobody().await).await;
+    let found = knocked(http("photos.localhost", LONG), nobody()).await;
     assert_eq!(
         found,
         Answer::Unreachable("the connection was refused".into())
@@ -164,7 +165,7 @@ async fn a_connection_counts_if_it_stays() {
             false => assert_eq!(found, Answer::Closed),
         }
     }
-    let found = knocked(Way::Tcp, nobody().await).await;
+    let found = knocked(Way::Tcp, nobody()).await;
     assert_eq!(
         found,
         Answer::Unreachable("the connection was refused".into())
@@ -192,8 +193,8 @@ async fn a_datagram_counts_if_it_is_answered() {
     let (found, ()) = join(knocked(udp(Duration::from_secs(6)), port), answering).await;
     assert!(matches!(found, Answer::Reached(_)), "{found:?}");
 
-    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let port = silent.local_addr().unwrap().port();
+    let port = nobody();
+    let silent = UdpSocket::bind(("127.0.0.1", port)).await.unwrap();
     let found = knocked(udp(Duration::from_millis(50)), port).await;
     assert_eq!(found, Answer::Silent);
     drop(silent);
@@ -225,7 +226,7 @@ async fn the_request_is_a_clients() {
 #[tokio::test]
 async fn every_door_is_tried() {
     let there = "HTTP/1.1 204 No Content\r\nx-hive-probe: NONCE\r\n\r\n";
-    let (one, two) = (serve(Manner::Says(there)).await, nobody().await);
+    let (one, two) = (serve(Manner::Says(there)).await, nobody());
     let mut ask = ask(http("photos.localhost", LONG), &[one, two]);
     ask.controllers.push(Advertised {
         id: 3,
