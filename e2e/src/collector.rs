@@ -17,6 +17,8 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::ports::{free, loopback};
+
 /// Ends when it is dropped.
 #[derive(Debug)]
 pub struct Collector {
@@ -67,9 +69,9 @@ fn text(attributes: &[KeyValue], name: &str) -> String {
 
 impl Collector {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
+        let listener = TcpListener::bind(loopback(free()))
             .await
-            .expect("loopback has a free port");
+            .expect("nobody took its port");
         let address = listener.local_addr().expect("it is bound");
         let shared: Arc<Mutex<Shared>> = Arc::default();
         let task = Some(tokio::spawn(serve(listener, shared.clone())));

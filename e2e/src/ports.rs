@@ -27,6 +27,21 @@ fn is_free(port: u16) -> bool {
         && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
+/// Above those that swarms take, and below those of outgoing connections.
+const APART: std::ops::Range<u16> = LAST + 1..32_767;
+
+/// A port for who lets it go and takes it again, or takes it later: no swarm and no outgoing connection has it
+/// meanwhile.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn free() -> u16 {
+    let mut apart = APART;
+    let found = apart.find(|port| is_free(*port));
+    found.unwrap_or_else(|| panic!("no free port in {APART:?}"))
+}
+
 pub const LOOPBACK: &str = "127.0.0.1";
 
 pub fn loopback(port: u16) -> String {

@@ -2,11 +2,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hive_acme::{Authority, Habits, Kind, Log};
+use hive_e2e::ports::free;
 use hive_e2e::swarm::object;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Steps, Swarm, hive};
@@ -20,9 +21,6 @@ use tokio_rustls::TlsConnector;
 
 /// Of a controller that takes TLS at its public door.
 const TLS_PORT: &str = "--ingress-tls-port";
-
-/// Where neither swarms nor outgoing connections take ports.
-const FREE: std::ops::Range<u16> = 32_001..32_767;
 
 /// Long enough for an order on a busy machine, short enough to be waited for.
 const SHORT_LIFE: Duration = Duration::from_secs(30);
@@ -39,16 +37,11 @@ async fn takes_tls() -> bool {
     String::from_utf8_lossy(&output.stdout).contains(TLS_PORT)
 }
 
-fn free_port() -> Option<u16> {
-    let mut ports = FREE;
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tunnels_get_certificates_and_keep_them() {
     let mut builder = Swarm::builder().agents(0).apart();
     let tls_port = match takes_tls().await {
-        true => free_port(),
+        true => Some(free()),
         false => None,
     };
     if let Some(port) = tls_port {

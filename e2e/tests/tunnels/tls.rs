@@ -3,6 +3,7 @@
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use hive_e2e::ports::free;
 use hive_e2e::wait::{PATIENCE, holds, until};
 use hive_e2e::{Steps, Swarm};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -28,10 +29,7 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 #[tokio::test(flavor = "multi_thread")]
 async fn tunnels_are_reached_by_tls() {
     // Each controller has an address of its own, so one port will do.
-    let tls_port = {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let tls_port = free();
     let mut swarm = Swarm::builder()
         .agents(1)
         .apart()
