@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 
-/// Of the probe; much less than its loop would take.
+/// Of the one that loops; much less than the loop would take.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Much less than the loop would take, which has no end, and enough where one core does the work of ten.
@@ -24,8 +24,10 @@ const SOON_AFTER: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_goes_too_far_is_stopped_and_told() {
     let mut swarm = Swarm::builder().agents(1).start().await;
+    // A function of its own: what the others are asked for may take a second on a busy machine.
+    let short = json!({ "timeout": "1s" });
+    swarm.deploy("looper", &guests::probe(), short).await;
     let spec = json!({
-        "timeout": "1s",
         "resources": { "memory": "32Mi" },
         "allowedHosts": ["allowed.example"],
     });
@@ -35,18 +37,18 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
     steps
         .run("a loop is ended by its timeout", async {
             let started = Instant::now();
-            let answer = swarm.invoke("probe", "/spin").await;
+            let answer = swarm.invoke("looper", "/spin").await;
             told(&answer, 504, "Timeout", "no complete response within 1s");
             let took = started.elapsed();
             assert!(took >= TIMEOUT && took < SOON_AFTER, "{took:?}");
-            event(&mut swarm, "Timeout").await;
+            event(&mut swarm, "looper", "Timeout").await;
         })
         .await;
     steps
         .run("memory ends at its limit", async {
             let answer = swarm.invoke("probe", "/memory?mib=64").await;
             told(&answer, 502, "MemoryLimit", "memory limit");
-            event(&mut swarm, "MemoryLimit").await;
+            event(&mut swarm, "probe", "MemoryLimit").await;
             let little = swarm.invoke("probe", "/memory?mib=8").await;
             assert_eq!(little.text(), "touched 8 MiB\n");
         })
@@ -55,7 +57,7 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
         .run("a trap is told", async {
             let answer = swarm.invoke("probe", "/trap").await;
             told(&answer, 502, "Trap", "the function stopped");
-            event(&mut swarm, "Trap").await;
+            event(&mut swarm, "probe", "Trap").await;
         })
         .await;
     steps
@@ -74,7 +76,7 @@ async fn a_function_that_goes_too_far_is_stopped_and_told() {
                 "{}",
                 answer.text()
             );
-            event(&mut swarm, "EgressDenied").await;
+            event(&mut swarm, "probe", "EgressDenied").await;
             let files = swarm.invoke("probe", "/fs?path=/etc/passwd").await;
             assert!(files.text().starts_with("refused"), "{}", files.text());
         })
@@ -138,7 +140,7 @@ fn told(answer: &Answer, status: u16, reason: &str, text: &str) {
     assert!(found.contains(text), "{found}");
 }
 
-async fn event(swarm: &mut Swarm, reason: &str) {
+async fn event(swarm: &mut Swarm, function: &str, reason: &str) {
     let client = swarm.client().await;
     until(
         &format!("there is an event {reason}"),
@@ -148,7 +150,7 @@ async fn event(swarm: &mut Swarm, reason: &str) {
             let found = list["items"].as_array().unwrap().iter().any(|event| {
                 event["reason"] == reason
                     && event["type"] == "Warning"
-                    && event["involvedObject"]["name"] == "probe"
+                    && event["involvedObject"]["name"] == function
             });
             holds(found, &list)
         },
@@ -156,8 +158,8 @@ async fn event(swarm: &mut Swarm, reason: &str) {
     .await;
 }
 
-/// Of the function that loops.
-const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of the function that loops: its neighbour has its turns in it, on a machine that is held up for a while too.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers of the neighbour meanwhile: more than one that waits for the loop's end can give.
 const NEIGHBOUR: u32 = 3;
@@ -173,8 +175,10 @@ const TRAPS: u64 = 5;
 async fn what_one_function_does_too_much_costs_no_other() {
     let mut swarm = Swarm::builder().controllers(1).agents(1).start().await;
     let (allowed, forbidden) = (server().await, server().await);
+    let spec = json!({ "timeout": format!("{}s", LOOP_TIMEOUT.as_secs()), "concurrency": 1 });
+    swarm.deploy("looper", &guests::probe(), spec).await;
     let spec = json!({
-        "timeout": "2s",
+        "queueTimeout": "60s",
         "concurrency": 1,
         "allowedHosts": [format!("127.0.0.1:{allowed}")],
     });
@@ -288,9 +292,9 @@ async fn what_one_function_does_too_much_costs_no_other() {
                         .and_then(|text| text.parse().ok())
                         .unwrap_or(0)
                 };
-                // NAME NODES REQUESTS ERRORS: the loops, the traps, and more.
+                // NAME NODES REQUESTS ERRORS: the traps, and more.
                 let (requests, errors) = (number(2), number(3));
-                let enough = errors >= TRAPS + 2 && requests > errors;
+                let enough = errors >= TRAPS && requests > errors;
                 holds(enough, &top.stdout)
             })
             .await;
@@ -309,8 +313,8 @@ async fn flood(address: &str, function: &str) -> Vec<Answer> {
     requests.join_all().await
 }
 
-/// Takes long enough that whatever waited for it would be noticed.
-const LONG: &str = "/slow?ms=5000";
+/// Takes long enough that whatever waited for it would be noticed, and four others are answered meanwhile.
+const LONG: &str = "/slow?ms=15000";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_copy_leaves_requests_to_an_idle_one() {
@@ -366,7 +370,7 @@ async fn a_busy_copy_leaves_requests_to_an_idle_one() {
 /// The loop ends in time, and the neighbour answers all the while.
 async fn loops_beside(address: &str) {
     let started = Instant::now();
-    let looping_host = host("probe");
+    let looping_host = host("looper");
     let mut looping = std::pin::pin!(web::get(address, &looping_host, "/spin"));
     let mut answered = 0;
     let answer = loop {
