@@ -12,7 +12,7 @@ use hive_e2e::faults::report::run;
 use hive_e2e::faults::watch::{Watchers, judge, object, revision};
 use hive_e2e::faults::{Cluster, Door, Heard, Seed, sandbox};
 use hive_e2e::swarm::CONFIG_MAPS;
-use hive_e2e::wait::PATIENCE;
+use hive_e2e::wait::{PATIENCE, until};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -108,7 +108,7 @@ async fn watches_in_a_sandbox() {
     );
     assert!(wrong.is_empty(), "HIVE_SEED={first}: {wrong:#?}");
     for index in 0..cluster.nodes.len() {
-        let list = cluster.door(index).get(CONFIG_MAPS).await.unwrap();
+        let list = list(&cluster, index, CONFIG_MAPS).await;
         let items = list["items"].as_array().unwrap();
         let truth: BTreeMap<String, u64> = items.iter().filter_map(object).collect();
         for watcher in 0..2 * cluster.nodes.len() {
@@ -118,10 +118,15 @@ async fn watches_in_a_sandbox() {
     }
 }
 
+/// What a controller lists, once it answers: on a busy machine it may take longer than a door waits.
+async fn list(cluster: &Cluster, index: usize, path: &str) -> Value {
+    let mut door = cluster.door(index);
+    until("a list", PATIENCE, async || door.get(path).await).await
+}
+
 /// The revision of the newest list.
 async fn newest(cluster: &Cluster) -> u64 {
-    let path = format!("{CONFIG_MAPS}?limit=1");
-    revision(&cluster.door(0).get(&path).await.unwrap())
+    revision(&list(cluster, 0, &format!("{CONFIG_MAPS}?limit=1")).await)
 }
 
 /// Writes until it is known to be written: what was broken before is whole again, but a link or a
