@@ -39,14 +39,15 @@ async fn connected() -> SocketAddr {
     at
 }
 
-/// What stands for cloudflared: it writes down its process and its arguments.
+/// What stands for cloudflared: it writes down its process and its arguments. Where its metrics are it says last:
+/// who has read them finds all the rest.
 fn script(dir: &Path, metrics: SocketAddr) -> String {
     let text = format!(
         "#!/bin/sh\n\
          echo \"$TUNNEL_TOKEN $*\" > {dir}/asked\n\
-         echo \"2026-01-01T00:00:00Z INF Starting metrics server on {metrics}/metrics\" >&2\n\
-         echo \"2026-01-01T00:00:00Z ERR with $TUNNEL_TOKEN\" >&2\n\
          echo $$ > {dir}/process\n\
+         echo \"2026-01-01T00:00:00Z ERR with $TUNNEL_TOKEN\" >&2\n\
+         echo \"2026-01-01T00:00:00Z INF Starting metrics server on {metrics}/metrics\" >&2\n\
          exec sleep 10000\n",
         dir = dir.display()
     );
