@@ -108,8 +108,12 @@ async fn tunnels_get_certificates_and_keep_them() {
             assert!(why.contains(words), "{why}");
             assert!(why.contains("it is tried again at"), "{why}");
             authority.change(|habits| habits.fails = None);
-            let events = swarm.ctl(&["events", "--for", "tunnel/wrong"]).await;
-            assert!(events.ok().contains("NameNotProven"), "{events}");
+            // Told after it was noted.
+            until("there is an event", PATIENCE, async || {
+                let events = swarm.ctl(&["events", "--for", "tunnel/wrong"]).await;
+                holds(events.ok().contains("NameNotProven"), events)
+            })
+            .await;
         })
         .await;
     steps

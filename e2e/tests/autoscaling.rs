@@ -40,6 +40,16 @@ async fn says(swarm: &Swarm, condition: &str, reason: &str) {
     .await;
 }
 
+/// Waits until its description says all of this: an event is written after what it tells of.
+async fn has_events(swarm: &Swarm, parts: &[&str]) {
+    until(&format!("it says {parts:?}"), PATIENCE, async || {
+        let described = swarm.ctl(&["describe", "fn", "probe"]).await;
+        let all = parts.iter().all(|part| described.ok().contains(part));
+        holds(all, described)
+    })
+    .await;
+}
+
 /// Callers at all ingresses, until told to stop; what went wrong, and how many requests there were.
 struct Callers {
     tasks: JoinSet<(u64, Vec<String>)>,
@@ -138,10 +148,7 @@ async fn copies_follow_what_is_asked_for_and_no_request_fails() {
     .await;
     callers.stop().await;
 
-    let described = swarm.ctl(&["describe", "fn", "probe"]).await;
-    for event in ["ScaledUp", "ScaledDown"] {
-        assert!(described.ok().contains(event), "{described}");
-    }
+    has_events(&swarm, &["ScaledUp", "ScaledDown"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,9 +175,5 @@ async fn copies_come_while_requests_wait_for_their_turn() {
     })
     .await;
     callers.stop().await;
-    let described = swarm.ctl(&["describe", "fn", "probe"]).await;
-    assert!(
-        described.ok().contains("requests wait for their turn"),
-        "{described}"
-    );
+    has_events(&swarm, &["requests wait for their turn"]).await;
 }

@@ -212,10 +212,14 @@ async fn a_version_that_fails_while_it_is_tried_is_rolled_back() {
     let outcomes = load.stop().await;
     println!("{}", summary(&outcomes));
     assert!(outcomes.iter().any(|one| !one.is_good()));
-    let events = swarm.ctl(&["events", "--for", "function/hello"]).await;
-    let why = "revision 2 was rolled back to revision 1: ";
-    assert!(events.ok().contains(why), "{events}");
-    assert!(events.ok().contains("requests failed in"), "{events}");
+    // Told after it was noted.
+    until("there is an event", PATIENCE, async || {
+        let events = swarm.ctl(&["events", "--for", "function/hello"]).await;
+        let why = "revision 2 was rolled back to revision 1: ";
+        let is_told = events.ok().contains(why) && events.ok().contains("requests failed in");
+        holds(is_told, events)
+    })
+    .await;
 
     // The one before answers all there is, and goes on doing so.
     for address in &ingresses {

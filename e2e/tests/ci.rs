@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hive_e2e::ctl::{self, Output};
 use hive_e2e::registry::digest;
+use hive_e2e::wait::{PATIENCE, until};
 use hive_e2e::{Steps, Swarm, guests, hive};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -196,10 +197,13 @@ spec: {artifact: {path: hello.wasm}, http: {host: shop.example}}
                 [("Install hivectl", true), ("Deploy", true)],
                 "{log:#?}"
             );
-            let answer =
-                hive_e2e::web::get(&swarm.controllers[0].ingress_address(), "shop.example", "/")
-                    .await;
-            assert_eq!(answer.unwrap().status, 200);
+            // What the API tells the ingress learns by itself, perhaps a moment later.
+            let ingress = swarm.controllers[0].ingress_address();
+            until("it answers", PATIENCE, async || {
+                let answer = hive_e2e::web::get(&ingress, "shop.example", "/").await;
+                answer.map_err(|error| error.to_string())?.ok()
+            })
+            .await;
         })
         .await;
     steps

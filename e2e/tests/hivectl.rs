@@ -110,18 +110,22 @@ async fn get(swarm: &Swarm) {
     assert_eq!(path.ok(), "1/1");
     let yaml = swarm.ctl(&["get", "fn", "hello", "-o", "yaml"]).await;
     assert!(yaml.ok().contains("kind: Function"), "{yaml}");
-    let described = swarm.ctl(&["describe", "function", "hello"]).await;
-    for part in [
-        "Name:",
-        "Status:          Ready: all copies are ready\n",
-        "Conditions:",
-        "Assignments:",
-        "hello.0",
-        "Events:",
-        "Serving",
-    ] {
-        assert!(described.ok().contains(part), "{part}: {described}");
-    }
+    // What is served is told of a moment later, and events after that.
+    until("all is told of it", PATIENCE, async || {
+        let described = swarm.ctl(&["describe", "function", "hello"]).await;
+        let parts = [
+            "Name:",
+            "Status:          Ready: all copies are ready\n",
+            "Conditions:",
+            "Assignments:",
+            "hello.0",
+            "Events:",
+            "Serving",
+        ];
+        let missing = parts.iter().find(|part| !described.ok().contains(**part));
+        holds(missing.is_none(), format!("{missing:?}: {described}"))
+    })
+    .await;
     let all = swarm.ctl(&["get", "cm", "-A"]).await;
     assert!(all.ok().contains("hive-system"), "{all}");
 }
@@ -218,8 +222,12 @@ async fn top(swarm: &Swarm) {
         holds(nodes.code == 0 && nodes.stdout.contains("node-2"), nodes)
     })
     .await;
-    let functions = swarm.ctl(&["top", "functions"]).await;
-    assert!(functions.ok().contains("hello"), "{functions}");
+    // A node tells of its functions four times a minute: what it told last may be from before this one.
+    until("top has heard of the function", PATIENCE, async || {
+        let functions = swarm.ctl(&["top", "functions"]).await;
+        holds(functions.ok().contains("hello"), functions)
+    })
+    .await;
 }
 
 async fn logs(swarm: &Swarm) {
@@ -330,7 +338,10 @@ async fn delete(swarm: &Swarm) {
         holds(status == 404, status)
     })
     .await;
-    let left = swarm.ctl(&["get", "assignments"]).await;
-    assert_eq!(left.code, 0, "{left}");
-    assert!(!left.stdout.contains("hello"), "{left}");
+    // The ingress needs the function for its answer; the scheduler takes its copies back after that.
+    until("no copy of it is left", PATIENCE, async || {
+        let left = swarm.ctl(&["get", "assignments"]).await;
+        holds(!left.ok().contains("hello"), left)
+    })
+    .await;
 }

@@ -267,8 +267,11 @@ async fn a_metered_node_gets_what_tolerates_it() {
         holds(nodes.ok().contains("Ready,Metered"), nodes)
     })
     .await;
-    let described = swarm.ctl(&["describe", "node", "node-1"]).await;
-    assert!(described.ok().contains("MeteredLink"), "{described}");
+    until("there is an event", PATIENCE, async || {
+        let described = swarm.ctl(&["describe", "node", "node-1"]).await;
+        holds(described.ok().contains("MeteredLink"), described)
+    })
+    .await;
 
     let small = json!({ "replicas": 1, "resources": { "memory": "16Mi", "cpu": "50m" } });
     let mut tolerant = small.clone();

@@ -302,7 +302,12 @@ async fn a_copy_keeps_the_values_of_a_secret_that_is_deleted() {
         swarm.controller_ready(index).await;
     }
     is_told(&swarm, missing).await;
-    assert!(swarm.invoke("probe", "/env").await.text().contains("V=1\n"));
+    // Its link to the first of them is dialled anew as well.
+    until("it is answered", PATIENCE, async || {
+        let text = swarm.invoke("probe", "/env").await.text();
+        holds(text.contains("V=1\n"), text)
+    })
+    .await;
 
     // What starts anew waits for it, until it is there.
     let agent = &mut swarm.agent("node-1").member;

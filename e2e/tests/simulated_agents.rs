@@ -60,6 +60,10 @@ async fn they_join_run_what_is_applied_and_move_when_a_controller_dies() {
     })
     .await;
     let client = swarm.client().await;
-    let assignments = object(&client, ASSIGNMENTS).await.unwrap();
+    // Another one may not lead yet.
+    let assignments = until("they are listed", PATIENCE, async || {
+        object(&client, ASSIGNMENTS).await
+    })
+    .await;
     assert_eq!(assignments["items"].as_array().unwrap().len(), COUNT);
 }

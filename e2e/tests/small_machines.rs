@@ -172,8 +172,11 @@ async fn a_board_of_512_mib_serves_beside_memory_bombs_and_greedy_neighbours() {
                 )
             })
             .await;
-            let events = swarm.ctl(&["events", "--for", "node/board"]).await;
-            assert!(events.ok().contains("InsufficientMemory"), "{events}");
+            until("there is an event", PATIENCE, async || {
+                let events = swarm.ctl(&["events", "--for", "node/board"]).await;
+                holds(events.ok().contains("InsufficientMemory"), events)
+            })
+            .await;
             running.abort();
             let one = answers(&address, "hello").await;
             assert_eq!(one.status, 200, "one at a time is answered");
