@@ -222,20 +222,29 @@ struct Frozen {
     received: u64,
 }
 
-/// An agent that is stopped after the first bytes of an artifact and before the last ones. On loopback
-/// a download is a matter of milliseconds: an agent that was faster than this test makes room for
-/// another.
+/// An agent that is stopped after the first bytes of an artifact and long before the last ones: what was sent to it
+/// and not read yet must not be all the rest. On loopback a download is a matter of milliseconds: an agent that was
+/// faster than this test makes room for another.
 async fn frozen_in_the_middle(swarm: &mut Swarm, name: &str, token: &str) -> (Agent, Frozen) {
     for attempt in 1..=ATTEMPTS {
         let mut agent = joining(swarm, &format!("{name}-{attempt}"), token);
         agent.member.start();
-        if let Some(frozen) = freeze(&agent).await {
+        if let Some(frozen) = freeze(&agent).await
+            && frozen.received < whole_size(swarm, &frozen.digest) / 2
+        {
             return (agent, frozen);
         }
         println!("  {} was faster than this test", agent.member.name);
         agent.member.kill9().await;
     }
     panic!("{ATTEMPTS} downloads were over before they could be cut");
+}
+
+/// Of an artifact that controllers hold.
+fn whole_size(swarm: &Swarm, digest: &str) -> u64 {
+    let held = holders(swarm, digest).into_iter().next();
+    let held = held.expect("who was asked for it holds it");
+    held.metadata().unwrap().len()
 }
 
 /// `None` if the download was over before.
