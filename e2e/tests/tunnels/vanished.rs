@@ -16,7 +16,7 @@ use crate::declared::{declare, proven, target};
 use crate::requests::within;
 use crate::service::{Habit, Service};
 use crate::site::Site;
-use crate::tcp::{connect, is_ended, reaches};
+use crate::tcp::{connect, is_ended, reaches, says};
 use crate::transfer::{Transfer, Way};
 use crate::weight::{no_more_files, open_files};
 
@@ -82,8 +82,10 @@ async fn clients_vanish_in_a_sandbox() {
             is_ended(&mut connect(&quiet).await).await;
             vanish(clients);
             // A place is free, and the service knows that only this one is left.
-            let _new = reaches(&quiet).await;
+            let mut new = reaches(&quiet).await;
             until("the service has one client", PATIENCE, async || {
+                // Else it is given up as well, soon after the others.
+                says(&mut new, "I am here").await?;
                 let open = echo.open();
                 holds(open == 1, format!("{open} are open"))
             })
