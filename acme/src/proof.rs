@@ -21,8 +21,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use x509_parser::extensions::GeneralName;
 
-/// For one door to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For one door to answer, on a busy machine too: who is not proven is tried again much later.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A key authorization has about 90 bytes.
 const MAX_ANSWER: usize = 1024;

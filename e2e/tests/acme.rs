@@ -180,7 +180,7 @@ async fn declare(swarm: &Swarm, name: &str) {
 async fn ready(swarm: &Swarm, name: &str) {
     let tunnel = format!("tunnel/{name}");
     let condition = "--for=condition=CertificateReady";
-    let wait = ["wait", condition, &tunnel, "--timeout=80s"];
+    let wait = ["wait", condition, &tunnel, "--timeout=180s"];
     swarm.ctl(&wait).await.ok();
 }
 

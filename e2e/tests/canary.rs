@@ -52,7 +52,7 @@ async fn greeted(address: &str, headers: &[(&str, &str)]) -> String {
 }
 
 async fn all_say(swarm: &Swarm, greeting: &str) {
-    let follow = ["rollout", "status", "fn/hello", "--timeout=60s"];
+    let follow = ["rollout", "status", "fn/hello", "--timeout=180s"];
     swarm.ctl(&follow).await.ok();
     let address = swarm.controllers[0].ingress_address();
     for _ in 0..4 {

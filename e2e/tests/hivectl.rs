@@ -166,7 +166,7 @@ async fn scale(swarm: &mut Swarm) {
             "wait",
             "function/hello",
             "--for=jsonpath={.status.readyReplicas}=2",
-            "--timeout=60s",
+            "--timeout=180s",
         ])
         .await
         .ok();
@@ -182,7 +182,7 @@ async fn scale(swarm: &mut Swarm) {
             "wait",
             "function/hello",
             "--for=condition=Available",
-            "--timeout=60s",
+            "--timeout=180s",
         ])
         .await;
     assert!(available.ok().contains("condition met"), "{available}");
@@ -199,7 +199,7 @@ async fn scale(swarm: &mut Swarm) {
             "wait",
             "assignment/piped.0",
             "--for=delete",
-            "--timeout=60s",
+            "--timeout=180s",
         ])
         .await
         .ok();

@@ -100,7 +100,7 @@ async fn drained(swarm: &mut Swarm) {
         .map(|c| c.ingress_address())
         .collect();
     let load = Load::start(&ingresses, &host("hello"), 30);
-    swarm.ctl(&["drain", &node, "--timeout=60s"]).await.ok();
+    swarm.ctl(&["drain", &node, "--timeout=180s"]).await.ok();
     let left = nodes_of(&client, "hello").await.unwrap();
     assert!(!left.contains(&node), "{node} still has work: {left:?}");
     swarm.function_ready("hello").await;
@@ -343,10 +343,10 @@ async fn a_copy_moves_to_a_node_that_has_its_component() {
     .await;
 
     swarm.ctl(&["uncordon", "node-2"]).await.ok();
-    swarm.ctl(&["drain", holder, "--timeout=60s"]).await.ok();
+    swarm.ctl(&["drain", holder, "--timeout=180s"]).await.ok();
     assert_eq!(nodes_of(&client, "hello").await.unwrap(), ["node-2"]);
     swarm.function_ready("hello").await;
     swarm.ctl(&["uncordon", "node-1", holder]).await.ok();
-    swarm.ctl(&["drain", "node-2", "--timeout=60s"]).await.ok();
+    swarm.ctl(&["drain", "node-2", "--timeout=180s"]).await.ok();
     assert_eq!(nodes_of(&client, "hello").await.unwrap(), [holder]);
 }

@@ -30,7 +30,7 @@ async fn rollout(swarm: &Swarm, words: &[&str]) -> String {
 
 /// All copies say it.
 async fn says(swarm: &Swarm, greeting: &str) {
-    rollout(swarm, &["status", "--timeout=60s"]).await;
+    rollout(swarm, &["status", "--timeout=180s"]).await;
     for _ in 0..4 {
         let text = swarm.invoke("hello", "/").await.text();
         assert!(text.starts_with(greeting), "{text}");
@@ -189,9 +189,9 @@ async fn copies_come_and_go_and_no_request_fails() {
         .ctl(&["apply", "-f", two.to_str().unwrap()])
         .await
         .ok();
-    let rollout = ["rollout", "status", "function/probe", "--timeout=60s"];
+    let rollout = ["rollout", "status", "function/probe", "--timeout=180s"];
     swarm.ctl(&rollout).await.ok();
-    swarm.ctl(&["drain", &kept, "--timeout=60s"]).await.ok();
+    swarm.ctl(&["drain", &kept, "--timeout=180s"]).await.ok();
     swarm.function_ready("probe").await;
     assert!(!nodes_of(&swarm).await.contains(&kept));
     has_ended(&mut swarm, &kept).await;
@@ -216,7 +216,7 @@ async fn a_node_with_the_only_copy_is_drained_and_no_request_fails() {
         let [node] = &nodes[..] else {
             panic!("{nodes:?}");
         };
-        let drained = swarm.ctl(&["drain", node, "--timeout=60s"]).await;
+        let drained = swarm.ctl(&["drain", node, "--timeout=180s"]).await;
         println!("{}", drained.ok());
         assert!(!nodes_of(&swarm).await.contains(node));
         has_ended(&mut swarm, node).await;
@@ -248,7 +248,7 @@ async fn a_drain_waits_for_the_only_copy_while_no_other_node_takes_it() {
 
     // Now one can.
     swarm.ctl(&["uncordon", other]).await.ok();
-    let drained = swarm.ctl(&["drain", &node, "--timeout=60s"]).await;
+    let drained = swarm.ctl(&["drain", &node, "--timeout=180s"]).await;
     assert!(
         drained.ok().ends_with("drained: 1 copy moved\n"),
         "{drained}"
@@ -264,7 +264,7 @@ async fn a_drain_waits_for_the_only_copy_while_no_other_node_takes_it() {
 
     // By force it ends, although nobody else has it.
     let drained = swarm
-        .ctl(&["drain", other, "--force", "--timeout=60s"])
+        .ctl(&["drain", other, "--force", "--timeout=180s"])
         .await;
     assert!(
         drained.ok().ends_with("drained: 1 copy ended\n"),
@@ -362,7 +362,7 @@ async fn a_version_that_does_not_show_that_it_is_ready_never_serves() {
     assert!(runs(&swarm).await.contains("V=1\n"));
 
     apply(&swarm, "3", "/status?code=204").await;
-    let rollout = ["rollout", "status", "function/probe", "--timeout=60s"];
+    let rollout = ["rollout", "status", "function/probe", "--timeout=180s"];
     swarm.ctl(&rollout).await.ok();
     assert!(runs(&swarm).await.contains("V=3\n"));
 }

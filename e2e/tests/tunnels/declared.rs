@@ -7,8 +7,8 @@ use hive_e2e::swarm::object;
 use hive_e2e::wait::{holds, until};
 use serde_json::{Value, json};
 
-/// The leader tries each tunnel every 30 s: twice that, and room for a busy machine.
-pub const PROVEN: Duration = Duration::from_secs(90);
+/// The leader tries each tunnel every 30 s: a few times that, should one of them meet a busy machine.
+pub const PROVEN: Duration = Duration::from_secs(180);
 
 fn path(name: &str) -> String {
     format!("/apis/hive.dev/v1/namespaces/default/tunnels/{name}")
@@ -41,7 +41,7 @@ pub async fn declare(swarm: &Swarm, name: &str, mut spec: Value) {
 /// Waits until somebody was there, as a person would.
 pub async fn proven(swarm: &Swarm, name: &str) {
     let tunnel = format!("tunnel/{name}");
-    let wait = ["wait", "--for=condition=Ready", &tunnel, "--timeout=80s"];
+    let wait = ["wait", "--for=condition=Ready", &tunnel, "--timeout=180s"];
     swarm.ctl(&wait).await.ok();
 }
 

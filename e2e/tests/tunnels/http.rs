@@ -228,7 +228,7 @@ async fn function(swarm: &mut Swarm) {
     let spec = json!({ "resources": { "memory": "16Mi", "cpu": "50m" } });
     swarm.deploy("hello", &guests::hello(), spec).await;
     let expose = ["expose", "function/hello", "--host=hi.localhost"];
-    let exposed = swarm.ctl(&[&expose[..], &["--wait=80s"]].concat()).await;
+    let exposed = swarm.ctl(&[&expose[..], &["--wait=180s"]].concat()).await;
     let said = exposed.ok();
     assert!(
         said.contains("tunnel.hive.dev/hello exposed at "),

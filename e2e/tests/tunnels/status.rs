@@ -24,7 +24,7 @@ async fn a_tunnel_says_what_is_in_the_way() {
             async {
                 let at = port.to_string();
                 let expose = ["expose", "node/node-1", "--port", &at, "--name=photos"];
-                let exposed = swarm.ctl(&[&expose[..], &["--wait=80s"]].concat()).await;
+                let exposed = swarm.ctl(&[&expose[..], &["--wait=180s"]].concat()).await;
                 assert!(
                     exposed.ok().contains("tunnel.hive.dev/photos ready: "),
                     "{exposed}"
