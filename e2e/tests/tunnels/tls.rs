@@ -110,6 +110,7 @@ async fn tunnels_are_reached_by_tls() {
             },
         )
         .await;
+    steps.finish();
 }
 
 fn authority() -> Authority {
