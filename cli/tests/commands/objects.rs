@@ -7,6 +7,9 @@ use crate::harness::Swarm;
 const FUNCTION: &str = "/apis/hive.dev/v1/namespaces/default/functions/hello";
 const NODE: &str = "/apis/hive.dev/v1/nodes/pi";
 
+/// Of what never comes: long enough to be looked for once, where a machine is held up meanwhile.
+const LATER: &str = "--timeout=5s";
+
 async fn swarm() -> Swarm {
     let swarm = Swarm::start().await;
     swarm.fake.put(
@@ -120,12 +123,7 @@ async fn wait_returns_when_it_is_so_or_says_what_is() {
         .expect(0, "function.hive.dev/hello condition met\n", "");
 
     let run = swarm
-        .run(&[
-            "wait",
-            "--for=condition=Avialable",
-            "fn/hello",
-            "--timeout=2s",
-        ])
+        .run(&["wait", "--for=condition=Avialable", "fn/hello", LATER])
         .await;
     run.expect(
         1,
@@ -216,7 +214,7 @@ async fn a_drain_that_cannot_end_says_what_is_left() {
         json!({"metadata": {"name": "hello-0", "namespace": "default"},
                "spec": {"nodeName": "pi", "functionName": "hello"}}),
     );
-    let run = swarm.run(&["drain", "pi", "--timeout=2s"]).await;
+    let run = swarm.run(&["drain", "pi", LATER]).await;
     assert_eq!(run.code, 1);
     assert!(
         run.err.starts_with(
@@ -373,7 +371,6 @@ async fn invoke_sends_a_request_through_the_api() {
 #[cfg(unix)]
 #[tokio::test]
 async fn edit_sends_what_was_changed_in_the_editor() {
-    use std::os::unix::fs::PermissionsExt;
     let swarm = swarm().await;
     let config = "/api/v1/namespaces/default/configmaps/settings";
     swarm.fake.put(
@@ -381,8 +378,9 @@ async fn edit_sends_what_was_changed_in_the_editor() {
         json!({"apiVersion": "v1", "kind": "ConfigMap",
                "metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "b"}}),
     );
-    let editor = swarm.file("editor", "#!/bin/sh\nsed -i 's/a: b/a: c/' \"$1\"\n");
-    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Read by a shell: a file that another thread's child may have open for writing still is not run.
+    let editor = swarm.file("editor", "sed -i 's/a: b/a: c/' \"$1\"\n");
+    let editor = format!("sh {editor}");
     let run = swarm.run_edit(&editor, &["edit", "cm/settings"]).await;
     run.expect(0, "configmap/settings edited\n", "");
     assert_eq!(swarm.fake.object(config).unwrap()["data"]["a"], "c");

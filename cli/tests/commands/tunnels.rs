@@ -107,7 +107,7 @@ async fn expose_waits_until_the_service_was_reached_and_says_what_is_in_the_way(
 
     tell(&swarm.fake, PHOTOS, "False", "TargetDown", down);
     let run = swarm
-        .run(&[&PHOTOS_FLAGS[..], &["--wait=2s", "-o", "name"]].concat())
+        .run(&[&PHOTOS_FLAGS[..], &["--wait=5s", "-o", "name"]].concat())
         .await;
     run.expect(
         1,
