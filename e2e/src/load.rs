@@ -62,6 +62,11 @@ impl Load {
 
     /// `rate` requests a second at each of the ingresses (addresses), for one host.
     pub fn of(shape: Shape, ingresses: &[String], host: &str, rate: u32) -> Self {
+        Self::in_turn([shape].into(), ingresses, host, rate)
+    }
+
+    /// The same, of one shape after the other: as many of each at any time, however long a thread is held up.
+    pub fn in_turn(shapes: Arc<[Shape]>, ingresses: &[String], host: &str, rate: u32) -> Self {
         let outcomes = Arc::<Mutex<Vec<Outcome>>>::default();
         let stop = watch::Sender::new(false);
         let mut senders = JoinSet::new();
@@ -69,7 +74,7 @@ impl Load {
             let sender = Sender {
                 ingress: ingress.clone(),
                 host: host.to_owned(),
-                shape: shape.clone(),
+                shapes: shapes.clone(),
                 idle: Idle::default(),
                 outcomes: outcomes.clone(),
             };
@@ -104,7 +109,7 @@ type Idle = Arc<Mutex<Vec<Connection>>>;
 struct Sender {
     ingress: String,
     host: String,
-    shape: Shape,
+    shapes: Arc<[Shape]>,
     idle: Idle,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
 }
@@ -115,21 +120,25 @@ impl Sender {
         // A late tick is no reason for a burst.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut under_way = JoinSet::new();
-        loop {
+        let shapes = self.shapes.clone();
+        for shape in shapes.iter().cycle() {
             tokio::select! {
                 _ = ticks.tick() => {}
                 _ = stop.changed() => break,
             }
             while under_way.try_join_next().is_some() {}
             // Not awaited: an answer that hangs must not hold the next request up.
-            under_way.spawn(self.clone().request());
+            under_way.spawn(self.clone().request(shape.clone()));
         }
         while under_way.join_next().await.is_some() {}
     }
 
-    async fn request(self) {
+    async fn request(self, shape: Shape) {
         let began = Instant::now();
-        let answer = self.exchange().await.map_err(|error| error.to_string());
+        let answer = self
+            .exchange(shape)
+            .await
+            .map_err(|error| error.to_string());
         let outcome = Outcome {
             ingress: self.ingress,
             began,
@@ -142,7 +151,7 @@ impl Sender {
             .push(outcome);
     }
 
-    async fn exchange(&self) -> Result<u16, HttpError> {
+    async fn exchange(&self, shape: Shape) -> Result<u16, HttpError> {
         let kept = {
             let mut idle = self.idle.lock().expect("no holder panics");
             idle.retain(Connection::is_open);
@@ -152,7 +161,7 @@ impl Sender {
             Some(connection) => connection,
             None => Connection::open(&self.ingress).await?,
         };
-        let Shape { method, path, body } = self.shape.clone();
+        let Shape { method, path, body } = shape;
         let answer = connection.send(method, &self.host, path, body).await?;
         self.idle.lock().expect("no holder panics").push(connection);
         Ok(answer.status)

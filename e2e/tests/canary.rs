@@ -236,27 +236,20 @@ async fn a_version_that_fails_while_it_is_tried_is_rolled_back() {
 }
 
 /// Asks for what a version answers, and as often for what only another component refuses.
-async fn half_and_half(swarm: &Swarm, function: &str) -> [Load; 2] {
+async fn half_and_half(swarm: &Swarm, function: &str) -> Load {
     let address = swarm.controllers[0].ingress_address();
-    let loads = ["/", "/status?code=500"].map(|path| {
-        let shape = Shape {
-            path,
-            ..Shape::get()
-        };
-        Load::of(
-            shape,
-            std::slice::from_ref(&address),
-            &host(function),
-            RATE / 2,
-        )
+    let shapes = ["/", "/status?code=500"].map(|path| Shape {
+        path,
+        ..Shape::get()
     });
+    let load = Load::in_turn(shapes.into(), &[address], &host(function), RATE);
     // Much more than a verdict needs, and longer than ingresses take to tell.
     until("it was asked for a while", PATIENCE, async || {
-        let answered: usize = loads.iter().map(|load| load.so_far().len()).sum();
+        let answered = load.so_far().len();
         holds(answered >= 200, answered)
     })
     .await;
-    loads
+    load
 }
 
 async fn roll_out(swarm: &Swarm, function: &str, guest: &guests::Guest, window: &str) {
@@ -278,7 +271,7 @@ async fn a_version_that_answers_worse_than_before_is_rolled_back() {
     roll_out(&swarm, "hello", &guests::hello(), "30s").await;
     swarm.function_ready("hello").await;
     told(&swarm, "rollout.phase", "Complete").await;
-    let loads = half_and_half(&swarm, "hello").await;
+    let load = half_and_half(&swarm, "hello").await;
     roll_out(&swarm, "hello", &guests::probe(), "30s").await;
     told(&swarm, "rollout.phase", "RolledBack").await;
     let status = swarm.ctl(&["rollout", "status", "fn/hello"]).await;
@@ -292,14 +285,12 @@ async fn a_version_that_answers_worse_than_before_is_rolled_back() {
         holds(status == 200, status)
     })
     .await;
-    for load in loads {
-        load.stop().await;
-    }
+    load.stop().await;
 
     // One that is as bad as the one before stays.
     roll_out(&swarm, "probe", &guests::probe(), "30s").await;
     swarm.function_ready("probe").await;
-    let loads = half_and_half(&swarm, "probe").await;
+    let load = half_and_half(&swarm, "probe").await;
     let revision = async |swarm: &Swarm, field: &str| {
         let path = format!("jsonpath={{.status.{field}Revision}}");
         let told = swarm.ctl(&["get", "fn", "probe", "-o", &path]).await;
@@ -313,8 +304,6 @@ async fn a_version_that_answers_worse_than_before_is_rolled_back() {
     })
     .await;
     told_of(&swarm, "probe", "rollout.phase", "Complete").await;
-    for load in loads {
-        let outcomes = load.stop().await;
-        println!("{}", summary(&outcomes));
-    }
+    let outcomes = load.stop().await;
+    println!("{}", summary(&outcomes));
 }
