@@ -23,7 +23,7 @@ use tokio::process::Command;
 const LARGE: Duration = Duration::from_secs(600);
 
 /// For a build that downloads its compiler (190 MB for JavaScript) over a slow line.
-const BUILD: Duration = Duration::from_secs(300);
+const BUILD: Duration = Duration::from_secs(900);
 
 /// Has js-fetch-hello.wasm and py-hello.wasm, made elsewhere; set where there are such.
 const FIXTURES: &str = "HIVE_FIXTURES";
