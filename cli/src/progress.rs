@@ -31,7 +31,12 @@ pub fn of(function: &Value) -> Progress {
     };
     let text = |key: &str| available[key].as_str().unwrap_or_default();
     let rollout = &function["status"]["rollout"];
-    if text("status") == "True" && SETTLED.contains(&text("reason")) {
+    // What is said of the spec before this one is not said of this one.
+    let is_of_newest =
+        rollout["observedGeneration"].as_i64() >= function["metadata"]["generation"].as_i64();
+    // The conditions follow the rollout: a version that was well is not done when it was taken back.
+    let goes_back = is_of_newest && rollout["phase"] == "RolledBack";
+    if text("status") == "True" && SETTLED.contains(&text("reason")) && !goes_back {
         let settles =
             rollout["phase"] == "Progressing" && !function["spec"]["minReadySeconds"].is_null();
         return match settles {
@@ -39,15 +44,15 @@ pub fn of(function: &Value) -> Progress {
             true => Progress::Waiting("the new copies have to answer for minReadySeconds".into()),
         };
     }
-    // What is said of the spec before this one is not said of this one.
-    let is_of_newest =
-        rollout["observedGeneration"].as_i64() >= function["metadata"]["generation"].as_i64();
     if is_of_newest
         && let Some(progressing) = object::condition(function, "Progressing")
         && progressing["status"] == "False"
     {
         let why = progressing["message"].as_str().unwrap_or_default();
         return Progress::Failed(why.to_owned());
+    }
+    if goes_back {
+        return Progress::Waiting("it goes back to the version before".into());
     }
     let ready = function["status"]["readyReplicas"].as_u64().unwrap_or(0);
     let wanted = function["status"]["replicas"].as_u64().unwrap_or(0);
@@ -135,6 +140,27 @@ mod tests {
         function["metadata"]["generation"] = json!(3);
         function["status"]["observedGeneration"] = json!(3);
         assert_eq!(of(&function), Progress::Waiting("it traps".into()));
+    }
+
+    #[test]
+    fn a_version_that_is_taken_back_was_not_rolled_out() {
+        let ready = json!({"type": "Available", "status": "True", "reason": "Ready", "message": "all copies are ready"});
+        let mut function = json!({
+            "metadata": {"generation": 2},
+            "status": {
+                "observedGeneration": 2,
+                "rollout": {"phase": "RolledBack", "observedGeneration": 2},
+                "conditions": [ready, {"type": "Progressing", "status": "True", "reason": "Observing", "message": ""}]
+            }
+        });
+        assert!(matches!(of(&function), Progress::Waiting(why) if why.contains("goes back")));
+        function["status"]["conditions"][1] = json!(
+            {"type": "Progressing", "status": "False", "reason": "RolledBack", "message": "it failed"});
+        assert_eq!(of(&function), Progress::Failed("it failed".into()));
+        // The next version.
+        function["metadata"]["generation"] = json!(3);
+        function["status"]["observedGeneration"] = json!(3);
+        assert_eq!(of(&function), Progress::Done);
     }
 
     #[test]

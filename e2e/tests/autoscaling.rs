@@ -23,9 +23,13 @@ async fn copies(swarm: &Swarm, what: &str, is_so: impl Fn(u64, u64) -> bool) {
     until(what, PATIENCE, async || {
         let path = "jsonpath={.status.readyReplicas} {.status.replicas}";
         let told = swarm.ctl(&["get", "fn", "probe", "-o", path]).await;
-        let numbers = told.ok().split_once(' ').unwrap();
-        let [ready, wanted] = [numbers.0, numbers.1].map(|it| it.trim().parse().unwrap());
-        holds(is_so(ready, wanted), told)
+        let mut numbers = told.ok().split(' ').map_while(|it| it.trim().parse().ok());
+        // Nothing is said of it at first.
+        let is_such = match (numbers.next(), numbers.next()) {
+            (Some(ready), Some(wanted)) => is_so(ready, wanted),
+            _ => false,
+        };
+        holds(is_such, told)
     })
     .await;
 }
