@@ -1,29 +1,31 @@
 //! Replicas in one process, joined by links in memory that a test can cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod fabric;
+
+use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::Stream;
-use hive_controller::gateway::serve_calls;
-use hive_controller::peers::{Peers, Route};
+use hive_controller::peers::Peers;
 use hive_controller::state::{Command, Key, Member, Outcome, StateImage};
 use hive_controller::store::seal::keys::Keys;
 use hive_controller::store::{Bounds, Replica, ReplicaOptions, Timing};
-use hive_identity::{DeviceKey, Peer, Subject};
+use hive_identity::Subject;
 use hive_manifests::Resource;
-use hive_proto::grpc::{self, GrpcStream, LinkInfo};
-use hive_proto::link::{Link, Purpose, memory};
+use hive_proto::grpc::{self, LinkInfo};
 use hive_proto::v1::peers_server::{Peers as PeersRpc, PeersServer};
 use hive_proto::v1::*;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
+
+use self::fabric::{Door, Fabric};
 
 /// Quick, so that tests are; slow enough that a busy machine of one core elects nobody whom no test asks for.
 pub const TIMING: Timing = Timing {
@@ -94,119 +96,8 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("waited too long: {what}"))
 }
 
-/// Who can reach whom.
-#[derive(Clone, Default)]
-struct Fabric(Arc<Mutex<Wires>>);
-
-/// Takes the streams of those who dial one replica.
-#[derive(Clone)]
-struct Door {
-    grpc: mpsc::Sender<GrpcStream>,
-    /// None of an older version, which knows no streams of calls.
-    calls: Option<Replica>,
-    cancel: CancellationToken,
-}
-
-impl Door {
-    async fn serve(self, accepted: Link) {
-        while let Ok((purpose, stream)) = accepted.accept().await {
-            match (purpose, &self.calls) {
-                (Purpose::Grpc, _) => {
-                    if self.grpc.send(GrpcStream::new(stream)).await.is_err() {
-                        return;
-                    }
-                }
-                (Purpose::Calls, Some(replica)) => {
-                    let served = serve_calls(replica.clone(), stream, self.cancel.clone());
-                    tokio::spawn(served);
-                }
-                _ => drop(stream),
-            }
-        }
-    }
-}
-
 /// A controller that knows no streams of calls, so that the others ask it by gRPC.
 const OLDER: u64 = 2;
-
-#[derive(Default)]
-struct Wires {
-    serving: BTreeMap<u64, Door>,
-    isolated: BTreeSet<u64>,
-    /// By who dials and who is dialled.
-    wires: BTreeMap<(u64, u64), watch::Sender<Option<Link>>>,
-}
-
-impl Fabric {
-    fn connect(&self, from: u64) -> hive_controller::peers::Connect {
-        let fabric = self.clone();
-        Box::new(move |to, _| {
-            let (sender, links) = watch::channel(None);
-            let mut wires = fabric.0.lock().unwrap();
-            wires.wires.insert((from, to), sender);
-            wires.mend();
-            Route::following(links)
-        })
-    }
-
-    fn serve(&self, id: u64, door: Door) {
-        let mut wires = self.0.lock().unwrap();
-        wires.serving.insert(id, door);
-        wires.mend();
-    }
-
-    fn isolate(&self, id: u64) {
-        let mut wires = self.0.lock().unwrap();
-        wires.isolated.insert(id);
-        for ((from, to), wire) in &wires.wires {
-            if (*from == id || *to == id)
-                && let Some(link) = wire.send_replace(None)
-            {
-                link.close("cut by the test");
-            }
-        }
-    }
-
-    fn heal(&self, id: u64) {
-        let mut wires = self.0.lock().unwrap();
-        wires.isolated.remove(&id);
-        wires.mend();
-    }
-
-    fn stop_serving(&self, id: u64) {
-        self.isolate(id);
-        let mut wires = self.0.lock().unwrap();
-        wires.isolated.remove(&id);
-        wires.serving.remove(&id);
-        wires.wires.retain(|(from, _), _| *from != id);
-    }
-}
-
-impl Wires {
-    fn mend(&mut self) {
-        for ((from, to), wire) in &self.wires {
-            let whole = wire.borrow().as_ref().is_some_and(|l| l.end().is_none());
-            if whole || self.isolated.contains(from) || self.isolated.contains(to) {
-                continue;
-            }
-            let Some(door) = self.serving.get(to).cloned() else {
-                continue;
-            };
-            let (dialled, accepted) = memory::pair(peer(*from), peer(*to));
-            tokio::spawn(door.serve(accepted));
-            wire.send_replace(Some(dialled));
-        }
-    }
-}
-
-fn peer(id: u64) -> Peer {
-    Peer {
-        subject: Subject::Controller { raft_id: id },
-        key: DeviceKey::generate().fingerprint(),
-        cluster: "test".to_owned(),
-        not_after: SystemTime::now() + Duration::from_secs(3600),
-    }
-}
 
 /// Replicas by id, their directories, and the links between them.
 pub struct Swarm {
