@@ -32,7 +32,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn serve(self: Arc<Self>, link: Link) {
+    /// The node `name` of a swarm, with the only copy of a function made for it.
+    pub(crate) async fn with_function(swarm: &Swarm, name: &str, function: &str) -> Arc<Self> {
+        let link = swarm.link(swarm.node(name).await).await;
+        swarm.is_linked(name).await;
+        let node = Arc::new(Self::default());
+        tokio::spawn(node.clone().serve(link));
+        let spec = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });
+        swarm
+            .create(Resource::Function, "default", function, spec)
+            .await;
+        swarm.assign(function, name, 0x11).await;
+        swarm.is_ready(function).await;
+        node
+    }
+
+    async fn serve(self: Arc<Self>, link: Link) {
         while let Ok((purpose, stream)) = link.accept().await {
             assert_eq!(purpose, Purpose::Invoke);
             let node = self.clone();
@@ -73,17 +88,7 @@ fn record(id: &str) -> Record {
 #[tokio::test]
 async fn records_reach_a_copy_and_those_that_failed_are_named() {
     let swarm = Swarm::start().await;
-    let link = swarm.link(swarm.node("pi").await).await;
-    swarm.is_linked("pi").await;
-    let node = Arc::new(Node::default());
-    tokio::spawn(node.clone().serve(link));
-    let spec = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });
-    swarm
-        .create(Resource::Function, "default", "taker", spec)
-        .await;
-    swarm.assign("taker", "pi", 0x11).await;
-    swarm.is_ready("taker").await;
-
+    let node = Node::with_function(&swarm, "pi", "taker").await;
     let replica = &swarm.server.replica;
     let routes = ingress::follow_routes(replica, swarm.server.stop.clone());
     let (invoker, tunnels) = (swarm.invoker.clone(), Tunnels::default());

@@ -1,6 +1,5 @@
 //! How long requests wait for their turn, as nodes tell it: over a real link, to a node that answers as it is told.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +10,6 @@ use hive_controller::tunnels::Tunnels;
 use hive_manifests::Resource;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use serde_json::json;
 
 use crate::agents::Swarm;
 use crate::batches::{Answered, Node};
@@ -19,17 +17,7 @@ use crate::batches::{Answered, Node};
 #[tokio::test]
 async fn an_ingress_adds_up_what_nodes_say_of_waiting_and_tells_no_caller() {
     let swarm = Swarm::start().await;
-    let link = swarm.link(swarm.node("pi").await).await;
-    swarm.is_linked("pi").await;
-    let node = Arc::new(Node::default());
-    tokio::spawn(node.clone().serve(link));
-    let spec = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });
-    swarm
-        .create(Resource::Function, "default", "busy", spec)
-        .await;
-    swarm.assign("busy", "pi", 0x11).await;
-    swarm.is_ready("busy").await;
-
+    let node = Node::with_function(&swarm, "pi", "busy").await;
     let (routes, loads) = (
         ingress::follow_routes(&swarm.server.replica, swarm.server.stop.clone()),
         Loads::default(),

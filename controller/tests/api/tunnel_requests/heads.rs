@@ -190,17 +190,8 @@ async fn who_asks_in_vain_is_told_why() {
 async fn a_function_answers_at_the_host_of_a_tunnel() {
     let alias = json!({ "function": "taker", "http": { "host": "alias.example" } });
     let world = World::with(&[("alias", alias)]).await;
-    let swarm = &world.swarm;
-    let node = Arc::new(Node::default());
+    let node = Node::with_function(&world.swarm, "phone", "taker").await;
     *node.answer.lock().unwrap() = (200, &[], "taken");
-    let link = swarm.link(swarm.node("phone").await).await;
-    tokio::spawn(node.clone().serve(link));
-    let function = json!({ "spec": { "artifact": { "sha256": "11".repeat(32) } } });
-    swarm
-        .create(Resource::Function, "default", "taker", function)
-        .await;
-    swarm.assign("taker", "phone", 0x11).await;
-    swarm.is_ready("taker").await;
     let answered = in_time(async {
         loop {
             let get = request(Version::HTTP_11, Method::GET, "alias.example", "/x");
