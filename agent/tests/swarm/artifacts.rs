@@ -5,7 +5,7 @@ use hive_proto::artifact;
 use hive_proto::v1::{ArtifactChunk, Phase};
 
 use crate::controller::{Controller, Swarm};
-use crate::support::{HELLO, assignment, config, eventually, get, put, restarted};
+use crate::support::{HELLO, assignment, config, eventually, get, put, restarted, running};
 
 /// Less than the artifact has, and not a whole number of chunks.
 const CUT_AFTER: usize = 50_000;
@@ -147,13 +147,7 @@ async fn false_bytes_are_never_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_on_the_disk_is_told() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
-    let controller = Controller::start(&swarm).await;
-    put(&controller, &HELLO);
-    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
-    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
-        .await
-        .unwrap();
-    controller.ready("hello.0").await;
+    let (controller, agent) = running(&swarm, dir.path(), &HELLO).await;
     agent.stop().await;
     controller.state().holdings.clear();
 

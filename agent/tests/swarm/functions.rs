@@ -10,20 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::controller::{Controller, Swarm, desired};
 use crate::support::{
-    BROKEN, Compiled, HELLO, assignment, config, eventually, get, put, restarted, send, within,
+    BROKEN, HELLO, assignment, config, eventually, get, put, restarted, running, send, within,
 };
-
-/// The function `hello` made of `compiled`, ready.
-async fn running(swarm: &Swarm, dir: &std::path::Path, compiled: &Compiled) -> (Controller, Agent) {
-    let controller = Controller::start(swarm).await;
-    put(&controller, compiled);
-    controller.desire(1, &[assignment(swarm, "hello", 1, compiled)]);
-    let agent = Agent::start(config(dir, swarm, &[&controller]))
-        .await
-        .unwrap();
-    controller.ready("hello.0").await;
-    (controller, agent)
-}
 
 async fn next_line(stream: &mut Stream) -> Option<v1::LogLine> {
     within(frame::read(stream, frame::MAX_FRAME_BYTES))

@@ -4,18 +4,12 @@ use hive_agent::Agent;
 use hyper::StatusCode;
 
 use crate::controller::{Controller, Swarm};
-use crate::support::{HELLO, assignment, config, eventually, get, put, restarted, within};
+use crate::support::{HELLO, config, eventually, get, restarted, running, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_started_with_every_controller_down_serves_within_a_second() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
-    let controller = Controller::start(&swarm).await;
-    put(&controller, &HELLO);
-    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
-    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
-        .await
-        .unwrap();
-    controller.ready("hello.0").await;
+    let (controller, agent) = running(&swarm, dir.path(), &HELLO).await;
     controller.stop().await;
     // Cut off, it goes on; and after a restart too.
     assert_eq!(get(&agent, "hello.test", "/").await.status(), 200);
@@ -30,13 +24,7 @@ async fn an_agent_started_with_every_controller_down_serves_within_a_second() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_artifact_is_fetched_anew() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
-    let controller = Controller::start(&swarm).await;
-    put(&controller, &HELLO);
-    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
-    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
-        .await
-        .unwrap();
-    controller.ready("hello.0").await;
+    let (controller, agent) = running(&swarm, dir.path(), &HELLO).await;
     agent.stop().await;
 
     let path = dir
@@ -56,13 +44,7 @@ async fn a_damaged_artifact_is_fetched_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_ledger_comes_again_from_the_controllers() {
     let (swarm, dir) = (Swarm::new(), tempfile::tempdir().unwrap());
-    let controller = Controller::start(&swarm).await;
-    put(&controller, &HELLO);
-    controller.desire(1, &[assignment(&swarm, "hello", 1, &HELLO)]);
-    let agent = Agent::start(config(dir.path(), &swarm, &[&controller]))
-        .await
-        .unwrap();
-    controller.ready("hello.0").await;
+    let (controller, agent) = running(&swarm, dir.path(), &HELLO).await;
     agent.stop().await;
 
     std::fs::write(dir.path().join("ledger.redb"), b"rotten").unwrap();

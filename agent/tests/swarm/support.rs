@@ -143,6 +143,18 @@ pub fn config(dir: &Path, swarm: &Swarm, controllers: &[&Controller]) -> Config 
     }
 }
 
+/// The function `hello` made of `compiled`, ready.
+pub async fn running(swarm: &Swarm, dir: &Path, compiled: &Compiled) -> (Controller, Agent) {
+    let controller = Controller::start(swarm).await;
+    put(&controller, compiled);
+    controller.desire(1, &[assignment(swarm, "hello", 1, compiled)]);
+    let agent = Agent::start(config(dir, swarm, &[&controller]))
+        .await
+        .unwrap();
+    controller.ready("hello.0").await;
+    (controller, agent)
+}
+
 /// As after a restart: what was needed once is not given any more.
 pub fn restarted(dir: &Path, swarm: &Swarm) -> Config {
     Config {
