@@ -51,12 +51,9 @@ fn script(dir: &Path, metrics: SocketAddr) -> String {
          exec sleep 10000\n",
         dir = dir.display()
     );
-    let written = dir.join("written");
-    fs::write(&written, text).unwrap();
-    fs::set_permissions(&written, fs::Permissions::from_mode(0o755)).unwrap();
-    // A file that is open for writing is not run.
     let program = dir.join("cloudflared");
-    fs::rename(&written, &program).unwrap();
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     program.display().to_string()
 }
 
