@@ -21,11 +21,14 @@ async fn swarm() -> Swarm {
                         {"type": "Available", "status": "True", "reason": "Failing", "message": "it traps"}],
                     "observedGeneration": 3}}),
     );
-    for (name, owner, number, sha256, cause) in [
-        ("a", "u", 2, "old", Some("older")),
-        ("b", "u", 10, "older", None),
-        ("c", "u", 11, "new", Some("newer")),
-        ("d", "another function of that name", 12, "x", None),
+    let of = |sha256: &str| json!({"artifact": {"sha256": sha256}});
+    let mut newest = of("new");
+    newest["env"] = json!([{"name": "A"}]);
+    for (name, owner, number, spec, cause) in [
+        ("a", "u", 2, of("old"), Some("older")),
+        ("b", "u", 10, of("older"), None),
+        ("c", "u", 11, newest, Some("newer")),
+        ("d", "another function of that name", 12, of("x"), None),
     ] {
         let mut metadata = json!({
             "name": format!("hello-{name}"), "namespace": "default",
@@ -37,7 +40,7 @@ async fn swarm() -> Swarm {
         swarm.fake.put(
             &format!("/apis/apps/v1/namespaces/default/controllerrevisions/hello-{name}"),
             json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
-                   "revision": number, "data": {"spec": {"artifact": {"sha256": sha256}}}}),
+                   "revision": number, "data": {"spec": spec}}),
         );
     }
     swarm
@@ -109,6 +112,20 @@ async fn undo_brings_back_the_version_and_leaves_the_rest() {
         run.err.contains("has no version before this one"),
         "{}",
         run.err
+    );
+}
+
+#[tokio::test]
+async fn undo_of_a_change_that_is_no_version_yet_goes_back_to_the_newest() {
+    let swarm = swarm().await;
+    swarm.fake.edit(FUNCTION, |function| {
+        function["status"]["updateRevision"] = json!("hello-b");
+    });
+    let run = swarm.run(&["rollout", "undo", "fn/hello"]).await;
+    run.expect(
+        0,
+        "function.hive.dev/hello rolled back to revision 10\n",
+        "",
     );
 }
 

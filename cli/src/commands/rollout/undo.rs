@@ -1,11 +1,12 @@
 //! `hivectl rollout undo`: an earlier version becomes the newest.
 
 use clap::Args;
+use hive_manifests::FunctionSpec;
 use hive_manifests::rollout::OUTSIDE_TEMPLATE;
 use serde_json::{Map, Value, json};
 
 use super::FunctionName;
-use super::revisions::CHANGE_CAUSE;
+use super::revisions::{CHANGE_CAUSE, Revision};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::threeway;
@@ -32,7 +33,13 @@ pub async fn run(undo: Undo, session: &mut Session<'_>) -> Result<(), Failure> {
                 .iter()
                 .rev()
                 .skip_while(|it| Some(it.name()) != newest);
-            older.nth(1).ok_or_else(|| {
+            // What was declared just now is no version yet: the newest one is before it.
+            let declared = template_of(&subject.live["spec"]);
+            let is_declared = |it: &Revision| match (&declared, template_of(it.template())) {
+                (Some(declared), Some(template)) => template == *declared,
+                _ => Some(it.name()) == newest,
+            };
+            older.find(|it| !is_declared(it)).ok_or_else(|| {
                 Failure::new(format_args!("{reference} has no version before this one")).hint(
                     format_args!(
                         "`hivectl rollout history function/{}` lists them",
@@ -65,6 +72,12 @@ pub async fn run(undo: Undo, session: &mut Session<'_>) -> Result<(), Failure> {
         found.number
     ))?;
     Ok(())
+}
+
+/// What makes a version; nothing where this release cannot read all of it.
+fn template_of(spec: &Value) -> Option<FunctionSpec> {
+    let spec: FunctionSpec = serde_json::from_value(spec.clone()).ok()?;
+    Some(spec.template())
 }
 
 /// The merge patch from a spec to a version: what makes no version stays as it is.
