@@ -35,7 +35,8 @@ pub fn of(function: &Value) -> Progress {
     let is_of_newest =
         rollout["observedGeneration"].as_i64() >= function["metadata"]["generation"].as_i64();
     // The conditions follow the rollout: a version that was well is not done when it was taken back.
-    let goes_back = is_of_newest && rollout["phase"] == "RolledBack";
+    let goes_back =
+        is_of_newest && rollout["phase"] == "RolledBack" && function["spec"]["paused"] != true;
     if text("status") == "True" && SETTLED.contains(&text("reason")) && !goes_back {
         let settles =
             rollout["phase"] == "Progressing" && !function["spec"]["minReadySeconds"].is_null();

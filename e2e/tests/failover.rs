@@ -186,10 +186,11 @@ async fn write_until_killed(swarm: &mut Swarm, round: u64) -> BTreeMap<String, S
                 let name = format!("write-{round}-{writer}-{number}");
                 // Again, if need be: on a machine that is busy for longer than an election, another one may lead
                 // from then on, and who was told of no outcome asks once more.
-                while create(&client, &name, number).await.is_err() {
+                while let Err(error) = create(&client, &name, number).await {
                     if killed.load(Ordering::Relaxed) {
                         return done;
                     }
+                    println!("  {name}: {error}");
                 }
                 done.insert(name, number.to_string());
                 count.fetch_add(1, Ordering::Relaxed);

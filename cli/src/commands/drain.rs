@@ -25,6 +25,8 @@ const ATTEMPTS: usize = 5;
 
 /// While copies stay, it is looked why as often: a move takes less, as a rule.
 const LOOK: Duration = Duration::from_secs(2);
+/// The look at what is still there when the time is over.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Why no node takes a copy, as a function's condition has it.
 const UNSCHEDULABLE: &str = "Unschedulable";
@@ -166,7 +168,7 @@ async fn wait_empty(
             let is_last = deadline.is_some_and(|deadline| deadline <= began);
             let until = match deadline {
                 Some(deadline) if !is_last => deadline.min(began + LOOK),
-                _ => began + LOOK,
+                _ => began + LAST_LOOK,
             };
             let scope = on(node, field);
             let (world, mut output) = (&mut *session.world, Ok(()));

@@ -129,6 +129,29 @@ async fn undo_of_a_change_that_is_no_version_yet_goes_back_to_the_newest() {
     );
 }
 
+/// A version says what was pulled, and the function what it asked for.
+#[tokio::test]
+async fn undo_knows_the_version_of_an_image() {
+    for (tag, goes_to) in [("1", 10), ("2", 11)] {
+        let swarm = swarm().await;
+        let pulled = "ghcr.io/acme/hello@sha256:00";
+        let version = "/apis/apps/v1/namespaces/default/controllerrevisions/hello-c";
+        swarm.fake.edit(version, |version| {
+            version["data"]["spec"]["artifact"] = json!({"oci": pulled, "sha256": "new"});
+        });
+        swarm.fake.edit(FUNCTION, |function| {
+            function["spec"]["artifact"] = json!({"oci": format!("ghcr.io/acme/hello:{tag}")});
+            function["status"]["artifact"] = json!({
+                "requested": "ghcr.io/acme/hello:1", "reference": pulled, "sha256": "new", "size": 1,
+                "pulledAt": "2026-01-01T00:00:00Z",
+            });
+        });
+        let run = swarm.run(&["rollout", "undo", "fn/hello"]).await;
+        let done = format!("function.hive.dev/hello rolled back to revision {goes_to}\n");
+        run.expect(0, &done, "");
+    }
+}
+
 #[tokio::test]
 async fn what_is_held_goes_on_and_starts_anew_only_then() {
     let swarm = swarm().await;

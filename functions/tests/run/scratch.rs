@@ -126,10 +126,10 @@ async fn a_directory_is_there_for_the_instance_and_goes_with_it() {
     eventually("nothing is left", || node.left().is_empty()).await;
 }
 
-/// The instance would stay for a minute: what removes its directory is how it ended.
+/// The instance would stay for ten minutes: what removes its directory is how it ended.
 #[tokio::test]
 async fn it_goes_with_an_instance_that_is_stopped() {
-    const STAYS: Duration = Duration::from_secs(60);
+    const STAYS: Duration = Duration::from_secs(600);
     const SOON: Duration = Duration::from_secs(120);
     const ENDING: Duration = Duration::from_secs(3);
     let node = Node::new();

@@ -1,9 +1,9 @@
 //! `hivectl rollout undo`: an earlier version becomes the newest.
 
 use clap::Args;
-use hive_manifests::FunctionSpec;
 use hive_manifests::rollout::OUTSIDE_TEMPLATE;
-use serde_json::{Map, Value, json};
+use hive_manifests::{Function, FunctionSpec, FunctionStatus};
+use serde_json::{Map, Value, from_value, json};
 
 use super::FunctionName;
 use super::revisions::{CHANGE_CAUSE, Revision};
@@ -29,17 +29,14 @@ pub async fn run(undo: Undo, session: &mut Session<'_>) -> Result<(), Failure> {
     let found = match undo.to_revision {
         0 => {
             let newest = subject.live["status"]["updateRevision"].as_str();
-            let mut older = revisions
+            let mut known = revisions
                 .iter()
                 .rev()
-                .skip_while(|it| Some(it.name()) != newest);
+                .skip_while(|it| Some(it.name()) != newest)
+                .peekable();
             // What was declared just now is no version yet: the newest one is before it.
-            let declared = template_of(&subject.live["spec"]);
-            let is_declared = |it: &Revision| match (&declared, template_of(it.template())) {
-                (Some(declared), Some(template)) => template == *declared,
-                _ => Some(it.name()) == newest,
-            };
-            older.find(|it| !is_declared(it)).ok_or_else(|| {
+            let is_declared = known.peek().is_some_and(|it| is_of(it, &subject.live));
+            known.nth(usize::from(is_declared)).ok_or_else(|| {
                 Failure::new(format_args!("{reference} has no version before this one")).hint(
                     format_args!(
                         "`hivectl rollout history function/{}` lists them",
@@ -74,10 +71,26 @@ pub async fn run(undo: Undo, session: &mut Session<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What makes a version; nothing where this release cannot read all of it.
-fn template_of(spec: &Value) -> Option<FunctionSpec> {
-    let spec: FunctionSpec = serde_json::from_value(spec.clone()).ok()?;
-    Some(spec.template())
+/// Whether a version is the one that a function declares.
+fn is_of(revision: &Revision, function: &Value) -> bool {
+    let parse = |spec: &Value| from_value::<FunctionSpec>(spec.clone());
+    let (Ok(spec), Ok(template)) = (parse(&function["spec"]), parse(revision.template())) else {
+        // What a newer release wrote is taken at its word.
+        return true;
+    };
+    let mut declared = Function::new("", spec);
+    declared.status = Some(FunctionStatus {
+        artifact: from_value(function["status"]["artifact"].clone()).unwrap_or_default(),
+        ..FunctionStatus::default()
+    });
+    // Until its image is here it is no version.
+    declared.component().is_some_and(|artifact| {
+        let spec = FunctionSpec {
+            artifact,
+            ..declared.spec
+        };
+        spec.template() == template.template()
+    })
 }
 
 /// The merge patch from a spec to a version: what makes no version stays as it is.

@@ -216,6 +216,7 @@ pub async fn serve(
     let mut follower = Follower::default();
     Looks::new(&replica, RETRY, &cancel)
         .only_for(may_matter)
+        .with_rests()
         .run(async move |_, state| {
             let tunnels = follower.tunnels(state);
             connectors.follow_routes(&tunnels, state);
